@@ -1,0 +1,83 @@
+# pmemctl: persistent memory into volumes. `make help` lists the targets.
+
+prefix  ?= /usr/local
+DESTDIR ?=
+VERSION ?= 0.1.0-dev
+
+GO      ?= go
+LDFLAGS := -X github.com/pmemctl/pmemctl/internal/cli.Version=$(VERSION)
+# Built files go here; nothing else is written into the tree.
+BUILD   := build
+
+.DEFAULT_GOAL := help
+
+##@ Use
+
+demo: deps build $(BUILD)/pmemlab ## see the main job done on a real kernel, in a guest (3 minutes)
+	$(BUILD)/pmemlab -path $(CURDIR)/$(BUILD) scripts/demo.sh
+
+build: ## build pmemctl
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/pmemctl ./cmd/pmemctl
+
+install: ## install pmemctl, its man pages and completions (DESTDIR=, prefix=)
+	install -D -m 755 $(BUILD)/pmemctl $(DESTDIR)$(prefix)/sbin/pmemctl
+	install -d $(DESTDIR)$(prefix)/share/man/man8
+	install -m 644 man/*.8 $(DESTDIR)$(prefix)/share/man/man8/
+	install -D -m 644 completions/pmemctl.bash $(DESTDIR)$(prefix)/share/bash-completion/completions/pmemctl
+	install -D -m 644 completions/_pmemctl $(DESTDIR)$(prefix)/share/zsh/site-functions/_pmemctl
+	install -D -m 644 completions/pmemctl.fish $(DESTDIR)$(prefix)/share/fish/vendor_completions.d/pmemctl.fish
+
+lab: deps build $(BUILD)/pmemlab ## a shell in the guest, with pmemctl on PATH (ends with: exit)
+	$(BUILD)/pmemlab -path $(CURDIR)/$(BUILD)
+
+##@ Test
+
+test: deps lint test-unit test-guest ## everything: lint, unit tests, integration tests in the guest
+
+test-unit: ## unit tests, with the race detector and without cgo
+	$(GO) test -race ./...
+	CGO_ENABLED=0 $(GO) test ./internal/...
+
+test-guest: build guest-tests ## integration tests on a real kernel, in QEMU guests
+	$(GO) test -tags lab -count=1 -timeout 80m -v ./test/guests
+
+test-crash: build guest-tests ## kill -9 at every single step of every operation
+	PMEMCTL_CRASH=all $(GO) test -tags lab -count=1 -timeout 4h -v -run 'TestGuests/crash' ./test/guests
+
+bench: deps build $(BUILD)/pmemlab ## speed against the bare commands, as ratios, in the guest
+	$(BUILD)/pmemlab -path $(CURDIR)/$(BUILD) scripts/bench.sh
+
+lint: ## gofmt, go vet, staticcheck, shellcheck; generated files are fresh
+	@test -z "$$(gofmt -l cmd internal test)" || { echo "gofmt these:"; gofmt -l cmd internal test; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags 'guest faultpoints' ./internal/... ./test/integration
+	$(GO) vet -tags lab ./test/guests
+	$(GO) tool staticcheck ./...
+	$(GO) tool staticcheck -tags guest,faultpoints ./internal/... ./test/integration
+	shellcheck $$(git ls-files '*.sh' .ci/run)
+
+##@ Work
+
+generate: ## write man pages and completions again
+	$(GO) run ./internal/cli/gendocs man completions
+
+deps: ## install the Debian packages that are missing
+	@scripts/deps.sh
+
+guest-tests: $(BUILD)/pmemlab
+	$(GO) test -c -tags 'guest faultpoints' -o $(BUILD)/guest/integration.test ./test/integration
+	$(GO) test -c -tags guest -o $(BUILD)/guest/dax.test ./internal/dax
+	$(GO) test -c -tags guest -o $(BUILD)/guest/ndctl.test ./internal/ndctl
+	$(GO) build -tags faultpoints -o $(BUILD)/guest/pmemctl-faultpoints ./cmd/pmemctl
+
+$(BUILD)/pmemlab: FORCE
+	$(GO) build -o $@ ./test/lab/cmd/pmemlab
+
+clean: ## remove what was built
+	rm -rf $(BUILD)
+
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s:\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+FORCE:
+.PHONY: demo build install lab test test-unit test-guest test-crash bench lint generate deps guest-tests clean help FORCE

@@ -1,0 +1,56 @@
+package blockdev
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Mapped is a device of the device mapper.
+type Mapped struct {
+	Name   string // as in /dev/mapper
+	Size   uint64 // bytes
+	Number Number
+}
+
+// FindMapped looks up a device of the device mapper by name in sysfs, which
+// needs no process and no device node.
+func FindMapped(name string) (Mapped, bool) {
+	files, _ := filepath.Glob("/sys/block/dm-*/dm/name")
+	for _, f := range files {
+		if readLine(f) != name {
+			continue
+		}
+		number, size, err := sysfsDevice(filepath.Dir(filepath.Dir(f)))
+		return Mapped{Name: name, Size: size, Number: number}, err == nil
+	}
+	return Mapped{}, false
+}
+
+// Identify tells what device the kernel has under a path in /dev or /dev/mapper,
+// from sysfs: the node at that path may be stale, or another container's.
+func Identify(path string) (Number, error) {
+	if name, ok := strings.CutPrefix(path, "/dev/mapper/"); ok {
+		if m, found := FindMapped(name); found {
+			return m.Number, nil
+		}
+		return Number{}, fmt.Errorf("%s: the device mapper has no such device", path)
+	}
+	n, _, err := sysfsDevice("/sys/class/block/" + filepath.Base(path))
+	return n, err
+}
+
+func sysfsDevice(dir string) (n Number, size uint64, err error) {
+	if _, err := fmt.Sscanf(readLine(filepath.Join(dir, "dev")), "%d:%d", &n.Major, &n.Minor); err != nil {
+		return n, 0, fmt.Errorf("%s: no such block device", filepath.Base(dir))
+	}
+	sectors, err := strconv.ParseUint(readLine(filepath.Join(dir, "size")), 10, 64)
+	return n, sectors * 512, err
+}
+
+func readLine(file string) string {
+	data, _ := os.ReadFile(file)
+	return strings.TrimSpace(string(data))
+}

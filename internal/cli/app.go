@@ -1,0 +1,124 @@
+package cli
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+
+	"github.com/pmemctl/pmemctl/internal/blockdev"
+	"github.com/pmemctl/pmemctl/internal/dax"
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/hostlock"
+	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/ndctl"
+	"github.com/pmemctl/pmemctl/internal/volume"
+)
+
+// app is what commands have in common: where they read and write, and the
+// services. It is the only place that puts concrete types together.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	// interactive: a person is at the terminal and can be asked.
+	interactive bool
+	// bars: a person looks at the error output, where progress is drawn.
+	bars bool
+
+	ndctl   ndctl.Lib
+	dax     dax.Lib
+	lvm     *lvm.Client
+	allLVM  *lvm.Client
+	service *volume.Service
+}
+
+func newApp() *app {
+	a := &app{
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		interactive: term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
+		bars:        term.IsTerminal(int(os.Stderr.Fd())),
+		lvm:         &lvm.Client{RunDir: hostlock.DefaultDir},
+		allLVM:      &lvm.Client{RunDir: hostlock.DefaultDir, AllDevices: true},
+	}
+	a.service = &volume.Service{
+		NDCTL:    a.ndctl,
+		LVM:      a.lvm,
+		AllDisks: a.allLVM,
+		Locks:    hostlock.Locks{Dir: hostlock.DefaultDir, Waiting: a.waiting},
+		Progress: a.progress,
+	}
+	return a
+}
+
+func (a *app) close() {
+	a.lvm.Close()
+	a.allLVM.Close()
+}
+
+// waiting tells a person why nothing happens.
+func (a *app) waiting(name, holder string) {
+	if a.bars {
+		fmt.Fprintf(a.stderr, "waiting for the lock of the %s, held by %s\n", name, holder)
+	}
+}
+
+// progress draws a bar on a terminal, for work that is long enough to be seen.
+func (a *app) progress(what string) (blockdev.Progress, func()) {
+	if !a.bars {
+		return nil, func() {}
+	}
+	var bar *progressbar.ProgressBar
+	step := func(done, total uint64) {
+		if bar == nil {
+			bar = progressbar.NewOptions64(int64(total), progressbar.OptionSetWriter(a.stderr), progressbar.OptionSetDescription(what),
+				progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30))
+		}
+		_ = bar.Set64(int64(done))
+	}
+	return step, func() {
+		if bar != nil {
+			_ = bar.Finish()
+		}
+	}
+}
+
+// say tells a person at a terminal what was done; programs read the exit code.
+func (a *app) say(format string, args ...any) {
+	if a.bars {
+		fmt.Fprintf(a.stderr, format+"\n", args...)
+	}
+}
+
+// note tells something that matters to people and to logs alike.
+func (a *app) note(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) }
+
+// confirm asks before something is lost.
+func (a *app) confirm(force bool, question string) error {
+	if force {
+		return nil
+	}
+	if !a.interactive {
+		return errs.New(errs.Aborted, "", question+" Nobody can be asked here", "add --force if you mean it")
+	}
+	fmt.Fprintf(a.stderr, "%s Type yes to go on: ", question)
+	line, err := bufio.NewReader(a.stdin).ReadString('\n')
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if strings.TrimSpace(line) != "yes" {
+		return errs.New(errs.Aborted, "", "nothing was changed", "")
+	}
+	return nil
+}
+
+// needRoot fails before anything is tried that only root can do.
+func needRoot(what string) error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	return errs.New(errs.Permission, "", what+" needs root", "run it again with sudo")
+}

@@ -1,0 +1,90 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pmemctl/pmemctl/internal/ndctl"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+	"github.com/pmemctl/pmemctl/internal/volume"
+)
+
+func newDIMMCommand(a *app) *cobra.Command {
+	var output outputFlag
+	list := &cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List the DIMMs with their health", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			s, err := a.ndctl.Snapshot(ndctl.Select{DIMMs: true, Health: true})
+			if err != nil {
+				return err
+			}
+			if len(s.Buses) == 0 && (output == outputTable || output == outputWide) {
+				return volume.NoPMEM(s)
+			}
+			return show(a, output, "dimms", s.DIMMs, []column[pmem.DIMM]{
+				{title: "DIMM", cell: func(d pmem.DIMM) string { return d.Dev }},
+				{title: "BUS", cell: func(d pmem.DIMM) string { return d.Bus }},
+				{title: "STATE", cell: func(d pmem.DIMM) string { return d.State }},
+				{title: "HEALTH", cell: func(d pmem.DIMM) string { return healthOf(d, func(h *pmem.Health) string { return h.State }) }},
+				{title: "FLAGS", cell: func(d pmem.DIMM) string { return dash(strings.Join(d.Flags, ",")) }},
+				{title: "LABELS", cell: func(d pmem.DIMM) string { return pmem.FormatSize(d.LabelSize) }},
+				{title: "ID", wide: true, cell: func(d pmem.DIMM) string { return dash(d.ID) }},
+				{title: "HANDLE", wide: true, cell: func(d pmem.DIMM) string { return fmt.Sprintf("%#x", d.Handle) }},
+				{title: "TEMPERATURE", wide: true, cell: func(d pmem.DIMM) string {
+					return healthOf(d, func(h *pmem.Health) string { return valueOf(h.TemperatureCelsius, "%.1f C") })
+				}},
+				{title: "SPARES", wide: true, cell: func(d pmem.DIMM) string {
+					return healthOf(d, func(h *pmem.Health) string { return valueOf(h.SparesPercentage, "%d%%") })
+				}},
+				{title: "LIFE USED", wide: true, cell: func(d pmem.DIMM) string {
+					return healthOf(d, func(h *pmem.Health) string { return valueOf(h.LifeUsedPercentage, "%d%%") })
+				}},
+				{title: "SHUTDOWN", wide: true, cell: func(d pmem.DIMM) string {
+					return healthOf(d, func(h *pmem.Health) string { return dash(h.ShutdownState) })
+				}},
+				{title: "SECURITY", wide: true, cell: func(d pmem.DIMM) string { return dash(d.Security) }},
+			})
+		},
+	}
+	addOutputFlag(list, &output)
+	return group("dimm", "Show NVDIMMs", list)
+}
+
+func healthOf(d pmem.DIMM, text func(*pmem.Health) string) string {
+	if d.Health == nil {
+		return "-"
+	}
+	return text(d.Health)
+}
+
+func valueOf[T any](v *T, format string) string {
+	if v == nil {
+		return "-"
+	}
+	return fmt.Sprintf(format, *v)
+}
+
+func newBusCommand(a *app) *cobra.Command {
+	var output outputFlag
+	list := &cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List the NVDIMM buses", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			s, err := a.ndctl.Snapshot(ndctl.Select{})
+			if err != nil {
+				return err
+			}
+			if len(s.Buses) == 0 && (output == outputTable || output == outputWide) {
+				return volume.NoPMEM(s)
+			}
+			return show(a, output, "buses", s.Buses, []column[pmem.Bus]{
+				{title: "BUS", cell: func(b pmem.Bus) string { return b.Dev }},
+				{title: "PROVIDER", cell: func(b pmem.Bus) string { return b.Provider }},
+				{title: "SCRUB", cell: func(b pmem.Bus) string { return dash(b.ScrubState) }},
+			})
+		},
+	}
+	addOutputFlag(list, &output)
+	return group("bus", "Show NVDIMM buses", list)
+}

@@ -1,0 +1,147 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/olekukonko/tablewriter"
+	"github.com/olekukonko/tablewriter/renderer"
+	"github.com/olekukonko/tablewriter/tw"
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+)
+
+// outputFlag is -o of every command that lists or shows.
+type outputFlag string
+
+const (
+	outputTable outputFlag = "table"
+	outputWide  outputFlag = "wide"
+	outputJSON  outputFlag = "json"
+	outputYAML  outputFlag = "yaml"
+)
+
+var outputs = []string{string(outputTable), string(outputWide), string(outputJSON), string(outputYAML)}
+
+func (o *outputFlag) String() string { return string(*o) }
+func (o *outputFlag) Type() string   { return "format" }
+func (o *outputFlag) Set(s string) error {
+	for _, known := range outputs {
+		if s == known {
+			*o = outputFlag(s)
+			return nil
+		}
+	}
+	return fmt.Errorf("use %s", strings.Join(outputs, ", "))
+}
+
+func addOutputFlag(cmd *cobra.Command, o *outputFlag) {
+	*o = outputTable
+	cmd.Flags().VarP(o, "output", "o", "output `format`: table, wide, json or yaml")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(outputs, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// column is a column of a table; wide ones are shown with -o wide only.
+type column[T any] struct {
+	title string
+	wide  bool
+	cell  func(T) string
+}
+
+// show writes items as a table or, under their plural name, as one object.
+func show[T any](a *app, o outputFlag, plural string, items []T, columns []column[T]) error {
+	if items == nil {
+		items = []T{}
+	}
+	switch o {
+	case outputJSON, outputYAML:
+		return showObject(a.stdout, o, map[string]any{plural: items})
+	}
+	var titles []string
+	var rows [][]string
+	for _, c := range columns {
+		if !c.wide || o == outputWide {
+			titles = append(titles, c.title)
+		}
+	}
+	for _, item := range items {
+		var row []string
+		for _, c := range columns {
+			if !c.wide || o == outputWide {
+				row = append(row, c.cell(item))
+			}
+		}
+		rows = append(rows, row)
+	}
+	return writeTable(a.stdout, titles, rows)
+}
+
+func showObject(w io.Writer, o outputFlag, object any) error {
+	data, err := json.MarshalIndent(object, "", "  ")
+	if err != nil {
+		return err
+	}
+	data = append(data, '\n')
+	if o == outputYAML {
+		if data, err = yaml.JSONToYAML(data); err != nil {
+			return err
+		}
+	}
+	_, err = w.Write(data)
+	return err
+}
+
+// writeTable writes columns as kubectl does: no lines, two spaces apart.
+func writeTable(w io.Writer, titles []string, rows [][]string) error {
+	var text strings.Builder
+	padding := tw.CellPadding{Global: tw.Padding{Right: "   ", Overwrite: true}}
+	cells := tw.CellConfig{
+		Formatting: tw.CellFormatting{AutoWrap: tw.WrapNone, AutoFormat: tw.Off},
+		Alignment:  tw.CellAlignment{Global: tw.AlignLeft},
+		Padding:    padding,
+	}
+	table := tablewriter.NewTable(&text,
+		tablewriter.WithRenderer(renderer.NewBlueprint(tw.Rendition{
+			Borders:  tw.BorderNone,
+			Settings: tw.Settings{Separators: tw.SeparatorsNone, Lines: tw.LinesNone},
+		})),
+		tablewriter.WithConfig(tablewriter.Config{Header: cells, Row: cells, Behavior: tw.Behavior{TrimSpace: tw.Off}}),
+	)
+	table.Header(titles)
+	if err := table.Bulk(rows); err != nil {
+		return err
+	}
+	if err := table.Render(); err != nil {
+		return err
+	}
+	for _, line := range strings.Split(strings.TrimRight(text.String(), "\n"), "\n") {
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " ")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dash stands for an empty cell, so that columns can be told apart by scripts.
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func nodeText(n *int) string {
+	if n == nil {
+		return "-"
+	}
+	return fmt.Sprint(*n)
+}
+
+// usage turns an error of cobra about arguments or flags into one of ours.
+func usage(cmd *cobra.Command, err error) error {
+	return errs.Wrap(errs.Invalid, cmd.CommandPath(), "wrong usage", "see: "+cmd.CommandPath()+" --help", err)
+}

@@ -1,0 +1,222 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/ndctl"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+	"github.com/pmemctl/pmemctl/internal/volume"
+)
+
+func newRegionCommand(a *app) *cobra.Command {
+	return group("region", "Show and prepare regions of PMEM",
+		newRegionListCommand(a), newRegionShowCommand(a), newRegionInitLabelsCommand(a),
+		newRegionSwitchCommand(a, "enable", "Bring a region up"), newRegionSwitchCommand(a, "disable", "Take a region down that nothing uses"))
+}
+
+func regionColumns() []column[pmem.Region] {
+	return []column[pmem.Region]{
+		{title: "REGION", cell: func(r pmem.Region) string { return r.Dev }},
+		{title: "TYPE", cell: func(r pmem.Region) string { return r.Type }},
+		{title: "SIZE", cell: func(r pmem.Region) string { return pmem.FormatSize(r.Size) }},
+		{title: "FREE", cell: func(r pmem.Region) string { return pmem.FormatSize(r.AvailableSize) }},
+		{title: "LARGEST", cell: func(r pmem.Region) string { return pmem.FormatSize(r.MaxAvailableExtent) }},
+		{title: "STATE", cell: regionState},
+		{title: "BUS", wide: true, cell: func(r pmem.Region) string { return r.Bus }},
+		{title: "ALIGN", wide: true, cell: func(r pmem.Region) string { return pmem.FormatSize(r.Align) }},
+		{title: "WAYS", wide: true, cell: func(r pmem.Region) string { return fmt.Sprint(r.InterleaveWays) }},
+		{title: "PERSISTENCE", wide: true, cell: func(r pmem.Region) string { return r.PersistenceDomain }},
+		{title: "NUMA", wide: true, cell: func(r pmem.Region) string { return nodeText(r.NUMANode) }},
+		{title: "DIMMS", wide: true, cell: func(r pmem.Region) string { return dash(strings.Join(dimmsOf(r), ",")) }},
+		{title: "BADBLOCKS", wide: true, cell: func(r pmem.Region) string { return fmt.Sprint(r.BadblockCount) }},
+	}
+}
+
+func dimmsOf(r pmem.Region) []string {
+	var names []string
+	for _, m := range r.Mappings {
+		names = append(names, m.DIMM)
+	}
+	return names
+}
+
+// regionState adds to the state what keeps volumes from being made.
+func regionState(r pmem.Region) string {
+	words := []string{r.State}
+	if r.ReadOnly {
+		words = append(words, "read-only")
+	}
+	if !r.Labels {
+		words = append(words, "label-less")
+	}
+	if r.Misaligned() > 0 {
+		words = append(words, "misaligned")
+	}
+	return strings.Join(words, ",")
+}
+
+func newRegionListCommand(a *app) *cobra.Command {
+	var output outputFlag
+	cmd := &cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List the regions", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			s, err := a.ndctl.Snapshot(ndctl.Select{Badblocks: true})
+			if err != nil {
+				return err
+			}
+			if len(s.Regions) == 0 && (output == outputTable || output == outputWide) {
+				return volume.NoPMEM(s)
+			}
+			return show(a, output, "regions", s.Regions, regionColumns())
+		},
+	}
+	addOutputFlag(cmd, &output)
+	return cmd
+}
+
+func newRegionShowCommand(a *app) *cobra.Command {
+	var output outputFlag
+	cmd := &cobra.Command{
+		Use: "show REGION", Short: "Show a region with its DIMMs, namespaces and bad blocks",
+		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeRegions(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			s, err := a.ndctl.Snapshot(ndctl.Everything)
+			if err != nil {
+				return err
+			}
+			r, ok := s.Region(args[0])
+			if !ok {
+				return errs.New(errs.NotFound, fmt.Sprintf("region %q", args[0]), "does not exist", "see what there is: pmemctl region list")
+			}
+			if output == outputJSON || output == outputYAML {
+				return show(a, output, "regions", []pmem.Region{r}, nil)
+			}
+			return a.printRegion(s, r)
+		},
+	}
+	addOutputFlag(cmd, &output)
+	return cmd
+}
+
+func (a *app) printRegion(s pmem.System, r pmem.Region) error {
+	lines := [][2]string{
+		{"Region", r.Dev}, {"Bus", r.Bus}, {"Type", r.Type}, {"State", regionState(r)},
+		{"Size", exact(r.Size)}, {"Free", exact(r.AvailableSize)}, {"Largest extent", exact(r.MaxAvailableExtent)},
+		{"Align", exact(r.Align)}, {"Interleave ways", fmt.Sprint(r.InterleaveWays)},
+		{"Namespaces are multiples of", exact(r.SizeAlign(pmem.DefaultAlign))},
+		{"Persistence domain", r.PersistenceDomain}, {"NUMA node", nodeText(r.NUMANode)}, {"Target node", nodeText(r.TargetNode)},
+		{"Bad blocks", fmt.Sprintf("%d of 512 bytes", r.BadblockCount)},
+	}
+	if off := r.Misaligned(); off > 0 {
+		lines = append(lines, [2]string{"Misaligned", exact(off) + " at its end cannot be used"})
+	}
+	for _, l := range lines {
+		fmt.Fprintf(a.stdout, "%-29s%s\n", l[0]+":", l[1])
+	}
+	for _, b := range r.Badblocks {
+		fmt.Fprintf(a.stdout, "  bad: %d blocks at block %d\n", b.Length, b.Offset)
+	}
+	fmt.Fprintln(a.stdout, "\nMappings:")
+	var rows [][]string
+	for _, m := range r.Mappings {
+		health := "-"
+		for _, d := range s.DIMMs {
+			if d.Dev == m.DIMM && d.Health != nil {
+				health = d.Health.State
+			}
+		}
+		rows = append(rows, []string{m.DIMM, fmt.Sprint(m.Position), pmem.FormatSize(m.Length), fmt.Sprintf("%#x", m.Offset), health})
+	}
+	if err := writeTable(a.stdout, []string{"DIMM", "POSITION", "LENGTH", "OFFSET", "HEALTH"}, rows); err != nil {
+		return err
+	}
+	fmt.Fprintln(a.stdout, "\nNamespaces:")
+	return show(a, outputTable, "", s.InRegion(r.Dev), namespaceColumns())
+}
+
+// exact shows a size for people with the bytes beside it.
+func exact(n uint64) string { return fmt.Sprintf("%s (%d bytes)", pmem.FormatSize(n), n) }
+
+func newRegionInitLabelsCommand(a *app) *cobra.Command {
+	var all, force bool
+	cmd := &cobra.Command{
+		Use:   "init-labels REGION...|--all",
+		Short: "Make regions dividable and empty; destroys what is in them",
+		Long: `Writes empty label areas to the DIMMs of the regions. Without labels a region is
+one namespace; with them it can be divided into volumes.
+
+Everything in the regions is lost, and in every region that shares a DIMM with
+one of them. When anything there is in use, nothing is changed.`,
+		Args: cobra.ArbitraryArgs, ValidArgsFunction: a.completeRegions(0),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if all == (len(args) > 0) {
+				return usage(cmd, fmt.Errorf("name regions, or use --all"))
+			}
+			if err := needRoot("initialising labels"); err != nil {
+				return err
+			}
+			plan, err := a.service.PlanInitLabels(args...)
+			if err != nil {
+				return err
+			}
+			if len(plan.Regions) == 0 {
+				a.note("nothing to do: every region that can have labels has them")
+				return nil
+			}
+			if err := a.confirm(force, lossOf(plan)); err != nil {
+				return err
+			}
+			if err := a.service.InitLabels(cmd.Context(), plan); err != nil {
+				return err
+			}
+			for _, r := range plan.Regions {
+				a.say("%s has labels and is empty", r.Dev)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "all regions that have no labels and can have them")
+	cmd.Flags().BoolVar(&force, "force", false, "do not ask")
+	return cmd
+}
+
+func lossOf(plan volume.LabelsPlan) string {
+	var regions, namespaces []string
+	for _, r := range plan.Regions {
+		regions = append(regions, r.Dev)
+	}
+	for _, n := range plan.Namespaces {
+		namespaces = append(namespaces, strings.TrimSpace(n.Dev+" "+n.Name))
+	}
+	text := "Everything in " + strings.Join(regions, ", ") + " will be lost"
+	if len(namespaces) > 0 {
+		text += ", with the namespaces " + strings.Join(namespaces, ", ")
+	}
+	return text + "."
+}
+
+func newRegionSwitchCommand(a *app, verb, short string) *cobra.Command {
+	return &cobra.Command{
+		Use: verb + " REGION...", Short: short, Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeRegions(0),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := needRoot("changing a region"); err != nil {
+				return err
+			}
+			change := a.service.EnableRegion
+			if verb == "disable" {
+				change = a.service.DisableRegion
+			}
+			for _, dev := range args {
+				if err := change(cmd.Context(), dev); err != nil {
+					return err
+				}
+				a.say("%s %sd", dev, verb)
+			}
+			return nil
+		},
+	}
+}

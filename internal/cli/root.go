@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+const rootLong = `pmemctl turns the persistent memory (PMEM) of a Linux machine into volumes.
+
+An lvm volume is a logical volume in a volume group made of PMEM; it can grow
+while it is mounted. A direct volume is a namespace of its own. Both are mounted
+with DAX: programs that map a file reach the memory itself.
+
+The usual way:
+
+  pmemctl region list                  what there is
+  pmemctl region init-labels --all     once, on new DIMMs: destroys what is there
+  pmemctl vg init --percent 50         half of each region for lvm volumes
+  pmemctl volume create db --type lvm --size 10Gi
+  pmemctl volume mount db /mnt/db
+  pmemctl tree                         all of it on one page`
+
+// NewRootCommand makes the command tree, for documentation.
+func NewRootCommand() *cobra.Command { return newRootCommand(newApp()) }
+
+func newRootCommand(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "pmemctl",
+		Short:         "Turn persistent memory into volumes",
+		Long:          rootLong,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+	}
+	var timeout time.Duration
+	root.PersistentFlags().DurationVar(&timeout, "timeout", 0, "give up after this `time`, such as 30s (default: never)")
+	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {
+		if timeout > 0 {
+			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+			cobra.OnFinalize(cancel)
+			cmd.SetContext(ctx)
+		}
+	}
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	root.SetFlagErrorFunc(usage)
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.AddCommand(
+		newBusCommand(a), newDIMMCommand(a), newRegionCommand(a), newNamespaceCommand(a), newDAXCommand(a),
+		newVGCommand(a), newVolumeCommand(a), newCapacityCommand(a), newTreeCommand(a),
+		newCompletionCommand(a), newVersionCommand(a),
+	)
+	checkArgs(root)
+	return root
+}
+
+// checkArgs makes every command answer wrong arguments in pmemctl's way, and a
+// group of commands answer an unknown one.
+func checkArgs(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return usage(cmd, err)
+			}
+			if err := cmd.ValidateRequiredFlags(); err != nil {
+				return usage(cmd, err)
+			}
+			return nil
+		}
+	}
+	if !cmd.Runnable() {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usage(cmd, fmt.Errorf("unknown command %q", args[0]))
+			}
+			return cmd.Help()
+		}
+		cmd.Args = cobra.ArbitraryArgs
+	}
+	for _, c := range cmd.Commands() {
+		checkArgs(c)
+	}
+}
+
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.ArbitraryArgs}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+// sizeFlag is a size in bytes as a person writes it.
+type sizeFlag uint64
+
+func (s *sizeFlag) String() string {
+	if *s == 0 {
+		return ""
+	}
+	return pmem.FormatSize(uint64(*s))
+}
+func (s *sizeFlag) Type() string { return "size" }
+func (s *sizeFlag) Set(text string) error {
+	n, err := pmem.ParseSize(text)
+	*s = sizeFlag(n)
+	return err
+}

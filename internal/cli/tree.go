@@ -1,0 +1,232 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pmemctl/pmemctl/internal/blockdev"
+	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/mount"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+	"github.com/pmemctl/pmemctl/internal/volume"
+)
+
+// node is one thing in the tree. Sizes are bytes.
+type node struct {
+	Kind     string  `json:"kind"`
+	Name     string  `json:"name"`
+	Size     uint64  `json:"size,omitempty"`
+	Overhead uint64  `json:"overhead,omitempty"` // what the layer takes for itself
+	Owner    string  `json:"owner,omitempty"`
+	Note     string  `json:"note,omitempty"`
+	Children []*node `json:"children,omitempty"`
+}
+
+func newTreeCommand(a *app) *cobra.Command {
+	var output outputFlag
+	cmd := &cobra.Command{
+		Use: "tree", Short: "Show all of it on one page, from the bus to the mount",
+		Long: `Shows bus, DIMM, region, namespace, physical volume, volume group, logical volume,
+file system and mount, each with its bytes and what the layer takes for itself.
+What pmemctl did not make is marked foreign.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := needRoot("reading all layers"); err != nil {
+				return err
+			}
+			v, err := a.service.LookAtEverything(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if len(v.PMEM.Buses) == 0 {
+				return volume.NoPMEM(v.PMEM)
+			}
+			t := tree{v}
+			nodes := t.buses()
+			if output == outputJSON || output == outputYAML {
+				return showObject(a.stdout, output, map[string]any{"tree": nodes})
+			}
+			for _, n := range nodes {
+				n.print(a.stdout, "", "")
+			}
+			return nil
+		},
+	}
+	addOutputFlag(cmd, &output)
+	return cmd
+}
+
+func (n *node) print(w io.Writer, first, rest string) {
+	var parts []string
+	if n.Size > 0 {
+		parts = append(parts, pmem.FormatSize(n.Size))
+	}
+	if n.Overhead > 0 {
+		parts = append(parts, "takes "+pmem.FormatSize(n.Overhead))
+	}
+	if n.Note != "" {
+		parts = append(parts, n.Note)
+	}
+	if n.Owner == volume.OwnerForeign {
+		parts = append(parts, "foreign")
+	}
+	line := first + n.Kind + " " + n.Name
+	if len(parts) > 0 {
+		line += "  (" + strings.Join(parts, ", ") + ")"
+	}
+	fmt.Fprintln(w, line)
+	for i, c := range n.Children {
+		if i == len(n.Children)-1 {
+			c.print(w, rest+"└─ ", rest+"   ")
+		} else {
+			c.print(w, rest+"├─ ", rest+"│  ")
+		}
+	}
+}
+
+type tree struct{ view volume.View }
+
+func (t tree) buses() []*node {
+	var nodes []*node
+	for _, b := range t.view.PMEM.Buses {
+		bus := &node{Kind: "bus", Name: b.Dev, Note: b.Provider}
+		for _, d := range t.view.PMEM.DIMMs {
+			if d.Bus == b.Dev {
+				bus.Children = append(bus.Children, dimmNode(d))
+			}
+		}
+		for _, r := range t.view.PMEM.Regions {
+			if r.Bus == b.Dev {
+				bus.Children = append(bus.Children, t.region(r))
+			}
+		}
+		nodes = append(nodes, bus)
+	}
+	return nodes
+}
+
+func dimmNode(d pmem.DIMM) *node {
+	notes := []string{}
+	if d.State != pmem.StateEnabled {
+		notes = append(notes, d.State)
+	}
+	if d.Health != nil {
+		notes = append(notes, "health "+d.Health.State)
+	}
+	notes = append(notes, d.Flags...)
+	return &node{Kind: "dimm", Name: d.Dev, Note: strings.Join(notes, ", ")}
+}
+
+func (t tree) region(r pmem.Region) *node {
+	notes := []string{pmem.FormatSize(r.AvailableSize) + " free"}
+	if state := regionState(r); state != pmem.StateEnabled {
+		notes = append(notes, state)
+	}
+	if r.BadblockCount > 0 {
+		notes = append(notes, fmt.Sprintf("%d bad blocks", r.BadblockCount))
+	}
+	if dimms := dimmsOf(r); len(dimms) > 0 {
+		notes = append(notes, "on "+strings.Join(dimms, ", "))
+	}
+	region := &node{Kind: "region", Name: r.Dev, Size: r.Size, Note: strings.Join(notes, ", ")}
+	for _, n := range t.view.PMEM.InRegion(r.Dev) {
+		region.Children = append(region.Children, t.namespace(n))
+	}
+	return region
+}
+
+func (t tree) namespace(n pmem.Namespace) *node {
+	owner, ours := volume.Owned(n.Name)
+	notes := []string{string(n.Mode)}
+	if !n.Enabled() {
+		notes = append(notes, n.State)
+	}
+	if n.BadblockCount > 0 {
+		notes = append(notes, fmt.Sprintf("%d bad blocks", n.BadblockCount))
+	}
+	ns := &node{Kind: "namespace", Name: n.Dev, Size: n.RawSize, Owner: volume.OwnerForeign}
+	if ours {
+		ns.Owner = volume.OwnerPmemctl
+		notes = append(notes, owner)
+	}
+	ns.Note = strings.Join(notes, ", ")
+	if n.Size > 0 && n.RawSize > n.Size {
+		ns.Overhead = n.RawSize - n.Size
+	}
+	switch {
+	case n.Chardev != "":
+		ns.Children = append(ns.Children, &node{Kind: "chardev", Name: "/dev/" + n.Chardev, Size: n.Size})
+	case n.Blockdev != "":
+		ns.Children = append(ns.Children, t.blockDevice(n))
+	}
+	return ns
+}
+
+func (t tree) blockDevice(n pmem.Namespace) *node {
+	path := "/dev/" + n.Blockdev
+	for _, vg := range t.view.LVM.VGs {
+		for _, pv := range vg.PVs {
+			if pv.Name == path {
+				return t.physicalVolume(n, vg, pv)
+			}
+		}
+	}
+	device := &node{Kind: "device", Name: path, Size: n.Size}
+	device.Children = mountNodes(path)
+	return device
+}
+
+func (t tree) physicalVolume(n pmem.Namespace, vg lvm.VG, pv lvm.PV) *node {
+	owner := volume.OwnerForeign
+	if t.view.Owns(vg) {
+		owner = volume.OwnerPmemctl
+	}
+	device := &node{Kind: "pv", Name: pv.Name, Size: n.Size, Overhead: n.Size - min(n.Size, pv.Size), Owner: owner}
+	group := &node{Kind: "vg", Name: vg.Name, Size: vg.Size, Owner: owner, Note: pmem.FormatSize(vg.Free) + " free"}
+	device.Children = []*node{group}
+	for _, lv := range vg.LVs {
+		if !slices.ContainsFunc(lv.Ranges, func(r string) bool { return strings.HasPrefix(r, pv.Name+":") }) {
+			continue
+		}
+		logical := &node{Kind: "lv", Name: lv.Name, Size: lv.Size, Owner: volume.OwnerForeign}
+		if lv.HasTag("pmemctl") && owner == volume.OwnerPmemctl {
+			logical.Owner = volume.OwnerPmemctl
+		}
+		if lv.Active {
+			logical.Children = mountNodes(lv.MapperPath())
+		} else {
+			logical.Note = "inactive"
+		}
+		group.Children = append(group.Children, logical)
+	}
+	return device
+}
+
+// mountNodes are the file systems mounted from a device, with the size that df
+// shows and what the file system takes for itself.
+func mountNodes(device string) []*node {
+	number, err := blockdev.NumberOf(device)
+	if err != nil {
+		return nil
+	}
+	points, err := mount.Points(number)
+	if err != nil {
+		return nil
+	}
+	var nodes []*node
+	for _, p := range points {
+		n := &node{Kind: p.FSType, Name: "on " + p.Path}
+		if mount.HasDAXOption(p) {
+			n.Note = "dax"
+		}
+		if size, err := mount.Size(p.Path); err == nil {
+			n.Size = size
+		}
+		nodes = append(nodes, n)
+	}
+	return nodes
+}

@@ -1,0 +1,371 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/mount"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+	"github.com/pmemctl/pmemctl/internal/volume"
+)
+
+func newVolumeCommand(a *app) *cobra.Command {
+	return group("volume", "Make, show, grow, copy, mount and delete volumes",
+		newVolumeCreateCommand(a), newVolumeListCommand(a), newVolumeShowCommand(a), newVolumeDeleteCommand(a),
+		newVolumeExpandCommand(a), newVolumeCloneCommand(a), newVolumeMountCommand(a), newVolumeUnmountCommand(a))
+}
+
+// volumeRow is a volume with what the host does with it.
+type volumeRow struct {
+	volume.Volume
+	Mounts []string `json:"mounts"`
+}
+
+func rowOf(v volume.Volume) volumeRow {
+	row := volumeRow{Volume: v, Mounts: []string{}}
+	for _, p := range volume.Mounts(v) {
+		row.Mounts = append(row.Mounts, p.Path)
+	}
+	return row
+}
+
+func volumeColumns() []column[volumeRow] {
+	return []column[volumeRow]{
+		{title: "VOLUME", cell: func(v volumeRow) string { return v.Name }},
+		{title: "TYPE", cell: func(v volumeRow) string { return string(v.Type) }},
+		{title: "SIZE", cell: func(v volumeRow) string { return pmem.FormatSize(v.Size) }},
+		{title: "STATE", cell: func(v volumeRow) string { return string(v.State) }},
+		{title: "DEVICE", cell: func(v volumeRow) string { return dash(v.Device) }},
+		{title: "MOUNTED ON", cell: func(v volumeRow) string { return dash(strings.Join(v.Mounts, ",")) }},
+		{title: "RAW", wide: true, cell: func(v volumeRow) string { return pmem.FormatSize(v.RawSize) }},
+		{title: "REGIONS", wide: true, cell: func(v volumeRow) string { return dash(strings.Join(v.Regions, ",")) }},
+		{title: "VG", wide: true, cell: func(v volumeRow) string { return dash(v.VG) }},
+		{title: "NAMESPACE", wide: true, cell: func(v volumeRow) string { return dash(v.Namespace) }},
+		{title: "UUID", wide: true, cell: func(v volumeRow) string { return v.UUID }},
+	}
+}
+
+type placeFlags struct {
+	volumeType string
+	region, vg string
+	stripe     bool
+}
+
+func (p *placeFlags) add(a *app, cmd *cobra.Command, typeHelp string) {
+	f := cmd.Flags()
+	f.StringVarP(&p.volumeType, "type", "t", "", typeHelp)
+	f.StringVar(&p.region, "region", "", "only in this `region`")
+	f.StringVar(&p.vg, "vg", "", "only in this volume `group`")
+	f.BoolVar(&p.stripe, "stripe", false, "spread an lvm volume over all devices of its group")
+	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions([]string{"lvm", "direct"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("region", a.completeRegions(0))
+	_ = cmd.RegisterFlagCompletionFunc("vg", a.completeVGs(0))
+}
+
+func newVolumeCreateCommand(a *app) *cobra.Command {
+	var place placeFlags
+	var size, limit sizeFlag
+	var spec volume.Spec
+	var dryRun bool
+	var output outputFlag
+	cmd := &cobra.Command{
+		Use:   "create NAME --type lvm|direct --size SIZE",
+		Short: "Make a volume",
+		Long: `Makes a volume of at least the size, with an empty file system that suits DAX.
+
+The size is what the block device offers; what it takes besides is worked out,
+and --dry-run shows it. A volume of that name, type and size that exists is left
+as it is, so that the command can be repeated. The device is cleared first:
+nothing of what was there before can be read.`,
+		Args: cobra.ExactArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := needRoot("making a volume"); err != nil {
+				return err
+			}
+			spec.Name, spec.Type, spec.Size, spec.Limit = args[0], volume.Type(place.volumeType), uint64(size), uint64(limit)
+			spec.Region, spec.VG, spec.Stripe = place.region, place.vg, place.stripe
+			if dryRun {
+				plan, err := a.service.Plan(cmd.Context(), spec)
+				if err != nil {
+					return err
+				}
+				return a.showPlan(output, plan)
+			}
+			v, created, err := a.service.Create(cmd.Context(), spec)
+			if err != nil {
+				return err
+			}
+			if !created {
+				a.say("volume %s exists already", v.Name)
+			}
+			return show(a, output, "volumes", []volumeRow{rowOf(v)}, volumeColumns())
+		},
+	}
+	place.add(a, cmd, "`type`: lvm or direct")
+	f := cmd.Flags()
+	f.VarP(&size, "size", "s", "bytes it must at least have, such as 10Gi")
+	f.Var(&limit, "limit", "bytes it must not exceed")
+	f.StringVar(&spec.FS, "fs", mount.Ext4, "file `system` to make: ext4, xfs or none")
+	f.StringArrayVar(&spec.MkfsOptions, "mkfs-option", nil, "an `argument` for mkfs; may be repeated")
+	f.BoolVar(&dryRun, "dry-run", false, "show what would be made, and make nothing")
+	_ = cmd.MarkFlagRequired("type")
+	_ = cmd.MarkFlagRequired("size")
+	_ = cmd.RegisterFlagCompletionFunc("fs", cobra.FixedCompletions([]string{mount.Ext4, mount.XFS, mount.None}, cobra.ShellCompDirectiveNoFileComp))
+	addOutputFlag(cmd, &output)
+	return cmd
+}
+
+func (a *app) showPlan(output outputFlag, p volume.Plan) error {
+	if output == outputJSON || output == outputYAML {
+		return showObject(a.stdout, output, map[string]any{"plan": p})
+	}
+	where := "region " + p.Region
+	if p.Type == volume.TypeLVM {
+		where = "volume group " + p.VG
+	}
+	state := "would be made"
+	if p.Exists {
+		state = "exists already, as asked for"
+	}
+	fmt.Fprintf(a.stdout, "volume %s (%s, in %s) %s\n", p.Name, p.Type, where, state)
+	lines := [][2]string{{"asked", exact(p.Asked)}, {"usable", exact(p.Usable)}, {"takes (raw)", exact(p.Raw)}, {"overhead", exact(p.Overhead)}}
+	if !p.Exists {
+		lines = append(lines, [2]string{"stays free (raw)", exact(p.FreeAfter)}, [2]string{"largest possible", exact(p.Largest)})
+	}
+	for _, l := range lines {
+		fmt.Fprintf(a.stdout, "  %-18s%s\n", l[0], l[1])
+	}
+	return nil
+}
+
+func newVolumeListCommand(a *app) *cobra.Command {
+	var output outputFlag
+	cmd := &cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List the volumes", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := needRoot("listing volumes"); err != nil {
+				return err
+			}
+			volumes, err := a.service.List(cmd.Context())
+			if err != nil {
+				return err
+			}
+			rows := []volumeRow{}
+			for _, v := range volumes {
+				rows = append(rows, rowOf(v))
+			}
+			return show(a, output, "volumes", rows, volumeColumns())
+		},
+	}
+	addOutputFlag(cmd, &output)
+	return cmd
+}
+
+func newVolumeShowCommand(a *app) *cobra.Command {
+	var output outputFlag
+	cmd := &cobra.Command{
+		Use: "show NAME", Short: "Show a volume", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVolumes(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := needRoot("reading volumes"); err != nil {
+				return err
+			}
+			v, err := a.service.Get(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if output == outputTable {
+				output = outputWide
+			}
+			return show(a, output, "volumes", []volumeRow{rowOf(v)}, volumeColumns())
+		},
+	}
+	addOutputFlag(cmd, &output)
+	return cmd
+}
+
+func newVolumeDeleteCommand(a *app) *cobra.Command {
+	var force, noErase, ignoreMissing bool
+	cmd := &cobra.Command{
+		Use: "delete NAME...", Aliases: []string{"rm"}, Short: "Erase and delete volumes that are not in use",
+		Long: `Deletes volumes that nothing uses. Their bytes are zeroed first; with --no-erase they
+stay on the medium until the next volume there is made, which clears them.
+
+An erasing that is interrupted goes on when the command is repeated.`,
+		Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeVolumes(0),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := needRoot("deleting a volume"); err != nil {
+				return err
+			}
+			for _, name := range args {
+				if err := volume.ValidateName(name); err != nil {
+					return err
+				}
+				if err := a.confirm(force, "Volume "+name+" and its data will be lost."); err != nil {
+					return err
+				}
+				err := a.service.Delete(cmd.Context(), name, !noErase)
+				if ignoreMissing && errs.Is(err, errs.NotFound) {
+					continue
+				}
+				if err != nil {
+					return err
+				}
+				a.say("volume %s deleted", name)
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&force, "force", false, "do not ask")
+	f.BoolVar(&noErase, "no-erase", false, "do not zero the volume")
+	f.BoolVar(&ignoreMissing, "ignore-missing", false, "a volume that does not exist is no error")
+	return cmd
+}
+
+func newVolumeExpandCommand(a *app) *cobra.Command {
+	var size sizeFlag
+	var output outputFlag
+	cmd := &cobra.Command{
+		Use: "expand NAME --size SIZE", Short: "Grow an lvm volume and its file system, also while it is mounted",
+		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVolumes(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := needRoot("expanding a volume"); err != nil {
+				return err
+			}
+			if cmd.Flags().Changed("size") && size == 0 {
+				return usage(cmd, fmt.Errorf("size 0 is not possible"))
+			}
+			v, err := a.service.Expand(cmd.Context(), args[0], uint64(size))
+			if err != nil {
+				return err
+			}
+			if asked := uint64(size); v.Size >= asked+volume.ExtentSize*uint64(max(v.Stripes, 1)) {
+				a.note("volume %s has %s, more than the %s asked for; a volume never shrinks", v.Name, pmem.FormatSize(v.Size), pmem.FormatSize(asked))
+			}
+			return show(a, output, "volumes", []volumeRow{rowOf(v)}, volumeColumns())
+		},
+	}
+	cmd.Flags().VarP(&size, "size", "s", "bytes it must at least have afterwards, such as 20Gi")
+	_ = cmd.MarkFlagRequired("size")
+	addOutputFlag(cmd, &output)
+	return cmd
+}
+
+func newVolumeCloneCommand(a *app) *cobra.Command {
+	var place placeFlags
+	var size sizeFlag
+	var output outputFlag
+	cmd := &cobra.Command{
+		Use: "clone SOURCE NAME", Short: "Copy a volume that is not in use into a new one",
+		Long: `Copies a volume that is not in use into a new one, which may be larger and of the
+other type. This is also the way to a larger direct volume.`,
+		Args: cobra.ExactArgs(2), ValidArgsFunction: a.completeVolumes(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := needRoot("copying a volume"); err != nil {
+				return err
+			}
+			if cmd.Flags().Changed("size") && size == 0 {
+				return usage(cmd, fmt.Errorf("size 0 is not possible"))
+			}
+			v, err := a.service.Clone(cmd.Context(), volume.CloneSpec{
+				Source: args[0], Name: args[1], Size: uint64(size), Type: volume.Type(place.volumeType), Region: place.region, VG: place.vg, Stripe: place.stripe,
+			})
+			if err != nil {
+				return err
+			}
+			return show(a, output, "volumes", []volumeRow{rowOf(v)}, volumeColumns())
+		},
+	}
+	place.add(a, cmd, "`type`: lvm or direct (default: that of the source)")
+	cmd.Flags().VarP(&size, "size", "s", "bytes the copy must at least have (default: those of the source)")
+	addOutputFlag(cmd, &output)
+	return cmd
+}
+
+func newVolumeMountCommand(a *app) *cobra.Command {
+	var m volume.MountSpec
+	cmd := &cobra.Command{
+		Use: "mount NAME PATH", Short: "Mount a volume with DAX",
+		Long: `Mounts a volume on a folder, which is made when missing, and asks the kernel
+whether DAX is on; when it is not, the mount is undone. A volume whose every byte
+is zero is formatted first; one with other content than a file system is left alone.`,
+		Args: cobra.ExactArgs(2),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 0 {
+				return a.completeVolumes(1)(cmd, args, toComplete)
+			}
+			return nil, cobra.ShellCompDirectiveFilterDirs
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := needRoot("mounting a volume"); err != nil {
+				return err
+			}
+			m.Name, m.Path = args[0], args[1]
+			v, err := a.service.Mount(cmd.Context(), m)
+			if err != nil {
+				return err
+			}
+			a.say("%s is mounted on %s", v.Device, m.Path)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&m.FS, "fs", "", "file `system` that it must have, or that is made on an empty volume (default ext4)")
+	f.StringSliceVar(&m.Options, "options", nil, "mount `options`, separated by commas")
+	f.BoolVar(&m.NoDAX, "no-dax", false, "mount without DAX")
+	f.BoolVar(&m.ReadOnly, "read-only", false, "mount read-only")
+	_ = cmd.RegisterFlagCompletionFunc("fs", cobra.FixedCompletions([]string{mount.Ext4, mount.XFS}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func newVolumeUnmountCommand(a *app) *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use: "unmount NAME", Aliases: []string{"umount"}, Short: "Unmount a volume", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVolumes(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := needRoot("unmounting a volume"); err != nil {
+				return err
+			}
+			paths, err := a.service.Unmount(cmd.Context(), args[0], path)
+			if err != nil {
+				return err
+			}
+			for _, p := range paths {
+				a.say("%s unmounted", p)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&path, "path", "", "only from this `folder` (default: from everywhere)")
+	return cmd
+}
+
+func newCapacityCommand(a *app) *cobra.Command {
+	var output outputFlag
+	cmd := &cobra.Command{
+		Use: "capacity", Short: "Show what volumes can still be made, in usable bytes", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := needRoot("reading capacities"); err != nil {
+				return err
+			}
+			all, err := a.service.Capacity(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return show(a, output, "capacities", all, []column[volume.Capacity]{
+				{title: "TYPE", cell: func(c volume.Capacity) string { return string(c.Type) }},
+				{title: "IN", cell: func(c volume.Capacity) string { return c.Region + c.VG }},
+				{title: "TOTAL", cell: func(c volume.Capacity) string { return pmem.FormatSize(c.Total) }},
+				{title: "FREE", cell: func(c volume.Capacity) string { return pmem.FormatSize(c.Free) }},
+				{title: "LARGEST VOLUME", cell: func(c volume.Capacity) string { return pmem.FormatSize(c.Largest) }},
+				{title: "LARGEST IN BYTES", wide: true, cell: func(c volume.Capacity) string { return fmt.Sprint(c.Largest) }},
+				{title: "NOTE", cell: func(c volume.Capacity) string { return dash(c.Reason) }},
+			})
+		},
+	}
+	addOutputFlag(cmd, &output)
+	return cmd
+}

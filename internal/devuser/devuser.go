@@ -1,0 +1,72 @@
+// Package devuser finds the processes that have a device open or mapped. The
+// kernel tells of exclusive holders only, such as mounts.
+package devuser
+
+import (
+	"bufio"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Of finds the processes that have the device node open or mapped, as far as
+// /proc shows them: not those of another PID namespace above ours. A mapping
+// outlives the file descriptor it was made with, so both are looked at.
+func Of(path string) []int {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return nil
+	}
+	is := device{kind: st.Mode & unix.S_IFMT, rdev: st.Rdev}
+	var pids []int
+	procs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, proc := range procs {
+		if is.openIn(proc) || is.mappedIn(proc) {
+			pid, _ := strconv.Atoi(filepath.Base(proc))
+			pids = append(pids, pid)
+		}
+	}
+	slices.Sort(pids)
+	return pids
+}
+
+type device struct {
+	kind uint32 // S_IFCHR or S_IFBLK
+	rdev uint64
+}
+
+func (d device) openIn(proc string) bool {
+	fds, _ := os.ReadDir(proc + "/fd")
+	return slices.ContainsFunc(fds, func(fd os.DirEntry) bool {
+		return d.is(proc + "/fd/" + fd.Name())
+	})
+}
+
+// mappedIn follows map_files, because the path in maps is that of the process's
+// own mount namespace. Only shared mappings matter, which leaves few to follow.
+func (d device) mappedIn(proc string) bool {
+	f, err := os.Open(proc + "/maps")
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		span, rest, _ := strings.Cut(lines.Text(), " ")
+		perms, _, _ := strings.Cut(rest, " ")
+		if strings.HasSuffix(perms, "s") && d.is(proc+"/map_files/"+span) {
+			return true
+		}
+	}
+	return false
+}
+
+// is asks for what is cached, or a dead network file system would hold us.
+func (d device) is(path string) bool {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st)
+	return err == nil && uint32(st.Mode&unix.S_IFMT) == d.kind && unix.Mkdev(st.Rdev_major, st.Rdev_minor) == d.rdev
+}

@@ -1,0 +1,113 @@
+// Package errs is the error that pmemctl shows to people and programs: what
+// failed, on what, why, and what to type next. It knows neither exit codes nor
+// gRPC codes; the edges translate a Kind into theirs.
+package errs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+)
+
+// Kind is what sort of failure it is, as far as a caller has to tell.
+type Kind string
+
+// The kinds of failure.
+const (
+	Internal    Kind = "internal"     // anything else
+	Invalid     Kind = "invalid"      // the request makes no sense
+	OutOfRange  Kind = "out-of-range" // a size that can never be
+	NotFound    Kind = "not-found"
+	Conflict    Kind = "conflict" // something else has that name
+	NoSpace     Kind = "no-space"
+	InUse       Kind = "in-use"
+	Unsupported Kind = "unsupported" // cannot be done with this device or type
+	Permission  Kind = "permission"
+	Busy        Kind = "busy"    // somebody else is at work on it
+	Aborted     Kind = "aborted" // a person said no
+	Deadline    Kind = "deadline"
+	Canceled    Kind = "canceled"
+)
+
+// Error is a failure with its reason and the way on.
+type Error struct {
+	Kind    Kind
+	Subject string // "volume db", "region region0"; may be ""
+	Reason  string
+	Next    string // a command to type, or a sentence; may be ""
+	Err     error  // the cause; may be nil
+}
+
+func (e *Error) Error() string {
+	text := e.Reason
+	if e.Subject != "" {
+		text = e.Subject + ": " + text
+	}
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	return text
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// New makes an error without a cause.
+func New(kind Kind, subject, reason, next string) error {
+	return &Error{Kind: kind, Subject: subject, Reason: reason, Next: next}
+}
+
+// Wrap makes an error out of its cause, whose kind it keeps when the kind is
+// "". It is nil when the cause is.
+func Wrap(kind Kind, subject, reason, next string, cause error) error {
+	if cause == nil {
+		return nil
+	}
+	if kind == "" {
+		kind = KindOf(cause)
+	}
+	if next == "" {
+		next = NextStep(cause)
+	}
+	return &Error{Kind: kind, Subject: subject, Reason: reason, Next: next, Err: cause}
+}
+
+// KindOf tells the kind of any error, also of those from the kernel and from
+// contexts.
+func KindOf(err error) Kind {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Kind
+	}
+	switch {
+	case errors.Is(err, context.Canceled):
+		return Canceled
+	case errors.Is(err, context.DeadlineExceeded):
+		return Deadline
+	case errors.Is(err, fs.ErrPermission):
+		return Permission
+	case errors.Is(err, syscall.EBUSY):
+		return InUse
+	case errors.Is(err, syscall.ENOSPC):
+		return NoSpace
+	}
+	return Internal
+}
+
+// Is tells whether an error is of a kind.
+func Is(err error, kind Kind) bool { return err != nil && KindOf(err) == kind }
+
+// NextStep is what the error says to do next, "" for nothing.
+func NextStep(err error) string {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Next
+	}
+	return ""
+}
+
+// Invalidf is the error for input that makes no sense.
+func Invalidf(subject, next, format string, args ...any) error {
+	return New(Invalid, subject, fmt.Sprintf(format, args...), next)
+}

@@ -1,0 +1,37 @@
+//go:build faultpoints
+
+// Package fault marks the points between which a crash must do no harm. In a
+// normal build a point does nothing; this build kills itself there on demand.
+package fault
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+)
+
+// Environment of the tests: kill -9 at the point with that number, counted from
+// 1, and the file to append the name of each passed point to.
+const (
+	KillAtEnv = "PMEMCTL_FAULT_KILL_AT"
+	LogEnv    = "PMEMCTL_FAULT_LOG"
+)
+
+var passed atomic.Int64
+
+// Point kills the process when it is the one asked for.
+func Point(name string) {
+	n := passed.Add(1)
+	if file := os.Getenv(LogEnv); file != "" {
+		if f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600); err == nil {
+			fmt.Fprintln(f, name)
+			f.Close()
+		}
+	}
+	if at, err := strconv.ParseInt(os.Getenv(KillAtEnv), 10, 64); err == nil && at == n {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	}
+}

@@ -1,0 +1,129 @@
+// Package hostlock has the locks that all pmemctl processes of a host share:
+// the command line and the CSI server may be at work at once, and libndctl is
+// not safe against itself. A lock ends with its process, however that ends.
+package hostlock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+)
+
+// DefaultDir is where the locks are. It must not outlive a reboot.
+const DefaultDir = "/run/pmemctl"
+
+// Locks is a set of named locks.
+type Locks struct {
+	Dir string
+	// Waiting is told, once, who holds a lock that has to be waited for.
+	Waiting func(name, holder string)
+}
+
+// Lock is a lock that is held.
+type Lock struct {
+	file *os.File
+	path string
+}
+
+const poll = 20 * time.Millisecond
+
+// Acquire waits for a lock until the context ends. The error then is of the
+// kind Busy and names the holder.
+func (l Locks) Acquire(ctx context.Context, name string) (*Lock, error) {
+	told := false
+	for {
+		lock, holder, err := l.try(name)
+		if err != nil || lock != nil {
+			return lock, err
+		}
+		if !told && l.Waiting != nil {
+			l.Waiting(name, holder)
+			told = true
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errs.Wrap(errs.Busy, name, "is locked by "+holder, "wait for it to end, then try again", ctx.Err())
+		case <-time.After(poll):
+		}
+	}
+}
+
+// Try takes a lock that is free; otherwise it returns nil.
+func (l Locks) Try(name string) (*Lock, error) {
+	lock, _, err := l.try(name)
+	return lock, err
+}
+
+func (l Locks) try(name string) (lock *Lock, holder string, err error) {
+	if err := os.MkdirAll(l.Dir, 0o700); err != nil {
+		return nil, "", lockError(name, err)
+	}
+	path := filepath.Join(l.Dir, strings.ReplaceAll(name, " ", "-")+".lock")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, "", lockError(name, err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		holder := readHolder(f)
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, holder, nil
+		}
+		return nil, "", lockError(name, err)
+	}
+	if !sameFile(f, path) {
+		// Its last holder removed it between our open and our flock.
+		f.Close()
+		return nil, "a process that just ended", nil
+	}
+	if err := f.Truncate(0); err != nil {
+		f.Close()
+		return nil, "", lockError(name, err)
+	}
+	fmt.Fprintf(f, "%s (pid %d)", strings.Join(os.Args, " "), os.Getpid())
+	return &Lock{file: f, path: path}, "", nil
+}
+
+func lockError(name string, err error) error {
+	next := ""
+	if errors.Is(err, os.ErrPermission) {
+		next = "run it as root"
+	}
+	return errs.Wrap("", name, "cannot be locked", next, err)
+}
+
+func readHolder(f *os.File) string {
+	data := make([]byte, 200)
+	n, _ := f.ReadAt(data, 0)
+	if n == 0 {
+		return "another process"
+	}
+	return string(data[:n])
+}
+
+func sameFile(f *os.File, path string) bool {
+	a, errA := f.Stat()
+	b, errB := os.Stat(path)
+	return errA == nil && errB == nil && os.SameFile(a, b)
+}
+
+// Release gives the lock back. It is harmless on nil and a second time.
+func (l *Lock) Release() {
+	if l == nil || l.file == nil {
+		return
+	}
+	// The file goes while the lock is held, so that no lock file is left behind
+	// for every volume there ever was.
+	_ = os.Remove(l.path)
+	l.file.Close()
+	l.file = nil
+}

@@ -1,0 +1,106 @@
+package lvm
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+)
+
+// config is all of lvm's configuration: the host's lvm.conf is not read, since
+// it may not suit (a container without udev, a devices file without PMEM).
+// What is not set here has lvm's own default.
+const config = `# Written by pmemctl for its own use of lvm; changes are overwritten.
+devices {
+	use_devicesfile = 0
+	obtain_device_list_from_udev = 0
+	external_device_info_source = "none"
+	multipath_component_detection = 0
+	md_component_detection = 0
+	scan_lvs = 0
+	hints = "none"
+	%FILTER%
+}
+activation {
+	udev_sync = 0
+	udev_rules = %UDEV%
+	monitoring = 0
+}
+backup {
+	backup = 0
+	archive = 0
+}
+global {
+	event_activation = 0
+	notify_dbus = 0
+	use_lvmpolld = 0
+}
+log {
+	report_command_log = 1
+	command_log_selection = "all"
+}
+report {
+	output_format = "json"
+}
+`
+
+// pmemOnly keeps lvm away from every disk that is no PMEM: a dead one must not
+// hold up a volume, and none can be changed by mistake.
+const pmemOnly = `global_filter = [ "a|^/dev/pmem|", "r|.*|" ]`
+
+// udevControl is the socket of a running udevd.
+const udevControl = "/run/udev/control"
+
+// udevRules lets udevd make the device nodes where it runs, so that its idea of
+// them and lvm's stay the same; where there is none, as in a container, lvm makes
+// them. Neither waits for the other (udev_sync): in a container of its own IPC
+// namespace udevd could never answer.
+func udevRules() string {
+	if _, err := os.Stat(udevControl); err == nil {
+		return "1"
+	}
+	return "0"
+}
+
+// writeConfig puts the configuration in a folder and returns the folder.
+func writeConfig(base string, allDevices bool) (string, error) {
+	// Each variant has a folder of its own: a container may share this one with the
+	// host, and differ in what it needs.
+	variant, filter, udev := "lvm", pmemOnly, udevRules()
+	if allDevices {
+		variant, filter = "lvm-all", ""
+	}
+	dir := filepath.Join(base, variant+"-udev"+udev)
+	file := filepath.Join(dir, "lvm.conf")
+	want := []byte(strings.NewReplacer("%FILTER%", filter, "%UDEV%", udev).Replace(config))
+	if have, err := os.ReadFile(file); err == nil && bytes.Equal(have, want) {
+		return dir, nil
+	}
+	fail := func(err error) (string, error) {
+		next := ""
+		if os.IsPermission(err) {
+			next = "run it as root"
+		}
+		return "", errs.Wrap("", "lvm", "its configuration cannot be written", next, err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fail(err)
+	}
+	temp, err := os.CreateTemp(dir, "lvm.conf.")
+	if err != nil {
+		return fail(err)
+	}
+	defer os.Remove(temp.Name())
+	if _, err := temp.Write(want); err != nil {
+		return fail(err)
+	}
+	if err := temp.Close(); err != nil {
+		return fail(err)
+	}
+	if err := os.Rename(temp.Name(), file); err != nil {
+		return fail(err)
+	}
+	return dir, nil
+}

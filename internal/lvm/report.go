@@ -1,0 +1,214 @@
+package lvm
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// VG is a volume group. Sizes are bytes.
+type VG struct {
+	Name, UUID       string
+	Size, Free       uint64
+	ExtentSize       uint64
+	Tags             []string
+	PartialPVMissing bool
+	PVs              []PV
+	LVs              []LV
+}
+
+// PV is a physical volume, in a volume group or in none.
+type PV struct {
+	Name, UUID string // Name is a path such as /dev/pmem0
+	VG         string
+	DeviceSize uint64
+	Size, Free uint64
+	DataStart  uint64 // pe_start
+}
+
+// LV is a logical volume.
+type LV struct {
+	Name, UUID string
+	VG         string
+	Size       uint64
+	Tags       []string
+	Active     bool
+	Open       bool
+	// Type is linear, striped, …; of the first segment.
+	Type    string
+	Stripes int
+	// Ranges are the extents it has, as lvm writes them: /dev/pmem0:0-127
+	Ranges []string
+	// Health is "" when all is well.
+	Health string
+}
+
+// Path is the device node that lvm makes.
+func (l LV) Path() string { return "/dev/" + l.VG + "/" + l.Name }
+
+// MapperPath is the device node of the device mapper, where a hyphen in a name
+// is doubled.
+func (l LV) MapperPath() string { return MapperPath(l.VG, l.Name) }
+
+// MapperPath is the device mapper's node for a logical volume.
+func MapperPath(vg, lv string) string {
+	return "/dev/mapper/" + strings.ReplaceAll(vg, "-", "--") + "-" + strings.ReplaceAll(lv, "-", "--")
+}
+
+// HasTag tells whether the logical volume has a tag.
+func (l LV) HasTag(tag string) bool { return slices.Contains(l.Tags, tag) }
+
+// HasTag tells whether the volume group has a tag.
+func (v VG) HasTag(tag string) bool { return slices.Contains(v.Tags, tag) }
+
+// State is all that lvm knows of the devices it may look at.
+type State struct {
+	VGs []VG
+	// Orphans are physical volumes in no volume group.
+	Orphans []PV
+}
+
+// VG finds a volume group by name.
+func (s State) VG(name string) (VG, bool) {
+	for _, v := range s.VGs {
+		if v.Name == name {
+			return v, true
+		}
+	}
+	return VG{}, false
+}
+
+var reportArgs = []string{
+	"fullreport", "--units", "b", "--nosuffix",
+	"--configreport", "vg", "-o", "vg_name,vg_uuid,vg_size,vg_free,vg_extent_size,vg_tags,vg_missing_pv_count",
+	"--configreport", "pv", "-o", "pv_name,pv_uuid,dev_size,pv_size,pv_free,pe_start",
+	"--configreport", "lv", "-o", "lv_name,lv_uuid,lv_size,lv_tags,lv_active,lv_device_open,lv_health_status",
+	"--configreport", "seg", "-o", "lv_uuid,segtype,stripes,seg_pe_ranges",
+	"--configreport", "pvseg", "-o", "pv_uuid",
+}
+
+// Report reads the state of all volume groups.
+func (c *Client) Report(ctx context.Context) (State, error) {
+	a, err := c.read(ctx, reportArgs...)
+	if err != nil {
+		return State{}, err
+	}
+	return parseReport(a.Report)
+}
+
+// All values in lvm's JSON are strings.
+type (
+	vgRow struct {
+		Name    string `json:"vg_name"`
+		UUID    string `json:"vg_uuid"`
+		Size    string `json:"vg_size"`
+		Free    string `json:"vg_free"`
+		Extent  string `json:"vg_extent_size"`
+		Tags    string `json:"vg_tags"`
+		Missing string `json:"vg_missing_pv_count"`
+	}
+	pvRow struct {
+		Name    string `json:"pv_name"`
+		UUID    string `json:"pv_uuid"`
+		DevSize string `json:"dev_size"`
+		Size    string `json:"pv_size"`
+		Free    string `json:"pv_free"`
+		Start   string `json:"pe_start"`
+	}
+	lvRow struct {
+		Name   string `json:"lv_name"`
+		UUID   string `json:"lv_uuid"`
+		Size   string `json:"lv_size"`
+		Tags   string `json:"lv_tags"`
+		Active string `json:"lv_active"`
+		Open   string `json:"lv_device_open"`
+		Health string `json:"lv_health_status"`
+	}
+	segRow struct {
+		LVUUID  string `json:"lv_uuid"`
+		Type    string `json:"segtype"`
+		Stripes string `json:"stripes"`
+		Ranges  string `json:"seg_pe_ranges"`
+	}
+)
+
+func parseReport(objects []map[string]json.RawMessage) (State, error) {
+	var s State
+	for _, o := range objects {
+		var (
+			vgs  []vgRow
+			pvs  []pvRow
+			lvs  []lvRow
+			segs []segRow
+		)
+		for key, into := range map[string]any{"vg": &vgs, "pv": &pvs, "lv": &lvs, "seg": &segs} {
+			if raw, ok := o[key]; ok {
+				if err := json.Unmarshal(raw, into); err != nil {
+					return State{}, fmt.Errorf("lvm's report of %s: %w", key, err)
+				}
+			}
+		}
+		var n numbers
+		var vg VG
+		if len(vgs) == 1 {
+			v := vgs[0]
+			vg = VG{Name: v.Name, UUID: v.UUID, Size: n.parse(v.Size), Free: n.parse(v.Free), ExtentSize: n.parse(v.Extent), Tags: list(v.Tags), PartialPVMissing: n.parse(v.Missing) > 0}
+		}
+		for _, p := range pvs {
+			pv := PV{Name: p.Name, UUID: p.UUID, VG: vg.Name, DeviceSize: n.parse(p.DevSize), Size: n.parse(p.Size), Free: n.parse(p.Free), DataStart: n.parse(p.Start)}
+			if vg.Name == "" {
+				s.Orphans = append(s.Orphans, pv)
+			} else {
+				vg.PVs = append(vg.PVs, pv)
+			}
+		}
+		for _, l := range lvs {
+			lv := LV{Name: l.Name, UUID: l.UUID, VG: vg.Name, Size: n.parse(l.Size), Tags: list(l.Tags), Active: l.Active == "active", Open: l.Open == "open", Health: l.Health}
+			for _, seg := range segs {
+				if seg.LVUUID != l.UUID {
+					continue
+				}
+				if lv.Type == "" {
+					lv.Type, lv.Stripes = seg.Type, int(n.parse(seg.Stripes))
+				}
+				lv.Ranges = append(lv.Ranges, strings.Fields(seg.Ranges)...)
+			}
+			vg.LVs = append(vg.LVs, lv)
+		}
+		if n.err != nil {
+			return State{}, fmt.Errorf("lvm's report of %s: %w", vg.Name, n.err)
+		}
+		if vg.Name != "" {
+			slices.SortFunc(vg.PVs, func(a, b PV) int { return cmp.Compare(a.Name, b.Name) })
+			slices.SortFunc(vg.LVs, func(a, b LV) int { return cmp.Compare(a.Name, b.Name) })
+			s.VGs = append(s.VGs, vg)
+		}
+	}
+	slices.SortFunc(s.VGs, func(a, b VG) int { return cmp.Compare(a.Name, b.Name) })
+	return s, nil
+}
+
+// numbers parses several numbers and keeps the first error.
+type numbers struct{ err error }
+
+func (n *numbers) parse(s string) uint64 {
+	if s == "" {
+		return 0
+	}
+	v, err := strconv.ParseUint(s, 10, 64)
+	if err != nil && n.err == nil {
+		n.err = err
+	}
+	return v
+}
+
+func list(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, ",")
+}

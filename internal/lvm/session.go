@@ -1,0 +1,197 @@
+package lvm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/run"
+)
+
+// session is one lvm process in its shell mode: it takes commands on its
+// standard input and answers each with one JSON object on a pipe of its own
+// (LVM_REPORT_FD). Starting lvm takes several times longer than most of its
+// commands, so that an operation keeps one process for all of its commands.
+type session struct {
+	cmd    *run.Cmd
+	cancel context.CancelFunc
+	stdin  *os.File
+	answer *os.File
+	dec    *json.Decoder
+	said   *lastWords
+	reap   sync.Once
+}
+
+func startSession(confDir string) (*session, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	// No death signal: lvm must not be killed while it has a device suspended. When
+	// this process dies its standard input ends, and it leaves after the command it
+	// is at.
+	cmd, err := run.Prepare(ctx, "lvm")
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	stdinR, stdinW, err := os.Pipe()
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	answerR, answerW, err := os.Pipe()
+	if err != nil {
+		cancel()
+		return nil, errors.Join(err, stdinR.Close(), stdinW.Close())
+	}
+	s := &session{cmd: cmd, cancel: cancel, stdin: stdinW, answer: answerR, dec: json.NewDecoder(answerR), said: &lastWords{}}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdinR, s.said, s.said
+	cmd.ExtraFiles = []*os.File{answerW} // descriptor 3
+	cmd.Env = append(cmd.Env, "LVM_REPORT_FD=3", "LVM_SYSTEM_DIR="+confDir, "LVM_SUPPRESS_FD_WARNINGS=1")
+	err = cmd.Start()
+	stdinR.Close()
+	answerW.Close()
+	if err != nil {
+		s.close()
+		return nil, errs.Wrap(errs.Unsupported, "lvm", "cannot be started", "install the package lvm2", err)
+	}
+	return s, nil
+}
+
+// maxWords is how many words lvm's shell takes on a line (MAX_ARGS of its
+// lvmcmdline.c, less one); a longer line is not answered at all.
+const maxWords = 63
+
+// do runs one command. When the context ends, the process is killed and the
+// session is of no more use. A process that cannot be killed, at a dead disk, is
+// left behind.
+func (s *session) do(ctx context.Context, args []string) (answer, error) {
+	line := strings.Join(args, " ")
+	if len(args) > maxWords {
+		return answer{}, fmt.Errorf("lvm %s: %d words are more than its shell takes (%d)", args[0], len(args), maxWords)
+	}
+	for _, a := range args {
+		if a == "" || strings.ContainsAny(a, " \t\n\r'\"\\#") {
+			return answer{}, fmt.Errorf("lvm %s: argument %q cannot be passed on", args[0], a)
+		}
+	}
+	stop := context.AfterFunc(ctx, func() {
+		s.cancel()
+		_ = s.answer.SetReadDeadline(time.Now())
+	})
+	defer stop()
+	if _, err := s.stdin.WriteString(line + "\n"); err != nil {
+		return answer{}, s.died(ctx, line, err)
+	}
+	var a answer
+	if err := s.dec.Decode(&a); err != nil {
+		return answer{}, s.died(ctx, line, err)
+	}
+	return a, nil
+}
+
+func (s *session) died(ctx context.Context, line string, err error) error {
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errs.Wrap(errs.Deadline, "lvm "+strings.Fields(line)[0], "gave no answer in time and was stopped",
+			"look for a stuck lvm process or a dead disk (ps -C lvm, dmesg), then try again", err)
+	}
+	if errors.Is(err, context.Canceled) {
+		return errs.Wrap(errs.Canceled, "lvm "+strings.Fields(line)[0], "was interrupted", "", err)
+	}
+	s.wait()
+	return errs.Wrap("", "lvm "+strings.Fields(line)[0], "lvm ended unexpectedly: "+s.said.text(), "try again", err)
+}
+
+// close ends the process, which is at no command, or had its time.
+func (s *session) close() {
+	s.stdin.Close()
+	s.wait()
+	s.cancel()
+	s.answer.Close()
+}
+
+// wait reaps the process, if it ends within a moment.
+func (s *session) wait() {
+	if s.cmd.Process == nil {
+		return
+	}
+	ended := make(chan struct{})
+	s.reap.Do(func() {
+		go func() {
+			_ = s.cmd.Wait()
+			close(ended)
+		}()
+		select {
+		case <-ended:
+		case <-time.After(2 * time.Second):
+		}
+	})
+}
+
+// answer is what lvm says to one command.
+type answer struct {
+	Report []map[string]json.RawMessage `json:"report"`
+	Log    []logEntry                   `json:"log"`
+}
+
+type logEntry struct {
+	Type    string `json:"log_type"`
+	Object  string `json:"log_object_type"`
+	Message string `json:"log_message"`
+	Code    string `json:"log_ret_code"`
+}
+
+// commandDone is ECMD_PROCESSED of lvm's tools/errors.h.
+const commandDone = "1"
+
+// failure is what went wrong, "" for nothing: the command's own status decides,
+// so that neither a warning nor an error that lvm got over counts.
+func (a answer) failure() string {
+	var messages []string
+	failed := true
+	for _, e := range a.Log {
+		switch {
+		case e.Type == "status" && e.Object == "cmd":
+			failed = e.Code != commandDone
+		case e.Type == "error":
+			messages = append(messages, strings.TrimSpace(e.Message))
+		}
+	}
+	if !failed {
+		return ""
+	}
+	if len(messages) == 0 {
+		return "lvm gave no reason"
+	}
+	return strings.Join(messages, "; ")
+}
+
+// lastWords keeps the end of what lvm printed besides its answers.
+type lastWords struct {
+	mu   sync.Mutex
+	data []byte
+}
+
+func (w *lastWords) Write(p []byte) (int, error) {
+	const keep = 2048
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.data = append(w.data, p...)
+	if len(w.data) > keep {
+		w.data = w.data[len(w.data)-keep:]
+	}
+	return len(p), nil
+}
+
+func (w *lastWords) text() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Join(strings.Fields(string(w.data)), " ")
+}

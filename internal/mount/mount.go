@@ -1,0 +1,273 @@
+// Package mount formats, mounts, grows and looks at file systems, so that DAX
+// works on them.
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+
+	"github.com/pmemctl/pmemctl/internal/blockdev"
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/run"
+)
+
+// The file systems that can be made.
+const (
+	Ext4 = "ext4"
+	XFS  = "xfs"
+	// None is a volume that is used as it is.
+	None = "none"
+)
+
+// MinXFS is the smallest device in bytes that mkfs.xfs accepts.
+const MinXFS = 300 << 20
+
+// smallXFS is the size in bytes below which mkfs.xfs, on a device with stripes,
+// makes allocation groups that are too small for its own smallest log.
+const smallXFS = 2 << 30
+
+// Format makes a file system on an empty device of size bytes. The options suit DAX: blocks
+// of a page, since smaller ones exclude it, and data on the grid of 2 MiB, so
+// that a fault can map a huge page.
+func Format(ctx context.Context, device string, size uint64, fs string, extra ...string) error {
+	var args []string
+	switch fs {
+	case Ext4:
+		// Without lazy initialisation nothing is written behind the back of who
+		// mounts it; on a device that was cleared the zeroing itself can go.
+		args = []string{"-q", "-F", "-b", "4096", "-m", "0", "-E", "stride=512,stripe_width=512,lazy_itable_init=0,lazy_journal_init=0," + prezeroed + "=1"}
+	case XFS:
+		// Reflink and DAX exclude each other up to Linux 6.0. mkfs.xfs says that
+		// the log cannot have stripes of 2 MiB, and makes it without.
+		args = []string{"-q", "-b", "size=4096", "-m", "reflink=0", "-d", "su=2m,sw=1,extszinherit=512"}
+		if size < smallXFS {
+			args = append(args, "-d", "agcount=2")
+		}
+		args = append(args, xfsForKernel()...)
+	default:
+		return errs.Invalidf("file system "+fs, "use ext4, xfs or none", "is not one that pmemctl makes")
+	}
+	args = append(append(args, extra...), device)
+	_, err := run.Change(ctx, "mkfs."+fs, args...)
+	if err != nil && strings.Contains(err.Error(), prezeroed) { // e2fsprogs before 1.47
+		for i := range args {
+			args[i] = strings.TrimSuffix(args[i], ","+prezeroed+"=1")
+		}
+		_, err = run.Change(ctx, "mkfs."+fs, args...)
+	}
+	return errs.Wrap("", device, "cannot be formatted as "+fs, "", err)
+}
+
+// prezeroed is the option of mkfs.ext4 that spares it zeroing again what was
+// cleared.
+const prezeroed = "assume_storage_prezeroed"
+
+// xfsForKernel leaves out what the running kernel cannot mount: mkfs may be
+// newer than it, as in a container.
+func xfsForKernel() []string {
+	if kernelAtLeast(5, 10) {
+		return nil
+	}
+	return []string{"-m", "bigtime=0,inobtcount=0"}
+}
+
+func kernelAtLeast(major, minor int) bool {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return true
+	}
+	var a, b int
+	if n, _ := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &a, &b); n != 2 {
+		return true
+	}
+	return a > major || a == major && b >= minor
+}
+
+// Content is what blkid finds on a device.
+type Content struct {
+	Type string // ext4, xfs, LVM2_member, …; "" for nothing known
+}
+
+// Probe looks for signatures on the device itself; udev's memory of it is not
+// asked.
+func Probe(ctx context.Context, device string) (Content, error) {
+	out, err := run.Command(ctx, "blkid", "-p", "-o", "export", device)
+	var failed *run.Error
+	const nothingFound, ambivalent = 2, 8
+	switch {
+	case errors.As(err, &failed) && failed.Code == nothingFound:
+		return Content{}, nil
+	case errors.As(err, &failed) && failed.Code == ambivalent:
+		return Content{Type: "several signatures"}, nil
+	case err != nil:
+		return Content{}, err
+	}
+	var c Content
+	for _, line := range strings.Split(string(out), "\n") {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		switch key {
+		case "TYPE":
+			c.Type = value
+		case "PTTYPE":
+			if c.Type == "" {
+				c.Type = value + " partition table"
+			}
+		}
+	}
+	return c, nil
+}
+
+// Point is where a device is mounted.
+type Point struct {
+	Path    string
+	FSType  string
+	Options []string
+	Root    string // the folder within the file system; "/" for all of it
+}
+
+// Points lists where a device is mounted in this mount namespace, by its number.
+func Points(n blockdev.Number) ([]Point, error) {
+	infos, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) {
+		return uint32(i.Major) != n.Major || uint32(i.Minor) != n.Minor, false
+	})
+	if err != nil {
+		return nil, err
+	}
+	var points []Point
+	for _, i := range infos {
+		points = append(points, pointOf(i))
+	}
+	return points, nil
+}
+
+func pointOf(i *mountinfo.Info) Point {
+	options := append(strings.Split(i.Options, ","), strings.Split(i.VFSOptions, ",")...)
+	return Point{Path: i.Mountpoint, FSType: i.FSType, Options: options, Root: i.Root}
+}
+
+// RealPath is a path as the kernel's table of mounts has it.
+func RealPath(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real, nil
+	}
+	return path, nil
+}
+
+// At tells what device is mounted on a path, on top of what else is there; false
+// when nothing is.
+func At(path string) (n blockdev.Number, p Point, mounted bool, err error) {
+	if path, err = RealPath(path); err != nil {
+		return n, p, false, err
+	}
+	infos, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) { return i.Mountpoint != path, false })
+	if err != nil || len(infos) == 0 {
+		return n, p, false, err
+	}
+	top := infos[len(infos)-1]
+	return blockdev.Number{Major: uint32(top.Major), Minor: uint32(top.Minor)}, pointOf(top), true, nil
+}
+
+// isOnTop fails when something else was mounted over a device on a path: what is
+// done to the path would be done to that.
+func isOnTop(device, path string) error {
+	want, err := blockdev.NumberOf(device)
+	if err != nil {
+		return err
+	}
+	have, point, mounted, err := At(path)
+	switch {
+	case err != nil:
+		return err
+	case !mounted:
+		return errs.New(errs.NotFound, path, "has nothing mounted on it", "")
+	case have != want:
+		return errs.New(errs.InUse, path, "has another file system ("+point.FSType+") mounted over it", "unmount that first: umount "+path)
+	}
+	return nil
+}
+
+// Mount mounts a device.
+func Mount(ctx context.Context, device, path, fs string, options []string) error {
+	_, err := run.Change(ctx, "mount", "-t", fs, "-o", strings.Join(options, ","), "--", device, path)
+	return err
+}
+
+// Unmount unmounts a device from a path; InUse when it is busy, or has something
+// else mounted over it.
+func Unmount(ctx context.Context, device, path string) error {
+	if err := isOnTop(device, path); err != nil {
+		return err
+	}
+	_, err := run.Change(ctx, "umount", "--", path)
+	var failed *run.Error
+	if errors.As(err, &failed) && strings.Contains(failed.Stderr, "target is busy") {
+		return errs.Wrap(errs.InUse, path, "cannot be unmounted", "see who uses it: fuser -vm "+path, err)
+	}
+	return err
+}
+
+// Grow grows a mounted file system to the size of its device. Mounted, the kernel
+// does it, and a crash in the middle does no harm.
+func Grow(ctx context.Context, device string, p Point) error {
+	if err := isOnTop(device, p.Path); err != nil {
+		return err
+	}
+	var err error
+	switch p.FSType {
+	case Ext4:
+		_, err = run.Change(ctx, "resize2fs", device)
+	case XFS:
+		_, err = run.Change(ctx, "xfs_growfs", "-d", p.Path)
+	default:
+		err = errs.New(errs.Unsupported, p.Path, "has the file system "+p.FSType+", which pmemctl cannot grow", "")
+	}
+	return err
+}
+
+// DAX asks the kernel whether a new file below path is accessed without the
+// page cache (statx, STATX_ATTR_DAX). The mount option alone proves nothing: a
+// file system may accept it and go without. Where no file can be made, since it is
+// read-only or full, or the kernel is too old to tell (before 5.8), the mount
+// option has to do.
+func DAX(path string, p Point) (bool, error) {
+	fd, err := unix.Open(path, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	for _, cannot := range []error{unix.EROFS, unix.ENOSPC, unix.EDQUOT, unix.EOPNOTSUPP} {
+		if errors.Is(err, cannot) {
+			return HasDAXOption(p), nil
+		}
+	}
+	if err != nil {
+		return false, &os.PathError{Op: "make a file to test DAX below", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS, &st); err != nil {
+		return false, &os.PathError{Op: "statx", Path: path, Err: err}
+	}
+	if st.Attributes_mask&unix.STATX_ATTR_DAX == 0 {
+		return HasDAXOption(p), nil
+	}
+	return st.Attributes&unix.STATX_ATTR_DAX != 0, nil
+}
+
+// HasDAXOption tells whether it is mounted with dax or dax=always, which are
+// the same.
+func HasDAXOption(p Point) bool {
+	for _, o := range p.Options {
+		if o == "dax" || o == "dax=always" {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,36 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/run"
+)
+
+// Separate makes the file system on a device that is a copy one of its own: it
+// gets a new UUID, without which an XFS could not be mounted beside its origin.
+func Separate(ctx context.Context, device string) error {
+	content, err := Probe(ctx, device)
+	if err != nil {
+		return err
+	}
+	switch content.Type {
+	case XFS:
+		_, err = run.Change(ctx, "xfs_admin", "-U", "generate", device)
+		return errs.Wrap("", device, "the copy could not get a UUID of its own", "mount and unmount the source once, so that its log is clean, then try again", err)
+	case Ext4:
+		// tune2fs insists on a check before. It is a copy: nothing is lost with it.
+		check, cancel := context.WithTimeout(ctx, time.Hour)
+		defer cancel()
+		_, err = run.Change(check, "e2fsck", "-f", "-p", device)
+		var failed *run.Error
+		const corrected = 1
+		if err == nil || errors.As(err, &failed) && failed.Code == corrected {
+			_, err = run.Change(check, "tune2fs", "-U", "random", device)
+		}
+		return errs.Wrap("", device, "the copy could not get a UUID of its own", "check the source: e2fsck -f, then try again", err)
+	}
+	return nil
+}

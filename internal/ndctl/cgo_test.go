@@ -1,0 +1,14 @@
+//go:build cgo
+
+package ndctl
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestFunctionOfANewerLibraryIsAnError(t *testing.T) {
+	assert.NoError(t, supported("ndctl_region_get_size"))
+	assert.ErrorIs(t, supported("ndctl_of_the_future"), ErrUnsupported)
+}

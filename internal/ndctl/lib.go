@@ -1,0 +1,137 @@
+//go:build cgo
+
+// Package ndctl reads and changes the NVDIMM subsystem through libndctl.
+//
+// No C pointer leaves the package: every call makes a context of its own, finds
+// its device by name or UUID, acts, and returns values. libndctl caches what it
+// read from sysfs and is not safe for use from several threads, so a context is
+// never kept; callers that change anything hold the host's lock.
+package ndctl
+
+/*
+#cgo pkg-config: libndctl
+#cgo LDFLAGS: -ldl
+#include "optional.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"syscall"
+	"unsafe"
+
+	"github.com/google/uuid"
+)
+
+// Lib is the way to the library. The zero value is ready.
+type Lib struct{}
+
+// context makes a libndctl context; the caller calls the returned function when
+// it is done with every pointer that came from it.
+func context() (*C.struct_ndctl_ctx, func(), error) {
+	var c *C.struct_ndctl_ctx
+	if rc := C.ndctl_new(&c); rc < 0 {
+		return nil, nil, &Error{Op: "new", Dev: "libndctl", Err: syscall.Errno(-rc)}
+	}
+	return c, func() { C.ndctl_unref(c) }, nil
+}
+
+// supported tells whether the installed library has a function.
+func supported(name string) error {
+	cName := C.CString(name)
+	defer C.free(unsafe.Pointer(cName))
+	if !C.has_symbol(cName) {
+		return fmt.Errorf("%s: %w", name, ErrUnsupported)
+	}
+	return nil
+}
+
+func buses(c *C.struct_ndctl_ctx) func(yield func(*C.struct_ndctl_bus) bool) {
+	return func(yield func(*C.struct_ndctl_bus) bool) {
+		for b := C.ndctl_bus_get_first(c); b != nil; b = C.ndctl_bus_get_next(b) {
+			if !yield(b) {
+				return
+			}
+		}
+	}
+}
+
+func dimms(b *C.struct_ndctl_bus) func(yield func(*C.struct_ndctl_dimm) bool) {
+	return func(yield func(*C.struct_ndctl_dimm) bool) {
+		for d := C.ndctl_dimm_get_first(b); d != nil; d = C.ndctl_dimm_get_next(d) {
+			if !yield(d) {
+				return
+			}
+		}
+	}
+}
+
+func regions(b *C.struct_ndctl_bus) func(yield func(*C.struct_ndctl_region) bool) {
+	return func(yield func(*C.struct_ndctl_region) bool) {
+		for r := C.ndctl_region_get_first(b); r != nil; r = C.ndctl_region_get_next(r) {
+			if !yield(r) {
+				return
+			}
+		}
+	}
+}
+
+func namespaces(r *C.struct_ndctl_region) func(yield func(*C.struct_ndctl_namespace) bool) {
+	return func(yield func(*C.struct_ndctl_namespace) bool) {
+		for n := C.ndctl_namespace_get_first(r); n != nil; n = C.ndctl_namespace_get_next(n) {
+			if !yield(n) {
+				return
+			}
+		}
+	}
+}
+
+func findRegion(c *C.struct_ndctl_ctx, dev string) (*C.struct_ndctl_region, error) {
+	for b := range buses(c) {
+		for r := range regions(b) {
+			if C.GoString(C.ndctl_region_get_devname(r)) == dev {
+				return r, nil
+			}
+		}
+	}
+	return nil, &Error{Op: "find", Dev: dev, Err: ErrNotFound}
+}
+
+// findNamespace finds a namespace by device name or by UUID. A UUID stays the
+// same over a reboot and while other namespaces come and go; a name does not.
+func findNamespace(c *C.struct_ndctl_ctx, key string) (*C.struct_ndctl_namespace, error) {
+	if key == "" {
+		// It would be that of every namespace without a UUID.
+		return nil, &Error{Op: "find", Dev: "namespace", Err: ErrNotFound}
+	}
+	for b := range buses(c) {
+		for r := range regions(b) {
+			for n := range namespaces(r) {
+				if C.GoString(C.ndctl_namespace_get_devname(n)) == key || namespaceUUID(n) == key {
+					return n, nil
+				}
+			}
+		}
+	}
+	return nil, &Error{Op: "find", Dev: key, Err: ErrNotFound}
+}
+
+func namespaceUUID(n *C.struct_ndctl_namespace) string {
+	var u C.uuid_t
+	C.ndctl_namespace_get_uuid(n, &u[0])
+	return formatUUID(&u)
+}
+
+// formatUUID is "" for the nil UUID, which is what a label-less namespace has.
+func formatUUID(u *C.uuid_t) string {
+	id := uuid.UUID(*(*[16]byte)(unsafe.Pointer(u)))
+	if id == uuid.Nil {
+		return ""
+	}
+	return id.String()
+}
+
+func cUUID(id uuid.UUID) (c C.uuid_t) {
+	*(*[16]byte)(unsafe.Pointer(&c)) = id
+	return c
+}

@@ -1,0 +1,401 @@
+//go:build cgo
+
+package ndctl
+
+// #include "optional.h"
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"unsafe"
+
+	"github.com/google/uuid"
+
+	"github.com/pmemctl/pmemctl/internal/fault"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// CreateNamespace makes a namespace and enables it. The size is raw bytes. On
+// any error what was made is deleted again; when that fails too, the error says
+// so and names the namespace.
+//
+// On a region without labels there is one namespace for the whole region; it is
+// turned into the mode, and name, size and UUID cannot be chosen.
+func (Lib) CreateNamespace(spec pmem.NamespaceSpec) (pmem.Namespace, error) {
+	c, done, err := context()
+	if err != nil {
+		return pmem.Namespace{}, err
+	}
+	defer done()
+	r, err := findRegion(c, spec.Region)
+	if err != nil {
+		return pmem.Namespace{}, err
+	}
+	n, err := idleNamespace(r)
+	if err != nil {
+		return pmem.Namespace{}, err
+	}
+	dev := C.GoString(C.ndctl_namespace_get_devname(n))
+	if err := configure(r, n, dev, spec); err != nil {
+		return pmem.Namespace{}, errors.Join(err, rollBack(n, dev))
+	}
+	made := snapshotNamespace(n, false)
+	if spec.Mode == pmem.ModeDevDAX {
+		// The character device is only in what is read after it was made.
+		return readNamespace(dev)
+	}
+	return made, nil
+}
+
+func readNamespace(key string) (pmem.Namespace, error) {
+	c, done, err := context()
+	if err != nil {
+		return pmem.Namespace{}, err
+	}
+	defer done()
+	n, err := findNamespace(c, key)
+	if err != nil {
+		return pmem.Namespace{}, err
+	}
+	return snapshotNamespace(n, false), nil
+}
+
+// idleNamespace finds the namespace that the kernel keeps for the next
+// creation. As ndctl does, one with id 0 that is idle goes first.
+func idleNamespace(r *C.struct_ndctl_region) (*C.struct_ndctl_namespace, error) {
+	dev := C.GoString(C.ndctl_region_get_devname(r))
+	if C.ndctl_region_get_nstype(r) == C.ND_DEVICE_NAMESPACE_IO {
+		if n := C.ndctl_namespace_get_first(r); n != nil {
+			if C.ndctl_namespace_is_active(n) {
+				if err := disableSafely(n); err != nil {
+					return nil, err
+				}
+			}
+			return n, nil
+		}
+	}
+	for n := range namespaces(r) {
+		if C.ndctl_namespace_get_id(n) == 0 && C.ndctl_namespace_is_configuration_idle(n) == 1 {
+			return n, nil
+		}
+	}
+	seed := C.ndctl_region_get_namespace_seed(r)
+	if seed == nil || C.ndctl_namespace_is_active(seed) || C.ndctl_namespace_is_configuration_idle(seed) == 0 {
+		return nil, &Error{Op: "find an idle namespace", Dev: dev, Err: syscall.ENXIO}
+	}
+	return seed, nil
+}
+
+func configure(r *C.struct_ndctl_region, n *C.struct_ndctl_namespace, dev string, spec pmem.NamespaceSpec) error {
+	id := uuid.New()
+	if spec.UUID != "" {
+		var err error
+		if id, err = uuid.Parse(spec.UUID); err != nil {
+			return err
+		}
+	}
+	if C.ndctl_namespace_get_type(n) != C.ND_DEVICE_NAMESPACE_IO {
+		if namespaceUUID(n) != "" {
+			// What a crash left here cannot be given another UUID before it is empty.
+			if err := change("set_size", dev, func() C.int { return C.ndctl_namespace_set_size(n, 0) }); err != nil {
+				return err
+			}
+		}
+		u := cUUID(id)
+		if err := change("set_uuid", dev, func() C.int { return C.ndctl_namespace_set_uuid(n, &u[0]) }); err != nil {
+			return err
+		}
+		if err := setAltName(n, dev, spec.Name); err != nil {
+			return err
+		}
+		// The size comes last: with it the kernel writes the label, so that there
+		// never is a namespace without its name.
+		if err := change("set_size", dev, func() C.int { return C.ndctl_namespace_set_size(n, C.ulonglong(spec.Size)) }); err != nil {
+			return err
+		}
+	}
+	if C.ndctl_namespace_get_num_sector_sizes(n) > 0 {
+		// The sector mode has the choice of its sector size in the btt.
+		if err := change("set_sector_size", dev, func() C.int { return C.ndctl_namespace_set_sector_size(n, 512) }); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.EOPNOTSUPP) {
+			return err
+		}
+	}
+	mode, err := cMode(spec.Mode)
+	if err != nil {
+		return err
+	}
+	if err := enforceMode(n, dev, mode); err != nil {
+		return err
+	}
+	switch spec.Mode {
+	case pmem.ModeFSDAX:
+		return enablePFN(r, n, dev, spec)
+	case pmem.ModeDevDAX:
+		return enableDAX(r, n, dev, spec)
+	case pmem.ModeSector:
+		return enableBTT(r, n, dev, spec)
+	}
+	return change("enable", dev, func() C.int { return C.ndctl_namespace_enable(n) })
+}
+
+// enforceMode keeps the kernel from taking an old info block for the mode. Old
+// kernels, and namespaces without a label, do not have it.
+func enforceMode(n *C.struct_ndctl_namespace, dev string, mode C.enum_ndctl_namespace_mode) error {
+	err := change("set_enforce_mode", dev, func() C.int { return C.ndctl_namespace_set_enforce_mode(n, mode) })
+	if errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.ENXIO) {
+		return nil
+	}
+	return err
+}
+
+func cMode(m pmem.Mode) (C.enum_ndctl_namespace_mode, error) {
+	switch m {
+	case pmem.ModeFSDAX:
+		return C.NDCTL_NS_MODE_FSDAX, nil
+	case pmem.ModeDevDAX:
+		return C.NDCTL_NS_MODE_DEVDAX, nil
+	case pmem.ModeSector:
+		return C.NDCTL_NS_MODE_SECTOR, nil
+	case pmem.ModeRaw:
+		return C.NDCTL_NS_MODE_RAW, nil
+	}
+	return 0, fmt.Errorf("unknown namespace mode %q", m)
+}
+
+// setAltName reads the name back, because libndctl reports success for a
+// namespace that cannot hold one.
+func setAltName(n *C.struct_ndctl_namespace, dev, name string) error {
+	cName := C.CString(name)
+	defer C.free(unsafe.Pointer(cName))
+	if err := change("set_alt_name", dev, func() C.int { return C.ndctl_namespace_set_alt_name(n, cName) }); err != nil {
+		return err
+	}
+	if got := C.ndctl_namespace_get_alt_name(n); got == nil || C.GoString(got) != name {
+		return &Error{Op: "set_alt_name", Dev: dev, Err: syscall.EOPNOTSUPP}
+	}
+	return nil
+}
+
+func location(m pmem.Map) C.enum_ndctl_pfn_loc {
+	if m == pmem.MapMem {
+		return C.NDCTL_PFN_LOC_RAM
+	}
+	return C.NDCTL_PFN_LOC_PMEM
+}
+
+// step is one call of libndctl on the way to a mode.
+type step struct {
+	op string
+	do func() C.int
+}
+
+// claim puts a pfn, dax or btt device on a namespace, and takes it off again
+// when it cannot be enabled.
+func claim(dev string, steps []step, release func()) error {
+	for _, s := range steps {
+		if err := change(s.op, dev, s.do); err != nil {
+			release()
+			return err
+		}
+	}
+	return nil
+}
+
+func enablePFN(r *C.struct_ndctl_region, n *C.struct_ndctl_namespace, dev string, spec pmem.NamespaceSpec) error {
+	pfn := C.ndctl_region_get_pfn_seed(r)
+	if pfn == nil {
+		return &Error{Op: "find a pfn seed", Dev: dev, Err: syscall.ENXIO}
+	}
+	u := cUUID(uuid.New())
+	return claim(dev, []step{
+		{"pfn_set_uuid", func() C.int { return C.ndctl_pfn_set_uuid(pfn, &u[0]) }},
+		{"pfn_set_location", func() C.int { return C.ndctl_pfn_set_location(pfn, location(spec.Map)) }},
+		{"pfn_set_align", func() C.int {
+			if C.ndctl_pfn_has_align(pfn) == 0 {
+				return 0
+			}
+			return C.ndctl_pfn_set_align(pfn, C.ulong(spec.Align))
+		}},
+		{"pfn_set_namespace", func() C.int { return C.ndctl_pfn_set_namespace(pfn, n) }},
+		{"pfn_enable", func() C.int { return C.ndctl_pfn_enable(pfn) }},
+	}, func() {
+		C.ndctl_pfn_set_namespace(pfn, nil)
+		C.ndctl_pfn_delete(pfn)
+	})
+}
+
+func enableDAX(r *C.struct_ndctl_region, n *C.struct_ndctl_namespace, dev string, spec pmem.NamespaceSpec) error {
+	dax := C.ndctl_region_get_dax_seed(r)
+	if dax == nil {
+		return &Error{Op: "find a dax seed", Dev: dev, Err: syscall.ENXIO}
+	}
+	u := cUUID(uuid.New())
+	return claim(dev, []step{
+		{"dax_set_uuid", func() C.int { return C.ndctl_dax_set_uuid(dax, &u[0]) }},
+		{"dax_set_location", func() C.int { return C.ndctl_dax_set_location(dax, location(spec.Map)) }},
+		{"dax_set_align", func() C.int {
+			if C.ndctl_dax_has_align(dax) == 0 {
+				return 0
+			}
+			return C.ndctl_dax_set_align(dax, C.ulong(spec.Align))
+		}},
+		{"dax_set_namespace", func() C.int { return C.ndctl_dax_set_namespace(dax, n) }},
+		{"dax_enable", func() C.int { return C.ndctl_dax_enable(dax) }},
+	}, func() {
+		C.ndctl_dax_set_namespace(dax, nil)
+		C.ndctl_dax_delete(dax)
+	})
+}
+
+func enableBTT(r *C.struct_ndctl_region, n *C.struct_ndctl_namespace, dev string, spec pmem.NamespaceSpec) error {
+	btt := C.ndctl_region_get_btt_seed(r)
+	if btt == nil {
+		return &Error{Op: "find a btt seed", Dev: dev, Err: syscall.ENXIO}
+	}
+	u := cUUID(uuid.New())
+	return claim(dev, []step{
+		{"btt_set_uuid", func() C.int { return C.ndctl_btt_set_uuid(btt, &u[0]) }},
+		{"btt_set_sector_size", func() C.int { return C.ndctl_btt_set_sector_size(btt, C.uint(spec.Sector)) }},
+		{"btt_set_namespace", func() C.int { return C.ndctl_btt_set_namespace(btt, n) }},
+		{"btt_enable", func() C.int { return C.ndctl_btt_enable(btt) }},
+	}, func() {
+		C.ndctl_btt_set_namespace(btt, nil)
+		C.ndctl_btt_delete(btt)
+	})
+}
+
+// rollBack deletes a namespace that could not be finished. There is no data in
+// it.
+func rollBack(n *C.struct_ndctl_namespace, dev string) error {
+	C.ndctl_namespace_set_enforce_mode(n, C.NDCTL_NS_MODE_RAW)
+	if C.ndctl_namespace_get_type(n) == C.ND_DEVICE_NAMESPACE_IO {
+		return change("enable after a failed change of mode", dev, func() C.int { return C.ndctl_namespace_enable(n) })
+	}
+	return change("delete what was half made", dev, func() C.int { return C.ndctl_namespace_delete(n) })
+}
+
+// change runs a call that writes to the device; a crash before or after it must
+// do no harm.
+func change(op, dev string, call func() C.int) error {
+	fault.Point("before " + op)
+	rc := call()
+	fault.Point("after " + op)
+	return check(op, dev, int(rc))
+}
+
+// disableSafely unbinds the driver unless the block device is held or mounted, or
+// memory of it is online: EBUSY. On a namespace that is not up it takes away a
+// pfn, dax or btt device that a crash left with a claim on it, without which the
+// namespace could be neither changed nor deleted.
+func disableSafely(n *C.struct_ndctl_namespace) error {
+	dev := C.GoString(C.ndctl_namespace_get_devname(n))
+	if err := supported("ndctl_namespace_disable_safe"); err != nil {
+		return err
+	}
+	return change("disable", dev, func() C.int { return C.ndctl_namespace_disable_safe(n) })
+}
+
+func withNamespace(key string, do func(n *C.struct_ndctl_namespace, dev string) error) error {
+	c, done, err := context()
+	if err != nil {
+		return err
+	}
+	defer done()
+	n, err := findNamespace(c, key)
+	if err != nil {
+		return err
+	}
+	return do(n, C.GoString(C.ndctl_namespace_get_devname(n)))
+}
+
+// DisableNamespace takes the block device of a namespace away; EBUSY when it is
+// in use. The key is a device name or a UUID here and below.
+func (Lib) DisableNamespace(key string) error {
+	return withNamespace(key, func(n *C.struct_ndctl_namespace, _ string) error { return disableSafely(n) })
+}
+
+// EnableNamespace brings the block device of a namespace back, and returns it.
+func (Lib) EnableNamespace(key string) (pmem.Namespace, error) {
+	err := withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
+		C.ndctl_namespace_set_raw_mode(n, 0)
+		return change("enable", dev, func() C.int { return C.ndctl_namespace_enable(n) })
+	})
+	if err != nil {
+		return pmem.Namespace{}, err
+	}
+	return readNamespace(key)
+}
+
+// RenameNamespace changes the alt name, which is one write to the label area: a
+// power cut leaves the old name or the new one. The namespace is disabled for
+// the time of it; EBUSY when it is in use.
+func (Lib) RenameNamespace(key, name string) (pmem.Namespace, error) {
+	err := withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
+		enabled := bool(C.ndctl_namespace_is_active(n))
+		if err := disableSafely(n); err != nil {
+			return err
+		}
+		err := setAltName(n, dev, name)
+		if enabled {
+			err = errors.Join(err, change("enable", dev, func() C.int { return C.ndctl_namespace_enable(n) }))
+		}
+		return err
+	})
+	if err != nil {
+		return pmem.Namespace{}, err
+	}
+	return readNamespace(key)
+}
+
+// EnableRaw brings a namespace up without its info block, so that all of its
+// bytes can be written; DisableRaw ends it. It returns the name of the block
+// device.
+func (Lib) EnableRaw(key string) (blockdev string, err error) {
+	err = withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
+		if err := disableSafely(n); err != nil {
+			return err
+		}
+		if err := change("set_raw_mode", dev, func() C.int { return C.ndctl_namespace_set_raw_mode(n, 1) }); err != nil {
+			return err
+		}
+		if err := change("enable", dev, func() C.int { return C.ndctl_namespace_enable(n) }); err != nil {
+			C.ndctl_namespace_set_raw_mode(n, 0)
+			return err
+		}
+		blockdev = C.GoString(C.ndctl_namespace_get_block_device(n))
+		return nil
+	})
+	return blockdev, err
+}
+
+// DisableRaw ends what EnableRaw began; the namespace is left disabled.
+func (Lib) DisableRaw(key string) error {
+	return withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
+		if err := disableSafely(n); err != nil {
+			return err
+		}
+		return change("set_raw_mode", dev, func() C.int { return C.ndctl_namespace_set_raw_mode(n, 0) })
+	})
+}
+
+// DestroyNamespace gives the space of a namespace back to its region. A namespace
+// that is in use is left alone: EBUSY. The caller has wiped it: what is in it
+// stays in the memory.
+func (Lib) DestroyNamespace(key string) error {
+	return withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
+		if err := disableSafely(n); err != nil {
+			return err
+		}
+		C.ndctl_namespace_set_raw_mode(n, 0)
+		if err := enforceMode(n, dev, C.NDCTL_NS_MODE_RAW); err != nil {
+			return err
+		}
+		if C.ndctl_namespace_get_type(n) == C.ND_DEVICE_NAMESPACE_IO {
+			// The firmware describes it: it cannot go, and comes back as raw.
+			return change("enable", dev, func() C.int { return C.ndctl_namespace_enable(n) })
+		}
+		return change("delete", dev, func() C.int { return C.ndctl_namespace_delete(n) })
+	})
+}

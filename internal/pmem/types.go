@@ -1,0 +1,192 @@
+// Package pmem has the words of persistent memory as plain values, and the
+// arithmetic of sizes and alignments. It knows no library and no command.
+package pmem
+
+// Mode is what a namespace is used as, in ndctl's words.
+type Mode string
+
+// The modes of a namespace.
+const (
+	ModeRaw     Mode = "raw"
+	ModeSector  Mode = "sector"
+	ModeFSDAX   Mode = "fsdax"
+	ModeDevDAX  Mode = "devdax"
+	ModeUnknown Mode = "unknown"
+)
+
+// Map is where the struct pages of an fsdax or devdax namespace are kept.
+type Map string
+
+// The places for struct pages.
+const (
+	MapMem Map = "mem" // in DRAM
+	MapDev Map = "dev" // in the namespace itself
+)
+
+// Bus is one libnvdimm bus. Fields are named as in ndctl.
+type Bus struct {
+	Dev        string `json:"dev"`
+	Provider   string `json:"provider"`
+	ScrubState string `json:"scrub_state,omitempty"`
+}
+
+// DIMM is one NVDIMM.
+type DIMM struct {
+	Dev       string   `json:"dev"`
+	Bus       string   `json:"bus"`
+	ID        string   `json:"id,omitempty"`
+	Handle    uint32   `json:"handle"`
+	PhysID    uint16   `json:"phys_id"`
+	State     string   `json:"state"` // enabled or disabled
+	Security  string   `json:"security,omitempty"`
+	LabelSize uint64   `json:"label_size"` // bytes; 0: cannot hold labels
+	Flags     []string `json:"flags"`      // failed_save, smart_event, …
+	Health    *Health  `json:"health,omitempty"`
+}
+
+// Health is what a DIMM says of itself (SMART). Fields the DIMM does not
+// report are nil.
+type Health struct {
+	State                 string   `json:"health_state"` // ok, non-critical, critical, fatal
+	TemperatureCelsius    *float64 `json:"temperature_celsius,omitempty"`
+	SparesPercentage      *uint    `json:"spares_percentage,omitempty"`
+	LifeUsedPercentage    *uint    `json:"life_used_percentage,omitempty"`
+	AlarmTemperature      *bool    `json:"alarm_temperature,omitempty"`
+	AlarmSpares           *bool    `json:"alarm_spares,omitempty"`
+	ShutdownState         string   `json:"shutdown_state,omitempty"` // clean or dirty
+	ShutdownCount         *uint    `json:"shutdown_count,omitempty"`
+	DirtyShutdownCount    *int64   `json:"dirty_shutdown_count,omitempty"`
+	ControllerTemperature *float64 `json:"controller_temperature_celsius,omitempty"`
+}
+
+// Mapping is the part of a region that lies on one DIMM. Sizes are bytes.
+type Mapping struct {
+	DIMM     string `json:"dimm"`
+	Offset   uint64 `json:"offset"`
+	Length   uint64 `json:"length"`
+	Position int    `json:"position"`
+}
+
+// Badblock is a damaged range, in sectors of 512 bytes.
+type Badblock struct {
+	Offset uint64 `json:"offset"`
+	Length uint64 `json:"length"`
+}
+
+// Region is one region of a bus. Sizes are bytes.
+type Region struct {
+	Dev           string `json:"dev"`
+	Bus           string `json:"bus"`
+	Size          uint64 `json:"size"`
+	AvailableSize uint64 `json:"available_size"`
+	// MaxAvailableExtent is the largest namespace that can be made, raw.
+	MaxAvailableExtent uint64 `json:"max_available_extent"`
+	// Align is 0 where the kernel does not tell.
+	Align             uint64     `json:"align,omitempty"`
+	Type              string     `json:"type"` // pmem or blk
+	State             string     `json:"state"`
+	PersistenceDomain string     `json:"persistence_domain"`
+	NUMANode          *int       `json:"numa_node,omitempty"`
+	TargetNode        *int       `json:"target_node,omitempty"`
+	ISetID            uint64     `json:"iset_id,omitempty"`
+	InterleaveWays    uint       `json:"interleave_ways"`
+	ReadOnly          bool       `json:"read_only"`
+	Mappings          []Mapping  `json:"mappings"`
+	BadblockCount     uint64     `json:"badblock_count"`
+	Badblocks         []Badblock `json:"badblocks,omitempty"`
+	// Labels tells whether namespaces are described by labels, so that the
+	// region can be divided.
+	Labels bool `json:"labels"`
+}
+
+// Enabled tells whether the region's driver is bound.
+func (r Region) Enabled() bool { return r.State == StateEnabled }
+
+// The states of a DIMM, region or namespace.
+const (
+	StateEnabled  = "enabled"
+	StateDisabled = "disabled"
+)
+
+// Namespace is one namespace of a region. Sizes are bytes.
+type Namespace struct {
+	Dev    string `json:"dev"`
+	Region string `json:"region"`
+	Mode   Mode   `json:"mode"`
+	Map    Map    `json:"map,omitempty"`
+	// Size is what its block or character device offers; 0 when it is idle.
+	Size uint64 `json:"size"`
+	// RawSize is what it takes from the region.
+	RawSize    uint64 `json:"raw_size"`
+	UUID       string `json:"uuid,omitempty"`
+	Name       string `json:"name,omitempty"` // the alt name, free text
+	SectorSize uint   `json:"sector_size,omitempty"`
+	Align      uint64 `json:"align,omitempty"`
+	Blockdev   string `json:"blockdev,omitempty"`
+	Chardev    string `json:"chardev,omitempty"`
+	State      string `json:"state"`
+	NUMANode   *int   `json:"numa_node,omitempty"`
+	TargetNode *int   `json:"target_node,omitempty"`
+	// Labels is false for a namespace that the firmware describes.
+	Labels        bool       `json:"labels"`
+	BadblockCount uint64     `json:"badblock_count"`
+	Badblocks     []Badblock `json:"badblocks,omitempty"`
+}
+
+// Enabled tells whether the namespace has a block or character device.
+func (n Namespace) Enabled() bool { return n.State == StateEnabled }
+
+// System is a snapshot of the PMEM of a machine.
+type System struct {
+	Buses      []Bus
+	DIMMs      []DIMM
+	Regions    []Region
+	Namespaces []Namespace
+}
+
+// Region finds a region by its device name.
+func (s System) Region(dev string) (Region, bool) {
+	for _, r := range s.Regions {
+		if r.Dev == dev {
+			return r, true
+		}
+	}
+	return Region{}, false
+}
+
+// Namespace finds a namespace by its device name or its UUID.
+func (s System) Namespace(key string) (Namespace, bool) {
+	for _, n := range s.Namespaces {
+		if key != "" && (n.Dev == key || n.UUID == key) {
+			return n, true
+		}
+	}
+	return Namespace{}, false
+}
+
+// InRegion lists the namespaces of a region.
+func (s System) InRegion(dev string) []Namespace {
+	var in []Namespace
+	for _, n := range s.Namespaces {
+		if n.Region == dev {
+			in = append(in, n)
+		}
+	}
+	return in
+}
+
+// NamespaceSpec says what namespace to make.
+type NamespaceSpec struct {
+	Region string
+	Mode   Mode
+	Map    Map    // fsdax and devdax
+	Size   uint64 // raw bytes; a multiple of the region's SizeAlign
+	Align  uint64 // of fsdax and devdax, bytes
+	Sector uint   // sector mode: its sector size; otherwise 0
+	Name   string // the alt name, at most 63 bytes
+	UUID   string // "" makes one
+}
+
+// MaxAltName is the most bytes an alt name can have (NSLABEL_NAME_LEN less the
+// final NUL, kernel drivers/nvdimm/label.h).
+const MaxAltName = 63

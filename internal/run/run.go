@@ -1,0 +1,148 @@
+// Package run is the only place that starts other programs. Every program has a
+// context and a deadline, is in a process group of its own that is killed as a
+// whole, speaks the C locale, and has its error output kept apart.
+package run
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/fault"
+)
+
+// DefaultTimeout ends a program whose context has no deadline.
+const DefaultTimeout = 2 * time.Minute
+
+// packages tells where Debian and Fedora keep the programs that are run.
+var packages = map[string]string{
+	"lvm": "lvm2", "mkfs.ext4": "e2fsprogs", "resize2fs": "e2fsprogs", "tune2fs": "e2fsprogs", "e2fsck": "e2fsprogs",
+	"mkfs.xfs": "xfsprogs", "xfs_growfs": "xfsprogs", "xfs_admin": "xfsprogs", "blkid": "util-linux",
+	"mount": "util-linux", "umount": "util-linux",
+}
+
+// Error is the unsuccessful end of a program.
+type Error struct {
+	Args   []string
+	Code   int // exit status; -1 when it was killed
+	Stderr string
+	Err    error
+}
+
+func (e *Error) Error() string {
+	text := fmt.Sprintf("%s: %v", strings.Join(e.Args, " "), e.Err)
+	if e.Stderr != "" {
+		text = fmt.Sprintf("%s: %s", e.Args[0], e.Stderr)
+	}
+	return text
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Command runs a program that changes nothing and returns its output.
+func Command(ctx context.Context, name string, args ...string) ([]byte, error) {
+	return output(ctx, name, args)
+}
+
+// Change runs a program that changes something; a crash before or after it
+// must do no harm.
+func Change(ctx context.Context, name string, args ...string) ([]byte, error) {
+	step := filepath.Base(name)
+	fault.Point("before " + step)
+	out, err := output(ctx, name, args)
+	fault.Point("after " + step)
+	return out, err
+}
+
+func output(ctx context.Context, name string, args []string) ([]byte, error) {
+	if _, has := ctx.Deadline(); !has {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, DefaultTimeout)
+		defer cancel()
+	}
+	cmd, err := Prepare(ctx, name, args...)
+	if err != nil {
+		return nil, err
+	}
+	// After kill -9 no orphan may go on changing things behind the next pmemctl.
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return stdout.Bytes(), failure(ctx, cmd, stderr.String(), err)
+	}
+	return stdout.Bytes(), nil
+}
+
+// Cmd is a program that was prepared to run.
+type Cmd = exec.Cmd
+
+// Prepare makes a command that is killed with all of its children when the
+// context ends. It fails when the program is not installed.
+func Prepare(ctx context.Context, name string, args ...string) (*exec.Cmd, error) {
+	path, err := lookPath(name)
+	if err != nil {
+		return nil, errs.Wrap(errs.Unsupported, name, "not installed", "install the package "+packages[name], err)
+	}
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Args[0] = name
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 2 * time.Second
+	return cmd, nil
+}
+
+// lookPath also looks where a user's PATH often does not: a cron job or sudo may
+// leave the sbin folders out.
+func lookPath(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path, nil
+	}
+	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/bin", "/bin"} {
+		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return path, nil
+		}
+	}
+	return "", errors.Unwrap(err)
+}
+
+func failure(ctx context.Context, cmd *exec.Cmd, stderr string, err error) error {
+	failed := &Error{Args: cmd.Args, Code: -1, Stderr: oneLine(stderr), Err: err}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		failed.Code = exit.ExitCode()
+	}
+	if ctx.Err() != nil {
+		failed.Err = ctx.Err()
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return errs.Wrap(errs.Deadline, cmd.Args[0], "gave no answer in time and was stopped", "", failed)
+		}
+	}
+	return failed
+}
+
+// oneLine keeps an error message readable when a program wrote several lines:
+// what comes after the first few is its usage text.
+func oneLine(s string) string {
+	const most = 3
+	var lines []string
+	for _, l := range strings.Split(s, "\n") {
+		if l = strings.TrimSpace(l); l != "" {
+			lines = append(lines, l)
+		}
+		if len(lines) == most {
+			break
+		}
+	}
+	return strings.Join(lines, "; ")
+}

@@ -1,0 +1,59 @@
+package volume
+
+import (
+	"context"
+
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// Capacity is what one place has and can still take. Sizes are bytes, and what
+// volumes would offer: usable.
+type Capacity struct {
+	Type   Type   `json:"type"`
+	Region string `json:"region,omitempty"`
+	VG     string `json:"vg,omitempty"`
+	// Total is the size of the region (raw) or of the volume group.
+	Total uint64 `json:"total"`
+	// Free is what is not taken, and Largest the largest volume that can be made.
+	Free    uint64 `json:"free"`
+	Largest uint64 `json:"largest_possible"`
+	// Reason says why nothing can be made there.
+	Reason string `json:"reason,omitempty"`
+}
+
+// Capacities lists what each region can take as direct volumes, and each volume
+// group of pmemctl's as lvm volumes.
+func (v View) Capacities() []Capacity {
+	all := []Capacity{}
+	for _, r := range v.PMEM.Regions {
+		c := Capacity{Type: TypeDirect, Region: r.Dev, Total: r.Size}
+		if reason, _ := unusable(r, v); reason != "" {
+			c.Reason = reason
+		} else {
+			align := r.SizeAlign(pmem.DefaultAlign)
+			c.Free = pmem.Usable(pmem.RoundDown(r.AvailableSize, align), pmem.MapDev, pmem.DefaultAlign)
+			c.Largest = pmem.Usable(r.MaxRaw(pmem.DefaultAlign), pmem.MapDev, pmem.DefaultAlign)
+		}
+		all = append(all, c)
+	}
+	for _, vg := range v.OwnVGs() {
+		if vg.PartialPVMissing {
+			all = append(all, Capacity{Type: TypeLVM, VG: vg.Name, Total: vg.Size, Reason: "a device of it is missing"})
+			continue
+		}
+		all = append(all, Capacity{Type: TypeLVM, VG: vg.Name, Total: vg.Size, Free: vg.Free, Largest: largestLV(vg, 1)})
+	}
+	return all
+}
+
+// Capacity reads the host and lists its capacities.
+func (s *Service) Capacity(ctx context.Context) ([]Capacity, error) {
+	v, err := s.Look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(v.PMEM.Regions) == 0 {
+		return nil, NoPMEM(v.PMEM)
+	}
+	return v.Capacities(), nil
+}

@@ -1,0 +1,123 @@
+package volume
+
+import (
+	"context"
+	"time"
+
+	"github.com/pmemctl/pmemctl/internal/blockdev"
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/lvm"
+)
+
+// removeAbandoned removes what killed processes left half made, in the whole
+// host, since its space is wanted; whoever is at work holds the volume's lock,
+// as the caller does for the name mine. The host is locked. It returns a fresh
+// view if it changed anything.
+func (s *Service) removeAbandoned(ctx context.Context, v View, mine string) (View, error) {
+	changed := false
+	for _, vol := range inState(v.Volumes(), Creating) {
+		if vol.Name != mine {
+			lock, err := s.Locks.Try(volumeLock(vol.Name))
+			if err != nil {
+				return v, err
+			}
+			if lock == nil {
+				continue
+			}
+			defer lock.Release()
+		}
+		// One that cannot be removed is shown by list, and does not hold up others.
+		if err := s.removeUnfinished(ctx, vol); err == nil {
+			changed = true
+		} else if vol.Name == mine {
+			return v, err
+		}
+	}
+	if !changed {
+		return v, nil
+	}
+	return s.Look(ctx)
+}
+
+// removeAbandonedNow removes what is half made under a name whose lock the
+// caller holds. The host is locked.
+func (s *Service) removeAbandonedNow(ctx context.Context, name string) (removed int, err error) {
+	v, err := s.Look(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, vol := range inState(v.find(name), Creating) {
+		if err := s.removeUnfinished(ctx, vol); err != nil {
+			return removed, err
+		}
+		removed++
+	}
+	return removed, nil
+}
+
+// removeUnfinished removes a device that never was a volume: there is nothing to
+// lose in it.
+func (s *Service) removeUnfinished(ctx context.Context, vol Volume) error {
+	if vol.Type == TypeDirect {
+		return errs.Wrap("", subject(vol.Name), "its unfinished namespace "+vol.Namespace+" could not be removed", "", s.NDCTL.DestroyNamespace(vol.UUID))
+	}
+	return errs.Wrap("", subject(vol.Name), "its unfinished logical volume could not be removed", "", s.LVM.RemoveLV(ctx, vol.VG, markMaking+vol.Name))
+}
+
+// waitForNode waits until the device node of a volume is the device itself. Udev
+// may be slow to make it, and slow to take away an older one of the same name;
+// where there is no udev, lvm makes it.
+func (s *Service) waitForNode(ctx context.Context, vol Volume) error {
+	const patience, poll = 5 * time.Second, 20 * time.Millisecond
+	for begun, asked := time.Now(), false; ; time.Sleep(poll) {
+		want, err := blockdev.Identify(vol.Device)
+		if err == nil {
+			if have, err := blockdev.NumberOf(vol.Device); err == nil && have == want {
+				return nil
+			}
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if waited := time.Since(begun); waited > patience {
+			return errs.New(errs.Internal, subject(vol.Name), "its device "+vol.Device+" did not appear", "see whether /dev is the host's own and udevd runs")
+		} else if waited > patience/10 && !asked {
+			asked = true
+			if err := s.LVM.MakeNodes(ctx, vol.VG); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// activate brings up a volume that a reboot, or a crash, left without its device.
+// The host is locked.
+func (s *Service) activate(ctx context.Context, vol Volume) (Volume, error) {
+	switch {
+	case vol.State == Damaged && vol.Type == TypeDirect:
+		return vol, damaged(vol)
+	case vol.State == Damaged:
+		return vol, errs.New(errs.Unsupported, subject(vol.Name), "is damaged: lvm says "+vol.Health, "see what is missing: pmemctl tree; pvs -a")
+	case vol.Device != "":
+		return vol, nil
+	case vol.Type == TypeLVM:
+		if err := s.LVM.Activate(ctx, vol.VG, vol.Name); err != nil {
+			return vol, err
+		}
+		vol.Device = lvm.MapperPath(vol.VG, vol.Name)
+		return vol, s.waitForNode(ctx, vol)
+	}
+	n, err := s.NDCTL.EnableNamespace(vol.UUID)
+	if err != nil {
+		return vol, errs.Wrap("", subject(vol.Name), "its namespace "+vol.Namespace+" does not come up", "see why: dmesg | tail", err)
+	}
+	up, ok := directVolume(n)
+	if !ok || up.Device == "" || up.State == Damaged {
+		return vol, damaged(vol)
+	}
+	return up, nil
+}
+
+func damaged(vol Volume) error {
+	return errs.New(errs.Unsupported, subject(vol.Name), "is damaged: its namespace "+vol.Namespace+" did not come up as fsdax, so that its info block is lost", "keep it if you need its data, and look for media errors: pmemctl namespace show "+vol.Namespace)
+}

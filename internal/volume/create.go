@@ -1,0 +1,275 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/pmemctl/pmemctl/internal/blockdev"
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/mount"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// Plan tells what Create would do, and changes nothing.
+func (s *Service) Plan(ctx context.Context, spec Spec) (Plan, error) {
+	if err := spec.validate(); err != nil {
+		return Plan{}, err
+	}
+	v, err := s.Look(ctx)
+	if err != nil {
+		return Plan{}, err
+	}
+	vol, err := finished(v.find(spec.Name))
+	if err != nil {
+		return Plan{}, err
+	}
+	if vol.Name != "" {
+		if err := v.matches(ctx, vol, spec); err != nil {
+			return Plan{}, err
+		}
+		return Plan{Name: vol.Name, Type: vol.Type, Region: first(vol.Regions), VG: vol.VG, Asked: spec.Size, Usable: vol.Size, Raw: vol.RawSize, Overhead: vol.RawSize - vol.Size, Stripes: vol.Stripes, Exists: true}, nil
+	}
+	return v.plan(spec)
+}
+
+func first(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return list[0]
+}
+
+// Create makes a volume that reads as zeros, or has an empty file system. When
+// there is one of that name as the spec would make it, it is returned and
+// created is false; when it differs, the error is of the kind Conflict.
+func (s *Service) Create(ctx context.Context, spec Spec) (vol Volume, created bool, err error) {
+	if err := spec.validate(); err != nil {
+		return Volume{}, false, err
+	}
+	lock, err := s.lockVolume(ctx, spec.Name)
+	if err != nil {
+		return Volume{}, false, err
+	}
+	defer lock.Release()
+	return s.create(ctx, spec, func(ctx context.Context, made Volume) error { return s.fill(ctx, made, spec) })
+}
+
+// create makes the device under a name that no volume has, lets fill put the
+// content on it, and gives it its own name last. The volume's lock is held.
+func (s *Service) create(ctx context.Context, spec Spec, fill func(context.Context, Volume) error) (vol Volume, created bool, err error) {
+	if err := s.finishDeleting(ctx, spec.Name); err != nil {
+		return Volume{}, false, err
+	}
+	var made Volume
+	err = s.changing(ctx, func() error {
+		v, err := s.Look(ctx)
+		if err != nil {
+			return err
+		}
+		existing, err := finished(v.find(spec.Name))
+		if err != nil {
+			return err
+		}
+		if existing.Name != "" {
+			if vol, err = s.activate(ctx, existing); err != nil {
+				return err
+			}
+			return v.matches(ctx, vol, spec)
+		}
+		if v, err = s.removeAbandoned(ctx, v, spec.Name); err != nil {
+			return err
+		}
+		plan, err := v.plan(spec)
+		if err != nil {
+			return err
+		}
+		made, err = s.make(ctx, plan)
+		return err
+	})
+	if err != nil || vol.Name != "" {
+		return vol, false, err
+	}
+	failed := func(err error) error {
+		return s.undoCreate(ctx, made, errs.Wrap("", subject(spec.Name), "could not be created", "", err))
+	}
+	if err := fill(ctx, made); err != nil {
+		return Volume{}, false, failed(err)
+	}
+	err = s.changing(ctx, func() error {
+		vol, err = s.publish(ctx, made)
+		return err
+	})
+	if err != nil {
+		return Volume{}, false, failed(err)
+	}
+	return vol, true, nil
+}
+
+// matches tells whether a volume is as the spec would make it.
+func (v View) matches(ctx context.Context, vol Volume, spec Spec) error {
+	const next = "choose another name, or delete it: pmemctl volume delete "
+	differs := func(what, has, asked string) error {
+		return errs.New(errs.Conflict, subject(spec.Name), fmt.Sprintf("exists with %s %s, and %s was asked for", what, has, asked), next+spec.Name)
+	}
+	switch {
+	case vol.State == Damaged:
+		return errs.New(errs.Conflict, subject(spec.Name), "exists and is damaged", "see it: pmemctl volume show "+spec.Name)
+	case vol.Type != spec.Type:
+		return differs("type", string(vol.Type), string(spec.Type))
+	case spec.Region != "" && !slices.Contains(vol.Regions, spec.Region):
+		return differs("region", first(vol.Regions), spec.Region)
+	case spec.VG != "" && spec.VG != vol.VG:
+		return differs("volume group", vol.VG, spec.VG)
+	case spec.Stripe && vol.Stripes < 2 && v.couldStripe(vol.VG):
+		return differs("layout", "linear", "striped")
+	}
+	if want := v.sizeFor(vol, spec); want != vol.Size {
+		return differs("size", pmem.FormatSize(vol.Size), sizeThatDiffers(spec.Size, vol.Size))
+	}
+	if spec.Limit != 0 && vol.Size > spec.Limit {
+		return differs("size", pmem.FormatSize(vol.Size), "at most "+pmem.FormatSize(spec.Limit))
+	}
+	if spec.FS == mount.None || vol.Device == "" {
+		return nil
+	}
+	content, err := mount.Probe(ctx, vol.Device)
+	if err == nil && content.Type != "" && content.Type != spec.FS {
+		err = differs("file system", content.Type, spec.FS)
+	}
+	return err
+}
+
+// sizeThatDiffers shows a size in bytes where rounding would hide the
+// difference.
+func sizeThatDiffers(size, other uint64) string {
+	if text := pmem.FormatSize(size); text != pmem.FormatSize(other) {
+		return text
+	}
+	return fmt.Sprintf("%d bytes", size)
+}
+
+func (v View) couldStripe(vg string) bool {
+	g, ok := v.LVM.VG(vg)
+	return ok && len(g.PVs) > 1
+}
+
+// sizeFor is the size that the spec would give a volume where it is.
+func (v View) sizeFor(vol Volume, spec Spec) uint64 {
+	if vol.Type == TypeLVM {
+		vg, _ := v.LVM.VG(vol.VG)
+		return pmem.RoundUp(spec.Size, vg.ExtentSize*uint64(max(vol.Stripes, 1)))
+	}
+	r, _ := v.PMEM.Region(first(vol.Regions))
+	raw, err := pmem.RawFor(spec.Size, pmem.MapDev, pmem.DefaultAlign, r.SizeAlign(pmem.DefaultAlign))
+	if err != nil {
+		return 0
+	}
+	return pmem.Usable(raw, pmem.MapDev, pmem.DefaultAlign)
+}
+
+// make makes the device of a volume, marked as not finished.
+func (s *Service) make(ctx context.Context, plan Plan) (Volume, error) {
+	if plan.Type == TypeDirect {
+		n, err := s.NDCTL.CreateNamespace(pmem.NamespaceSpec{
+			Region: plan.Region, Mode: pmem.ModeFSDAX, Map: pmem.MapDev, Size: plan.Raw, Align: pmem.DefaultAlign, Name: markMaking + plan.Name,
+		})
+		if err != nil {
+			return Volume{}, errs.Wrap("", subject(plan.Name), "its namespace could not be made in "+plan.Region, "see why: dmesg | tail", err)
+		}
+		vol, _ := directVolume(n)
+		if vol.Size < plan.Asked {
+			err := errs.New(errs.Internal, subject(plan.Name), fmt.Sprintf("the namespace offers %d bytes, fewer than planned (%d)", vol.Size, plan.Usable), "report this, with: pmemctl region show "+plan.Region+" -o json")
+			return Volume{}, errors.Join(err, s.NDCTL.DestroyNamespace(n.UUID))
+		}
+		return vol, nil
+	}
+	lv := lvm.NewLV{VG: plan.VG, Name: markMaking + plan.Name, Size: plan.Raw, Tags: []string{tag}, Stripes: plan.Stripes, StripeSize: ExtentSize, Devices: plan.devices}
+	if err := s.LVM.CreateLV(ctx, lv); err != nil {
+		undo, cancel := undoing(ctx)
+		defer cancel()
+		// What a command that was stopped did is not known.
+		if _, again := s.removeAbandonedNow(undo, plan.Name); again != nil {
+			err = errors.Join(err, again)
+		}
+		return Volume{}, errs.Wrap("", subject(plan.Name), "its logical volume could not be made in "+plan.VG, "", err)
+	}
+	vol := Volume{Name: plan.Name, Type: TypeLVM, State: Creating, Size: plan.Usable, RawSize: plan.Raw, VG: plan.VG, Device: lvm.MapperPath(plan.VG, lv.Name), Stripes: plan.Stripes}
+	if err := s.waitForNode(ctx, vol); err != nil {
+		undo, cancel := undoing(ctx)
+		defer cancel()
+		_, again := s.removeAbandonedNow(undo, plan.Name)
+		return Volume{}, errors.Join(err, again)
+	}
+	return vol, nil
+}
+
+// fill clears a new device, since it may contain what others left, and formats
+// it.
+func (s *Service) fill(ctx context.Context, vol Volume, spec Spec) error {
+	dev, err := blockdev.Hold(vol.Device)
+	if err != nil {
+		return err
+	}
+	step, done := s.progress("clearing " + vol.Name)
+	if err = sizeIs(dev, vol.Size); err == nil {
+		err = dev.Zero(ctx, 0, dev.Size, step)
+	}
+	done()
+	if err := errors.Join(err, dev.Close()); err != nil {
+		return err
+	}
+	if spec.FS == mount.None {
+		return nil
+	}
+	return mount.Format(ctx, vol.Device, vol.Size, spec.FS, spec.MkfsOptions...)
+}
+
+// sizeIs makes sure that a device that is to be cleared is the one that was made.
+func sizeIs(dev *blockdev.Device, size uint64) error {
+	if dev.Size != size {
+		return errs.New(errs.Internal, "", fmt.Sprintf("the device has %d bytes where %d were expected, and was not touched", dev.Size, size), "see whether /dev is the host's own and udevd runs")
+	}
+	return nil
+}
+
+// publish gives a finished device the name of its volume.
+func (s *Service) publish(ctx context.Context, vol Volume) (Volume, error) {
+	if vol.Type == TypeDirect {
+		n, err := s.NDCTL.RenameNamespace(vol.UUID, markVolume+vol.Name)
+		if err != nil {
+			return Volume{}, err
+		}
+		ready, _ := directVolume(n)
+		return ready, nil
+	}
+	if err := s.LVM.RenameLV(ctx, vol.VG, markMaking+vol.Name, vol.Name); err != nil {
+		return Volume{}, err
+	}
+	v, err := s.Look(ctx)
+	if err != nil {
+		return Volume{}, err
+	}
+	ready, err := v.get(vol.Name)
+	if err != nil {
+		return Volume{}, err
+	}
+	return ready, s.waitForNode(ctx, ready)
+}
+
+// undoCreate removes what could not be finished, and joins what went wrong with
+// that to the cause.
+func (s *Service) undoCreate(ctx context.Context, vol Volume, cause error) error {
+	ctx, cancel := undoing(ctx)
+	defer cancel()
+	err := s.changing(ctx, func() error {
+		_, err := s.removeAbandonedNow(ctx, vol.Name)
+		return err
+	})
+	if err != nil {
+		err = errs.Wrap("", subject(vol.Name), "what was begun could not be removed", "pmemctl volume delete "+vol.Name, err)
+	}
+	return errors.Join(cause, err)
+}

@@ -1,0 +1,210 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pmemctl/pmemctl/internal/blockdev"
+	"github.com/pmemctl/pmemctl/internal/devuser"
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/mount"
+)
+
+// Delete removes a volume that is not in use. With erase its bytes are zeroed
+// first; without, they stay on the medium until the next volume there is made,
+// which clears them. NotFound when there is none.
+//
+// A delete that was interrupted while erasing goes on with the next Delete, or
+// Create, of that name.
+func (s *Service) Delete(ctx context.Context, name string, erase bool) error {
+	if err := ValidateName(name); err != nil {
+		return err
+	}
+	lock, err := s.lockVolume(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	found := false
+	err = s.changing(ctx, func() error {
+		v, err := s.Look(ctx)
+		if err != nil {
+			return err
+		}
+		all := v.find(name)
+		found = len(all) > 0
+		if removed, err := s.removeAbandonedNow(ctx, name); err != nil || removed == len(all) {
+			return err
+		}
+		vol, err := finished(all)
+		switch {
+		case err != nil:
+			return err
+		case vol.Name != "" && erase:
+			return s.markRemoving(ctx, vol)
+		case vol.Name != "":
+			return s.remove(ctx, vol, vol.Name)
+		case erase:
+			return nil
+		}
+		// An erasing that cannot go on, on a bad medium, is given up.
+		for _, half := range inState(all, Deleting) {
+			if err := s.remove(ctx, half, markRemoving+name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if !found {
+		return notFound(name)
+	}
+	return s.finishDeleting(ctx, name)
+}
+
+// remove removes a volume as it is; lv is the name of its logical volume.
+func (s *Service) remove(ctx context.Context, vol Volume, lv string) error {
+	if err := notInUse(vol); err != nil {
+		return err
+	}
+	var err error
+	if vol.Type == TypeDirect {
+		err = s.NDCTL.DestroyNamespace(vol.UUID)
+	} else {
+		err = s.LVM.RemoveLV(ctx, vol.VG, lv)
+	}
+	return errs.Wrap("", subject(vol.Name), "could not be removed", "", err)
+}
+
+// markRemoving takes the name from a volume, after which nobody can use it.
+func (s *Service) markRemoving(ctx context.Context, vol Volume) error {
+	if err := notInUse(vol); err != nil {
+		return err
+	}
+	var err error
+	if vol.Type == TypeDirect {
+		_, err = s.NDCTL.RenameNamespace(vol.UUID, markRemoving+vol.Name)
+	} else {
+		err = s.LVM.RenameLV(ctx, vol.VG, vol.Name, markRemoving+vol.Name)
+	}
+	return errs.Wrap("", subject(vol.Name), "could not be marked for removal", "", err)
+}
+
+// notInUse fails when a volume is mounted, or held by anything at all.
+func notInUse(vol Volume) error {
+	if vol.Device == "" {
+		return nil
+	}
+	dev, err := blockdev.Hold(vol.Device)
+	if err == nil {
+		if err := dev.Close(); err != nil {
+			return err
+		}
+		// Who reads and writes it as it is, holds nothing.
+		if pids := openFor(vol.Device, time.Second); len(pids) > 0 {
+			return errs.New(errs.InUse, subject(vol.Name), fmt.Sprintf("is open in process %d", pids[0]), fmt.Sprintf("see what it is: ps %d", pids[0]))
+		}
+		return nil
+	}
+	if !errs.Is(err, errs.InUse) {
+		return err
+	}
+	if n, numErr := blockdev.NumberOf(vol.Device); numErr == nil {
+		if points, _ := mount.Points(n); len(points) > 0 {
+			var paths []string
+			for _, p := range points {
+				paths = append(paths, p.Path)
+			}
+			return errs.New(errs.InUse, subject(vol.Name), "is mounted on "+strings.Join(paths, ", "), "pmemctl volume unmount "+vol.Name)
+		}
+	}
+	return errs.Wrap(errs.InUse, subject(vol.Name), "is in use", "see who has it: lsof "+vol.Device+"; a container may have it mounted", err)
+}
+
+// openFor is who has a device open all of the time: udevd looks into every device
+// for a moment after each change.
+func openFor(path string, patience time.Duration) []int {
+	const poll = 50 * time.Millisecond
+	for begun := time.Now(); ; time.Sleep(poll) {
+		pids := devuser.Of(path)
+		if len(pids) == 0 || time.Since(begun) > patience {
+			return pids
+		}
+	}
+}
+
+// finishDeleting erases and removes what is marked for it under a name whose
+// lock the caller holds. The host is not locked for the erasing.
+func (s *Service) finishDeleting(ctx context.Context, name string) error {
+	v, err := s.Look(ctx)
+	if err != nil {
+		return err
+	}
+	for _, vol := range inState(v.find(name), Deleting) {
+		if vol.Type == TypeDirect {
+			err = s.eraseDirect(ctx, vol)
+		} else {
+			err = s.eraseLVM(ctx, vol)
+		}
+		if err != nil {
+			return errs.Wrap("", subject(name), "is not erased yet", "go on with it: pmemctl volume delete "+name, err)
+		}
+	}
+	return nil
+}
+
+func (s *Service) eraseDirect(ctx context.Context, vol Volume) error {
+	// The raw device has no info block in the way, and needs no struct pages.
+	err := s.changing(ctx, func() error {
+		blockdev, err := s.NDCTL.EnableRaw(vol.UUID)
+		vol.Device = "/dev/" + blockdev
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.zeroAll(ctx, vol, vol.RawSize); err != nil {
+		return err
+	}
+	return s.changing(ctx, func() error {
+		if err := s.NDCTL.DisableRaw(vol.UUID); err != nil {
+			return err
+		}
+		return s.NDCTL.DestroyNamespace(vol.UUID)
+	})
+}
+
+func (s *Service) eraseLVM(ctx context.Context, vol Volume) error {
+	if vol.Device == "" {
+		if err := s.changing(ctx, func() error { return s.LVM.Activate(ctx, vol.VG, markRemoving+vol.Name) }); err != nil {
+			return err
+		}
+	}
+	vol.Device = lvm.MapperPath(vol.VG, markRemoving+vol.Name)
+	if err := s.waitForNode(ctx, vol); err != nil {
+		return err
+	}
+	if err := s.zeroAll(ctx, vol, vol.Size); err != nil {
+		return err
+	}
+	return s.changing(ctx, func() error { return s.LVM.RemoveLV(ctx, vol.VG, markRemoving+vol.Name) })
+}
+
+func (s *Service) zeroAll(ctx context.Context, vol Volume, size uint64) error {
+	dev, err := blockdev.Hold(vol.Device)
+	if err != nil {
+		return err
+	}
+	step, done := s.progress("erasing " + vol.Name)
+	if err = sizeIs(dev, size); err == nil {
+		err = dev.Zero(ctx, 0, dev.Size, step)
+	}
+	done()
+	return errors.Join(err, dev.Close())
+}

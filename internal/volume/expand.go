@@ -1,0 +1,268 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/pmemctl/pmemctl/internal/blockdev"
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/mount"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// Expand makes an lvm volume at least size bytes large, also while it is mounted.
+// Its file system grows with it, or with the next Mount. A volume that is that
+// large already only has its file system looked after, so that an interrupted
+// call can be repeated.
+//
+// The new space is cleared before the volume has it: it is first a logical
+// volume of its own, whose extents the volume then takes over.
+func (s *Service) Expand(ctx context.Context, name string, size uint64) (vol Volume, err error) {
+	if err := ValidateName(name); err != nil {
+		return Volume{}, err
+	}
+	if err := validateSize(name, size); err != nil {
+		return Volume{}, err
+	}
+	lock, err := s.lockVolume(ctx, name)
+	if err != nil {
+		return Volume{}, err
+	}
+	defer lock.Release()
+	var reserve *Volume
+	err = s.changing(ctx, func() error {
+		vol, reserve, err = s.reserveExtension(ctx, name, size)
+		return err
+	})
+	if err != nil {
+		return Volume{}, err
+	}
+	if reserve != nil {
+		if err := s.fill(ctx, *reserve, Spec{FS: mount.None}); err != nil {
+			return Volume{}, s.undoCreate(ctx, *reserve, errs.Wrap("", subject(name), "could not be expanded", "", err))
+		}
+		err = s.changing(ctx, func() error {
+			vol, err = s.takeOver(ctx, name)
+			return err
+		})
+		if err != nil {
+			return Volume{}, errs.Wrap("", subject(name), "could not be expanded", "try again: it goes on where it was", err)
+		}
+	}
+	return vol, s.growFilesystem(ctx, vol)
+}
+
+// reserveExtension makes the space that a volume is to have more; nil when it
+// is large enough. The host is locked.
+func (s *Service) reserveExtension(ctx context.Context, name string, size uint64) (Volume, *Volume, error) {
+	v, err := s.Look(ctx)
+	if err != nil {
+		return Volume{}, nil, err
+	}
+	vol, err := v.get(name)
+	if err != nil {
+		return Volume{}, nil, err
+	}
+	if vol, err = s.activate(ctx, vol); err != nil {
+		return vol, nil, err
+	}
+	if vol.Type == TypeDirect && size <= vol.Size {
+		return vol, nil, nil
+	}
+	if vol.Type == TypeDirect {
+		return vol, nil, errs.New(errs.Unsupported, subject(name), "is a direct volume, which cannot grow in place: its namespace would have to be made anew, and its data would be lost",
+			fmt.Sprintf("copy it to a larger one: pmemctl volume clone %s NEWNAME --size %d", name, size))
+	}
+	vg, _ := v.LVM.VG(vol.VG)
+	step := vg.ExtentSize * uint64(max(vol.Stripes, 1))
+	want := pmem.RoundUp(size, step)
+	if want <= vol.Size {
+		_, err := s.removeAbandonedNow(ctx, name)
+		return vol, nil, err
+	}
+	if v, err = s.removeAbandoned(ctx, v, name); err != nil {
+		return vol, nil, err
+	}
+	vg, _ = v.LVM.VG(vol.VG)
+	by := want - vol.Size
+	if most := largestLV(vg, max(vol.Stripes, 1)); by > most {
+		return vol, nil, errs.New(errs.NoSpace, subject(name), fmt.Sprintf("cannot grow to %s: volume group %s has room for %s", pmem.FormatSize(size), vg.Name, pmem.FormatSize(vol.Size+most)),
+			fmt.Sprintf("use --size %d or less, or enlarge the group: pmemctl vg extend %s --percent N", vol.Size+most, vg.Name))
+	}
+	made, err := s.make(ctx, Plan{Name: name, Type: TypeLVM, VG: vol.VG, Usable: by, Raw: by, Stripes: vol.Stripes})
+	return vol, &made, err
+}
+
+// takeOver gives the extents of the reserve to the volume. The host is locked,
+// so that nothing of pmemctl takes them in between.
+func (s *Service) takeOver(ctx context.Context, name string) (Volume, error) {
+	v, err := s.Look(ctx)
+	if err != nil {
+		return Volume{}, err
+	}
+	found := v.find(name)
+	vol, err := finished(found)
+	if err != nil {
+		return Volume{}, err
+	}
+	reserves := inState(found, Creating)
+	if vol.Name == "" || len(reserves) != 1 {
+		return Volume{}, errs.New(errs.Internal, subject(name), "changed while it was being expanded", "see who else changes volumes on this host")
+	}
+	vg, _ := v.LVM.VG(vol.VG)
+	var ranges []string
+	for _, lv := range vg.LVs {
+		if lv.Name == markMaking+name {
+			ranges = lv.Ranges
+		}
+	}
+	by := reserves[0].Size
+	if len(ranges) > lvm.MaxRanges {
+		return Volume{}, errs.New(errs.NoSpace, subject(name), fmt.Sprintf("the free space of %s is in %d pieces, more than can be taken at once", vol.VG, len(ranges)), "expand in smaller steps, or extend the group: pmemctl vg extend "+vol.VG+" --percent N")
+	}
+	if err := s.LVM.RemoveLV(ctx, vol.VG, markMaking+name); err != nil {
+		return Volume{}, err
+	}
+	if err := s.LVM.ExtendLV(ctx, vol.VG, name, by, vol.Stripes, ranges); err != nil {
+		return Volume{}, err
+	}
+	vol.Size += by
+	vol.RawSize += by
+	return vol, nil
+}
+
+// growFilesystem grows the file system of a mounted volume to the volume's size.
+// One that is not mounted here grows when it is: growing it unmounted is not safe
+// against a crash.
+func (s *Service) growFilesystem(ctx context.Context, vol Volume) error {
+	fail := func(err error) error { // nil stays nil
+		return errs.Wrap("", subject(vol.Name), "has "+pmem.FormatSize(vol.Size)+" now, but its file system did not grow", fmt.Sprintf("try again: pmemctl volume expand %s --size %d", vol.Name, vol.Size), err)
+	}
+	n, err := blockdev.NumberOf(vol.Device)
+	if err != nil {
+		return fail(err)
+	}
+	points, err := mount.Points(n)
+	if err != nil {
+		return fail(err)
+	}
+	if len(points) == 0 {
+		return nil
+	}
+	return fail(growMounted(ctx, vol, points[0]))
+}
+
+// growMounted grows a file system that is smaller than its volume. What is less
+// than two extents is what the file system cannot use.
+func growMounted(ctx context.Context, vol Volume, p mount.Point) error {
+	if p.FSType != mount.Ext4 && p.FSType != mount.XFS {
+		return nil
+	}
+	covered, err := mount.Extent(vol.Device, p.FSType)
+	if err != nil {
+		return err
+	}
+	if covered+2*ExtentSize > vol.Size {
+		return nil
+	}
+	return mount.Grow(ctx, vol.Device, p)
+}
+
+// CloneSpec says what copy is wanted.
+type CloneSpec struct {
+	Source, Name string
+	// Size of the copy; 0 is that of the source.
+	Size uint64
+	// Type, Region and VG as in Spec; Type "" is that of the source.
+	Type       Type
+	Region, VG string
+	Stripe     bool
+}
+
+// Clone copies a volume that is not in use into a new one, which may be larger
+// and of the other type; its file system then grows with the first Mount. The
+// copy is a volume like any other, with DAX. A volume that exists under the new
+// name is a Conflict: nothing tells that it is a copy.
+func (s *Service) Clone(ctx context.Context, c CloneSpec) (Volume, error) {
+	if err := ValidateName(c.Source); err != nil {
+		return Volume{}, err
+	}
+	if err := ValidateName(c.Name); err != nil {
+		return Volume{}, err
+	}
+	if c.Source == c.Name {
+		return Volume{}, errs.Invalidf(subject(c.Name), "choose another name for the copy", "cannot be a clone of itself")
+	}
+	for _, name := range slices.Sorted(slices.Values([]string{c.Source, c.Name})) { // or two clones could wait for each other
+		lock, err := s.lockVolume(ctx, name)
+		if err != nil {
+			return Volume{}, err
+		}
+		defer lock.Release()
+	}
+	var source Volume
+	err := s.changing(ctx, func() error {
+		v, err := s.Look(ctx)
+		if err != nil {
+			return err
+		}
+		if source, err = v.get(c.Source); err != nil {
+			return err
+		}
+		source, err = s.activate(ctx, source)
+		return err
+	})
+	if err != nil {
+		return Volume{}, err
+	}
+	spec := Spec{Name: c.Name, Type: c.Type, Size: c.Size, Region: c.Region, VG: c.VG, FS: mount.None, Stripe: c.Stripe}
+	if spec.Type == "" {
+		spec.Type = source.Type
+	}
+	if spec.Size == 0 {
+		spec.Size = source.Size
+	}
+	if spec.Size < source.Size {
+		return Volume{}, errs.New(errs.OutOfRange, subject(c.Name), fmt.Sprintf("a copy of %s needs at least its %s", c.Source, pmem.FormatSize(source.Size)), fmt.Sprintf("use --size %d or more", source.Size))
+	}
+	if err := spec.validate(); err != nil {
+		return Volume{}, err
+	}
+	vol, created, err := s.create(ctx, spec, func(ctx context.Context, made Volume) error { return s.copyInto(ctx, made, source) })
+	if err == nil && !created {
+		return Volume{}, errs.New(errs.Conflict, subject(c.Name), "exists already, and was not overwritten", "choose another name, or delete it: pmemctl volume delete "+c.Name)
+	}
+	return vol, err
+}
+
+// copyInto fills a new device with a copy of a volume, and zeros behind it.
+func (s *Service) copyInto(ctx context.Context, made, source Volume) error {
+	from, err := blockdev.Hold(source.Device)
+	if err != nil {
+		if errs.Is(err, errs.InUse) {
+			return errs.Wrap(errs.InUse, subject(source.Name), "is in use, and a copy of it would not be consistent", "pmemctl volume unmount "+source.Name, err)
+		}
+		return err
+	}
+	defer from.Close()
+	to, err := blockdev.Hold(made.Device)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(sizeIs(from, source.Size), sizeIs(to, made.Size)); err != nil {
+		return errors.Join(err, to.Close())
+	}
+	step, done := s.progress("copying " + source.Name)
+	err = from.CopyTo(ctx, to, from.Size, step)
+	if err == nil {
+		err = to.Zero(ctx, from.Size, to.Size, step)
+	}
+	done()
+	if err := errors.Join(err, to.Close()); err != nil {
+		return err
+	}
+	return mount.Separate(ctx, made.Device)
+}

@@ -1,0 +1,53 @@
+package volume
+
+import "strings"
+
+// The marks that pmemctl puts on what it makes.
+//
+// A direct volume is a namespace whose alt name is a mark and the volume's name;
+// a namespace that belongs to a volume group has the group's name instead.
+// Logical volumes have the tag; one that is finished has the volume's name as it
+// is, others have the same marks as namespaces. Volume groups have the tag.
+const (
+	tag = "pmemctl"
+
+	markVolume   = "pmemctl:"  // a direct volume
+	markMaking   = "pmemctl+"  // a volume, or an extension of one, not yet cleared and formatted
+	markRemoving = "pmemctl+-" // a volume being erased
+	markPool     = "pmemctl="  // belongs to a volume group
+	markPoolNew  = "pmemctl*"  // is to belong to a volume group, not yet wiped
+)
+
+// State is where a volume is in its life.
+type State string
+
+// The states of a volume. Only a ready volume has ever been shown as usable.
+const (
+	Ready    State = "ready"    // its device may still have to be brought up
+	Creating State = "creating" // somebody is at work on it, or was killed
+	Deleting State = "deleting" // likewise
+	Damaged  State = "damaged"  // was ready, and its device is not what it was
+)
+
+// parseMark splits a marked name; the mark is "" for a name that has none.
+func parseMark(s string) (mark, name string) {
+	// No volume's name begins with a hyphen, so that the longer mark goes first.
+	for _, m := range []string{markRemoving, markVolume, markMaking, markPool, markPoolNew} {
+		if name, ok := strings.CutPrefix(s, m); ok && ValidateName(name) == nil {
+			return m, name
+		}
+	}
+	return "", s
+}
+
+// Owned tells whether the alt name of a namespace has a mark of pmemctl, and
+// what it is for: "volume db" or "volume group pmemvgregion0".
+func Owned(altName string) (owner string, ok bool) {
+	switch mark, name := parseMark(altName); mark {
+	case markVolume, markMaking, markRemoving:
+		return "volume " + name, true
+	case markPool, markPoolNew:
+		return "volume group " + name, true
+	}
+	return "", false
+}

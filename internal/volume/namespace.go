@@ -1,0 +1,273 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pmemctl/pmemctl/internal/blockdev"
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/ndctl"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// NamespaceRequest says what namespace a person wants. It is not a volume.
+type NamespaceRequest struct {
+	Region string // "" is the first that has room
+	Mode   pmem.Mode
+	Map    pmem.Map // "" is dev
+	// Size is what the namespace must at least offer, RawSize what it takes of
+	// the region; one of them, or none for all that is free. Bytes.
+	Size, RawSize uint64
+	Align         uint64 // fsdax and devdax; 0 is 2 MiB
+	SectorSize    uint   // sector mode; 0 is 4096
+	Name, UUID    string
+	// Force turns the one namespace of a label-less region into the mode.
+	Force bool
+}
+
+const (
+	bttInfoAndLog = 4 * pmem.MiB // more than info blocks, log and spare blocks of an arena take
+	bttMapEntry   = 4            // bytes for each sector
+	bttArena      = 512 * pmem.GiB
+)
+
+// rawFor is the raw size for a request in a region, a multiple of its alignment.
+func (q NamespaceRequest) rawFor(r pmem.Region) (uint64, error) {
+	align := q.sizeAlign(r)
+	switch {
+	case q.RawSize != 0 && q.RawSize%align != 0:
+		return 0, errs.Invalidf("region "+r.Dev, fmt.Sprintf("use --raw-size %d or %d", pmem.RoundDown(q.RawSize, align), pmem.RoundUp(q.RawSize, align)),
+			"raw size %d is not a multiple of %s, which its alignment and %d-way interleaving ask for", q.RawSize, pmem.FormatSize(align), max(r.InterleaveWays, 1))
+	case q.RawSize != 0:
+		return q.RawSize, nil
+	case q.Size == 0:
+		return pmem.RoundDown(min(r.MaxAvailableExtent, r.AvailableSize), align), nil
+	case q.Size > maxSize:
+		return 0, errs.New(errs.OutOfRange, "namespace", pmem.FormatSize(q.Size)+" are more than any machine has", "see what fits: pmemctl capacity")
+	case q.Mode == pmem.ModeRaw:
+		return pmem.RoundUp(max(q.Size, pmem.MinNamespace), align), nil
+	case q.Mode == pmem.ModeSector:
+		arenas := q.Size/bttArena + 1
+		raw := q.Size + q.Size/uint64(q.SectorSize)*bttMapEntry + arenas*bttInfoAndLog
+		return pmem.RoundUp(max(raw, pmem.MinNamespace), align), nil
+	}
+	return pmem.RawFor(q.Size, q.Map, q.Align, align)
+}
+
+func (q NamespaceRequest) sizeAlign(r pmem.Region) uint64 {
+	if q.Mode == pmem.ModeRaw || q.Mode == pmem.ModeSector {
+		return r.SizeAlign(4 * pmem.KiB)
+	}
+	return r.SizeAlign(q.Align)
+}
+
+func (q *NamespaceRequest) validate() error {
+	if q.Map == "" {
+		q.Map = pmem.MapDev
+	}
+	if q.Align == 0 {
+		q.Align = pmem.DefaultAlign
+	}
+	if q.SectorSize == 0 {
+		q.SectorSize = 4096
+	}
+	switch q.Mode {
+	case pmem.ModeRaw, pmem.ModeSector, pmem.ModeFSDAX, pmem.ModeDevDAX:
+	default:
+		return errs.Invalidf("namespace", "use fsdax, devdax, sector or raw", "%s is not a mode", quote(string(q.Mode)))
+	}
+	if q.Map != pmem.MapDev && q.Map != pmem.MapMem {
+		return errs.Invalidf("namespace", "use dev or mem", "%s is not a place for the map", quote(string(q.Map)))
+	}
+	switch q.Align {
+	case 4 * pmem.KiB, 2 * pmem.MiB, pmem.GiB:
+	default:
+		return errs.Invalidf("namespace", "use 4Ki, 2Mi or 1Gi", "align %d is not possible", q.Align)
+	}
+	switch q.SectorSize {
+	case 512, 520, 528, 4096, 4104, 4160, 4224:
+	default:
+		return errs.Invalidf("namespace", "use 512 or 4096", "sector size %d is not possible", q.SectorSize)
+	}
+	if q.Size != 0 && q.RawSize != 0 {
+		return errs.Invalidf("namespace", "use one of them", "--size and --raw-size exclude each other")
+	}
+	if len(q.Name) > pmem.MaxAltName {
+		return errs.Invalidf("namespace", "use a shorter one", "name has %d bytes, %d are the most", len(q.Name), pmem.MaxAltName)
+	}
+	if owner, ours := Owned(q.Name); ours {
+		return errs.Invalidf("namespace", "use another name", "name %s is the mark of %s", quote(q.Name), owner)
+	}
+	if q.UUID != "" {
+		if _, err := uuid.Parse(q.UUID); err != nil {
+			return errs.Invalidf("namespace", "leave --uuid away to have one made", "%s is not a UUID", quote(q.UUID))
+		}
+	}
+	return nil
+}
+
+// CreateNamespace makes a namespace that is not pmemctl's own.
+func (s *Service) CreateNamespace(ctx context.Context, q NamespaceRequest) (n pmem.Namespace, err error) {
+	if err := q.validate(); err != nil {
+		return n, err
+	}
+	err = s.changing(ctx, func() error {
+		sys, err := s.NDCTL.Snapshot(ndctl.Select{DIMMs: true, Namespaces: true})
+		if err != nil {
+			return err
+		}
+		v := View{PMEM: sys}
+		r, raw, err := v.placeNamespace(q)
+		if err != nil {
+			return err
+		}
+		spec := pmem.NamespaceSpec{Region: r.Dev, Mode: q.Mode, Map: q.Map, Size: raw, Align: q.Align, Sector: q.SectorSize, Name: q.Name, UUID: q.UUID}
+		if n, err = s.NDCTL.CreateNamespace(spec); err != nil {
+			return errs.Wrap("", "region "+r.Dev, "the namespace could not be made", "see why: dmesg | tail", err)
+		}
+		if n.Size < q.Size {
+			err := errs.New(errs.Unsupported, "region "+r.Dev, fmt.Sprintf("the namespace offers %d bytes only", n.Size), fmt.Sprintf("try a larger --raw-size than %d", raw))
+			return errors.Join(err, s.NDCTL.DestroyNamespace(n.Dev))
+		}
+		return nil
+	})
+	return n, err
+}
+
+func (v View) placeNamespace(q NamespaceRequest) (pmem.Region, uint64, error) {
+	var lastErr error
+	for _, r := range v.PMEM.Regions {
+		if q.Region != "" && r.Dev != q.Region {
+			continue
+		}
+		raw, err := v.fitNamespace(r, q)
+		if err == nil {
+			return r, raw, nil
+		}
+		lastErr = err
+		if errs.Is(err, errs.Invalid) || errs.Is(err, errs.OutOfRange) {
+			break
+		}
+	}
+	if lastErr == nil {
+		lastErr = v.noRegion(q.Region)
+	}
+	return pmem.Region{}, 0, lastErr
+}
+
+func (v View) fitNamespace(r pmem.Region, q NamespaceRequest) (uint64, error) {
+	if !r.Labels && r.Type == "pmem" && r.Enabled() && !r.ReadOnly && q.Force && q.Region != "" {
+		if q.Size != 0 || q.RawSize != 0 || q.Name != "" || q.UUID != "" {
+			return 0, errs.New(errs.Unsupported, "region "+r.Dev, "has no labels: its one namespace takes neither size, name nor UUID", "leave them away")
+		}
+		return 0, nil
+	}
+	if reason, next := unusable(r, v); reason != "" {
+		return 0, errs.New(errs.Unsupported, "region "+r.Dev, reason, next)
+	}
+	raw, err := q.rawFor(r)
+	if err != nil {
+		return 0, err
+	}
+	most := pmem.RoundDown(min(r.MaxAvailableExtent, r.AvailableSize), q.sizeAlign(r))
+	if raw < pmem.MinNamespace || raw > most {
+		return 0, errs.New(errs.NoSpace, "region "+r.Dev, fmt.Sprintf("needs %s of it, and the largest free extent is %s", pmem.FormatSize(max(raw, pmem.MinNamespace)), pmem.FormatSize(most)), "see what is free: pmemctl region list -o wide")
+	}
+	return raw, nil
+}
+
+// GetNamespace finds a namespace by device name or UUID.
+func (s *Service) GetNamespace(key string) (pmem.Namespace, error) {
+	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true, Badblocks: true})
+	if err != nil {
+		return pmem.Namespace{}, err
+	}
+	n, ok := sys.Namespace(key)
+	if !ok {
+		return pmem.Namespace{}, errs.New(errs.NotFound, "namespace "+quoteIfOdd(key), "does not exist", "see what there is: pmemctl namespace list")
+	}
+	return n, nil
+}
+
+// quoteIfOdd leaves a usual device name as it is.
+func quoteIfOdd(s string) string {
+	if nameSyntax.MatchString(s) && len(s) <= 40 {
+		return s
+	}
+	return quote(s)
+}
+
+// DestroyNamespace destroys a namespace that nothing uses, and the beginning of
+// what is in it, so that no later namespace finds a file system there. What
+// belongs to a volume or a volume group of pmemctl's is left alone.
+func (s *Service) DestroyNamespace(ctx context.Context, key string) error {
+	return s.changing(ctx, func() error {
+		n, err := s.GetNamespace(key)
+		if err != nil {
+			return err
+		}
+		subject := "namespace " + n.Dev
+		switch mark, name := parseMark(n.Name); mark {
+		case markVolume, markMaking, markRemoving:
+			return errs.New(errs.Conflict, subject, "belongs to volume "+name, "pmemctl volume delete "+name)
+		case markPool, markPoolNew:
+			return errs.New(errs.Conflict, subject, "belongs to volume group "+name, "pmemctl vg remove "+name)
+		}
+		if err := notMapped(n); err != nil {
+			return err
+		}
+		device, err := s.NDCTL.EnableRaw(n.Dev)
+		if err != nil {
+			if errs.Is(err, errs.InUse) {
+				return errs.Wrap(errs.InUse, subject, "is in use"+holders(n), "unmount it, or remove what lies on it: pmemctl tree", err)
+			}
+			return errs.Wrap("", subject, "cannot be destroyed", "", err)
+		}
+		if err := wipeHead(ctx, "/dev/"+device); err != nil {
+			back := s.NDCTL.DisableRaw(n.Dev)
+			if n.Enabled() && back == nil {
+				_, back = s.NDCTL.EnableNamespace(n.Dev)
+			}
+			return errors.Join(errs.Wrap("", subject, "cannot be wiped", "", err), back)
+		}
+		if err := s.NDCTL.DisableRaw(n.Dev); err != nil {
+			return errs.Wrap("", subject, "was wiped, but not destroyed", "try again", err)
+		}
+		return errs.Wrap("", subject, "was wiped, but not destroyed", "try again", s.NDCTL.DestroyNamespace(n.Dev))
+	})
+}
+
+func wipeHead(ctx context.Context, device string) error {
+	dev, err := blockdev.Hold(device)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dev.Zero(ctx, 0, min(endSize, dev.Size), nil), dev.Close())
+}
+
+// notMapped fails when a process has a devdax namespace open or mapped. The
+// kernel would take it away from under the process, and libndctl does not look.
+func notMapped(n pmem.Namespace) error {
+	if n.Chardev == "" {
+		return nil
+	}
+	if pids := openFor("/dev/"+n.Chardev, time.Second); len(pids) > 0 {
+		return errs.New(errs.InUse, "namespace "+n.Dev, fmt.Sprintf("its device /dev/%s is open in process %d", n.Chardev, pids[0]), fmt.Sprintf("see what it is: ps %d", pids[0]))
+	}
+	return nil
+}
+
+func holders(n pmem.Namespace) string {
+	number, err := blockdev.NumberOf("/dev/" + n.Blockdev)
+	if err != nil {
+		return ""
+	}
+	if names := blockdev.Holders(number); len(names) > 0 {
+		return fmt.Sprintf(" by %v", names)
+	}
+	return ""
+}

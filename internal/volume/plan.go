@@ -1,0 +1,303 @@
+package volume
+
+import (
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/mount"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// Plan is where a volume goes and what it takes. Sizes are bytes.
+type Plan struct {
+	Name   string `json:"name"`
+	Type   Type   `json:"type"`
+	Region string `json:"region,omitempty"`
+	VG     string `json:"vg,omitempty"`
+	// Asked is the size in the request, Usable what the volume will have.
+	Asked  uint64 `json:"asked"`
+	Usable uint64 `json:"usable"`
+	// Raw is what it takes from its region or volume group, and Overhead the part
+	// of it that the volume does not offer.
+	Raw      uint64 `json:"raw"`
+	Overhead uint64 `json:"overhead"`
+	// FreeAfter is what stays free there, raw.
+	FreeAfter uint64 `json:"free_after"`
+	// Largest is the largest volume that could be made there instead, usable.
+	Largest uint64 `json:"largest_possible"`
+	Stripes int    `json:"stripes,omitempty"`
+	// Exists says that the volume is there already, as asked for.
+	Exists bool `json:"exists"`
+
+	devices []string // to take the extents of; none means any
+}
+
+// place is one place that a volume could be made in.
+type place struct {
+	name    string // "region0", "volume group pmemvgregion0"
+	plan    Plan
+	largest uint64
+}
+
+// plan finds the place for a volume: the one with the least room that is
+// enough, so that large volumes stay possible.
+func (v View) plan(spec Spec) (Plan, error) {
+	var places []place
+	var err error
+	if spec.Type == TypeDirect {
+		places, err = v.directPlaces(spec)
+	} else {
+		places, err = v.lvmPlaces(spec)
+	}
+	if err != nil {
+		return Plan{}, err
+	}
+	best, aboveLimit := -1, -1
+	var largest place
+	for i, p := range places {
+		if p.largest > largest.largest || i == 0 {
+			largest = p
+		}
+		if p.plan.Usable > p.largest {
+			continue
+		}
+		if spec.Limit != 0 && p.plan.Usable > spec.Limit {
+			if aboveLimit < 0 || p.plan.Usable < places[aboveLimit].plan.Usable {
+				aboveLimit = i
+			}
+			continue
+		}
+		if best < 0 || p.largest < places[best].largest {
+			best = i
+		}
+	}
+	switch {
+	case best < 0 && aboveLimit >= 0:
+		usable := places[aboveLimit].plan.Usable
+		return Plan{}, errs.New(errs.OutOfRange, subject(spec.Name),
+			fmt.Sprintf("the smallest possible size of at least %s is %s, above the limit of %s", pmem.FormatSize(spec.Size), pmem.FormatSize(usable), pmem.FormatSize(spec.Limit)),
+			fmt.Sprintf("raise the limit to %d bytes", usable))
+	case best < 0:
+		return Plan{}, v.noSpace(spec, largest)
+	}
+	plan := places[best].plan
+	plan.Largest = places[best].largest
+	return plan, nil
+}
+
+func (v View) noSpace(spec Spec, largest place) error {
+	next := "see what is free: pmemctl capacity"
+	deleting := inState(v.Volumes(), Deleting)
+	switch {
+	case len(deleting) > 0:
+		next = "get space back: pmemctl volume delete " + deleting[0].Name + " --force, whose erasing was interrupted"
+	case largest.largest > 0 && spec.FS == mount.XFS && largest.largest < mount.MinXFS:
+	case largest.largest > 0:
+		next = fmt.Sprintf("use --size %d or less, or free space: pmemctl volume list", largest.largest)
+	}
+	return errs.New(errs.NoSpace, subject(spec.Name),
+		fmt.Sprintf("%s do not fit; the largest possible %s volume is %s, in %s", pmem.FormatSize(spec.Size), spec.Type, pmem.FormatSize(largest.largest), largest.name), next)
+}
+
+func (v View) directPlaces(spec Spec) ([]place, error) {
+	var places []place
+	for _, r := range v.PMEM.Regions {
+		if spec.Region != "" && r.Dev != spec.Region {
+			continue
+		}
+		if reason, next := unusable(r, v); reason != "" {
+			if spec.Region != "" {
+				return nil, errs.New(errs.Unsupported, "region "+r.Dev, reason, next)
+			}
+			continue
+		}
+		raw, err := pmem.RawFor(spec.Size, pmem.MapDev, pmem.DefaultAlign, r.SizeAlign(pmem.DefaultAlign))
+		if err != nil {
+			return nil, errs.Wrap(errs.OutOfRange, subject(spec.Name), "is too large", "see what fits: pmemctl capacity", err)
+		}
+		usable := pmem.Usable(raw, pmem.MapDev, pmem.DefaultAlign)
+		free := r.AvailableSize
+		p := place{name: r.Dev, largest: pmem.Usable(r.MaxRaw(pmem.DefaultAlign), pmem.MapDev, pmem.DefaultAlign)}
+		p.plan = Plan{Name: spec.Name, Type: TypeDirect, Region: r.Dev, Asked: spec.Size, Usable: usable, Raw: raw, Overhead: raw - usable}
+		if free >= raw {
+			p.plan.FreeAfter = free - raw
+		}
+		places = append(places, p)
+	}
+	if len(places) == 0 {
+		return nil, v.noRegion(spec.Region)
+	}
+	return places, nil
+}
+
+// noRegion says why there is no region to use.
+func (v View) noRegion(wanted string) error {
+	if wanted != "" {
+		return errs.New(errs.NotFound, "region "+wanted, "does not exist", "see what there is: pmemctl region list")
+	}
+	if len(v.PMEM.Regions) == 0 {
+		return NoPMEM(v.PMEM)
+	}
+	for _, r := range v.PMEM.Regions {
+		if reason, next := unusable(r, v); reason != "" {
+			return errs.New(errs.Unsupported, "region "+r.Dev, reason, next)
+		}
+	}
+	return errs.New(errs.Unsupported, "", "no region can be used", "see why: pmemctl region list -o wide")
+}
+
+// NoPMEM is the error for a machine on which there is nothing to work with.
+func NoPMEM(s pmem.System) error {
+	if _, err := os.Stat("/sys/bus/nd"); err != nil {
+		return errs.New(errs.NotFound, "", "no persistent memory found: the kernel's NVDIMM driver is not loaded", "modprobe nfit (for CXL memory: modprobe cxl_pmem)")
+	}
+	if len(s.Buses) == 0 {
+		return errs.New(errs.NotFound, "", "no persistent memory found: the kernel shows no NVDIMM bus",
+			"see what the firmware offers: dmesg | grep -iE 'nvdimm|nfit|cxl|persistent'")
+	}
+	return errs.New(errs.NotFound, "", "no persistent memory found: there is a bus "+s.Buses[0].Dev+", but no region on it",
+		"see whether the DIMMs are configured for App Direct in the firmware: pmemctl dimm list")
+}
+
+// unusable says why no namespace can be made in a region, and what to do; ""
+// when one can, or when it is only full.
+func unusable(r pmem.Region, v View) (reason, next string) {
+	switch {
+	case r.Type != "pmem":
+		return "is of type " + r.Type + ", not pmem", "use another region: pmemctl region list"
+	case !r.Enabled():
+		return "is disabled", "pmemctl region enable " + r.Dev
+	case r.ReadOnly:
+		return "is read-only", "use another region: pmemctl region list"
+	case !r.Labels && !v.labelsPossible(r):
+		return "has DIMMs without room for labels, so that it is one namespace and cannot be divided", "use it whole: pmemctl namespace create --region " + r.Dev + " --mode fsdax --force"
+	case !r.Labels:
+		return "has no labels, so that it is one namespace and cannot be divided", "pmemctl region init-labels " + r.Dev + " (destroys what is in it)"
+	}
+	return "", ""
+}
+
+// labelsPossible tells whether all DIMMs of a region can hold labels.
+func (v View) labelsPossible(r pmem.Region) bool {
+	if len(r.Mappings) == 0 {
+		return false
+	}
+	for _, m := range r.Mappings {
+		for _, d := range v.PMEM.DIMMs {
+			if d.Dev == m.DIMM && d.LabelSize == 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (v View) lvmPlaces(spec Spec) ([]place, error) {
+	var places []place
+	for _, vg := range v.OwnVGs() {
+		if vg.PartialPVMissing || spec.VG != "" && vg.Name != spec.VG || spec.Region != "" && !slices.Contains(v.VGRegions(vg), spec.Region) {
+			continue
+		}
+		name := "volume group " + vg.Name
+		var devices []string
+		if spec.Region != "" {
+			vg, devices = v.onlyIn(vg, spec.Region)
+			name += " in " + spec.Region
+		}
+		stripes := 1
+		if spec.Stripe {
+			if stripes, devices = v.stripes(vg, spec.Size); stripes < 2 {
+				continue
+			}
+		}
+		step := vg.ExtentSize * uint64(stripes)
+		usable := pmem.RoundUp(spec.Size, step)
+		p := place{name: name, largest: largestLV(vg, stripes)}
+		p.plan = Plan{Name: spec.Name, Type: TypeLVM, VG: vg.Name, Asked: spec.Size, Usable: usable, Raw: usable, devices: devices}
+		if stripes > 1 {
+			p.plan.Stripes = stripes
+		}
+		if vg.Free >= usable {
+			p.plan.FreeAfter = vg.Free - usable
+		}
+		places = append(places, p)
+	}
+	if len(places) > 0 {
+		return places, nil
+	}
+	if spec.VG != "" {
+		if vg, ok := v.LVM.VG(spec.VG); ok && !v.Owns(vg) {
+			return nil, errs.New(errs.Conflict, "volume group "+spec.VG, "was not made by pmemctl and is left alone", "see those it made: pmemctl vg list")
+		}
+		return nil, errs.New(errs.NotFound, "volume group "+spec.VG, "does not exist", "see what there is: pmemctl vg list")
+	}
+	if spec.Region != "" {
+		if _, ok := v.PMEM.Region(spec.Region); !ok {
+			return nil, v.noRegion(spec.Region)
+		}
+	}
+	if spec.Stripe && len(v.OwnVGs()) > 0 {
+		return nil, errs.New(errs.Unsupported, subject(spec.Name), "cannot be striped: no volume group has room on two regions or more", "leave --stripe away, or make a group over several regions: pmemctl vg init --span --percent N")
+	}
+	if spec.Region != "" {
+		return nil, errs.New(errs.NotFound, "region "+spec.Region, "has no volume group", "pmemctl vg init "+spec.Region+" --percent N")
+	}
+	if len(v.PMEM.Regions) == 0 {
+		return nil, NoPMEM(v.PMEM)
+	}
+	return nil, errs.New(errs.NotFound, "", "there is no volume group for lvm volumes", "pmemctl vg init --percent N")
+}
+
+// onlyIn is a volume group as it is within one region, and its devices there.
+func (v View) onlyIn(vg lvm.VG, region string) (lvm.VG, []string) {
+	var pvs []lvm.PV
+	var devices []string
+	vg.Free = 0
+	for _, pv := range vg.PVs {
+		if n, ok := v.namespaceOf(pv.Name); ok && n.Region == region {
+			pvs, devices = append(pvs, pv), append(devices, pv.Name)
+			vg.Free += pv.Free
+		}
+	}
+	vg.PVs = pvs
+	return vg, devices
+}
+
+// stripes are the devices to spread a volume over: one of each region, which are
+// what has a memory bus of its own, with room for its part.
+func (v View) stripes(vg lvm.VG, size uint64) (int, []string) {
+	best := map[string]lvm.PV{}
+	for _, pv := range vg.PVs {
+		n, _ := v.namespaceOf(pv.Name)
+		if have, ok := best[n.Region]; !ok || pv.Free > have.Free {
+			best[n.Region] = pv
+		}
+	}
+	var devices []string
+	for _, pv := range best {
+		if pv.Free >= size/uint64(len(best)) {
+			devices = append(devices, pv.Name)
+		}
+	}
+	slices.Sort(devices)
+	return len(devices), devices
+}
+
+// largestLV is the size in bytes of the largest logical volume that can be made.
+func largestLV(vg lvm.VG, stripes int) uint64 {
+	if stripes <= 1 {
+		return vg.Free
+	}
+	var free []uint64
+	for _, pv := range vg.PVs {
+		free = append(free, pv.Free)
+	}
+	slices.Sort(free)
+	if len(free) < stripes {
+		return 0
+	}
+	return pmem.RoundDown(free[len(free)-stripes], vg.ExtentSize) * uint64(stripes)
+}

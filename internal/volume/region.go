@@ -1,0 +1,176 @@
+package volume
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/ndctl"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// LabelsPlan is what InitLabels would destroy.
+type LabelsPlan struct {
+	// Regions are those asked for, and those that share a DIMM with one of them.
+	Regions []pmem.Region
+	// Namespaces are what is in them. The one that a region without labels shows
+	// may be empty, or somebody's disk.
+	Namespaces []pmem.Namespace
+
+	asked []string
+}
+
+// same tells whether two plans would destroy the same.
+func (p LabelsPlan) same(other LabelsPlan) bool {
+	return slices.EqualFunc(p.Regions, other.Regions, func(a, b pmem.Region) bool { return a.Dev == b.Dev && a.ISetID == b.ISetID }) &&
+		slices.EqualFunc(p.Namespaces, other.Namespaces, func(a, b pmem.Namespace) bool { return a.Dev == b.Dev && a.UUID == b.UUID })
+}
+
+// PlanInitLabels finds the regions that InitLabels would erase; no name means
+// every region that has no labels and can have them.
+func (s *Service) PlanInitLabels(names ...string) (LabelsPlan, error) {
+	sys, err := s.NDCTL.Snapshot(ndctl.Select{DIMMs: true, Namespaces: true})
+	if err != nil {
+		return LabelsPlan{}, err
+	}
+	v := View{PMEM: sys}
+	if len(sys.Regions) == 0 {
+		return LabelsPlan{}, NoPMEM(sys)
+	}
+	wanted := map[string]bool{}
+	for _, name := range names {
+		r, ok := sys.Region(name)
+		if !ok {
+			return LabelsPlan{}, v.noRegion(name)
+		}
+		if err := v.mayHoldLabels(r); err != nil {
+			return LabelsPlan{}, err
+		}
+		wanted[name] = true
+	}
+	if len(names) == 0 {
+		for _, r := range sys.Regions {
+			wanted[r.Dev] = !r.Labels && v.mayHoldLabels(r) == nil
+		}
+	}
+	addSharing(sys, wanted)
+	var plan LabelsPlan
+	for _, r := range sys.Regions {
+		if !wanted[r.Dev] {
+			continue
+		}
+		plan.Regions = append(plan.Regions, r)
+		plan.Namespaces = append(plan.Namespaces, sys.InRegion(r.Dev)...)
+	}
+	plan.asked = names
+	return plan, nil
+}
+
+func (v View) mayHoldLabels(r pmem.Region) error {
+	switch {
+	case len(r.Mappings) == 0:
+		return errs.New(errs.Unsupported, "region "+r.Dev, "is on no DIMM that could hold labels", "use it whole: pmemctl namespace create --region "+r.Dev+" --mode fsdax --force")
+	case !v.labelsPossible(r):
+		return errs.New(errs.Unsupported, "region "+r.Dev, "has DIMMs without room for labels", "use it whole: pmemctl namespace create --region "+r.Dev+" --mode fsdax --force")
+	case r.ReadOnly:
+		return errs.New(errs.Unsupported, "region "+r.Dev, "is read-only", "use another region: pmemctl region list")
+	}
+	return nil
+}
+
+// addSharing adds the regions that have a DIMM in common with a wanted one, and
+// so on.
+func addSharing(sys pmem.System, wanted map[string]bool) {
+	for changed := true; changed; {
+		changed = false
+		for _, r := range sys.Regions {
+			if wanted[r.Dev] {
+				continue
+			}
+			for _, other := range sys.Regions {
+				if wanted[other.Dev] && shareDIMM(r, other) {
+					wanted[r.Dev], changed = true, true
+				}
+			}
+		}
+	}
+}
+
+func shareDIMM(a, b pmem.Region) bool {
+	return slices.ContainsFunc(a.Mappings, func(m pmem.Mapping) bool {
+		return slices.ContainsFunc(b.Mappings, func(n pmem.Mapping) bool { return m.DIMM == n.DIMM })
+	})
+}
+
+// InitLabels makes regions dividable and empty. Everything in them is lost.
+// Nothing is changed when anything in them is in use, or when there is something
+// else in them by now than the plan says.
+func (s *Service) InitLabels(ctx context.Context, plan LabelsPlan) error {
+	var names []string
+	for _, r := range plan.Regions {
+		names = append(names, r.Dev)
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return s.changing(ctx, func() error {
+		subject := "regions " + strings.Join(names, ", ")
+		now, err := s.PlanInitLabels(plan.asked...)
+		if err != nil {
+			return err
+		}
+		if !now.same(plan) {
+			return errs.New(errs.Aborted, subject, "what is in them changed in the meantime, and nothing was done", "look at it, then try again: pmemctl tree")
+		}
+		for _, n := range plan.Namespaces {
+			if err := notMapped(n); err != nil {
+				return err
+			}
+		}
+		err = s.NDCTL.InitLabels(names...)
+		if errs.Is(err, errs.InUse) {
+			return errs.Wrap(errs.InUse, subject, "something in them is in use, and nothing was changed", "unmount it, or remove what lies on it: pmemctl tree", err)
+		}
+		return errs.Wrap("", subject, "labels could not be initialised", "see why: dmesg | tail", err)
+	})
+}
+
+// EnableRegion brings a region up.
+func (s *Service) EnableRegion(ctx context.Context, dev string) error {
+	return s.changeRegion(ctx, dev, "enabled", s.NDCTL.EnableRegion)
+}
+
+// DisableRegion takes a region down that nothing uses.
+func (s *Service) DisableRegion(ctx context.Context, dev string) error {
+	return s.changeRegion(ctx, dev, "disabled", func(dev string) error {
+		sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
+		if err != nil {
+			return err
+		}
+		for _, n := range sys.InRegion(dev) {
+			if err := notMapped(n); err != nil {
+				return err
+			}
+		}
+		return s.NDCTL.DisableRegion(dev)
+	})
+}
+
+func (s *Service) changeRegion(ctx context.Context, dev, what string, change func(string) error) error {
+	return s.changing(ctx, func() error {
+		sys, err := s.NDCTL.Snapshot(ndctl.Select{})
+		if err != nil {
+			return err
+		}
+		if _, ok := sys.Region(dev); !ok {
+			return View{PMEM: sys}.noRegion(quoteIfOdd(dev))
+		}
+		err = change(dev)
+		if errs.Is(err, errs.InUse) {
+			return errs.Wrap(errs.InUse, "region "+dev, "cannot be "+what+": something in it is in use", "unmount it, or remove what lies on it: pmemctl tree", err)
+		}
+		return errs.Wrap("", "region "+dev, fmt.Sprintf("cannot be %s", what), "see why: dmesg | tail", err)
+	})
+}

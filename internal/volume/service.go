@@ -1,0 +1,109 @@
+// Package volume is the volume service: what the command line and the CSI
+// server both call. All policy is here: names, sizes and their rounding,
+// placement, idempotence, locks, wiping, and what to do about a crash.
+//
+// Devices are the only record. Every state a volume can be in is told by a name
+// on the device (see mark.go), and each state follows from the one before by
+// one atomic change of a label or of LVM's metadata.
+package volume
+
+import (
+	"context"
+	"time"
+
+	"github.com/pmemctl/pmemctl/internal/blockdev"
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/hostlock"
+	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/ndctl"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// NDCTL is what the service needs of libndctl; *ndctl.Lib is one.
+type NDCTL interface {
+	Snapshot(ndctl.Select) (pmem.System, error)
+	CreateNamespace(pmem.NamespaceSpec) (pmem.Namespace, error)
+	RenameNamespace(key, name string) (pmem.Namespace, error)
+	EnableNamespace(key string) (pmem.Namespace, error)
+	DisableNamespace(key string) error
+	DestroyNamespace(key string) error
+	EnableRaw(key string) (blockdev string, err error)
+	DisableRaw(key string) error
+	InitLabels(regions ...string) error
+	EnableRegion(region string) error
+	DisableRegion(region string) error
+}
+
+// LVM is what the service needs of LVM; *lvm.Client is one.
+type LVM interface {
+	Report(context.Context) (lvm.State, error)
+	CreateVG(ctx context.Context, vg, tag string, extentSize, dataAlign uint64, devices ...string) error
+	ExtendVG(ctx context.Context, vg string, dataAlign uint64, devices ...string) error
+	RemoveVG(ctx context.Context, vg string, devices ...string) error
+	RemovePVs(ctx context.Context, devices ...string) error
+	CreateLV(context.Context, lvm.NewLV) error
+	RenameLV(ctx context.Context, vg, from, to string) error
+	RemoveLV(ctx context.Context, vg, name string) error
+	ExtendLV(ctx context.Context, vg, name string, by uint64, stripes int, ranges []string) error
+	Activate(ctx context.Context, vg, name string) error
+	MakeNodes(ctx context.Context, vg string) error
+}
+
+// Service makes, lists, grows, clones, mounts and deletes volumes.
+type Service struct {
+	NDCTL NDCTL
+	LVM   LVM
+	// AllDisks is LVM with a view of every disk, to find a namesake of a volume
+	// group that is to be made.
+	AllDisks LVM
+	Locks    hostlock.Locks
+	// Progress is told of long work, such as erasing; it may be nil.
+	Progress func(what string) (step blockdev.Progress, done func())
+}
+
+const hostLock = "host"
+
+// changing runs do while no other pmemctl changes anything on this host.
+func (s *Service) changing(ctx context.Context, do func() error) error {
+	lock, err := s.Locks.Acquire(ctx, hostLock)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	return do()
+}
+
+// lockVolume keeps others away from one volume, also during the long work for
+// which the host is not locked. It is taken before the host's lock.
+func (s *Service) lockVolume(ctx context.Context, name string) (*hostlock.Lock, error) {
+	return s.Locks.Acquire(ctx, volumeLock(name))
+}
+
+func volumeLock(name string) string { return "volume " + name }
+
+func (s *Service) progress(what string) (blockdev.Progress, func()) {
+	if s.Progress == nil {
+		return nil, func() {}
+	}
+	return s.Progress(what)
+}
+
+// cleanUpTimeout bounds the undoing of what a cancelled call began.
+const cleanUpTimeout = time.Minute
+
+// undoing is a context for undoing what ctx was for, which may have ended.
+func undoing(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
+}
+
+// ChangeHost runs do while no other pmemctl changes anything on this host. It is
+// for what is no matter of volumes, such as system memory.
+func (s *Service) ChangeHost(ctx context.Context, do func() error) error {
+	return s.changing(ctx, do)
+}
+
+func subject(name string) string { return "volume " + name }
+
+func notFound(name string) error {
+	return errs.New(errs.NotFound, subject(name), "does not exist", "see what there is: pmemctl volume list")
+}

@@ -1,0 +1,149 @@
+package volume
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/mount"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// Type is how a volume is made.
+type Type string
+
+// The types of a volume.
+const (
+	TypeLVM    Type = "lvm"    // a logical volume
+	TypeDirect Type = "direct" // an fsdax namespace
+)
+
+// ParseType reads a type as a person writes it.
+func ParseType(s string) (Type, error) {
+	switch t := Type(s); t {
+	case TypeLVM, TypeDirect:
+		return t, nil
+	}
+	return "", errs.Invalidf("type "+quote(s), "use lvm or direct", "is not a type of volume")
+}
+
+// Spec says what volume is wanted.
+type Spec struct {
+	Name string
+	Type Type
+	// Size is the bytes that the volume must at least have.
+	Size uint64
+	// Limit is the bytes it must not exceed; 0 is no limit.
+	Limit uint64
+	// Region and VG choose the place; "" leaves it to the service.
+	Region, VG string
+	// FS is ext4, xfs or none.
+	FS string
+	// MkfsOptions go to mkfs as they are.
+	MkfsOptions []string
+	// Stripe spreads an lvm volume over all devices of its volume group.
+	Stripe bool
+}
+
+// MaxName is the most bytes a volume's name can have: with a mark in front it
+// must fit into the alt name of a namespace.
+const MaxName = pmem.MaxAltName - len(markRemoving)
+
+// maxMapperName leaves room for a mark and the name of the volume group in the
+// 127 bytes of a device mapper's name.
+const maxMapperName = 90
+
+// maxSize is beyond what a machine can address.
+const maxSize = 1 << 57
+
+// ExtentSize is the extent of pmemctl's volume groups in bytes, and where their
+// data begins: with it every logical volume is on the grid of huge pages.
+const ExtentSize = 2 * pmem.MiB
+
+var nameSyntax = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
+
+// What lvm keeps for itself (lib/misc/lvm-string.c, lvm2).
+var (
+	lvmReservedPrefixes = []string{"snapshot", "pvmove"}
+	lvmReservedParts    = []string{"_cdata", "_cmeta", "_corig", "_cpool", "_cvol", "_wcorig", "_imeta", "_iorig", "_mimage", "_mlog", "_pmspare", "_rimage", "_rmeta", "_tdata", "_tmeta", "_vdata", "_vorigin"}
+)
+
+// ValidateName checks a volume's name: it must suit LVM and namespaces both, so
+// that a name is not tied to a type.
+func ValidateName(name string) error {
+	const next = "use at most 54 letters, digits, '_', '.' and '-', beginning with a letter or digit"
+	bad := func(reason string) error {
+		return errs.New(errs.Invalid, "volume name "+quote(name), reason, next)
+	}
+	switch {
+	case name == "":
+		return bad("is empty")
+	case len(name) > MaxName:
+		return bad(fmt.Sprintf("has %d bytes, %d are the most", len(name), MaxName))
+	case !nameSyntax.MatchString(name):
+		return bad("has a character that is not allowed")
+	case len(name)+strings.Count(name, "-") > maxMapperName:
+		return bad("has too many hyphens: the device mapper writes each of them twice")
+	}
+	for _, p := range lvmReservedPrefixes {
+		if strings.HasPrefix(name, p) {
+			return bad("begins with " + p + ", which LVM keeps for itself")
+		}
+	}
+	for _, p := range lvmReservedParts {
+		if strings.Contains(name, p) {
+			return bad("contains " + p + ", which LVM keeps for itself")
+		}
+	}
+	return nil
+}
+
+// quote shows what was given, shortened, with what cannot be seen escaped.
+func quote(s string) string {
+	const most = 40
+	if len(s) > most {
+		return fmt.Sprintf("%.40q…", s)
+	}
+	return fmt.Sprintf("%q", s)
+}
+
+func (s *Spec) validate() error {
+	if err := ValidateName(s.Name); err != nil {
+		return err
+	}
+	if _, err := ParseType(string(s.Type)); err != nil {
+		return err
+	}
+	switch s.FS {
+	case mount.Ext4, mount.XFS, mount.None:
+	default:
+		return errs.Invalidf(subject(s.Name), "use ext4, xfs or none", "file system %s is not one that pmemctl makes", quote(s.FS))
+	}
+	if err := validateSize(s.Name, s.Size); err != nil {
+		return err
+	}
+	switch {
+	case s.Limit != 0 && s.Limit < s.Size:
+		return errs.Invalidf(subject(s.Name), "", "the limit of %s is less than the size of %s", pmem.FormatSize(s.Limit), pmem.FormatSize(s.Size))
+	case s.FS == mount.XFS && s.Size < mount.MinXFS:
+		return errs.New(errs.OutOfRange, subject(s.Name), "XFS needs at least 300 MiB", "use --size 300Mi or more, or --fs ext4")
+	case s.Type == TypeDirect && s.VG != "":
+		return errs.Invalidf(subject(s.Name), "leave --vg away, or use --type lvm", "a direct volume is in no volume group")
+	case s.Type == TypeDirect && s.Stripe:
+		return errs.Invalidf(subject(s.Name), "leave --stripe away, or use --type lvm", "a direct volume is in one region and cannot be striped")
+	case s.VG != "" && s.Region != "":
+		return errs.Invalidf(subject(s.Name), "use --region or --vg", "cannot take both a region and a volume group")
+	}
+	return nil
+}
+
+func validateSize(name string, size uint64) error {
+	switch {
+	case size == 0:
+		return errs.Invalidf(subject(name), "give a size such as --size 10Gi", "size 0 is not possible")
+	case size > maxSize:
+		return errs.New(errs.OutOfRange, subject(name), pmem.FormatSize(size)+" are more than any machine has", "see what fits: pmemctl capacity")
+	}
+	return nil
+}

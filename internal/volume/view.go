@@ -1,0 +1,280 @@
+package volume
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/ndctl"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// Volume is one volume. Sizes are bytes.
+type Volume struct {
+	Name  string `json:"name"`
+	Type  Type   `json:"type"`
+	State State  `json:"state"`
+	// Size is what the block device offers.
+	Size uint64 `json:"size"`
+	// RawSize is what it takes from its region or volume group.
+	RawSize   uint64   `json:"raw_size"`
+	Device    string   `json:"device,omitempty"` // path of the block device
+	Regions   []string `json:"regions"`
+	VG        string   `json:"vg,omitempty"`
+	Namespace string   `json:"namespace,omitempty"` // changes over a reboot
+	UUID      string   `json:"uuid"`
+	Stripes   int      `json:"stripes,omitempty"`
+	Health    string   `json:"health,omitempty"`
+}
+
+// View is what is on the host at one moment.
+type View struct {
+	PMEM pmem.System
+	LVM  lvm.State
+}
+
+// Look reads the host. It takes no lock and changes nothing.
+func (s *Service) Look(ctx context.Context) (View, error) {
+	return s.look(ctx, ndctl.Select{DIMMs: true, Namespaces: true})
+}
+
+// LookAtEverything also asks the DIMMs for their health and for bad blocks.
+func (s *Service) LookAtEverything(ctx context.Context) (View, error) {
+	return s.look(ctx, ndctl.Everything)
+}
+
+func (s *Service) look(ctx context.Context, sel ndctl.Select) (View, error) {
+	var v View
+	var err error
+	if v.PMEM, err = s.NDCTL.Snapshot(sel); err != nil {
+		return v, err
+	}
+	// Without a block device of PMEM there is nothing that LVM could know of, and
+	// its start takes longer than all the rest.
+	if !slices.ContainsFunc(v.PMEM.Namespaces, mayHoldLVM) {
+		return v, nil
+	}
+	v.LVM, err = s.LVM.Report(ctx)
+	return v, err
+}
+
+// mayHoldLVM leaves out the direct volumes: they are never physical volumes.
+func mayHoldLVM(n pmem.Namespace) bool {
+	mark, _ := parseMark(n.Name)
+	return n.Blockdev != "" && (mark == "" || mark == markPool || mark == markPoolNew)
+}
+
+// Volumes lists the volumes, and what is left of those that somebody is at work
+// on or was killed at.
+func (v View) Volumes() []Volume {
+	volumes := []Volume{}
+	for _, n := range v.PMEM.Namespaces {
+		if vol, ok := directVolume(n); ok {
+			volumes = append(volumes, vol)
+		}
+	}
+	for _, vg := range v.LVM.VGs {
+		if !v.Owns(vg) {
+			continue
+		}
+		for _, lv := range vg.LVs {
+			if vol, ok := v.lvmVolume(lv); ok {
+				volumes = append(volumes, vol)
+			}
+		}
+	}
+	slices.SortStableFunc(volumes, func(a, b Volume) int { return cmp.Compare(a.Name, b.Name) })
+	return volumes
+}
+
+func directVolume(n pmem.Namespace) (Volume, bool) {
+	mark, name := parseMark(n.Name)
+	vol := Volume{Name: name, Type: TypeDirect, Size: n.Size, RawSize: n.RawSize, Regions: []string{n.Region}, Namespace: n.Dev, UUID: n.UUID}
+	if n.Blockdev != "" {
+		vol.Device = "/dev/" + n.Blockdev
+	}
+	if n.Mode == pmem.ModeDevDAX || n.Mode == pmem.ModeSector {
+		return Volume{}, false // somebody else's, whatever it is called
+	}
+	switch mark {
+	case markVolume:
+		vol.State = Ready
+		if n.Enabled() && n.Mode != pmem.ModeFSDAX {
+			// Its info block is gone, and what the device shows is not the volume.
+			vol.State, vol.Device = Damaged, ""
+		}
+	case markMaking:
+		vol.State = Creating
+	case markRemoving:
+		vol.State = Deleting
+	default:
+		return Volume{}, false
+	}
+	return vol, true
+}
+
+func (v View) lvmVolume(lv lvm.LV) (Volume, bool) {
+	if !lv.HasTag(tag) {
+		return Volume{}, false
+	}
+	mark, name := parseMark(lv.Name)
+	vol := Volume{Name: name, Type: TypeLVM, State: Ready, Size: lv.Size, RawSize: lv.Size, VG: lv.VG, UUID: lv.UUID, Regions: v.regionsOf(lv), Health: lv.Health}
+	if lv.Active {
+		vol.Device = lv.MapperPath()
+	}
+	if lv.Stripes > 1 {
+		vol.Stripes = lv.Stripes
+	}
+	switch mark {
+	case markMaking:
+		vol.State = Creating
+	case markRemoving:
+		vol.State = Deleting
+	default:
+		if lv.Health != "" {
+			vol.State = Damaged
+		}
+	}
+	return vol, true
+}
+
+// regionsOf are the regions that a logical volume has extents in.
+func (v View) regionsOf(lv lvm.LV) []string {
+	regions := []string{}
+	for _, r := range lv.Ranges {
+		device := r[:max(0, strings.LastIndex(r, ":"))]
+		if n, ok := v.namespaceOf(device); ok && !slices.Contains(regions, n.Region) {
+			regions = append(regions, n.Region)
+		}
+	}
+	return regions
+}
+
+// namespaceOf finds the namespace of a block device such as /dev/pmem0.
+func (v View) namespaceOf(device string) (pmem.Namespace, bool) {
+	for _, n := range v.PMEM.Namespaces {
+		if n.Blockdev != "" && "/dev/"+n.Blockdev == device {
+			return n, true
+		}
+	}
+	return pmem.Namespace{}, false
+}
+
+// Owns tells whether pmemctl made a volume group: it has the tag, and all of
+// its devices are namespaces that pmemctl made for one. The tag alone could be
+// a copy.
+func (v View) Owns(vg lvm.VG) bool {
+	ours := func(pv lvm.PV) bool { return v.isPool(pv.Name) }
+	if vg.PartialPVMissing {
+		return vg.HasTag(tag) && slices.ContainsFunc(vg.PVs, ours)
+	}
+	return vg.HasTag(tag) && !slices.ContainsFunc(vg.PVs, func(pv lvm.PV) bool { return !ours(pv) })
+}
+
+func (v View) isPool(device string) bool {
+	n, ok := v.namespaceOf(device)
+	mark, _ := parseMark(n.Name)
+	return ok && mark == markPool
+}
+
+// OwnVGs are the volume groups that pmemctl made.
+func (v View) OwnVGs() []lvm.VG {
+	var own []lvm.VG
+	for _, vg := range v.LVM.VGs {
+		if v.Owns(vg) {
+			own = append(own, vg)
+		}
+	}
+	return own
+}
+
+// VGRegions are the regions that a volume group has devices in.
+func (v View) VGRegions(vg lvm.VG) []string {
+	regions := []string{}
+	for _, pv := range vg.PVs {
+		if n, ok := v.namespaceOf(pv.Name); ok && !slices.Contains(regions, n.Region) {
+			regions = append(regions, n.Region)
+		}
+	}
+	return regions
+}
+
+// find returns the volumes of a name: the one in use, and what is left of others.
+func (v View) find(name string) []Volume {
+	var found []Volume
+	for _, vol := range v.Volumes() {
+		if vol.Name == name {
+			found = append(found, vol)
+		}
+	}
+	return found
+}
+
+// finished is the volume among those that find returned that is not half made
+// nor half gone; none when its name is "". There may be two of a name when a
+// region was away while the second was made.
+func finished(found []Volume) (Volume, error) {
+	var one Volume
+	for _, vol := range found {
+		if vol.State != Ready && vol.State != Damaged {
+			continue
+		}
+		if one.Name != "" {
+			return Volume{}, errs.New(errs.Conflict, subject(vol.Name), fmt.Sprintf("there are two of that name (%s and %s)", one.where(), vol.where()), "rename one of them: lvrename for a logical volume, or mount it by its device and copy it")
+		}
+		one = vol
+	}
+	return one, nil
+}
+
+func (vol Volume) where() string {
+	if vol.Type == TypeDirect {
+		return "namespace " + vol.Namespace
+	}
+	return "logical volume " + vol.VG + "/" + vol.Name
+}
+
+// get is the finished volume of a name; NotFound when there is none.
+func (v View) get(name string) (Volume, error) {
+	vol, err := finished(v.find(name))
+	if err == nil && vol.Name == "" {
+		err = notFound(name)
+	}
+	return vol, err
+}
+
+// inState are those in a state.
+func inState(found []Volume, state State) []Volume {
+	var in []Volume
+	for _, vol := range found {
+		if vol.State == state {
+			in = append(in, vol)
+		}
+	}
+	return in
+}
+
+// List lists the volumes.
+func (s *Service) List(ctx context.Context) ([]Volume, error) {
+	v, err := s.Look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return v.Volumes(), nil
+}
+
+// Get returns a volume that is finished.
+func (s *Service) Get(ctx context.Context, name string) (Volume, error) {
+	if err := ValidateName(name); err != nil {
+		return Volume{}, err
+	}
+	v, err := s.Look(ctx)
+	if err != nil {
+		return Volume{}, err
+	}
+	return v.get(name)
+}

@@ -1,0 +1,145 @@
+#!/bin/bash
+# The main job of pmemctl on a real kernel: from raw NVDIMMs to volumes that are
+# mounted with DAX, grown, and given back. Prints each command with its real
+# output. Runs in the lab guest only (make demo): it destroys what is on the PMEM.
+set -eu
+
+# By its root too: a machine with PMEM may well have that name.
+if [ "$(hostname)" != pmemlab ] || ! grep -q '^overlay / overlay .*lowerdir=/host,upperdir=/rw/upper' /proc/mounts; then
+	echo "demo: this destroys all data on the PMEM of the machine, and runs in the lab guest only: make demo" >&2
+	exit 1
+fi
+
+# shows SENTENCE: what the command before it showed.
+shows() { printf '# %s\n\n' "$1"; }
+
+# run COMMAND...: prints it, then its output; the demo ends when it fails.
+run() {
+	printf '$ %s\n' "$*"
+	"$@" 2>&1 || fail "exit status $? of: $*"
+}
+
+# refused STATUS COMMAND...: a command that must be refused with that exit status.
+refused() {
+	local want=$1 status=0
+	shift
+	printf '$ %s\n' "$*"
+	"$@" 2>&1 || status=$?
+	[ "$status" -eq "$want" ] || fail "exit status $status, where $want is the right one, of: $*"
+	printf '(exit status %s)\n' "$status"
+}
+
+# holds SENTENCE COMMAND...: what must be true by now; the command is not shown.
+holds() {
+	local what=$1
+	shift
+	"$@" >/dev/null || fail "not true: $what"
+}
+
+fail() {
+	printf 'demo: %s\n' "$1" >&2
+	exit 1
+}
+
+# The same as docs/exit-codes.md.
+in_use=6 unsupported=7
+db=/dev/mapper/pmemvgregion0-db
+
+device_of() { findmnt -n -o SOURCE "$1"; }
+kib() { df --output=size "$1" | tail -n 1; }
+# Empty: every byte of every region is free.
+all_free() { pmemctl region list -o json | jq -e 'all(.regions[]; .size == .available_size)'; }
+lives() { kill -0 "$1"; }
+
+echo "== The PMEM as it comes"
+echo
+run pmemctl region list
+shows "One region for each DIMM. They have no labels yet, so each is one namespace as a whole."
+run pmemctl region init-labels --all --force
+shows "Labels let a region be divided. This destroys what is in it; without --force it asks."
+run pmemctl region list
+holds "all regions are free" all_free
+shows "Now all of it is free."
+
+echo "== Volume groups"
+echo
+run pmemctl vg init --percent 50
+shows "Half of each region becomes a volume group for lvm volumes; the rest is for direct volumes."
+run pmemctl vg init --percent 50
+shows "Once more: nothing changes."
+
+echo "== Two volumes"
+echo
+run pmemctl volume create db --type lvm --size 512Mi --dry-run
+shows "What would be made, and what it takes, before anything is."
+run pmemctl volume create db --type lvm --size 512Mi
+shows "A logical volume: cleared, with ext4 on it."
+run pmemctl volume create cache --type direct --size 512Mi
+shows "A namespace of its own. Its size is rounded up to what the hardware can do."
+run pmemctl volume mount db /mnt/db
+shows "Mounted with DAX, or it would have failed: pmemctl looks whether DAX took effect."
+run pmemctl volume mount cache /mnt/cache
+shows "The direct volume too."
+run df /mnt/db /mnt/cache
+holds "db is on the logical volume" [ "$(device_of /mnt/db)" = "$db" ]
+holds "cache is on a namespace" expr "$(device_of /mnt/cache)" : '/dev/pmem[0-9.]*$'
+shows "The lvm volume is a mapped device, the direct one is the PMEM device itself."
+run grep dax=always /proc/mounts
+holds "both have DAX" [ "$(grep -c dax=always /proc/mounts)" -eq 2 ]
+shows "The kernel says the same: dax=always on both."
+
+echo "== Growing, with a program that has a file open"
+echo
+before=$(kib /mnt/db)
+run dd if=/dev/urandom of=/mnt/db/data bs=1M count=8 status=none
+shows "8 MiB of data on the volume, in a file that a program keeps open from here on."
+run sha256sum /mnt/db/data
+shows "Its sum, before."
+sum=$(sha256sum </mnt/db/data)
+tail -f /mnt/db/data >/dev/null &
+reader=$!
+trap 'kill "$reader" 2>/dev/null || true' EXIT
+run pmemctl volume expand db --size 1Gi
+shows "The volume is grown while it is mounted."
+run df /mnt/db
+holds "the file system has grown" [ "$(kib /mnt/db)" -gt "$((before + 400000))" ]
+shows "Its file system has grown with it."
+holds "the program that had the file open still runs" lives "$reader"
+run sha256sum /mnt/db/data
+holds "the data is the same" [ "$(sha256sum </mnt/db/data)" = "$sum" ]
+shows "The data is the same, and the program that had it open still runs."
+kill "$reader"
+wait "$reader" 2>/dev/null || true
+trap - EXIT
+
+echo "== What is refused, and what to do then"
+echo
+refused "$unsupported" pmemctl volume expand cache --size 1Gi
+shows "A direct volume cannot grow; the message names the way out."
+refused "$in_use" pmemctl volume delete db --force
+holds "db is still mounted" mountpoint -q /mnt/db
+shows "A volume that is mounted is never deleted, not even with --force."
+
+echo "== All of it on one page"
+echo
+run pmemctl tree
+shows "From the DIMM to the mount, with the bytes that each layer keeps for itself."
+run pmemctl capacity
+shows "What can still be made, per type and place."
+
+echo "== Giving it back"
+echo
+run pmemctl volume unmount db
+shows "Unmounted; the volume and its data stay."
+run pmemctl volume unmount cache
+shows "The other one too."
+run pmemctl volume delete db cache --force
+shows "Erased with zeros, then removed."
+run pmemctl vg remove pmemvgregion0
+shows "The volume group is gone, and its namespace with it."
+run pmemctl vg remove pmemvgregion1
+shows "The same for the other region."
+run pmemctl tree
+holds "all regions are free" all_free
+shows "All is free again."
+echo "demo: done, every step did what it should (${SECONDS} s in the guest)"

@@ -1,0 +1,33 @@
+#!/bin/sh
+# Installs the Debian packages that are missing, and says nothing when none is.
+set -eu
+
+packages="
+build-essential pkg-config libndctl-dev libdaxctl-dev
+ndctl daxctl lvm2 e2fsprogs xfsprogs util-linux udev kmod psmisc fio jq
+qemu-system-x86 cpio xz-utils patch
+linux-headers-amd64 linux-source-6.1
+shellcheck man-db
+"
+
+missing=""
+for p in $packages; do
+	dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $p"
+done
+if [ -z "$missing" ]; then
+	exit 0
+fi
+if ! command -v apt-get >/dev/null; then
+	echo "deps: this needs Debian 12, or these packages by their names on your system:$missing" >&2
+	exit 1
+fi
+if [ "$(id -u)" -ne 0 ]; then
+	sudo=sudo
+else
+	sudo=
+fi
+echo "deps: installing$missing"
+# The list of packages may be older than the archive.
+$sudo apt-get update -qq
+# shellcheck disable=SC2086 # a list of words
+$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -1,0 +1,75 @@
+//go:build lab
+
+package guests
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pmemctl/pmemctl/test/lab"
+)
+
+// TestReboot cuts the power of a guest and boots another on the same DIMMs.
+func TestReboot(t *testing.T) {
+	dir, err := lab.TempDir()
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	cfg := lab.Config{Dir: dir, DIMMs: lab.TwoEqualDIMMs()}
+
+	m := boot(t, cfg)
+	guestOutput(t, m, "sh", "-ec", `
+pmemctl region init-labels --all --force
+pmemctl volume create gone --type direct --size 64Mi --region region0
+pmemctl volume create cache --type direct --size 64Mi --region region0
+pmemctl vg init --percent 25 region0
+pmemctl volume create db --type lvm --size 64Mi
+pmemctl volume delete gone --force
+for v in db cache; do
+	pmemctl volume mount $v /mnt/$v
+	head -c 8M /dev/urandom > /mnt/$v/file
+	md5sum < /mnt/$v/file > /mnt/$v/sum
+	sync -f /mnt/$v
+done
+pmemctl volume show cache -o json
+`)
+	before := guestOutput(t, m, "sh", "-c", "pmemctl volume show cache -o json | jq -r '.volumes[0].namespace'")
+	// Half made when the power goes: clearing 2 GiB takes long enough.
+	cut, cancel := context.WithTimeout(context.Background(), 4*time.Second)
+	defer cancel()
+	_ = m.Run(cut, lab.Command{Args: []string{"sh", "-c", `
+pmemctl volume create half --type direct --size 3Gi --region region1 &
+until pmemctl volume list | grep -q creating; do :; done
+echo b > /proc/sysrq-trigger; sleep 10`}})
+	m.Kill()
+
+	m = boot(t, cfg)
+	after := guestOutput(t, m, "sh", "-ec", `
+pmemctl volume list
+for v in db cache; do
+	pmemctl volume mount $v /mnt/$v
+	test "$(md5sum < /mnt/$v/file)" = "$(cat /mnt/$v/sum)"
+	grep -q "/mnt/$v ext4 .*dax=always" /proc/mounts
+done
+pmemctl volume show cache -o json | jq -r '.volumes[0].namespace'
+`)
+	assert.NotContains(t, after, before, "the namespace has another name after the reboot, or this test shows nothing")
+	assert.Regexp(t, `half +direct .*creating`, after, "what was half made is not shown as ready")
+	t.Logf("cache was %safter the reboot:\n%s", before, after)
+
+	out := guestOutput(t, m, "sh", "-ec", `
+pmemctl volume create half --type direct --size 64Mi --region region1
+pmemctl volume list
+pmemctl volume unmount db
+pmemctl volume unmount cache
+pmemctl volume delete half db cache --force
+pmemctl vg remove pmemvgregion0
+ndctl list -N
+`)
+	assert.Regexp(t, `half +direct .*ready`, out)
+	assert.NotContains(t, out, `"dev":"namespace`, "nothing is left")
+}

@@ -1,0 +1,309 @@
+// Package lab boots a QEMU guest with emulated NVDIMMs and runs commands in
+// it. The guest's root is a writable overlay over the host's own root, so every
+// tool installed on the host, and every binary built there, is in the guest at
+// the same path; nothing the guest writes reaches the host, except through the
+// DIMM files.
+//
+//	m, err := lab.Boot(ctx, lab.Config{Dir: dir, DIMMs: lab.TwoEqualDIMMs()})
+//	err = m.Run(ctx, lab.Command{Args: []string{"ndctl", "list", "-R"}, Stdout: os.Stdout})
+//	m.Kill()                        // a power cut
+//	m, err = lab.Boot(ctx, config)  // the same DIMM files: a reboot
+//	m.PowerOff(ctx)
+//
+// The host must have QEMU and apt-get; the kernel is Debian's own, taken from
+// its package without installing it.
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pmemctl/pmemctl/test/lab/protocol"
+)
+
+const mib = 1 << 20
+
+// DIMM is one emulated NVDIMM; QEMU makes each of them a region of its own.
+type DIMM struct {
+	// Size in bytes without the label area. A size that is not a multiple of
+	// 16 MiB gives a misaligned region.
+	Size int64
+	// LabelSize in bytes; 0 gives a DIMM that cannot hold labels.
+	LabelSize int64
+}
+
+// Config describes a guest.
+type Config struct {
+	// Dir holds the DIMM files (dimm0, dimm1, …), which are kept, and the
+	// guest's sockets. It must exist.
+	Dir string
+	// DIMMs in the order of their regions. Files that exist are used as they are.
+	DIMMs []DIMM
+	// MemoryMiB of the guest besides the DIMMs; 0 is 3072.
+	MemoryMiB int
+	// NoUdev leaves systemd-udevd out, as in a container.
+	NoUdev bool
+	// NoPMEMModules leaves out the modules of libnvdimm.
+	NoPMEMModules bool
+	// NFITTest adds the kernel's emulated bus nfit_test.0: interleaved regions,
+	// DIMM health, media errors. See nfit-test.sh.
+	NFITTest bool
+	// Shell runs a command on the console of the terminal in place of the
+	// agent; Boot then returns when it has ended.
+	Shell []string
+	// Path goes in front of the PATH of every command.
+	Path string
+	// Console takes what the kernel prints; nil keeps the end of it for errors.
+	Console io.Writer
+}
+
+// TwoEqualDIMMs are two regions of 4 GiB each, the usual guest.
+func TwoEqualDIMMs() []DIMM {
+	return []DIMM{{Size: 4096 * mib, LabelSize: 2 * mib}, {Size: 4096 * mib, LabelSize: 2 * mib}}
+}
+
+// AllKindsOfDIMMs are two equal regions, region2 misaligned to 16 MiB, and
+// region3 whose DIMM has no room for labels.
+func AllKindsOfDIMMs() []DIMM {
+	return append(TwoEqualDIMMs(), DIMM{Size: 1022 * mib, LabelSize: 2 * mib}, DIMM{Size: 1024 * mib})
+}
+
+// TempDir makes a folder for Config.Dir; the caller removes it. It is in memory
+// where there is room: the host's writing back of a DIMM file on a disk slows the
+// guest down by a factor of ten.
+func TempDir() (string, error) {
+	const room = 8 << 30
+	var st unix.Statfs_t
+	if err := unix.Statfs("/dev/shm", &st); err == nil && st.Bavail*uint64(st.Bsize) > room {
+		return os.MkdirTemp("/dev/shm", "pmemlab.")
+	}
+	return os.MkdirTemp("", "pmemlab.")
+}
+
+// Machine is a running guest. Its methods are for one goroutine.
+type Machine struct {
+	qemu    *exec.Cmd
+	exited  chan error
+	conn    net.Conn
+	enc     *json.Encoder
+	dec     *json.Decoder
+	console *tail
+}
+
+// Command is run in the guest as root and waited for.
+type Command struct {
+	Args           []string
+	Env            []string // added to the guest's own
+	Dir            string
+	Stdin          []byte
+	Stdout, Stderr io.Writer // nil discards
+}
+
+// ExitError is the unsuccessful end of a command: 128+n after signal n.
+type ExitError struct {
+	Args []string
+	Code int
+}
+
+func (e *ExitError) Error() string { return fmt.Sprintf("%v: exit status %d", e.Args, e.Code) }
+
+// Boot starts a guest and returns when it takes commands.
+func Boot(ctx context.Context, cfg Config) (*Machine, error) {
+	kernel, err := findKernel(ctx)
+	if err != nil {
+		return nil, err
+	}
+	initramfs := filepath.Join(cfg.Dir, "initramfs")
+	if err := writeInitramfs(ctx, initramfs, kernel, cfg); err != nil {
+		return nil, fmt.Errorf("initramfs: %w", err)
+	}
+	socket := filepath.Join(cfg.Dir, "agent.sock")
+	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	args, err := qemuArgs(cfg, kernel, initramfs, socket)
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{qemu: exec.Command("qemu-system-x86_64", args...), exited: make(chan error, 1), console: &tail{next: cfg.Console}}
+	m.qemu.Stdout, m.qemu.Stderr = m.console, m.console
+	if len(cfg.Shell) > 0 {
+		m.qemu.Stdin, m.qemu.Stdout, m.qemu.Stderr = os.Stdin, os.Stdout, os.Stderr
+		return nil, m.qemu.Run()
+	}
+	m.qemu.SysProcAttr = dieWithParent()
+	if err := startLocked(m.qemu); err != nil {
+		return nil, fmt.Errorf("start QEMU (package qemu-system-x86): %w", err)
+	}
+	go func() { m.exited <- m.qemu.Wait() }()
+	if err := m.connect(ctx, socket); err != nil {
+		m.Kill()
+		return nil, fmt.Errorf("guest did not come up: %w\n%s", err, m.console.text())
+	}
+	return m, nil
+}
+
+func (m *Machine) connect(ctx context.Context, socket string) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	for {
+		conn, err := net.Dial("unix", socket)
+		if err == nil {
+			m.conn, m.enc, m.dec = conn, json.NewEncoder(conn), json.NewDecoder(conn)
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-m.exited:
+			m.exited <- err
+			return fmt.Errorf("QEMU ended: %v", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	var reply protocol.Reply
+	stop := context.AfterFunc(ctx, func() { m.conn.Close() })
+	defer stop()
+	if err := m.dec.Decode(&reply); err != nil {
+		return err
+	}
+	if !reply.Ready {
+		return errors.New("the agent's first word is not that it is ready")
+	}
+	return nil
+}
+
+// Run runs a command in the guest. When ctx ends first the guest is killed.
+func (m *Machine) Run(ctx context.Context, c Command) error {
+	stop := context.AfterFunc(ctx, m.Kill)
+	defer stop()
+	if err := m.enc.Encode(protocol.Request{Args: c.Args, Env: c.Env, Dir: c.Dir, Stdin: c.Stdin}); err != nil {
+		return fmt.Errorf("%v: guest gone: %w", c.Args, err)
+	}
+	for {
+		var reply protocol.Reply
+		if err := m.dec.Decode(&reply); err != nil {
+			if ctx.Err() != nil {
+				return fmt.Errorf("%v: %w", c.Args, ctx.Err())
+			}
+			return fmt.Errorf("%v: guest gone: %w\n%s", c.Args, err, m.console.text())
+		}
+		if err := copyOut(reply.Stdout, c.Stdout); err != nil {
+			return err
+		}
+		if err := copyOut(reply.Stderr, c.Stderr); err != nil {
+			return err
+		}
+		switch {
+		case reply.Error != "":
+			return fmt.Errorf("%v: %s", c.Args, reply.Error)
+		case reply.Exited && reply.Code != 0:
+			return &ExitError{Args: c.Args, Code: reply.Code}
+		case reply.Exited:
+			return nil
+		}
+	}
+}
+
+func copyOut(data []byte, w io.Writer) error {
+	if len(data) == 0 || w == nil {
+		return nil
+	}
+	_, err := w.Write(data)
+	return err
+}
+
+// Kill ends the guest without warning, as a power cut does.
+func (m *Machine) Kill() {
+	_ = m.qemu.Process.Kill()
+	m.exited <- <-m.exited
+	if m.conn != nil {
+		m.conn.Close()
+	}
+}
+
+// PowerOff ends the guest after a sync, as an orderly shutdown does. It does
+// not unmount.
+func (m *Machine) PowerOff(ctx context.Context) error {
+	if err := m.enc.Encode(protocol.Request{}); err != nil {
+		return err
+	}
+	select {
+	case err := <-m.exited:
+		m.exited <- err
+		m.conn.Close()
+		return err
+	case <-ctx.Done():
+		m.Kill()
+		return ctx.Err()
+	}
+}
+
+// ConsoleTail is the end of what the guest's kernel printed.
+func (m *Machine) ConsoleTail() string { return m.console.text() }
+
+func qemuArgs(cfg Config, k kernel, initramfs, socket string) ([]string, error) {
+	memory := cfg.MemoryMiB
+	if memory == 0 {
+		memory = 3072
+	}
+	var total int64
+	for _, d := range cfg.DIMMs {
+		total += (d.Size+d.LabelSize)/mib + 1024 // QEMU aligns each to 1 GiB
+	}
+	console := "console=ttyS0"
+	if len(cfg.Shell) == 0 {
+		console += " quiet"
+	}
+	args := []string{
+		"-M", "q35,accel=tcg,nvdimm=on", "-cpu", "max", "-smp", "2",
+		"-m", fmt.Sprintf("%dM,slots=%d,maxmem=%dM", memory, len(cfg.DIMMs)+1, int64(memory)+total+1024),
+		"-nodefaults", "-nographic", "-serial", "mon:stdio", "-no-reboot",
+		"-kernel", k.image, "-initrd", initramfs, // QEMU translates code again for each address it is loaded at; without
+		// address randomisation every program starts twice as fast.
+		"-append", console + " panic=-1 oops=panic norandmaps",
+		"-device", "virtio-rng-pci",
+		"-virtfs", "local,path=/,mount_tag=" + protocol.ShareTag + ",security_model=none,readonly=on,multidevs=remap",
+		"-device", "virtio-serial-pci",
+		"-chardev", "socket,id=agent,server=on,wait=off,path=" + socket,
+		"-device", "virtserialport,chardev=agent,name=" + protocol.PortName,
+	}
+	for i, d := range cfg.DIMMs {
+		file := filepath.Join(cfg.Dir, "dimm"+strconv.Itoa(i))
+		if err := makeSparse(file, d.Size+d.LabelSize); err != nil {
+			return nil, err
+		}
+		device := fmt.Sprintf("nvdimm,id=nvdimm%d,memdev=mem%d", i, i)
+		if d.LabelSize > 0 {
+			device += fmt.Sprintf(",label-size=%d", d.LabelSize)
+		}
+		args = append(args,
+			"-object", fmt.Sprintf("memory-backend-file,id=mem%d,share=on,mem-path=%s,size=%d", i, file, d.Size+d.LabelSize),
+			"-device", device)
+	}
+	return args, nil
+}
+
+// makeSparse makes a file of that size, and leaves one that exists alone.
+func makeSparse(file string, size int64) error {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Truncate(size)
+}

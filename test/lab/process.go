@@ -1,0 +1,54 @@
+package lab
+
+import (
+	"io"
+	"os/exec"
+	"runtime"
+	"sync"
+	"syscall"
+)
+
+// dieWithParent lets no guest outlive a test that was killed.
+func dieWithParent() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+}
+
+// startLocked starts a command from a thread that lives as long as the
+// process: the kernel's parent-death signal looks at the thread, not at the
+// process.
+func startLocked(cmd *exec.Cmd) error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		started <- cmd.Start()
+		select {}
+	}()
+	return <-started
+}
+
+// tail keeps the last kilobytes of what is written to it.
+type tail struct {
+	next io.Writer
+	mu   sync.Mutex
+	data []byte
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	const keep = 16 << 10
+	t.mu.Lock()
+	t.data = append(t.data, p...)
+	if len(t.data) > keep {
+		t.data = t.data[len(t.data)-keep:]
+	}
+	t.mu.Unlock()
+	if t.next != nil {
+		return t.next.Write(p)
+	}
+	return len(p), nil
+}
+
+func (t *tail) text() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.data)
+}
