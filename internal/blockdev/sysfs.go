@@ -11,20 +11,39 @@ import (
 // Mapped is a device of the device mapper.
 type Mapped struct {
 	Name   string // as in /dev/mapper
+	UUID   string // that of its maker; LVM's begins with LVM-
 	Size   uint64 // bytes
 	Number Number
+	// Below are the names of the block devices it lies on.
+	Below []string
 }
 
-// FindMapped looks up a device of the device mapper by name in sysfs, which
-// needs no process and no device node.
-func FindMapped(name string) (Mapped, bool) {
-	files, _ := filepath.Glob("/sys/block/dm-*/dm/name")
-	for _, f := range files {
-		if readLine(f) != name {
-			continue
+// MappedDevices lists the devices of the device mapper from sysfs, which needs
+// no process and no device node.
+func MappedDevices() []Mapped {
+	var all []Mapped
+	dirs, _ := filepath.Glob("/sys/block/dm-*")
+	for _, dir := range dirs {
+		number, size, err := sysfsDevice(dir)
+		if err != nil {
+			continue // gone in the meantime
 		}
-		number, size, err := sysfsDevice(filepath.Dir(filepath.Dir(f)))
-		return Mapped{Name: name, Size: size, Number: number}, err == nil
+		m := Mapped{Name: readLine(dir + "/dm/name"), UUID: readLine(dir + "/dm/uuid"), Size: size, Number: number}
+		below, _ := os.ReadDir(dir + "/slaves")
+		for _, b := range below {
+			m.Below = append(m.Below, b.Name())
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+// FindMapped looks up a device of the device mapper by name.
+func FindMapped(name string) (Mapped, bool) {
+	for _, m := range MappedDevices() {
+		if m.Name == name {
+			return m, true
+		}
 	}
 	return Mapped{}, false
 }

@@ -45,11 +45,13 @@ func newApp() *app {
 		allLVM:      &lvm.Client{RunDir: hostlock.DefaultDir, AllDevices: true},
 	}
 	a.service = &volume.Service{
-		NDCTL:    a.ndctl,
-		LVM:      a.lvm,
-		AllDisks: a.allLVM,
-		Locks:    hostlock.Locks{Dir: hostlock.DefaultDir, Waiting: a.waiting},
-		Progress: a.progress,
+		NDCTL:     a.ndctl,
+		KeepNDCTL: func() (volume.NDCTL, func()) { return a.ndctl.Keep() },
+		LVM:       a.lvm,
+		AllDisks:  a.allLVM,
+		Locks:     hostlock.Locks{Dir: hostlock.DefaultDir, Waiting: a.waiting},
+		RunDir:    hostlock.DefaultDir,
+		Progress:  a.progress,
 	}
 	return a
 }

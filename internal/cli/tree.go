@@ -152,6 +152,7 @@ func (t tree) namespace(n pmem.Namespace) *node {
 	if ours {
 		ns.Owner = volume.OwnerPmemctl
 		notes = append(notes, owner)
+		notes = append(notes, t.unfinished(n.UUID)...)
 	}
 	ns.Note = strings.Join(notes, ", ")
 	if n.Size > 0 && n.RawSize > n.Size {
@@ -164,6 +165,17 @@ func (t tree) namespace(n pmem.Namespace) *node {
 		ns.Children = append(ns.Children, t.blockDevice(n))
 	}
 	return ns
+}
+
+// unfinished is the state of a volume that is not ready, by the UUID of its
+// device.
+func (t tree) unfinished(uuid string) []string {
+	for _, vol := range t.view.Volumes() {
+		if uuid != "" && vol.UUID == uuid && vol.State != volume.Ready {
+			return []string{string(vol.State)}
+		}
+	}
+	return nil
 }
 
 func (t tree) blockDevice(n pmem.Namespace) *node {
@@ -193,14 +205,16 @@ func (t tree) physicalVolume(n pmem.Namespace, vg lvm.VG, pv lvm.PV) *node {
 			continue
 		}
 		logical := &node{Kind: "lv", Name: lv.Name, Size: lv.Size, Owner: volume.OwnerForeign}
+		notes := t.unfinished(lv.UUID)
 		if lv.HasTag("pmemctl") && owner == volume.OwnerPmemctl {
 			logical.Owner = volume.OwnerPmemctl
 		}
 		if lv.Active {
 			logical.Children = mountNodes(lv.MapperPath())
 		} else {
-			logical.Note = "inactive"
+			notes = append(notes, "inactive")
 		}
+		logical.Note = strings.Join(notes, ", ")
 		group.Children = append(group.Children, logical)
 	}
 	return device

@@ -4,6 +4,7 @@ package devuser
 
 import (
 	"bufio"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,6 +26,10 @@ func Of(path string) []int {
 	var pids []int
 	procs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, proc := range procs {
+		// A kernel thread has no program, and no files.
+		if _, err := os.Readlink(proc + "/exe"); errors.Is(err, os.ErrNotExist) {
+			continue
+		}
 		if is.openIn(proc) || is.mappedIn(proc) {
 			pid, _ := strconv.Atoi(filepath.Base(proc))
 			pids = append(pids, pid)

@@ -174,9 +174,14 @@ func (c *Client) CreateLV(ctx context.Context, lv NewLV) error {
 	return c.change(ctx, append(append(args, lv.VG), lv.Devices...)...)
 }
 
-// RenameLV renames a logical volume; it may be in use.
-func (c *Client) RenameLV(ctx context.Context, vg, from, to string) error {
-	return c.change(ctx, "lvrename", vg, from, to)
+// TagLV adds a tag to a logical volume; it may be in use.
+func (c *Client) TagLV(ctx context.Context, vg, name, tag string) error {
+	return c.change(ctx, "lvchange", "--addtag", tag, vg+"/"+name)
+}
+
+// UntagLV takes a tag from a logical volume; it may be in use.
+func (c *Client) UntagLV(ctx context.Context, vg, name, tag string) error {
+	return c.change(ctx, "lvchange", "--deltag", tag, vg+"/"+name)
 }
 
 // RemoveLV removes a logical volume that is not in use.

@@ -59,6 +59,29 @@ func MapperPath(vg, lv string) string {
 	return "/dev/mapper/" + strings.ReplaceAll(vg, "-", "--") + "-" + strings.ReplaceAll(lv, "-", "--")
 }
 
+// ParseMapper splits the name and UUID that the device mapper has for a logical
+// volume (lib/activate/dev_manager.c); false for what is none, or a part of one.
+func ParseMapper(name, uuid string) (vg, lv, lvUUID string, ok bool) {
+	ids, ok := strings.CutPrefix(uuid, "LVM-")
+	if !ok || len(ids) != 64 {
+		return "", "", "", false
+	}
+	const hyphen = "\x00" // no name has it
+	vg, lv, ok = strings.Cut(strings.ReplaceAll(name, "--", hyphen), "-")
+	unescape := func(s string) string { return strings.ReplaceAll(s, hyphen, "-") }
+	return unescape(vg), unescape(lv), formatUUID(ids[32:]), ok
+}
+
+// formatUUID writes 32 characters of a UUID as lvm shows it.
+func formatUUID(id string) string {
+	var parts []string
+	for _, n := range []int{6, 4, 4, 4, 4, 4, 6} {
+		parts = append(parts, id[:n])
+		id = id[n:]
+	}
+	return strings.Join(parts, "-")
+}
+
 // HasTag tells whether the logical volume has a tag.
 func (l LV) HasTag(tag string) bool { return slices.Contains(l.Tags, tag) }
 

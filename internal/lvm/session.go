@@ -51,7 +51,8 @@ func startSession(confDir string) (*session, error) {
 	s := &session{cmd: cmd, cancel: cancel, stdin: stdinW, answer: answerR, dec: json.NewDecoder(answerR), said: &lastWords{}}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdinR, s.said, s.said
 	cmd.ExtraFiles = []*os.File{answerW} // descriptor 3
-	cmd.Env = append(cmd.Env, "LVM_REPORT_FD=3", "LVM_SYSTEM_DIR="+confDir, "LVM_SUPPRESS_FD_WARNINGS=1")
+	// Without a home its shell can write no history there.
+	cmd.Env = append(cmd.Env, "HOME=/dev/null", "LVM_REPORT_FD=3", "LVM_SYSTEM_DIR="+confDir, "LVM_SUPPRESS_FD_WARNINGS=1")
 	err = cmd.Start()
 	stdinR.Close()
 	answerW.Close()
@@ -109,12 +110,15 @@ func (s *session) died(ctx context.Context, line string, err error) error {
 	return errs.Wrap("", "lvm "+strings.Fields(line)[0], "lvm ended unexpectedly: "+s.said.text(), "try again", err)
 }
 
-// close ends the process, which is at no command, or had its time.
+// close ends the process, which is at no command, or had its time. It is not
+// waited for.
 func (s *session) close() {
 	s.stdin.Close()
-	s.wait()
-	s.cancel()
 	s.answer.Close()
+	go func() {
+		s.wait()
+		s.cancel()
+	}()
 }
 
 // wait reaps the process, if it ends within a moment.

@@ -10,11 +10,13 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/moby/sys/mount"
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/fault"
 	"github.com/pmemctl/pmemctl/internal/run"
 )
 
@@ -197,24 +199,30 @@ func isOnTop(device, path string) error {
 	return nil
 }
 
-// Mount mounts a device.
-func Mount(ctx context.Context, device, path, fs string, options []string) error {
-	_, err := run.Change(ctx, "mount", "-t", fs, "-o", strings.Join(options, ","), "--", device, path)
+// Mount mounts a device (mount(2)), with options as mount(8) has them.
+func Mount(device, path, fs string, options []string) error {
+	fault.Point("before mount")
+	err := mount.Mount(device, path, fs, strings.Join(options, ","))
+	fault.Point("after mount")
 	return err
 }
 
 // Unmount unmounts a device from a path; InUse when it is busy, or has something
 // else mounted over it.
-func Unmount(ctx context.Context, device, path string) error {
+func Unmount(device, path string) error {
 	if err := isOnTop(device, path); err != nil {
 		return err
 	}
-	_, err := run.Change(ctx, "umount", "--", path)
-	var failed *run.Error
-	if errors.As(err, &failed) && strings.Contains(failed.Stderr, "target is busy") {
+	fault.Point("before umount")
+	err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
+	fault.Point("after umount")
+	if errors.Is(err, unix.EBUSY) {
 		return errs.Wrap(errs.InUse, path, "cannot be unmounted", "see who uses it: fuser -vm "+path, err)
 	}
-	return err
+	if err != nil {
+		return &os.PathError{Op: "unmount", Path: path, Err: err}
+	}
+	return nil
 }
 
 // Grow grows a mounted file system to the size of its device. Mounted, the kernel

@@ -5,7 +5,8 @@
 // No C pointer leaves the package: every call makes a context of its own, finds
 // its device by name or UUID, acts, and returns values. libndctl caches what it
 // read from sysfs and is not safe for use from several threads, so a context is
-// never kept; callers that change anything hold the host's lock.
+// kept for one operation at most (Keep); callers that change anything hold the
+// host's lock.
 package ndctl
 
 /*
@@ -23,17 +24,51 @@ import (
 	"github.com/google/uuid"
 )
 
-// Lib is the way to the library. The zero value is ready.
-type Lib struct{}
+// Lib is the way to the library. The zero value is ready, and may be used by
+// several goroutines.
+type Lib struct{ kept *keptContext }
 
-// context makes a libndctl context; the caller calls the returned function when
-// it is done with every pointer that came from it.
-func context() (*C.struct_ndctl_ctx, func(), error) {
+// keptContext is the context of one operation; c is nil before the first call.
+type keptContext struct{ c *C.struct_ndctl_ctx }
+
+func (k *keptContext) drop() {
+	if k.c != nil {
+		C.ndctl_unref(k.c)
+		k.c = nil
+	}
+}
+
+// Keep returns a Lib whose calls share a context, which saves each of them from
+// reading the whole subsystem again, and the function that releases it. Snapshot
+// starts a new context, and so does the call after one that failed. It is for the
+// calls of one operation, one after the other, on namespaces that it holds.
+func (Lib) Keep() (Lib, func()) {
+	k := &keptContext{}
+	return Lib{kept: k}, k.drop
+}
+
+// context is a libndctl context; the caller calls the returned function, with
+// its result, when it is done with every pointer that came from it.
+func (l Lib) context() (*C.struct_ndctl_ctx, func(error), error) {
+	if l.kept != nil && l.kept.c != nil {
+		return l.kept.c, l.keep, nil
+	}
 	var c *C.struct_ndctl_ctx
 	if rc := C.ndctl_new(&c); rc < 0 {
 		return nil, nil, &Error{Op: "new", Dev: "libndctl", Err: syscall.Errno(-rc)}
 	}
-	return c, func() { C.ndctl_unref(c) }, nil
+	if l.kept != nil {
+		l.kept.c = c
+		return c, l.keep, nil
+	}
+	return c, func(error) { C.ndctl_unref(c) }, nil
+}
+
+// keep does not keep what an error left.
+func (l Lib) keep(err error) {
+	if err != nil {
+		l.kept.drop()
+	}
 }
 
 // supported tells whether the installed library has a function.
@@ -107,13 +142,20 @@ func findNamespace(c *C.struct_ndctl_ctx, key string) (*C.struct_ndctl_namespace
 	for b := range buses(c) {
 		for r := range regions(b) {
 			for n := range namespaces(r) {
-				if C.GoString(C.ndctl_namespace_get_devname(n)) == key || namespaceUUID(n) == key {
+				dev := C.GoString(C.ndctl_namespace_get_devname(n))
+				if dev == key || namespaceUUID(n) == key && hasUUID(dev, key) {
 					return n, nil
 				}
 			}
 		}
 	}
 	return nil, &Error{Op: "find", Dev: key, Err: ErrNotFound}
+}
+
+// hasUUID asks the kernel: what libndctl remembers of a kept context may have been
+// destroyed by hand since, and another namespace have its device name.
+func hasUUID(dev, uuid string) bool {
+	return readLine(sysfsNVDIMM+dev+"/uuid") == uuid
 }
 
 func namespaceUUID(n *C.struct_ndctl_namespace) string {

@@ -23,12 +23,12 @@ import (
 //
 // On a region without labels there is one namespace for the whole region; it is
 // turned into the mode, and name, size and UUID cannot be chosen.
-func (Lib) CreateNamespace(spec pmem.NamespaceSpec) (pmem.Namespace, error) {
-	c, done, err := context()
+func (l Lib) CreateNamespace(spec pmem.NamespaceSpec) (made pmem.Namespace, err error) {
+	c, done, err := l.context()
 	if err != nil {
 		return pmem.Namespace{}, err
 	}
-	defer done()
+	defer func() { done(err) }()
 	r, err := findRegion(c, spec.Region)
 	if err != nil {
 		return pmem.Namespace{}, err
@@ -41,20 +41,19 @@ func (Lib) CreateNamespace(spec pmem.NamespaceSpec) (pmem.Namespace, error) {
 	if err := configure(r, n, dev, spec); err != nil {
 		return pmem.Namespace{}, errors.Join(err, rollBack(n, dev))
 	}
-	made := snapshotNamespace(n, false)
 	if spec.Mode == pmem.ModeDevDAX {
 		// The character device is only in what is read after it was made.
-		return readNamespace(dev)
+		return Lib{}.readNamespace(dev)
 	}
-	return made, nil
+	return snapshotNamespace(n, false), nil
 }
 
-func readNamespace(key string) (pmem.Namespace, error) {
-	c, done, err := context()
+func (l Lib) readNamespace(key string) (read pmem.Namespace, err error) {
+	c, done, err := l.context()
 	if err != nil {
 		return pmem.Namespace{}, err
 	}
-	defer done()
+	defer func() { done(err) }()
 	n, err := findNamespace(c, key)
 	if err != nil {
 		return pmem.Namespace{}, err
@@ -63,7 +62,8 @@ func readNamespace(key string) (pmem.Namespace, error) {
 }
 
 // idleNamespace finds the namespace that the kernel keeps for the next
-// creation. As ndctl does, one with id 0 that is idle goes first.
+// creation. As ndctl does, one with id 0 that is idle goes first. What a crash
+// left there without a size keeps a UUID that it could not be given again.
 func idleNamespace(r *C.struct_ndctl_region) (*C.struct_ndctl_namespace, error) {
 	dev := C.GoString(C.ndctl_region_get_devname(r))
 	if C.ndctl_region_get_nstype(r) == C.ND_DEVICE_NAMESPACE_IO {
@@ -76,6 +76,21 @@ func idleNamespace(r *C.struct_ndctl_region) (*C.struct_ndctl_namespace, error) 
 			return n, nil
 		}
 	}
+	for range 3 {
+		n, err := nextIdle(r, dev)
+		if err != nil || namespaceUUID(n) == "" {
+			return n, err
+		}
+		// It takes n out of libndctl's list, so that the kernel is asked again.
+		left := C.GoString(C.ndctl_namespace_get_devname(n))
+		if err := change("forget the UUID", left, func() C.int { return C.ndctl_namespace_delete(n) }); err != nil {
+			return nil, err
+		}
+	}
+	return nil, &Error{Op: "find an idle namespace", Dev: dev, Err: syscall.EBUSY}
+}
+
+func nextIdle(r *C.struct_ndctl_region, dev string) (*C.struct_ndctl_namespace, error) {
 	for n := range namespaces(r) {
 		if C.ndctl_namespace_get_id(n) == 0 && C.ndctl_namespace_is_configuration_idle(n) == 1 {
 			return n, nil
@@ -97,12 +112,6 @@ func configure(r *C.struct_ndctl_region, n *C.struct_ndctl_namespace, dev string
 		}
 	}
 	if C.ndctl_namespace_get_type(n) != C.ND_DEVICE_NAMESPACE_IO {
-		if namespaceUUID(n) != "" {
-			// What a crash left here cannot be given another UUID before it is empty.
-			if err := change("set_size", dev, func() C.int { return C.ndctl_namespace_set_size(n, 0) }); err != nil {
-				return err
-			}
-		}
 		u := cUUID(id)
 		if err := change("set_uuid", dev, func() C.int { return C.ndctl_namespace_set_uuid(n, &u[0]) }); err != nil {
 			return err
@@ -297,12 +306,12 @@ func disableSafely(n *C.struct_ndctl_namespace) error {
 	return change("disable", dev, func() C.int { return C.ndctl_namespace_disable_safe(n) })
 }
 
-func withNamespace(key string, do func(n *C.struct_ndctl_namespace, dev string) error) error {
-	c, done, err := context()
+func (l Lib) withNamespace(key string, do func(n *C.struct_ndctl_namespace, dev string) error) (err error) {
+	c, done, err := l.context()
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer func() { done(err) }()
 	n, err := findNamespace(c, key)
 	if err != nil {
 		return err
@@ -312,27 +321,27 @@ func withNamespace(key string, do func(n *C.struct_ndctl_namespace, dev string) 
 
 // DisableNamespace takes the block device of a namespace away; EBUSY when it is
 // in use. The key is a device name or a UUID here and below.
-func (Lib) DisableNamespace(key string) error {
-	return withNamespace(key, func(n *C.struct_ndctl_namespace, _ string) error { return disableSafely(n) })
+func (l Lib) DisableNamespace(key string) error {
+	return l.withNamespace(key, func(n *C.struct_ndctl_namespace, _ string) error { return disableSafely(n) })
 }
 
 // EnableNamespace brings the block device of a namespace back, and returns it.
-func (Lib) EnableNamespace(key string) (pmem.Namespace, error) {
-	err := withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
+func (l Lib) EnableNamespace(key string) (pmem.Namespace, error) {
+	err := l.withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
 		C.ndctl_namespace_set_raw_mode(n, 0)
 		return change("enable", dev, func() C.int { return C.ndctl_namespace_enable(n) })
 	})
 	if err != nil {
 		return pmem.Namespace{}, err
 	}
-	return readNamespace(key)
+	return Lib{}.readNamespace(key)
 }
 
 // RenameNamespace changes the alt name, which is one write to the label area: a
 // power cut leaves the old name or the new one. The namespace is disabled for
 // the time of it; EBUSY when it is in use.
-func (Lib) RenameNamespace(key, name string) (pmem.Namespace, error) {
-	err := withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
+func (l Lib) RenameNamespace(key, name string) (renamed pmem.Namespace, err error) {
+	err = l.withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
 		enabled := bool(C.ndctl_namespace_is_active(n))
 		if err := disableSafely(n); err != nil {
 			return err
@@ -341,19 +350,20 @@ func (Lib) RenameNamespace(key, name string) (pmem.Namespace, error) {
 		if enabled {
 			err = errors.Join(err, change("enable", dev, func() C.int { return C.ndctl_namespace_enable(n) }))
 		}
+		renamed = snapshotNamespace(n, false)
 		return err
 	})
-	if err != nil {
-		return pmem.Namespace{}, err
+	if err != nil || renamed.Enabled() && renamed.Blockdev != "" {
+		return renamed, err
 	}
-	return readNamespace(key)
+	return Lib{}.readNamespace(key)
 }
 
 // EnableRaw brings a namespace up without its info block, so that all of its
 // bytes can be written; DisableRaw ends it. It returns the name of the block
 // device.
-func (Lib) EnableRaw(key string) (blockdev string, err error) {
-	err = withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
+func (l Lib) EnableRaw(key string) (blockdev string, err error) {
+	err = l.withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
 		if err := disableSafely(n); err != nil {
 			return err
 		}
@@ -371,8 +381,8 @@ func (Lib) EnableRaw(key string) (blockdev string, err error) {
 }
 
 // DisableRaw ends what EnableRaw began; the namespace is left disabled.
-func (Lib) DisableRaw(key string) error {
-	return withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
+func (l Lib) DisableRaw(key string) error {
+	return l.withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
 		if err := disableSafely(n); err != nil {
 			return err
 		}
@@ -383,8 +393,8 @@ func (Lib) DisableRaw(key string) error {
 // DestroyNamespace gives the space of a namespace back to its region. A namespace
 // that is in use is left alone: EBUSY. The caller has wiped it: what is in it
 // stays in the memory.
-func (Lib) DestroyNamespace(key string) error {
-	return withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
+func (l Lib) DestroyNamespace(key string) error {
+	return l.withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
 		if err := disableSafely(n); err != nil {
 			return err
 		}

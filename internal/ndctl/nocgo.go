@@ -21,6 +21,9 @@ var Everything = Select{DIMMs: true, Health: true, Namespaces: true, Badblocks: 
 
 var errNoCgo = fmt.Errorf("this pmemctl was built with CGO_ENABLED=0 and cannot use libndctl: %w", ErrUnsupported)
 
+// Keep keeps nothing.
+func (Lib) Keep() (Lib, func()) { return Lib{}, func() {} }
+
 // Snapshot needs cgo.
 func (Lib) Snapshot(Select) (pmem.System, error) { return pmem.System{}, errNoCgo }
 

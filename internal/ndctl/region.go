@@ -12,12 +12,12 @@ import (
 	"github.com/pmemctl/pmemctl/internal/fault"
 )
 
-func withRegion(dev string, do func(r *C.struct_ndctl_region) error) error {
-	c, done, err := context()
+func (l Lib) withRegion(dev string, do func(r *C.struct_ndctl_region) error) (err error) {
+	c, done, err := l.context()
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer func() { done(err) }()
 	r, err := findRegion(c, dev)
 	if err != nil {
 		return err
@@ -26,16 +26,16 @@ func withRegion(dev string, do func(r *C.struct_ndctl_region) error) error {
 }
 
 // EnableRegion binds the driver of a region, which brings up its namespaces.
-func (Lib) EnableRegion(dev string) error {
-	return withRegion(dev, func(r *C.struct_ndctl_region) error {
+func (l Lib) EnableRegion(dev string) error {
+	return l.withRegion(dev, func(r *C.struct_ndctl_region) error {
 		return check("enable", dev, int(C.ndctl_region_enable(r)))
 	})
 }
 
 // DisableRegion takes every namespace of a region down, then the region. When
 // one is in use (EBUSY) it brings back those it took down.
-func (Lib) DisableRegion(dev string) error {
-	return withRegion(dev, disableRegion)
+func (l Lib) DisableRegion(dev string) error {
+	return l.withRegion(dev, disableRegion)
 }
 
 func disableRegion(r *C.struct_ndctl_region) error {
@@ -70,12 +70,12 @@ func disableRegion(r *C.struct_ndctl_region) error {
 // regions up again with no namespace in them. Regions that share a DIMM must be
 // given together: everything in all of them is lost. EBUSY when anything is in
 // use; nothing is changed then.
-func (Lib) InitLabels(devs ...string) (err error) {
-	c, done, err := context()
+func (l Lib) InitLabels(devs ...string) (err error) {
+	c, done, err := l.context()
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer func() { done(err) }()
 	var down []*C.struct_ndctl_region
 	defer func() {
 		for _, r := range down {

@@ -15,7 +15,10 @@ import (
 type Select struct {
 	DIMMs      bool
 	Health     bool // asks each DIMM's firmware; implies DIMMs
-	Namespaces bool // those with a size; the kernel's empty seeds are left out
+	// Namespaces are those with a size; the kernel's empty seeds are left out. With
+	// them come the DIMMs of a region without labels: they tell whether it can have
+	// some.
+	Namespaces bool
 	Badblocks  bool // of regions and namespaces
 }
 
@@ -23,23 +26,24 @@ type Select struct {
 var Everything = Select{DIMMs: true, Health: true, Namespaces: true, Badblocks: true}
 
 // Snapshot reads the buses and regions, and what else is selected.
-func (Lib) Snapshot(sel Select) (pmem.System, error) {
-	c, done, err := context()
+func (l Lib) Snapshot(sel Select) (pmem.System, error) {
+	if l.kept != nil {
+		l.kept.drop()
+	}
+	c, done, err := l.context()
 	if err != nil {
 		return pmem.System{}, err
 	}
-	defer done()
+	defer done(nil)
 	var s pmem.System
 	for b := range buses(c) {
 		bus := snapshotBus(b)
 		s.Buses = append(s.Buses, bus)
-		if sel.DIMMs || sel.Health {
-			for d := range dimms(b) {
-				s.DIMMs = append(s.DIMMs, snapshotDIMM(d, bus.Dev, sel.Health))
-			}
-		}
+		withDIMMs := sel.DIMMs || sel.Health
 		for r := range regions(b) {
-			s.Regions = append(s.Regions, snapshotRegion(r, bus.Dev, sel.Badblocks))
+			region := snapshotRegion(r, bus.Dev, sel.Badblocks)
+			withDIMMs = withDIMMs || sel.Namespaces && !region.Labels
+			s.Regions = append(s.Regions, region)
 			if !sel.Namespaces {
 				continue
 			}
@@ -48,6 +52,12 @@ func (Lib) Snapshot(sel Select) (pmem.System, error) {
 					s.Namespaces = append(s.Namespaces, snapshotNamespace(n, sel.Badblocks))
 				}
 			}
+		}
+		if !withDIMMs {
+			continue
+		}
+		for d := range dimms(b) {
+			s.DIMMs = append(s.DIMMs, snapshotDIMM(d, bus.Dev, sel.Health))
 		}
 	}
 	sortSystem(&s)

@@ -2,6 +2,8 @@ package volume
 
 import (
 	"context"
+	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/pmemctl/pmemctl/internal/blockdev"
@@ -39,20 +41,23 @@ func (s *Service) removeAbandoned(ctx context.Context, v View, mine string) (Vie
 	return s.Look(ctx)
 }
 
-// removeAbandonedNow removes what is half made under a name whose lock the
-// caller holds. The host is locked.
-func (s *Service) removeAbandonedNow(ctx context.Context, name string) (removed int, err error) {
+// removeAbandonedNow looks for what is half made under a name whose lock the
+// caller holds, and removes it. The host is locked.
+func (s *Service) removeAbandonedNow(ctx context.Context, name string) error {
 	v, err := s.Look(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	for _, vol := range inState(v.find(name), Creating) {
+	return s.removeAllUnfinished(ctx, v.find(name))
+}
+
+func (s *Service) removeAllUnfinished(ctx context.Context, found []Volume) error {
+	for _, vol := range inState(found, Creating) {
 		if err := s.removeUnfinished(ctx, vol); err != nil {
-			return removed, err
+			return err
 		}
-		removed++
 	}
-	return removed, nil
+	return nil
 }
 
 // removeUnfinished removes a device that never was a volume: there is nothing to
@@ -61,20 +66,17 @@ func (s *Service) removeUnfinished(ctx context.Context, vol Volume) error {
 	if vol.Type == TypeDirect {
 		return errs.Wrap("", subject(vol.Name), "its unfinished namespace "+vol.Namespace+" could not be removed", "", s.NDCTL.DestroyNamespace(vol.UUID))
 	}
-	return errs.Wrap("", subject(vol.Name), "its unfinished logical volume could not be removed", "", s.LVM.RemoveLV(ctx, vol.VG, markMaking+vol.Name))
+	return errs.Wrap("", subject(vol.Name), "its unfinished logical volume could not be removed", "", s.LVM.RemoveLV(ctx, vol.VG, vol.lv))
 }
 
 // waitForNode waits until the device node of a volume is the device itself. Udev
 // may be slow to make it, and slow to take away an older one of the same name;
 // where there is no udev, lvm makes it.
 func (s *Service) waitForNode(ctx context.Context, vol Volume) error {
-	const patience, poll = 5 * time.Second, 20 * time.Millisecond
+	const patience, poll = 5 * time.Second, 10 * time.Millisecond
 	for begun, asked := time.Now(), false; ; time.Sleep(poll) {
-		want, err := blockdev.Identify(vol.Device)
-		if err == nil {
-			if have, err := blockdev.NumberOf(vol.Device); err == nil && have == want {
-				return nil
-			}
+		if isNode(vol.Device) {
+			return nil
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -88,6 +90,28 @@ func (s *Service) waitForNode(ctx context.Context, vol Volume) error {
 			}
 		}
 	}
+}
+
+// isNode tells whether a device node is the device that the kernel has under its
+// name.
+func isNode(path string) bool {
+	want, err := blockdev.Identify(path)
+	if err != nil {
+		return false
+	}
+	have, err := blockdev.NumberOf(path)
+	return err == nil && have == want
+}
+
+// anyNode is a node of a logical volume that is usable now: the kernel's own is
+// there at once, udev's and lvm's come later.
+func (s *Service) anyNode(ctx context.Context, vol Volume) (string, error) {
+	if m, ok := blockdev.FindMapped(filepath.Base(vol.Device)); ok {
+		if own := fmt.Sprintf("/dev/dm-%d", m.Number.Minor); isNode(own) {
+			return own, nil
+		}
+	}
+	return vol.Device, s.waitForNode(ctx, vol)
 }
 
 // activate brings up a volume that a reboot, or a crash, left without its device.

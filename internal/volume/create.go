@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	"github.com/pmemctl/pmemctl/internal/blockdev"
@@ -54,46 +55,33 @@ func (s *Service) Create(ctx context.Context, spec Spec) (vol Volume, created bo
 		return Volume{}, false, err
 	}
 	defer lock.Release()
+	s, done := s.operation()
+	defer done()
 	return s.create(ctx, spec, func(ctx context.Context, made Volume) error { return s.fill(ctx, made, spec) })
 }
 
 // create makes the device under a name that no volume has, lets fill put the
 // content on it, and gives it its own name last. The volume's lock is held.
 func (s *Service) create(ctx context.Context, spec Spec, fill func(context.Context, Volume) error) (vol Volume, created bool, err error) {
-	if err := s.finishDeleting(ctx, spec.Name); err != nil {
-		return Volume{}, false, err
-	}
 	var made Volume
-	err = s.changing(ctx, func() error {
-		v, err := s.Look(ctx)
-		if err != nil {
+	for erased := false; !erased; {
+		var erasing []Volume
+		err = s.changing(ctx, func() error {
+			vol, made, erasing, err = s.findOrMake(ctx, spec)
 			return err
+		})
+		if err != nil || vol.Name != "" {
+			return vol, false, err
 		}
-		existing, err := finished(v.find(spec.Name))
-		if err != nil {
-			return err
-		}
-		if existing.Name != "" {
-			if vol, err = s.activate(ctx, existing); err != nil {
-				return err
+		// Its name is free when what was deleted under it is erased.
+		if erased = len(erasing) == 0; !erased {
+			if err := s.finishDeleting(ctx, erasing); err != nil {
+				return Volume{}, false, err
 			}
-			return v.matches(ctx, vol, spec)
 		}
-		if v, err = s.removeAbandoned(ctx, v, spec.Name); err != nil {
-			return err
-		}
-		plan, err := v.plan(spec)
-		if err != nil {
-			return err
-		}
-		made, err = s.make(ctx, plan)
-		return err
-	})
-	if err != nil || vol.Name != "" {
-		return vol, false, err
 	}
 	failed := func(err error) error {
-		return s.undoCreate(ctx, made, errs.Wrap("", subject(spec.Name), "could not be created", "", err))
+		return s.undoCreate(ctx, made, couldNotBeCreated(spec.Name, err))
 	}
 	if err := fill(ctx, made); err != nil {
 		return Volume{}, false, failed(err)
@@ -106,6 +94,41 @@ func (s *Service) create(ctx context.Context, spec Spec, fill func(context.Conte
 		return Volume{}, false, failed(err)
 	}
 	return vol, true, nil
+}
+
+func couldNotBeCreated(name string, err error) error {
+	return errs.Wrap("", subject(name), "could not be created", "", err)
+}
+
+// findOrMake returns the volume that exists as the spec would make it, or makes
+// its device; or neither, and what has to be erased first. The host is locked.
+func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Volume, erasing []Volume, err error) {
+	v, err := s.Look(ctx)
+	if err != nil {
+		return existing, made, nil, err
+	}
+	found := v.find(spec.Name)
+	if erasing = inState(found, Deleting); len(erasing) > 0 {
+		return existing, made, erasing, nil
+	}
+	if existing, err = finished(found); err != nil {
+		return existing, made, nil, err
+	}
+	if existing.Name != "" {
+		if existing, err = s.activate(ctx, existing); err == nil {
+			err = v.matches(ctx, existing, spec)
+		}
+		return existing, made, nil, err
+	}
+	if v, err = s.removeAbandoned(ctx, v, spec.Name); err != nil {
+		return existing, made, nil, err
+	}
+	plan, err := v.plan(spec)
+	if err != nil {
+		return existing, made, nil, err
+	}
+	made, err = s.make(ctx, plan)
+	return existing, made, nil, err
 }
 
 // matches tells whether a volume is as the spec would make it.
@@ -186,22 +209,26 @@ func (s *Service) make(ctx context.Context, plan Plan) (Volume, error) {
 		}
 		return vol, nil
 	}
-	lv := lvm.NewLV{VG: plan.VG, Name: markMaking + plan.Name, Size: plan.Raw, Tags: []string{tag}, Stripes: plan.Stripes, StripeSize: ExtentSize, Devices: plan.devices}
-	if err := s.LVM.CreateLV(ctx, lv); err != nil {
+	return s.makeLV(ctx, plan.Name, plan, tagMaking)
+}
+
+// makeLV makes a logical volume for a volume, with a name that has a mark or with
+// a tag that says that it is not finished.
+func (s *Service) makeLV(ctx context.Context, name string, plan Plan, tags ...string) (Volume, error) {
+	abandon := func(err error) error {
 		undo, cancel := undoing(ctx)
 		defer cancel()
-		// What a command that was stopped did is not known.
-		if _, again := s.removeAbandonedNow(undo, plan.Name); again != nil {
-			err = errors.Join(err, again)
-		}
-		return Volume{}, errs.Wrap("", subject(plan.Name), "its logical volume could not be made in "+plan.VG, "", err)
+		return errors.Join(err, s.removeAbandonedNow(undo, plan.Name))
 	}
-	vol := Volume{Name: plan.Name, Type: TypeLVM, State: Creating, Size: plan.Usable, RawSize: plan.Raw, VG: plan.VG, Device: lvm.MapperPath(plan.VG, lv.Name), Stripes: plan.Stripes}
-	if err := s.waitForNode(ctx, vol); err != nil {
-		undo, cancel := undoing(ctx)
-		defer cancel()
-		_, again := s.removeAbandonedNow(undo, plan.Name)
-		return Volume{}, errors.Join(err, again)
+	lv := lvm.NewLV{VG: plan.VG, Name: name, Size: plan.Raw, Tags: append(tags, tag), Stripes: plan.Stripes, StripeSize: ExtentSize, Devices: plan.devices}
+	if err := s.LVM.CreateLV(ctx, lv); err != nil {
+		// What a command that was stopped did is not known.
+		return Volume{}, errs.Wrap("", subject(plan.Name), "its logical volume could not be made in "+plan.VG, "", abandon(err))
+	}
+	vol := Volume{Name: plan.Name, Type: TypeLVM, State: Creating, Size: plan.Usable, RawSize: plan.Raw, VG: plan.VG, Device: lvm.MapperPath(plan.VG, name), Stripes: plan.Stripes, lv: name}
+	var err error
+	if vol.Device, err = s.anyNode(ctx, vol); err != nil {
+		return Volume{}, abandon(couldNotBeCreated(plan.Name, err))
 	}
 	return vol, nil
 }
@@ -235,7 +262,7 @@ func sizeIs(dev *blockdev.Device, size uint64) error {
 	return nil
 }
 
-// publish gives a finished device the name of its volume.
+// publish makes a finished device the volume.
 func (s *Service) publish(ctx context.Context, vol Volume) (Volume, error) {
 	if vol.Type == TypeDirect {
 		n, err := s.NDCTL.RenameNamespace(vol.UUID, markVolume+vol.Name)
@@ -245,18 +272,19 @@ func (s *Service) publish(ctx context.Context, vol Volume) (Volume, error) {
 		ready, _ := directVolume(n)
 		return ready, nil
 	}
-	if err := s.LVM.RenameLV(ctx, vol.VG, markMaking+vol.Name, vol.Name); err != nil {
+	if err := s.LVM.UntagLV(ctx, vol.VG, vol.lv, tagMaking); err != nil {
 		return Volume{}, err
 	}
-	v, err := s.Look(ctx)
-	if err != nil {
+	vol.State, vol.Device = Ready, lvm.MapperPath(vol.VG, vol.Name)
+	if err := s.waitForNode(ctx, vol); err != nil {
 		return Volume{}, err
 	}
-	ready, err := v.get(vol.Name)
-	if err != nil {
-		return Volume{}, err
+	if up, ok := blockdev.FindMapped(filepath.Base(vol.Device)); ok {
+		_, _, vol.UUID, _ = lvm.ParseMapper(up.Name, up.UUID)
+		vol.Regions = s.regionsBelow(up)
+		s.remember(vol)
 	}
-	return ready, s.waitForNode(ctx, ready)
+	return vol, nil
 }
 
 // undoCreate removes what could not be finished, and joins what went wrong with
@@ -264,10 +292,7 @@ func (s *Service) publish(ctx context.Context, vol Volume) (Volume, error) {
 func (s *Service) undoCreate(ctx context.Context, vol Volume, cause error) error {
 	ctx, cancel := undoing(ctx)
 	defer cancel()
-	err := s.changing(ctx, func() error {
-		_, err := s.removeAbandonedNow(ctx, vol.Name)
-		return err
-	})
+	err := s.changing(ctx, func() error { return s.removeAbandonedNow(ctx, vol.Name) })
 	if err != nil {
 		err = errs.Wrap("", subject(vol.Name), "what was begun could not be removed", "pmemctl volume delete "+vol.Name, err)
 	}

@@ -29,47 +29,57 @@ func (s *Service) Delete(ctx context.Context, name string, erase bool) error {
 		return err
 	}
 	defer lock.Release()
-	found := false
+	s, done := s.operation()
+	defer done()
+	var erasing []Volume
 	err = s.changing(ctx, func() error {
-		v, err := s.Look(ctx)
-		if err != nil {
-			return err
-		}
-		all := v.find(name)
-		found = len(all) > 0
-		if removed, err := s.removeAbandonedNow(ctx, name); err != nil || removed == len(all) {
-			return err
-		}
-		vol, err := finished(all)
-		switch {
-		case err != nil:
-			return err
-		case vol.Name != "" && erase:
-			return s.markRemoving(ctx, vol)
-		case vol.Name != "":
-			return s.remove(ctx, vol, vol.Name)
-		case erase:
-			return nil
-		}
-		// An erasing that cannot go on, on a bad medium, is given up.
-		for _, half := range inState(all, Deleting) {
-			if err := s.remove(ctx, half, markRemoving+name); err != nil {
-				return err
-			}
-		}
-		return nil
+		erasing, err = s.beginDeleting(ctx, name, erase)
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	if !found {
-		return notFound(name)
-	}
-	return s.finishDeleting(ctx, name)
+	return s.finishDeleting(ctx, erasing)
 }
 
-// remove removes a volume as it is; lv is the name of its logical volume.
-func (s *Service) remove(ctx context.Context, vol Volume, lv string) error {
+// beginDeleting removes what can go at once, and returns what is to be erased
+// first. The host is locked.
+func (s *Service) beginDeleting(ctx context.Context, name string, erase bool) (erasing []Volume, err error) {
+	v, err := s.Look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found := v.find(name)
+	if len(found) == 0 {
+		return nil, notFound(name)
+	}
+	if err := s.removeAllUnfinished(ctx, found); err != nil {
+		return nil, err
+	}
+	erasing = inState(found, Deleting)
+	vol, err := finished(found)
+	switch {
+	case err != nil:
+		return nil, err
+	case vol.Name != "" && erase:
+		marked, err := s.markRemoving(ctx, vol)
+		return append(erasing, marked), err
+	case vol.Name != "":
+		return erasing, s.remove(ctx, vol)
+	case erase:
+		return erasing, nil
+	}
+	// An erasing that cannot go on, on a bad medium, is given up.
+	for _, half := range erasing {
+		if err := s.remove(ctx, half); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// remove removes a volume as it is.
+func (s *Service) remove(ctx context.Context, vol Volume) error {
 	if err := notInUse(vol); err != nil {
 		return err
 	}
@@ -77,23 +87,26 @@ func (s *Service) remove(ctx context.Context, vol Volume, lv string) error {
 	if vol.Type == TypeDirect {
 		err = s.NDCTL.DestroyNamespace(vol.UUID)
 	} else {
-		err = s.LVM.RemoveLV(ctx, vol.VG, lv)
+		s.forget(vol)
+		err = s.LVM.RemoveLV(ctx, vol.VG, vol.lv)
 	}
 	return errs.Wrap("", subject(vol.Name), "could not be removed", "", err)
 }
 
-// markRemoving takes the name from a volume, after which nobody can use it.
-func (s *Service) markRemoving(ctx context.Context, vol Volume) error {
+// markRemoving marks a volume as one being erased, which nobody is given any more.
+func (s *Service) markRemoving(ctx context.Context, vol Volume) (Volume, error) {
 	if err := notInUse(vol); err != nil {
-		return err
+		return vol, err
 	}
 	var err error
 	if vol.Type == TypeDirect {
 		_, err = s.NDCTL.RenameNamespace(vol.UUID, markRemoving+vol.Name)
 	} else {
-		err = s.LVM.RenameLV(ctx, vol.VG, vol.Name, markRemoving+vol.Name)
+		s.forget(vol)
+		err = s.LVM.TagLV(ctx, vol.VG, vol.lv, tagRemoving)
 	}
-	return errs.Wrap("", subject(vol.Name), "could not be marked for removal", "", err)
+	vol.State = Deleting
+	return vol, errs.Wrap("", subject(vol.Name), "could not be marked for removal", "", err)
 }
 
 // notInUse fails when a volume is mounted, or held by anything at all.
@@ -139,21 +152,18 @@ func openFor(path string, patience time.Duration) []int {
 	}
 }
 
-// finishDeleting erases and removes what is marked for it under a name whose
-// lock the caller holds. The host is not locked for the erasing.
-func (s *Service) finishDeleting(ctx context.Context, name string) error {
-	v, err := s.Look(ctx)
-	if err != nil {
-		return err
-	}
-	for _, vol := range inState(v.find(name), Deleting) {
+// finishDeleting erases and removes what is marked for it. The host is not locked
+// for the erasing; the volume's lock is held.
+func (s *Service) finishDeleting(ctx context.Context, erasing []Volume) error {
+	for _, vol := range erasing {
+		var err error
 		if vol.Type == TypeDirect {
 			err = s.eraseDirect(ctx, vol)
 		} else {
 			err = s.eraseLVM(ctx, vol)
 		}
 		if err != nil {
-			return errs.Wrap("", subject(name), "is not erased yet", "go on with it: pmemctl volume delete "+name, err)
+			return errs.Wrap("", subject(vol.Name), "is not erased yet", "go on with it: pmemctl volume delete "+vol.Name, err)
 		}
 	}
 	return nil
@@ -182,18 +192,18 @@ func (s *Service) eraseDirect(ctx context.Context, vol Volume) error {
 
 func (s *Service) eraseLVM(ctx context.Context, vol Volume) error {
 	if vol.Device == "" {
-		if err := s.changing(ctx, func() error { return s.LVM.Activate(ctx, vol.VG, markRemoving+vol.Name) }); err != nil {
+		if err := s.changing(ctx, func() error { return s.LVM.Activate(ctx, vol.VG, vol.lv) }); err != nil {
 			return err
 		}
 	}
-	vol.Device = lvm.MapperPath(vol.VG, markRemoving+vol.Name)
+	vol.Device = lvm.MapperPath(vol.VG, vol.lv)
 	if err := s.waitForNode(ctx, vol); err != nil {
 		return err
 	}
 	if err := s.zeroAll(ctx, vol, vol.Size); err != nil {
 		return err
 	}
-	return s.changing(ctx, func() error { return s.LVM.RemoveLV(ctx, vol.VG, markRemoving+vol.Name) })
+	return s.changing(ctx, func() error { return s.LVM.RemoveLV(ctx, vol.VG, vol.lv) })
 }
 
 func (s *Service) zeroAll(ctx context.Context, vol Volume, size uint64) error {

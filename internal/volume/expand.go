@@ -32,6 +32,8 @@ func (s *Service) Expand(ctx context.Context, name string, size uint64) (vol Vol
 		return Volume{}, err
 	}
 	defer lock.Release()
+	s, done := s.operation()
+	defer done()
 	var reserve *Volume
 	err = s.changing(ctx, func() error {
 		vol, reserve, err = s.reserveExtension(ctx, name, size)
@@ -80,8 +82,7 @@ func (s *Service) reserveExtension(ctx context.Context, name string, size uint64
 	step := vg.ExtentSize * uint64(max(vol.Stripes, 1))
 	want := pmem.RoundUp(size, step)
 	if want <= vol.Size {
-		_, err := s.removeAbandonedNow(ctx, name)
-		return vol, nil, err
+		return vol, nil, s.removeAllUnfinished(ctx, v.find(name))
 	}
 	if v, err = s.removeAbandoned(ctx, v, name); err != nil {
 		return vol, nil, err
@@ -92,7 +93,7 @@ func (s *Service) reserveExtension(ctx context.Context, name string, size uint64
 		return vol, nil, errs.New(errs.NoSpace, subject(name), fmt.Sprintf("cannot grow to %s: volume group %s has room for %s", pmem.FormatSize(size), vg.Name, pmem.FormatSize(vol.Size+most)),
 			fmt.Sprintf("use --size %d or less, or enlarge the group: pmemctl vg extend %s --percent N", vol.Size+most, vg.Name))
 	}
-	made, err := s.make(ctx, Plan{Name: name, Type: TypeLVM, VG: vol.VG, Usable: by, Raw: by, Stripes: vol.Stripes})
+	made, err := s.makeLV(ctx, markMaking+name, Plan{Name: name, Type: TypeLVM, VG: vol.VG, Usable: by, Raw: by, Stripes: vol.Stripes})
 	return vol, &made, err
 }
 
@@ -115,7 +116,7 @@ func (s *Service) takeOver(ctx context.Context, name string) (Volume, error) {
 	vg, _ := v.LVM.VG(vol.VG)
 	var ranges []string
 	for _, lv := range vg.LVs {
-		if lv.Name == markMaking+name {
+		if lv.Name == reserves[0].lv {
 			ranges = lv.Ranges
 		}
 	}
@@ -123,7 +124,7 @@ func (s *Service) takeOver(ctx context.Context, name string) (Volume, error) {
 	if len(ranges) > lvm.MaxRanges {
 		return Volume{}, errs.New(errs.NoSpace, subject(name), fmt.Sprintf("the free space of %s is in %d pieces, more than can be taken at once", vol.VG, len(ranges)), "expand in smaller steps, or extend the group: pmemctl vg extend "+vol.VG+" --percent N")
 	}
-	if err := s.LVM.RemoveLV(ctx, vol.VG, markMaking+name); err != nil {
+	if err := s.LVM.RemoveLV(ctx, vol.VG, reserves[0].lv); err != nil {
 		return Volume{}, err
 	}
 	if err := s.LVM.ExtendLV(ctx, vol.VG, name, by, vol.Stripes, ranges); err != nil {
@@ -203,6 +204,8 @@ func (s *Service) Clone(ctx context.Context, c CloneSpec) (Volume, error) {
 		}
 		defer lock.Release()
 	}
+	s, done := s.operation()
+	defer done()
 	var source Volume
 	err := s.changing(ctx, func() error {
 		v, err := s.Look(ctx)

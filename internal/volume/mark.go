@@ -5,11 +5,14 @@ import "strings"
 // The marks that pmemctl puts on what it makes.
 //
 // A direct volume is a namespace whose alt name is a mark and the volume's name;
-// a namespace that belongs to a volume group has the group's name instead.
-// Logical volumes have the tag; one that is finished has the volume's name as it
-// is, others have the same marks as namespaces. Volume groups have the tag.
+// a namespace that belongs to a volume group has the group's name instead. A
+// logical volume has the volume's name and the tag, with a second tag as long as
+// it is not finished; only the extension of a volume has a mark in its name.
+// Volume groups have the tag.
 const (
-	tag = "pmemctl"
+	tag         = "pmemctl"
+	tagMaking   = "pmemctl.making"
+	tagRemoving = "pmemctl.removing"
 
 	markVolume   = "pmemctl:"  // a direct volume
 	markMaking   = "pmemctl+"  // a volume, or an extension of one, not yet cleared and formatted

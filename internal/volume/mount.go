@@ -33,6 +33,9 @@ func (s *Service) Mount(ctx context.Context, m MountSpec) (Volume, error) {
 	if err := ValidateName(m.Name); err != nil {
 		return Volume{}, err
 	}
+	if err := validateOptions(m.Options); err != nil {
+		return Volume{}, err
+	}
 	path, err := mount.RealPath(m.Path)
 	if err != nil {
 		return Volume{}, err
@@ -56,13 +59,11 @@ func (s *Service) Mount(ctx context.Context, m MountSpec) (Volume, error) {
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		return vol, err
 	}
-	if err := mount.Mount(ctx, vol.Device, path, fs, mountOptions(m)); err != nil {
+	if err := mount.Mount(vol.Device, path, fs, mountOptions(m)); err != nil {
 		return vol, errs.Wrap("", subject(m.Name), "cannot be mounted on "+path, "see the kernel's reason: dmesg | tail", err)
 	}
 	if err := checkDAX(path); !m.NoDAX && err != nil {
-		undo, cancel := undoing(ctx)
-		defer cancel()
-		return vol, errors.Join(errs.Wrap(errs.Unsupported, subject(m.Name), "was mounted, but without DAX, and is unmounted again", "see the kernel's reason: dmesg | tail; or mount it without: --no-dax", err), mount.Unmount(undo, vol.Device, path))
+		return vol, errors.Join(errs.Wrap(errs.Unsupported, subject(m.Name), "was mounted, but without DAX, and is unmounted again", "see the kernel's reason: dmesg | tail; or mount it without: --no-dax", err), mount.Unmount(vol.Device, path))
 	}
 	_, point, _, err := mount.At(path)
 	if err != nil {
@@ -82,22 +83,47 @@ func mountOptions(m MountSpec) []string {
 	return options
 }
 
+// otherMounts are the options with which mount(2) does something else than to
+// mount a device.
+var otherMounts = []string{"bind", "rbind", "remount", "move", "shared", "rshared", "private", "rprivate", "slave", "rslave", "unbindable", "runbindable", "loop"}
+
+func validateOptions(options []string) error {
+	for _, o := range options {
+		name, _, _ := strings.Cut(o, "=")
+		if slices.Contains(otherMounts, name) {
+			return errs.Invalidf("mount option "+o, "leave it away", "is not for mounting a volume")
+		}
+		if o == "" || strings.ContainsFunc(o, func(r rune) bool { return r == ',' || r <= ' ' || r == 0x7f }) {
+			return errs.Invalidf("mount option "+quote(o), "give each option by itself", "is not one option")
+		}
+	}
+	return nil
+}
+
 func isDAXOption(o string) bool { return o == "dax" || strings.HasPrefix(o, "dax=") }
 
 // ready finds a volume and brings up its device.
 func (s *Service) ready(ctx context.Context, name string) (Volume, error) {
+	if vol, ok := s.up(name); ok {
+		return vol, nil
+	}
 	v, err := s.Look(ctx)
 	if err != nil {
 		return Volume{}, err
 	}
 	vol, err := v.get(name)
-	if err != nil || vol.Device != "" && vol.State == Ready {
+	if err != nil {
 		return vol, err
 	}
-	err = s.changing(ctx, func() error {
-		vol, err = s.activate(ctx, vol)
-		return err
-	})
+	if vol.Device == "" || vol.State != Ready {
+		err = s.changing(ctx, func() error {
+			vol, err = s.activate(ctx, vol)
+			return err
+		})
+	}
+	if err == nil {
+		s.remember(vol)
+	}
 	return vol, err
 }
 
@@ -209,13 +235,11 @@ func (s *Service) Unmount(ctx context.Context, name, path string) ([]string, err
 		return nil, err
 	}
 	defer lock.Release()
-	v, err := s.Look(ctx)
-	if err != nil {
-		return nil, err
-	}
-	vol, err := v.get(name)
-	if err != nil {
-		return nil, err
+	vol, ok := s.up(name)
+	if !ok { // one that is not up is mounted nowhere
+		if vol, err = s.Get(ctx, name); err != nil {
+			return nil, err
+		}
 	}
 	if path != "" {
 		if path, err = mount.RealPath(path); err != nil {
@@ -227,7 +251,7 @@ func (s *Service) Unmount(ctx context.Context, name, path string) ([]string, err
 		if path != "" && p.Path != path {
 			continue
 		}
-		if err := mount.Unmount(ctx, vol.Device, p.Path); err != nil {
+		if err := mount.Unmount(vol.Device, p.Path); err != nil {
 			return paths, errs.Wrap("", subject(name), "is still mounted", "", err)
 		}
 		paths = append(paths, p.Path)

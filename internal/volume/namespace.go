@@ -116,7 +116,7 @@ func (s *Service) CreateNamespace(ctx context.Context, q NamespaceRequest) (n pm
 		return n, err
 	}
 	err = s.changing(ctx, func() error {
-		sys, err := s.NDCTL.Snapshot(ndctl.Select{DIMMs: true, Namespaces: true})
+		sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
 		if err != nil {
 			return err
 		}

@@ -31,7 +31,7 @@ func (p LabelsPlan) same(other LabelsPlan) bool {
 // PlanInitLabels finds the regions that InitLabels would erase; no name means
 // every region that has no labels and can have them.
 func (s *Service) PlanInitLabels(names ...string) (LabelsPlan, error) {
-	sys, err := s.NDCTL.Snapshot(ndctl.Select{DIMMs: true, Namespaces: true})
+	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
 	if err != nil {
 		return LabelsPlan{}, err
 	}

@@ -22,6 +22,7 @@ import (
 // NDCTL is what the service needs of libndctl; *ndctl.Lib is one.
 type NDCTL interface {
 	Snapshot(ndctl.Select) (pmem.System, error)
+	EnabledFSDAX() []pmem.Namespace
 	CreateNamespace(pmem.NamespaceSpec) (pmem.Namespace, error)
 	RenameNamespace(key, name string) (pmem.Namespace, error)
 	EnableNamespace(key string) (pmem.Namespace, error)
@@ -42,7 +43,8 @@ type LVM interface {
 	RemoveVG(ctx context.Context, vg string, devices ...string) error
 	RemovePVs(ctx context.Context, devices ...string) error
 	CreateLV(context.Context, lvm.NewLV) error
-	RenameLV(ctx context.Context, vg, from, to string) error
+	TagLV(ctx context.Context, vg, name, tag string) error
+	UntagLV(ctx context.Context, vg, name, tag string) error
 	RemoveLV(ctx context.Context, vg, name string) error
 	ExtendLV(ctx context.Context, vg, name string, by uint64, stripes int, ranges []string) error
 	Activate(ctx context.Context, vg, name string) error
@@ -52,11 +54,16 @@ type LVM interface {
 // Service makes, lists, grows, clones, mounts and deletes volumes.
 type Service struct {
 	NDCTL NDCTL
-	LVM   LVM
+	// KeepNDCTL is NDCTL for the calls of one operation, which may share what they
+	// read, and the function that ends it. It may be nil.
+	KeepNDCTL func() (NDCTL, func())
+	LVM       LVM
 	// AllDisks is LVM with a view of every disk, to find a namesake of a volume
 	// group that is to be made.
 	AllDisks LVM
 	Locks    hostlock.Locks
+	// RunDir holds what is remembered until the next boot; "" for nothing.
+	RunDir string
 	// Progress is told of long work, such as erasing; it may be nil.
 	Progress func(what string) (step blockdev.Progress, done func())
 }
@@ -80,6 +87,17 @@ func (s *Service) lockVolume(ctx context.Context, name string) (*hostlock.Lock, 
 }
 
 func volumeLock(name string) string { return "volume " + name }
+
+// operation is the service for one operation, which ends with the function.
+func (s *Service) operation() (*Service, func()) {
+	if s.KeepNDCTL == nil {
+		return s, func() {}
+	}
+	one := *s
+	keep, done := s.KeepNDCTL()
+	one.NDCTL = keep
+	return &one, done
+}
 
 func (s *Service) progress(what string) (blockdev.Progress, func()) {
 	if s.Progress == nil {

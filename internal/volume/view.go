@@ -29,6 +29,8 @@ type Volume struct {
 	UUID      string   `json:"uuid"`
 	Stripes   int      `json:"stripes,omitempty"`
 	Health    string   `json:"health,omitempty"`
+
+	lv string // name of the logical volume
 }
 
 // View is what is on the host at one moment.
@@ -39,7 +41,7 @@ type View struct {
 
 // Look reads the host. It takes no lock and changes nothing.
 func (s *Service) Look(ctx context.Context) (View, error) {
-	return s.look(ctx, ndctl.Select{DIMMs: true, Namespaces: true})
+	return s.look(ctx, ndctl.Select{Namespaces: true})
 }
 
 // LookAtEverything also asks the DIMMs for their health and for bad blocks.
@@ -48,17 +50,33 @@ func (s *Service) LookAtEverything(ctx context.Context) (View, error) {
 }
 
 func (s *Service) look(ctx context.Context, sel ndctl.Select) (View, error) {
+	// Without a block device of PMEM there is nothing that LVM could know of, and
+	// its start takes longer than all the rest. What is known to be there already
+	// lets it start while libndctl reads.
+	type answer struct {
+		state lvm.State
+		err   error
+	}
+	var early chan answer
+	if slices.ContainsFunc(s.NDCTL.EnabledFSDAX(), mayHoldLVM) {
+		early = make(chan answer, 1)
+		go func() {
+			state, err := s.LVM.Report(ctx)
+			early <- answer{state, err}
+		}()
+	}
 	var v View
 	var err error
-	if v.PMEM, err = s.NDCTL.Snapshot(sel); err != nil {
+	if v.PMEM, err = s.NDCTL.Snapshot(sel); early != nil {
+		a := <-early
+		if err == nil {
+			v.LVM, err = a.state, a.err
+		}
 		return v, err
 	}
-	// Without a block device of PMEM there is nothing that LVM could know of, and
-	// its start takes longer than all the rest.
-	if !slices.ContainsFunc(v.PMEM.Namespaces, mayHoldLVM) {
-		return v, nil
+	if err == nil && slices.ContainsFunc(v.PMEM.Namespaces, mayHoldLVM) {
+		v.LVM, err = s.LVM.Report(ctx)
 	}
-	v.LVM, err = s.LVM.Report(ctx)
 	return v, err
 }
 
@@ -122,22 +140,20 @@ func (v View) lvmVolume(lv lvm.LV) (Volume, bool) {
 		return Volume{}, false
 	}
 	mark, name := parseMark(lv.Name)
-	vol := Volume{Name: name, Type: TypeLVM, State: Ready, Size: lv.Size, RawSize: lv.Size, VG: lv.VG, UUID: lv.UUID, Regions: v.regionsOf(lv), Health: lv.Health}
+	vol := Volume{Name: name, Type: TypeLVM, State: Ready, Size: lv.Size, RawSize: lv.Size, VG: lv.VG, UUID: lv.UUID, Regions: v.regionsOf(lv), Health: lv.Health, lv: lv.Name}
 	if lv.Active {
 		vol.Device = lv.MapperPath()
 	}
 	if lv.Stripes > 1 {
 		vol.Stripes = lv.Stripes
 	}
-	switch mark {
-	case markMaking:
+	switch {
+	case mark == markMaking || lv.HasTag(tagMaking):
 		vol.State = Creating
-	case markRemoving:
+	case lv.HasTag(tagRemoving):
 		vol.State = Deleting
-	default:
-		if lv.Health != "" {
-			vol.State = Damaged
-		}
+	case lv.Health != "":
+		vol.State = Damaged
 	}
 	return vol, true
 }
