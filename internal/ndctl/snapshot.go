@@ -13,8 +13,8 @@ import (
 
 // Select says how much of the system a snapshot reads; less is faster.
 type Select struct {
-	DIMMs      bool
-	Health     bool // asks each DIMM's firmware; implies DIMMs
+	DIMMs  bool
+	Health bool // asks each DIMM's firmware; implies DIMMs
 	// Namespaces are those with a size; the kernel's empty seeds are left out. With
 	// them come the DIMMs of a region without labels: they tell whether it can have
 	// some.
