@@ -18,6 +18,9 @@ import (
 func (s *Service) removeAbandoned(ctx context.Context, v View, mine string) (View, error) {
 	changed := false
 	for _, vol := range inState(v.Volumes(), Creating) {
+		if v.whole(vol.VG) != nil {
+			continue
+		}
 		if vol.Name != mine {
 			lock, err := s.Locks.Try(volumeLock(vol.Name))
 			if err != nil {

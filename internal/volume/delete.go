@@ -53,6 +53,11 @@ func (s *Service) beginDeleting(ctx context.Context, name string, erase bool) (e
 	if len(found) == 0 {
 		return nil, notFound(name)
 	}
+	for _, vol := range found {
+		if err := v.whole(vol.VG); err != nil {
+			return nil, errs.Wrap("", subject(name), "is not deleted", "", err)
+		}
+	}
 	if err := s.removeAllUnfinished(ctx, found); err != nil {
 		return nil, err
 	}

@@ -78,6 +78,9 @@ func (s *Service) reserveExtension(ctx context.Context, name string, size uint64
 		return vol, nil, errs.New(errs.Unsupported, subject(name), "is a direct volume, which cannot grow in place: its namespace would have to be made anew, and its data would be lost",
 			fmt.Sprintf("copy it to a larger one: pmemctl volume clone %s NEWNAME --size %d", name, size))
 	}
+	if err := v.whole(vol.VG); err != nil {
+		return vol, nil, err
+	}
 	vg, _ := v.LVM.VG(vol.VG)
 	step := vg.ExtentSize * uint64(max(vol.Stripes, 1))
 	want := pmem.RoundUp(size, step)

@@ -228,6 +228,11 @@ func (v View) lvmPlaces(spec Spec) ([]place, error) {
 	if len(places) > 0 {
 		return places, nil
 	}
+	for _, vg := range v.OwnVGs() {
+		if err := v.whole(vg.Name); err != nil && (spec.VG == "" || spec.VG == vg.Name) {
+			return nil, err
+		}
+	}
 	if spec.VG != "" {
 		if vg, ok := v.LVM.VG(spec.VG); ok && !v.Owns(vg) {
 			return nil, errs.New(errs.Conflict, "volume group "+spec.VG, "was not made by pmemctl and is left alone", "see those it made: pmemctl vg list")

@@ -251,6 +251,9 @@ func (v View) planRegion(r pmem.Region, spec InitSpec) (InitStep, error) {
 		if !v.Owns(vg) {
 			return step, errs.New(errs.Conflict, "volume group "+vg.Name, "exists and was not made by pmemctl", "rename it (vgrename "+vg.Name+" NEWNAME), or choose a name: pmemctl vg init --span --name NAME "+r.Dev)
 		}
+		if err := v.whole(vg.Name); err != nil {
+			return step, err
+		}
 	} else {
 		step.create = true
 	}
@@ -518,6 +521,8 @@ func (s *Service) RemoveVG(ctx context.Context, name string) error {
 			return errs.New(errs.NotFound, "volume group "+name, "does not exist", "see what there is: pmemctl vg list")
 		case exists && !v.Owns(vg):
 			return errs.New(errs.Conflict, "volume group "+name, "was not made by pmemctl and is left alone", "see those it made: pmemctl vg list")
+		case v.whole(name) != nil:
+			return v.whole(name)
 		case exists && len(vg.LVs) > 0:
 			return errs.New(errs.InUse, "volume group "+name, fmt.Sprintf("has %d logical volumes, such as %s", len(vg.LVs), vg.LVs[0].Name), "delete them first: pmemctl volume delete NAME (a foreign one: lvremove)")
 		case exists:

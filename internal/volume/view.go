@@ -197,6 +197,16 @@ func (v View) isPool(device string) bool {
 	return ok && mark == markPool
 }
 
+// whole fails for a volume group that has a device missing: what LVM writes now
+// would shut the device out when it comes back.
+func (v View) whole(name string) error {
+	if vg, _ := v.LVM.VG(name); !vg.PartialPVMissing {
+		return nil
+	}
+	return errs.New(errs.Unsupported, "volume group "+name, "has a device missing, and is not changed without it",
+		"bring it back: pmemctl region list; if it is lost for good, with the volumes on it: vgreduce --removemissing --force "+name)
+}
+
 // OwnVGs are the volume groups that pmemctl made.
 func (v View) OwnVGs() []lvm.VG {
 	var own []lvm.VG
