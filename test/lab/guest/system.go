@@ -69,7 +69,6 @@ func switchToHostRoot(s protocol.Settings) error {
 		{"/sys", "/newroot/sys", "", unix.MS_MOVE, ""},
 		{"/dev", "/newroot/dev", "", unix.MS_MOVE, ""},
 		{"tmpfs", "/newroot/run", "tmpfs", 0, "mode=0755"},
-		{"tmpfs", "/newroot/tmp", "tmpfs", 0, "mode=1777"},
 	}); err != nil {
 		return err
 	}
