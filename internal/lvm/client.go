@@ -64,6 +64,7 @@ func (c *Client) read(ctx context.Context, args ...string) (answer, error) {
 	}
 	a, err := c.session.do(ctx, args)
 	if err != nil {
+		c.session.wait() // it may still be at the end of a change
 		c.drop()
 		return answer{}, err
 	}
@@ -162,9 +163,9 @@ type NewLV struct {
 }
 
 // CreateLV makes a logical volume and activates it. What it contains is not
-// cleared.
+// cleared, and it does not come up by itself at boot.
 func (c *Client) CreateLV(ctx context.Context, lv NewLV) error {
-	args := []string{"lvcreate", "-y", "-ay", "-Zn", "-Wn", "-n", lv.Name, "-L", byteCount(lv.Size)}
+	args := []string{"lvcreate", "-y", "-ay", "--setautoactivation", "n", "-Zn", "-Wn", "-n", lv.Name, "-L", byteCount(lv.Size)}
 	for _, t := range lv.Tags {
 		args = append(args, "--addtag", t)
 	}
@@ -174,19 +175,22 @@ func (c *Client) CreateLV(ctx context.Context, lv NewLV) error {
 	return c.change(ctx, append(append(args, lv.VG), lv.Devices...)...)
 }
 
-// TagLV adds a tag to a logical volume; it may be in use.
-func (c *Client) TagLV(ctx context.Context, vg, name, tag string) error {
-	return c.change(ctx, "lvchange", "--addtag", tag, vg+"/"+name)
+// MarkLV adds a tag to a logical volume that nobody is to use any more, and has it
+// not come up by itself at boot.
+func (c *Client) MarkLV(ctx context.Context, vg, name, tag string) error {
+	return c.change(ctx, "lvchange", "--setautoactivation", "n", "--addtag", tag, vg+"/"+name)
 }
 
-// UntagLV takes a tag from a logical volume; it may be in use.
-func (c *Client) UntagLV(ctx context.Context, vg, name, tag string) error {
-	return c.change(ctx, "lvchange", "--deltag", tag, vg+"/"+name)
+// UnmarkLV takes a tag from a logical volume, and has it come up by itself at
+// boot.
+func (c *Client) UnmarkLV(ctx context.Context, vg, name, tag string) error {
+	return c.change(ctx, "lvchange", "--setautoactivation", "y", "--deltag", tag, vg+"/"+name)
 }
 
-// RemoveLV removes a logical volume that is not in use.
-func (c *Client) RemoveLV(ctx context.Context, vg, name string) error {
-	return c.change(ctx, "lvremove", "-y", vg+"/"+name)
+// RemoveLV removes a logical volume that is not in use. One of that name with
+// another UUID, which somebody put in its place, is left alone.
+func (c *Client) RemoveLV(ctx context.Context, vg, name, uuid string) error {
+	return c.change(ctx, "lvremove", "-y", "--select", "lv_uuid="+uuid, vg+"/"+name)
 }
 
 // MaxRanges is how many ranges ExtendLV takes at a time.

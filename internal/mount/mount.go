@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/moby/sys/mount"
@@ -201,10 +202,19 @@ func isOnTop(device, path string) error {
 
 // Mount mounts a device (mount(2)), with options as mount(8) has them.
 func Mount(device, path, fs string, options []string) error {
+	options = slices.DeleteFunc(slices.Clone(options), forPrograms)
 	fault.Point("before mount")
 	err := mount.Mount(device, path, fs, strings.Join(options, ","))
 	fault.Point("after mount")
 	return err
+}
+
+// forPrograms tells whether an option says nothing to the kernel, but to programs
+// that read /etc/fstab.
+func forPrograms(option string) bool {
+	name, _, _ := strings.Cut(option, "=")
+	return slices.Contains([]string{"defaults", "nofail", "auto", "noauto", "_netdev", "user", "users", "nouser", "owner", "group", "comment"}, name) ||
+		strings.HasPrefix(name, "x-") || strings.HasPrefix(name, "X-")
 }
 
 // Unmount unmounts a device from a path; InUse when it is busy, or has something

@@ -353,8 +353,16 @@ func (l Lib) RenameNamespace(key, name string) (renamed pmem.Namespace, err erro
 		renamed = snapshotNamespace(n, false)
 		return err
 	})
-	if err != nil || renamed.Enabled() && renamed.Blockdev != "" {
-		return renamed, err
+	if err != nil {
+		return pmem.Namespace{}, err
+	}
+	// What libndctl remembers of a pfn device may be that of another namespace,
+	// which had the number before.
+	for _, up := range l.EnabledFSDAX() {
+		if up.UUID == renamed.UUID {
+			renamed.Blockdev, renamed.Size = up.Blockdev, up.Size
+			return renamed, nil
+		}
 	}
 	return Lib{}.readNamespace(key)
 }

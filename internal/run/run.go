@@ -26,7 +26,6 @@ const DefaultTimeout = 2 * time.Minute
 var packages = map[string]string{
 	"lvm": "lvm2", "mkfs.ext4": "e2fsprogs", "resize2fs": "e2fsprogs", "tune2fs": "e2fsprogs", "e2fsck": "e2fsprogs",
 	"mkfs.xfs": "xfsprogs", "xfs_growfs": "xfsprogs", "xfs_admin": "xfsprogs", "blkid": "util-linux",
-	"mount": "util-linux", "umount": "util-linux",
 }
 
 // Error is the unsuccessful end of a program.

@@ -69,7 +69,7 @@ func (s *Service) removeUnfinished(ctx context.Context, vol Volume) error {
 	if vol.Type == TypeDirect {
 		return errs.Wrap("", subject(vol.Name), "its unfinished namespace "+vol.Namespace+" could not be removed", "", s.NDCTL.DestroyNamespace(vol.UUID))
 	}
-	return errs.Wrap("", subject(vol.Name), "its unfinished logical volume could not be removed", "", s.LVM.RemoveLV(ctx, vol.VG, vol.lv))
+	return errs.Wrap("", subject(vol.Name), "its unfinished logical volume could not be removed", "", s.LVM.RemoveLV(ctx, vol.VG, vol.lv, vol.UUID))
 }
 
 // waitForNode waits until the device node of a volume is the device itself. Udev
@@ -106,8 +106,8 @@ func isNode(path string) bool {
 	return err == nil && have == want
 }
 
-// anyNode is a node of a logical volume that is usable now: the kernel's own is
-// there at once, udev's and lvm's come later.
+// anyNode is a node of a new device that is usable now: the kernel's own is there
+// at once, udev's and lvm's come later.
 func (s *Service) anyNode(ctx context.Context, vol Volume) (string, error) {
 	if m, ok := blockdev.FindMapped(filepath.Base(vol.Device)); ok {
 		if own := fmt.Sprintf("/dev/dm-%d", m.Number.Minor); isNode(own) {
@@ -128,10 +128,10 @@ func (s *Service) activate(ctx context.Context, vol Volume) (Volume, error) {
 	case vol.Device != "":
 		return vol, nil
 	case vol.Type == TypeLVM:
-		if err := s.LVM.Activate(ctx, vol.VG, vol.Name); err != nil {
+		if err := s.LVM.Activate(ctx, vol.VG, vol.lv); err != nil {
 			return vol, err
 		}
-		vol.Device = lvm.MapperPath(vol.VG, vol.Name)
+		vol.Device = lvm.MapperPath(vol.VG, vol.lv)
 		return vol, s.waitForNode(ctx, vol)
 	}
 	n, err := s.NDCTL.EnableNamespace(vol.UUID)

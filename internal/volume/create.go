@@ -215,28 +215,26 @@ func (s *Service) make(ctx context.Context, plan Plan) (Volume, error) {
 // makeLV makes a logical volume for a volume, with a name that has a mark or with
 // a tag that says that it is not finished.
 func (s *Service) makeLV(ctx context.Context, name string, plan Plan, tags ...string) (Volume, error) {
-	abandon := func(err error) error {
-		undo, cancel := undoing(ctx)
-		defer cancel()
-		return errors.Join(err, s.removeAbandonedNow(undo, plan.Name))
-	}
 	lv := lvm.NewLV{VG: plan.VG, Name: name, Size: plan.Raw, Tags: append(tags, tag), Stripes: plan.Stripes, StripeSize: ExtentSize, Devices: plan.devices}
 	if err := s.LVM.CreateLV(ctx, lv); err != nil {
 		// What a command that was stopped did is not known.
-		return Volume{}, errs.Wrap("", subject(plan.Name), "its logical volume could not be made in "+plan.VG, "", abandon(err))
+		undo, cancel := undoing(ctx)
+		defer cancel()
+		err = errors.Join(err, s.removeAbandonedNow(undo, plan.Name))
+		return Volume{}, errs.Wrap("", subject(plan.Name), "its logical volume could not be made in "+plan.VG, "", err)
 	}
 	vol := Volume{Name: plan.Name, Type: TypeLVM, State: Creating, Size: plan.Usable, RawSize: plan.Raw, VG: plan.VG, Device: lvm.MapperPath(plan.VG, name), Stripes: plan.Stripes, lv: name}
-	var err error
-	if vol.Device, err = s.anyNode(ctx, vol); err != nil {
-		return Volume{}, abandon(couldNotBeCreated(plan.Name, err))
-	}
 	return vol, nil
 }
 
 // fill clears a new device, since it may contain what others left, and formats
 // it.
 func (s *Service) fill(ctx context.Context, vol Volume, spec Spec) error {
-	dev, err := blockdev.Hold(vol.Device)
+	node, err := s.anyNode(ctx, vol)
+	if err != nil {
+		return err
+	}
+	dev, err := blockdev.Hold(node)
 	if err != nil {
 		return err
 	}
@@ -248,8 +246,9 @@ func (s *Service) fill(ctx context.Context, vol Volume, spec Spec) error {
 	if err := errors.Join(err, dev.Close()); err != nil {
 		return err
 	}
-	if spec.FS == mount.None {
-		return nil
+	// From here on the volume is known by its name.
+	if err := s.waitForNode(ctx, vol); err != nil || spec.FS == mount.None {
+		return err
 	}
 	return mount.Format(ctx, vol.Device, vol.Size, spec.FS, spec.MkfsOptions...)
 }
@@ -270,15 +269,13 @@ func (s *Service) publish(ctx context.Context, vol Volume) (Volume, error) {
 			return Volume{}, err
 		}
 		ready, _ := directVolume(n)
+		s.remember(ready)
 		return ready, nil
 	}
-	if err := s.LVM.UntagLV(ctx, vol.VG, vol.lv, tagMaking); err != nil {
+	if err := s.LVM.UnmarkLV(ctx, vol.VG, vol.lv, tagMaking); err != nil {
 		return Volume{}, err
 	}
-	vol.State, vol.Device = Ready, lvm.MapperPath(vol.VG, vol.Name)
-	if err := s.waitForNode(ctx, vol); err != nil {
-		return Volume{}, err
-	}
+	vol.State = Ready
 	if up, ok := blockdev.FindMapped(filepath.Base(vol.Device)); ok {
 		_, _, vol.UUID, _ = lvm.ParseMapper(up.Name, up.UUID)
 		vol.Regions = s.regionsBelow(up)

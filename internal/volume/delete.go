@@ -88,12 +88,12 @@ func (s *Service) remove(ctx context.Context, vol Volume) error {
 	if err := notInUse(vol); err != nil {
 		return err
 	}
+	s.forget(vol)
 	var err error
 	if vol.Type == TypeDirect {
 		err = s.NDCTL.DestroyNamespace(vol.UUID)
 	} else {
-		s.forget(vol)
-		err = s.LVM.RemoveLV(ctx, vol.VG, vol.lv)
+		err = s.LVM.RemoveLV(ctx, vol.VG, vol.lv, vol.UUID)
 	}
 	return errs.Wrap("", subject(vol.Name), "could not be removed", "", err)
 }
@@ -103,12 +103,12 @@ func (s *Service) markRemoving(ctx context.Context, vol Volume) (Volume, error) 
 	if err := notInUse(vol); err != nil {
 		return vol, err
 	}
+	s.forget(vol)
 	var err error
 	if vol.Type == TypeDirect {
 		_, err = s.NDCTL.RenameNamespace(vol.UUID, markRemoving+vol.Name)
 	} else {
-		s.forget(vol)
-		err = s.LVM.TagLV(ctx, vol.VG, vol.lv, tagRemoving)
+		err = s.LVM.MarkLV(ctx, vol.VG, vol.lv, tagRemoving)
 	}
 	vol.State = Deleting
 	return vol, errs.Wrap("", subject(vol.Name), "could not be marked for removal", "", err)
@@ -208,7 +208,7 @@ func (s *Service) eraseLVM(ctx context.Context, vol Volume) error {
 	if err := s.zeroAll(ctx, vol, vol.Size); err != nil {
 		return err
 	}
-	return s.changing(ctx, func() error { return s.LVM.RemoveLV(ctx, vol.VG, vol.lv) })
+	return s.changing(ctx, func() error { return s.LVM.RemoveLV(ctx, vol.VG, vol.lv, vol.UUID) })
 }
 
 func (s *Service) zeroAll(ctx context.Context, vol Volume, size uint64) error {

@@ -127,7 +127,7 @@ func (s *Service) takeOver(ctx context.Context, name string) (Volume, error) {
 	if len(ranges) > lvm.MaxRanges {
 		return Volume{}, errs.New(errs.NoSpace, subject(name), fmt.Sprintf("the free space of %s is in %d pieces, more than can be taken at once", vol.VG, len(ranges)), "expand in smaller steps, or extend the group: pmemctl vg extend "+vol.VG+" --percent N")
 	}
-	if err := s.LVM.RemoveLV(ctx, vol.VG, reserves[0].lv); err != nil {
+	if err := s.LVM.RemoveLV(ctx, vol.VG, reserves[0].lv, reserves[0].UUID); err != nil {
 		return Volume{}, err
 	}
 	if err := s.LVM.ExtendLV(ctx, vol.VG, name, by, vol.Stripes, ranges); err != nil {
@@ -254,6 +254,9 @@ func (s *Service) copyInto(ctx context.Context, made, source Volume) error {
 		return err
 	}
 	defer from.Close()
+	if err := s.waitForNode(ctx, made); err != nil {
+		return err
+	}
 	to, err := blockdev.Hold(made.Device)
 	if err != nil {
 		return err

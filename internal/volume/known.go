@@ -7,28 +7,39 @@ import (
 
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// up finds a finished volume whose device is up from sysfs alone. Its answer is
-// as good as that of Look, only quicker; it knows neither regions nor raw sizes.
-// False when Look has to tell.
+// up finds a finished volume whose device is up, and that Look found since the
+// last boot, from sysfs alone. It knows neither regions nor raw sizes. False when
+// Look has to tell.
 func (s *Service) up(name string) (Volume, bool) {
 	var found []Volume
 	for _, n := range s.NDCTL.EnabledFSDAX() {
-		if vol, ok := directVolume(n); ok && vol.Name == name && vol.State == Ready {
+		if vol, ok := directVolume(n); ok && vol.Name == name && vol.State == Ready && s.isKnown(n.UUID) {
 			found = append(found, vol)
 		}
 	}
 	for _, m := range blockdev.MappedDevices() {
 		vg, lv, uuid, ok := lvm.ParseMapper(m.Name, m.UUID)
-		if ok && lv == name && s.isKnown(uuid) {
-			found = append(found, Volume{Name: name, Type: TypeLVM, State: Ready, Size: m.Size, VG: vg, UUID: uuid, Device: lvm.MapperPath(vg, lv)})
+		if ok && lv == name && s.isKnown(uuid) && s.onlyOnPools(m) {
+			found = append(found, Volume{lv: lv, Name: name, Type: TypeLVM, State: Ready, Size: m.Size, VG: vg, UUID: uuid, Device: lvm.MapperPath(vg, lv)})
 		}
 	}
 	if len(found) != 1 {
 		return Volume{}, false
 	}
 	return found[0], true
+}
+
+func (s *Service) onlyOnPools(m blockdev.Mapped) bool {
+	enabled := s.NDCTL.EnabledFSDAX()
+	return !slices.ContainsFunc(m.Below, func(device string) bool {
+		return !slices.ContainsFunc(enabled, func(n pmem.Namespace) bool {
+			mark, _ := parseMark(n.Name)
+			return n.Blockdev == device && mark == markPool
+		})
+	})
 }
 
 // regionsBelow are the regions that a mapped device lies on.
@@ -42,10 +53,11 @@ func (s *Service) regionsBelow(m blockdev.Mapped) []string {
 	return regions
 }
 
-// Sysfs shows the names and UUIDs of logical volumes, but no tags. So that a
-// foreign one in a group of pmemctl's is not taken for a volume, it is remembered
-// which ones lvm said are. A UUID is never used again: what is remembered cannot
-// become wrong.
+// Sysfs shows the names and UUIDs of logical volumes, but no tags, and nothing of
+// what is down. So that neither a foreign one in a group of pmemctl's nor one of
+// two of a name is taken for the volume, it is remembered until the next boot
+// which ones Look found. A UUID is never used again. Who takes a tag off by hand
+// has to remove what is remembered too.
 
 func (s *Service) knownFile(uuid string) string {
 	return filepath.Join(s.RunDir, "volumes", filepath.Base(uuid))
@@ -58,7 +70,7 @@ func (s *Service) isKnown(uuid string) bool {
 
 // remember takes failures for granted: Look answers then.
 func (s *Service) remember(vol Volume) {
-	if s.RunDir == "" || vol.Type != TypeLVM || vol.UUID == "" || s.isKnown(vol.UUID) {
+	if s.RunDir == "" || vol.UUID == "" || s.isKnown(vol.UUID) {
 		return
 	}
 	file := s.knownFile(vol.UUID)
@@ -68,7 +80,14 @@ func (s *Service) remember(vol Volume) {
 }
 
 func (s *Service) forget(vol Volume) {
-	if s.RunDir != "" && vol.Type == TypeLVM && vol.UUID != "" {
+	if s.RunDir != "" && vol.UUID != "" {
 		_ = os.Remove(s.knownFile(vol.UUID))
+	}
+}
+
+// forgetAll is for when volumes may have come that were not there before.
+func (s *Service) forgetAll() {
+	if s.RunDir != "" {
+		_ = os.RemoveAll(filepath.Dir(s.knownFile("any")))
 	}
 }

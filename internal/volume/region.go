@@ -139,6 +139,7 @@ func (s *Service) InitLabels(ctx context.Context, plan LabelsPlan) error {
 
 // EnableRegion brings a region up.
 func (s *Service) EnableRegion(ctx context.Context, dev string) error {
+	s.forgetAll()
 	return s.changeRegion(ctx, dev, "enabled", s.NDCTL.EnableRegion)
 }
 

@@ -43,9 +43,9 @@ type LVM interface {
 	RemoveVG(ctx context.Context, vg string, devices ...string) error
 	RemovePVs(ctx context.Context, devices ...string) error
 	CreateLV(context.Context, lvm.NewLV) error
-	TagLV(ctx context.Context, vg, name, tag string) error
-	UntagLV(ctx context.Context, vg, name, tag string) error
-	RemoveLV(ctx context.Context, vg, name string) error
+	MarkLV(ctx context.Context, vg, name, tag string) error
+	UnmarkLV(ctx context.Context, vg, name, tag string) error
+	RemoveLV(ctx context.Context, vg, name, uuid string) error
 	ExtendLV(ctx context.Context, vg, name string, by uint64, stripes int, ranges []string) error
 	Activate(ctx context.Context, vg, name string) error
 	MakeNodes(ctx context.Context, vg string) error

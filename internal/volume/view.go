@@ -58,7 +58,8 @@ func (s *Service) look(ctx context.Context, sel ndctl.Select) (View, error) {
 		err   error
 	}
 	var early chan answer
-	if slices.ContainsFunc(s.NDCTL.EnabledFSDAX(), mayHoldLVM) {
+	known := s.NDCTL.EnabledFSDAX()
+	if slices.ContainsFunc(known, mayHoldLVM) {
 		early = make(chan answer, 1)
 		go func() {
 			state, err := s.LVM.Report(ctx)
@@ -72,9 +73,12 @@ func (s *Service) look(ctx context.Context, sel ndctl.Select) (View, error) {
 		if err == nil {
 			v.LVM, err = a.state, a.err
 		}
-		return v, err
 	}
-	if err == nil && slices.ContainsFunc(v.PMEM.Namespaces, mayHoldLVM) {
+	// Libndctl waits for the kernel to bring up all there is.
+	came := func(n pmem.Namespace) bool {
+		return mayHoldLVM(n) && !slices.ContainsFunc(known, func(k pmem.Namespace) bool { return k.Blockdev == n.Blockdev })
+	}
+	if err == nil && slices.ContainsFunc(v.PMEM.Namespaces, came) {
 		v.LVM, err = s.LVM.Report(ctx)
 	}
 	return v, err
@@ -150,7 +154,7 @@ func (v View) lvmVolume(lv lvm.LV) (Volume, bool) {
 	switch {
 	case mark == markMaking || lv.HasTag(tagMaking):
 		vol.State = Creating
-	case lv.HasTag(tagRemoving):
+	case mark == markRemoving || lv.HasTag(tagRemoving):
 		vol.State = Deleting
 	case lv.Health != "":
 		vol.State = Damaged
