@@ -33,8 +33,9 @@ func TestGuestSnapshotsLeakNothing(t *testing.T) {
 	read(timesOfAll, Everything)
 	after := residentKiB(t)
 	t.Logf("resident memory: %d KiB before %d snapshots, %d KiB after", before, times+timesOfAll, after)
-	// A context of libndctl that is not released is 20 KiB and more.
-	require.Less(t, after-before, 1024, "memory grows with the number of snapshots")
+	// A context of libndctl that is not released is 20 KiB and more; this is less
+	// than one for each snapshot.
+	require.Less(t, after-before, 2048, "memory grows with the number of snapshots")
 }
 
 func residentKiB(t *testing.T) int {
