@@ -133,6 +133,7 @@ type Point struct {
 	FSType  string
 	Options []string
 	Root    string // the folder within the file system; "/" for all of it
+	Super   string // options of the file system, for all of its mount points
 }
 
 // Points lists where a device is mounted in this mount namespace, by its number.
@@ -150,9 +151,26 @@ func Points(n blockdev.Number) ([]Point, error) {
 	return points, nil
 }
 
+// BoundNodes are the files that the node of a block device is bound to.
+func BoundNodes(n blockdev.Number) ([]string, error) {
+	infos, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) {
+		return i.Root == "/" || i.FSType != "devtmpfs" && i.FSType != "tmpfs", false
+	})
+	if err != nil {
+		return nil, err
+	}
+	var paths []string
+	for _, i := range infos {
+		if have, err := blockdev.NumberOf(i.Mountpoint); err == nil && have == n {
+			paths = append(paths, i.Mountpoint)
+		}
+	}
+	return paths, nil
+}
+
 func pointOf(i *mountinfo.Info) Point {
 	options := append(strings.Split(i.Options, ","), strings.Split(i.VFSOptions, ",")...)
-	return Point{Path: i.Mountpoint, FSType: i.FSType, Options: options, Root: i.Root}
+	return Point{Path: i.Mountpoint, FSType: i.FSType, Options: options, Root: i.Root, Super: i.VFSOptions}
 }
 
 // RealPath is a path as the kernel's table of mounts has it.
@@ -223,6 +241,11 @@ func Unmount(device, path string) error {
 	if err := isOnTop(device, path); err != nil {
 		return err
 	}
+	return UnmountPath(path)
+}
+
+// UnmountPath unmounts what is on top at a path; InUse when it is busy.
+func UnmountPath(path string) error {
 	fault.Point("before umount")
 	err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
 	fault.Point("after umount")

@@ -25,7 +25,7 @@ func TestGuestSnapshotsLeakNothing(t *testing.T) {
 	// Go's heap grows to its first collection, which would be taken for a leak.
 	defer debug.SetGCPercent(debug.SetGCPercent(10))
 	// The firmware of an emulated DIMM is slow to ask, so that it is asked less.
-	const times, timesOfAll = 2000, 200
+	const times, timesOfAll = 1500, 100
 	read(timesOfAll, Select{Namespaces: true, Badblocks: true})
 	read(timesOfAll/10, Everything)
 	before := residentKiB(t)

@@ -17,6 +17,8 @@ type Capacity struct {
 	// Free is what is not taken, and Largest the largest volume that can be made.
 	Free    uint64 `json:"free"`
 	Largest uint64 `json:"largest_possible"`
+	// Smallest is the size of the smallest volume that can be made there.
+	Smallest uint64 `json:"smallest_possible"`
 	// Reason says why nothing can be made there.
 	Reason string `json:"reason,omitempty"`
 }
@@ -32,6 +34,9 @@ func (v View) Capacities() []Capacity {
 		} else {
 			align := r.SizeAlign(pmem.DefaultAlign)
 			c.Free = pmem.Usable(pmem.RoundDown(r.AvailableSize, align), pmem.MapDev, pmem.DefaultAlign)
+			if raw, err := pmem.RawFor(1, pmem.MapDev, pmem.DefaultAlign, align); err == nil {
+				c.Smallest = pmem.Usable(raw, pmem.MapDev, pmem.DefaultAlign)
+			}
 			c.Largest = pmem.Usable(r.MaxRaw(pmem.DefaultAlign), pmem.MapDev, pmem.DefaultAlign)
 		}
 		all = append(all, c)
@@ -41,7 +46,7 @@ func (v View) Capacities() []Capacity {
 			all = append(all, Capacity{Type: TypeLVM, VG: vg.Name, Total: vg.Size, Reason: "a device of it is missing"})
 			continue
 		}
-		all = append(all, Capacity{Type: TypeLVM, VG: vg.Name, Total: vg.Size, Free: vg.Free, Largest: largestLV(vg, 1)})
+		all = append(all, Capacity{Type: TypeLVM, VG: vg.Name, Total: vg.Size, Free: vg.Free, Largest: largestLV(vg, 1), Smallest: vg.ExtentSize})
 	}
 	return all
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/google/uuid"
+
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
@@ -93,6 +95,9 @@ func (s *Service) create(ctx context.Context, spec Spec, fill func(context.Conte
 	if err != nil {
 		return Volume{}, false, failed(err)
 	}
+	if spec.NoErase {
+		s.setNoErase(vol.UUID)
+	}
 	return vol, true, nil
 }
 
@@ -127,6 +132,7 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 	if err != nil {
 		return existing, made, nil, err
 	}
+	plan.copyOf = spec.copyOf
 	made, err = s.make(ctx, plan)
 	return existing, made, nil, err
 }
@@ -149,7 +155,7 @@ func (v View) matches(ctx context.Context, vol Volume, spec Spec) error {
 	case spec.Stripe && vol.Stripes < 2 && v.couldStripe(vol.VG):
 		return differs("layout", "linear", "striped")
 	}
-	if want := v.sizeFor(vol, spec); want != vol.Size {
+	if want := v.sizeFor(vol, spec); want != vol.Size && !(spec.OrLarger && vol.Size > want) {
 		return differs("size", pmem.FormatSize(vol.Size), sizeThatDiffers(spec.Size, vol.Size))
 	}
 	if spec.Limit != 0 && vol.Size > spec.Limit {
@@ -198,6 +204,7 @@ func (s *Service) make(ctx context.Context, plan Plan) (Volume, error) {
 	if plan.Type == TypeDirect {
 		n, err := s.NDCTL.CreateNamespace(pmem.NamespaceSpec{
 			Region: plan.Region, Mode: pmem.ModeFSDAX, Map: pmem.MapDev, Size: plan.Raw, Align: pmem.DefaultAlign, Name: markMaking + plan.Name,
+			UUID: copyUUID(plan.Name, plan.copyOf),
 		})
 		if err != nil {
 			return Volume{}, errs.Wrap("", subject(plan.Name), "its namespace could not be made in "+plan.Region, "see why: dmesg | tail", err)
@@ -209,7 +216,24 @@ func (s *Service) make(ctx context.Context, plan Plan) (Volume, error) {
 		}
 		return vol, nil
 	}
-	return s.makeLV(ctx, plan.Name, plan, tagMaking)
+	tags := []string{tagMaking}
+	if plan.copyOf != "" {
+		tags = append(tags, tagCopyOf+plan.copyOf)
+	}
+	return s.makeLV(ctx, plan.Name, plan, tags...)
+}
+
+// copyUUID is the UUID of a namespace that is a copy, from which can be told of
+// what it is one; "" leaves the choice to whoever makes it.
+func copyUUID(name, source string) string {
+	if source == "" {
+		return ""
+	}
+	return uuid.NewSHA1(uuid.NameSpaceURL, []byte("pmemctl:copy/"+source+"/"+name)).String()
+}
+
+func (vol Volume) isCopyOf(source string) bool {
+	return vol.copyOf == source || vol.Type == TypeDirect && vol.UUID == copyUUID(vol.Name, source)
 }
 
 // makeLV makes a logical volume for a volume, with a name that has a mark or with

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -40,6 +41,24 @@ func (s *Service) Delete(ctx context.Context, name string, erase bool) error {
 		return err
 	}
 	return s.finishDeleting(ctx, erasing)
+}
+
+// DeleteAsCreated deletes a volume as its Spec said: erased, or not.
+func (s *Service) DeleteAsCreated(ctx context.Context, name string) error {
+	vol, err := s.Get(ctx, name)
+	if err != nil && !errs.Is(err, errs.NotFound) {
+		return err
+	}
+	file := s.noEraseFile(vol.UUID)
+	_, statErr := os.Lstat(file)
+	keep := vol.UUID != "" && s.RunDir != "" && statErr == nil
+	if err := s.Delete(ctx, name, !keep); err != nil {
+		return err
+	}
+	if keep {
+		_ = os.Remove(file)
+	}
+	return nil
 }
 
 // beginDeleting removes what can go at once, and returns what is to be erased

@@ -184,12 +184,17 @@ type CloneSpec struct {
 	Type       Type
 	Region, VG string
 	Stripe     bool
+	// Limit, OrLarger and NoErase as in Spec.
+	Limit             uint64
+	OrLarger, NoErase bool
+	OrExisting        bool
 }
 
 // Clone copies a volume that is not in use into a new one, which may be larger
 // and of the other type; its file system then grows with the first Mount. The
 // copy is a volume like any other, with DAX. A volume that exists under the new
-// name is a Conflict: nothing tells that it is a copy.
+// name is a Conflict, since its content may be older than the source's by now;
+// with OrExisting a copy of the source is returned.
 func (s *Service) Clone(ctx context.Context, c CloneSpec) (Volume, error) {
 	if err := ValidateName(c.Source); err != nil {
 		return Volume{}, err
@@ -224,7 +229,7 @@ func (s *Service) Clone(ctx context.Context, c CloneSpec) (Volume, error) {
 	if err != nil {
 		return Volume{}, err
 	}
-	spec := Spec{Name: c.Name, Type: c.Type, Size: c.Size, Region: c.Region, VG: c.VG, FS: mount.None, Stripe: c.Stripe}
+	spec := Spec{Name: c.Name, Type: c.Type, Size: c.Size, Limit: c.Limit, Region: c.Region, VG: c.VG, FS: mount.None, Stripe: c.Stripe, OrLarger: c.OrLarger, NoErase: c.NoErase, copyOf: source.UUID}
 	if spec.Type == "" {
 		spec.Type = source.Type
 	}
@@ -238,7 +243,7 @@ func (s *Service) Clone(ctx context.Context, c CloneSpec) (Volume, error) {
 		return Volume{}, err
 	}
 	vol, created, err := s.create(ctx, spec, func(ctx context.Context, made Volume) error { return s.copyInto(ctx, made, source) })
-	if err == nil && !created {
+	if err == nil && !created && !(c.OrExisting && vol.isCopyOf(source.UUID)) {
 		return Volume{}, errs.New(errs.Conflict, subject(c.Name), "exists already, and was not overwritten", "choose another name, or delete it: pmemctl volume delete "+c.Name)
 	}
 	return vol, err

@@ -91,3 +91,17 @@ func (s *Service) forgetAll() {
 		_ = os.RemoveAll(filepath.Dir(s.knownFile("any")))
 	}
 }
+
+// That a volume need not be erased does not fit on its device. When it is lost,
+// by a reboot, the volume is erased.
+
+func (s *Service) noEraseFile(uuid string) string {
+	return filepath.Join(s.RunDir, "no-erase", filepath.Base(uuid))
+}
+
+func (s *Service) setNoErase(uuid string) {
+	file := s.noEraseFile(uuid)
+	if s.RunDir != "" && uuid != "" && os.MkdirAll(filepath.Dir(file), 0o700) == nil {
+		_ = os.WriteFile(file, nil, 0o600)
+	}
+}

@@ -13,6 +13,7 @@ const (
 	tag         = "pmemctl"
 	tagMaking   = "pmemctl.making"
 	tagRemoving = "pmemctl.removing"
+	tagCopyOf   = "pmemctl.copy-of." // and the UUID of the source
 
 	markVolume   = "pmemctl:"  // a direct volume
 	markMaking   = "pmemctl+"  // a volume, or an extension of one, not yet cleared and formatted

@@ -87,11 +87,17 @@ func mountOptions(m MountSpec) []string {
 // mount a device.
 var otherMounts = []string{"bind", "rbind", "remount", "move", "shared", "rshared", "private", "rprivate", "slave", "rslave", "unbindable", "runbindable", "loop"}
 
+// otherDevices are the options of ext4 and xfs that name one.
+var otherDevices = []string{"journal_dev", "journal_path", "logdev", "rtdev"}
+
 func validateOptions(options []string) error {
 	for _, o := range options {
 		name, _, _ := strings.Cut(o, "=")
 		if slices.Contains(otherMounts, name) {
-			return errs.Invalidf("mount option "+o, "leave it away", "is not for mounting a volume")
+			return errs.Invalidf("mount option "+quote(o), "leave it away", "is not for mounting a volume")
+		}
+		if slices.Contains(otherDevices, name) {
+			return errs.Invalidf("mount option "+quote(o), "leave it away", "names another device")
 		}
 		if o == "" || strings.ContainsFunc(o, func(r rune) bool { return r == ',' || r <= ' ' || r == 0x7f }) {
 			return errs.Invalidf("mount option "+quote(o), "give each option by itself", "is not one option")

@@ -33,6 +33,7 @@ type Plan struct {
 	Exists bool `json:"exists"`
 
 	devices []string // to take the extents of; none means any
+	copyOf  string   // UUID of what it is to be a copy of
 }
 
 // place is one place that a volume could be made in.

@@ -3,6 +3,7 @@ package volume
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
@@ -44,6 +45,12 @@ type Spec struct {
 	MkfsOptions []string
 	// Stripe spreads an lvm volume over all devices of its volume group.
 	Stripe bool
+	// OrLarger accepts an existing volume that is larger than Size, up to Limit.
+	OrLarger bool
+	// NoErase has DeleteAsCreated leave the bytes of the volume on the medium.
+	NoErase bool
+
+	copyOf string // UUID of what it is to be a copy of
 }
 
 // MaxName is the most bytes a volume's name can have: with a mark in front it
@@ -123,6 +130,9 @@ func (s *Spec) validate() error {
 	if err := validateSize(s.Name, s.Size); err != nil {
 		return err
 	}
+	if err := validateMkfsOptions(s.FS, s.MkfsOptions); err != nil {
+		return err
+	}
 	switch {
 	case s.Limit != 0 && s.Limit < s.Size:
 		return errs.Invalidf(subject(s.Name), "", "the limit of %s is less than the size of %s", pmem.FormatSize(s.Limit), pmem.FormatSize(s.Size))
@@ -144,6 +154,47 @@ func validateSize(name string, size uint64) error {
 		return errs.Invalidf(subject(name), "give a size such as --size 10Gi", "size 0 is not possible")
 	case size > maxSize:
 		return errs.New(errs.OutOfRange, subject(name), pmem.FormatSize(size)+" are more than any machine has", "see what fits: pmemctl capacity")
+	}
+	return nil
+}
+
+// mkfsFlags are the flags of mkfs.ext4 and mkfs.xfs that say how to lay out a
+// file system, each with a value.
+var mkfsFlags = map[string][]string{
+	mount.Ext4: {"-b", "-C", "-E", "-e", "-g", "-G", "-i", "-I", "-L", "-m", "-N", "-O", "-T", "-U"},
+	mount.XFS:  {"-b", "-d", "-i", "-l", "-L", "-m", "-n", "-s"},
+}
+
+// validateMkfsOptions lets nothing through that names a file or another device:
+// who may choose the layout of a volume may not read the host, or write to it.
+func validateMkfsOptions(fs string, options []string) error {
+	bad := func(o, reason string) error {
+		return errs.Invalidf("mkfs option "+quote(o), "give flags of mkfs with values, such as -i 65536", "%s", reason)
+	}
+	value := false
+	for _, o := range options {
+		switch {
+		case strings.ContainsAny(o, "/\\") || strings.ContainsFunc(o, func(r rune) bool { return r <= ' ' || r == 0x7f }):
+			return bad(o, "names a file or a device")
+		case value:
+			for _, part := range strings.Split(o, ",") {
+				name, _, _ := strings.Cut(part, "=")
+				switch name {
+				case "device", "name", "file", "logdev", "rtdev", "dev", "root_owner", "offset", "fd":
+					return bad(o, "is about another device or file")
+				}
+			}
+			value = false
+		case !strings.HasPrefix(o, "-"):
+			return bad(o, "is not a flag of mkfs")
+		case !slices.Contains(mkfsFlags[fs], o):
+			return bad(o, "is not one that may be given for "+fs)
+		default:
+			value = true
+		}
+	}
+	if value {
+		return bad(options[len(options)-1], "has no value")
 	}
 	return nil
 }

@@ -30,7 +30,8 @@ type Volume struct {
 	Stripes   int      `json:"stripes,omitempty"`
 	Health    string   `json:"health,omitempty"`
 
-	lv string // name of the logical volume
+	lv     string // name of the logical volume
+	copyOf string // UUID of what a logical volume is a copy of
 }
 
 // View is what is on the host at one moment.
@@ -150,6 +151,11 @@ func (v View) lvmVolume(lv lvm.LV) (Volume, bool) {
 	}
 	if lv.Stripes > 1 {
 		vol.Stripes = lv.Stripes
+	}
+	for _, t := range lv.Tags {
+		if source, ok := strings.CutPrefix(t, tagCopyOf); ok {
+			vol.copyOf = source
+		}
 	}
 	switch {
 	case mark == markMaking || lv.HasTag(tagMaking):

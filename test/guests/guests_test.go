@@ -100,8 +100,15 @@ func TestGuests(t *testing.T) {
 		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs(), NoPMEMModules: true, NoUdev: true})
 		runTests(t, m, "integration.test", scripts("nodriver"), "-test.run", "TestScripts")
 	})
+	t.Run("CSI", func(t *testing.T) {
+		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})
+		for _, what := range []string{"lvm mount", "lvm block", "direct mount", "direct block"} {
+			runTests(t, m, "integration.test", []string{"PMEMLAB_SANITY=" + what}, "-test.run", "TestCSISanity")
+		}
+		runTests(t, m, "integration.test", nil, "-test.run", "TestCSI(Life|RawBlock|Inline|Refusals)")
+	})
 	t.Run("crash", func(t *testing.T) {
 		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})
-		runTests(t, m, "integration.test", []string{"PMEMCTL_CRASH=" + os.Getenv("PMEMCTL_CRASH")}, "-test.run", "TestCrash", "-test.timeout=4h")
+		runTests(t, m, "integration.test", []string{"PMEMCTL_CRASH=" + os.Getenv("PMEMCTL_CRASH")}, "-test.run", "Test(CSI)?Crash", "-test.timeout=4h")
 	})
 }

@@ -1,0 +1,165 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"regexp"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pmemctl/pmemctl/internal/csi"
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/volume"
+)
+
+// driverName is the syntax that the CSI spec has for names of plugins.
+var driverName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
+
+// csiFlags are the flags of serve-csi.
+type csiFlags struct {
+	endpoint, nodeID, driver, topologyKey string
+	kind                                  string
+	verbosity                             int
+	init, span                            bool
+	percent                               int
+	registrationDir, registrationEndpoint string
+	metricsAddress                        string
+}
+
+func newServeCSICommand(a *app) *cobra.Command {
+	var f csiFlags
+	cmd := &cobra.Command{
+		Use: "serve-csi", Short: "Serve the Container Storage Interface on this node", Args: cobra.NoArgs,
+		Long: `Serves the Container Storage Interface (CSI) on a unix socket, as the entry point
+of a DaemonSet: identity, controller and node service of this one node.
+
+It makes no network connection and needs no Kubernetes API. SIGTERM ends it when
+the calls at work are done.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.serveCSI(cmd.Context(), f) },
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.endpoint, "endpoint", os.Getenv("CSI_ENDPOINT"), "unix `socket` to serve on, such as unix:///csi/csi.sock (default $CSI_ENDPOINT)")
+	fl.StringVar(&f.nodeID, "nodeid", os.Getenv("KUBE_NODE_NAME"), "`name` of this node (default $KUBE_NODE_NAME)")
+	fl.StringVar(&f.driver, "driver", "csi.pmemctl.io", "`name` of the driver")
+	fl.StringVar(&f.topologyKey, "topology-key", "", "`key` of the topology, whose value is the node's name (default DRIVER/node)")
+	fl.StringVar(&f.kind, "type", "all", "what this node serves: lvm, direct or all")
+	fl.BoolVar(&f.init, "init", false, "prepare the PMEM at the start, as vg init does; nothing is ever prepared without it")
+	fl.IntVar(&f.percent, "percent", 0, "with --init: `percent` of each region for lvm volumes (default 100)")
+	fl.BoolVar(&f.span, "span", false, "with --init: one volume group over all regions")
+	fl.StringVar(&f.registrationDir, "registration-dir", "", "kubelet's `folder` of plugins to register in, such as /registration; no registrar sidecar is needed then")
+	fl.StringVar(&f.registrationEndpoint, "registration-endpoint", "", "the `socket` as kubelet sees it (default /var/lib/kubelet/plugins/DRIVER/csi.sock)")
+	fl.StringVar(&f.metricsAddress, "metrics-address", "", "`address` to serve Prometheus metrics and /healthz on, such as :9090 (default: none)")
+	fl.IntVar(&f.verbosity, "v", 2, "`level` of the log: 0 errors, 2 calls, 4 also those that change nothing, 5 also requests and answers")
+	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions([]string{"lvm", "direct", "all"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func (f csiFlags) config() (csi.Config, error) {
+	c := csi.Config{Driver: f.driver, Version: Version, NodeID: f.nodeID, TopologyKey: f.topologyKey, Type: volume.TypeLVM}
+	switch {
+	case f.endpoint == "":
+		return c, errs.Invalidf("--endpoint", "pmemctl serve-csi --endpoint unix:///csi/csi.sock --nodeid NODE", "is missing")
+	case f.nodeID == "":
+		return c, errs.Invalidf("--nodeid", "give the node's name, or set KUBE_NODE_NAME", "is missing")
+	case !driverName.MatchString(f.driver) || len(f.driver) > 63:
+		return c, errs.Invalidf("--driver", "use a domain name of at most 63 characters, such as csi.pmemctl.io", "%q is no name of a driver", f.driver)
+	case len(f.nodeID) > 256:
+		return c, errs.Invalidf("--nodeid", "use the node's name", "has %d bytes, 256 are the most", len(f.nodeID))
+	}
+	if c.TopologyKey == "" {
+		c.TopologyKey = f.driver + "/node"
+	}
+	if f.kind == "all" {
+		return c, nil
+	}
+	kind, err := volume.ParseType(f.kind)
+	if err != nil {
+		return c, errs.Invalidf("--type", "use lvm, direct or all", "%q is not a type of volume", f.kind)
+	}
+	c.Type, c.Only = kind, true
+	return c, nil
+}
+
+func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
+	config, err := f.config()
+	if err != nil {
+		return err
+	}
+	if err := needRoot("serve-csi"); err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: logLevel(f.verbosity)}))
+	server := &csi.Server{Config: config, Volumes: a.service, Log: log, Metrics: csi.NewMetrics(a.service)}
+	if f.init {
+		if err := a.prepare(ctx, f, config, log); err != nil {
+			return err
+		}
+	}
+	if err := server.RemoveAbandonedInline(ctx); err != nil {
+		log.Warn("inline volumes could not be looked for", "error", err.Error())
+	}
+	parts := []func(context.Context) error{func(ctx context.Context) error { return server.Run(ctx, f.endpoint) }}
+	if f.registrationDir != "" {
+		endpoint := f.registrationEndpoint
+		if endpoint == "" {
+			endpoint = "/var/lib/kubelet/plugins/" + f.driver + "/csi.sock"
+		}
+		parts = append(parts, func(ctx context.Context) error { return server.Register(ctx, f.registrationDir, endpoint) })
+	}
+	if f.metricsAddress != "" {
+		parts = append(parts, func(ctx context.Context) error { return server.ServeMetrics(ctx, f.metricsAddress) })
+	}
+	return together(ctx, parts)
+}
+
+// together runs parts until one of them ends, or the context; then it ends all.
+func together(ctx context.Context, parts []func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	failed := make([]error, len(parts))
+	for i, part := range parts {
+		wg.Go(func() {
+			defer cancel()
+			failed[i] = part(ctx)
+		})
+	}
+	wg.Wait()
+	return errors.Join(failed...)
+}
+
+// prepare gives the regions to lvm volumes, when this node serves them. A region
+// without labels gets them only when it is empty, which vg init does not do by
+// itself.
+func (a *app) prepare(ctx context.Context, f csiFlags, config csi.Config, log *slog.Logger) error {
+	if config.Only && config.Type == volume.TypeDirect {
+		log.Info("nothing to prepare: direct volumes need no volume group")
+		return nil
+	}
+	steps, err := a.service.Init(ctx, volume.InitSpec{Percent: f.percent, Span: f.span})
+	if err != nil {
+		// The server runs all the same: Probe and the log say what is wrong.
+		log.Error("the PMEM could not be prepared", "error", err.Error(), "next", errs.NextStep(err))
+		return nil
+	}
+	for _, step := range steps {
+		log.Info("prepared", "region", step.Region, "vg", step.VG, "raw_had", step.Has, "raw_added", step.Add, "note", step.Reason)
+	}
+	return nil
+}
+
+// logLevel is the level for a verbosity of klog.
+func logLevel(v int) slog.Level {
+	switch {
+	case v >= 5:
+		return csi.LevelRequests
+	case v >= 4:
+		return slog.LevelDebug
+	case v >= 1:
+		return slog.LevelInfo
+	}
+	return slog.LevelError
+}

@@ -1,0 +1,316 @@
+package csi
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/mount"
+	"github.com/pmemctl/pmemctl/internal/volume"
+)
+
+// defaultSize is that of a volume for which no size is asked, in bytes.
+const defaultSize = 1 << 30
+
+var controllerCapabilities = []csi.ControllerServiceCapability_RPC_Type{
+	csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME,
+	csi.ControllerServiceCapability_RPC_GET_CAPACITY,
+	csi.ControllerServiceCapability_RPC_LIST_VOLUMES,
+	csi.ControllerServiceCapability_RPC_GET_VOLUME,
+	csi.ControllerServiceCapability_RPC_VOLUME_CONDITION,
+	csi.ControllerServiceCapability_RPC_EXPAND_VOLUME,
+	csi.ControllerServiceCapability_RPC_CLONE_VOLUME,
+	csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
+}
+
+// ControllerGetCapabilities tells what the controller can do.
+func (s *Server) ControllerGetCapabilities(context.Context, *csi.ControllerGetCapabilitiesRequest) (*csi.ControllerGetCapabilitiesResponse, error) {
+	answer := &csi.ControllerGetCapabilitiesResponse{}
+	for _, t := range controllerCapabilities {
+		answer.Capabilities = append(answer.Capabilities, &csi.ControllerServiceCapability{Type: &csi.ControllerServiceCapability_Rpc{Rpc: &csi.ControllerServiceCapability_RPC{Type: t}}})
+	}
+	return answer, nil
+}
+
+// CreateVolume makes a volume on this node.
+func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
+	if req.GetName() == "" {
+		return nil, invalid("name is missing")
+	}
+	if len(req.GetMutableParameters()) > 0 {
+		return nil, invalid("mutable parameters are not supported")
+	}
+	spec, err := s.spec(req.GetParameters(), false)
+	if err != nil {
+		return nil, err
+	}
+	if spec.FS, err = checkCapabilities(req.GetVolumeCapabilities(), spec.FS); err != nil {
+		return nil, err
+	}
+	if spec.Size, spec.Limit, err = sizeRange(req.GetCapacityRange()); err != nil {
+		return nil, err
+	}
+	if spec.FS == mount.None {
+		spec.MkfsOptions = nil // of a class that file systems use too
+	}
+	if !s.isHere(req.GetAccessibilityRequirements()) {
+		return nil, status.Errorf(codes.ResourceExhausted, "volume %s: is wanted on another node, and this is %s=%s; next: let the provisioner beside that node's server make it", req.GetName(), s.TopologyKey, s.NodeID)
+	}
+	spec.Name = volumeName(req.GetName())
+	vol, err := s.create(ctx, spec, req.GetVolumeContentSource())
+	if err != nil {
+		return nil, err
+	}
+	answer := s.describe(vol)
+	answer.ContentSource = req.GetVolumeContentSource()
+	answer.VolumeContext = maps.Clone(req.GetParameters())
+	return &csi.CreateVolumeResponse{Volume: answer}, nil
+}
+
+func (s *Server) create(ctx context.Context, spec volume.Spec, from *csi.VolumeContentSource) (volume.Volume, error) {
+	if from == nil {
+		vol, _, err := s.Volumes.Create(ctx, spec)
+		return vol, err
+	}
+	source := from.GetVolume().GetVolumeId()
+	if source == "" {
+		return volume.Volume{}, invalid("volume_content_source: only volumes can be a source; there are no snapshots")
+	}
+	if _, err := s.get(ctx, source); err != nil {
+		return volume.Volume{}, err
+	}
+	return s.Volumes.Clone(ctx, volume.CloneSpec{
+		Source: source, Name: spec.Name, Size: spec.Size, Limit: spec.Limit, Type: spec.Type,
+		Region: spec.Region, VG: spec.VG, Stripe: spec.Stripe, OrLarger: spec.OrLarger, NoErase: spec.NoErase,
+	})
+}
+
+// get is a volume by its ID. An ID that cannot be one is of no volume.
+func (s *Server) get(ctx context.Context, id string) (volume.Volume, error) {
+	if volume.ValidateName(id) != nil {
+		return volume.Volume{}, noVolume(id)
+	}
+	return s.Volumes.Get(ctx, id)
+}
+
+func noVolume(id string) error {
+	return status.Errorf(codes.NotFound, "volume %.64q: does not exist", id)
+}
+
+// sizeRange is the size to make and its limit, 0 for none, in bytes.
+func sizeRange(r *csi.CapacityRange) (size, limit uint64, err error) {
+	required, most := r.GetRequiredBytes(), r.GetLimitBytes()
+	switch {
+	case required < 0 || most < 0:
+		return 0, 0, invalid("capacity_range has a negative size")
+	case most != 0 && most < required:
+		return 0, 0, invalid("capacity_range: limit_bytes %d is below required_bytes %d", most, required)
+	case required != 0:
+		return uint64(required), uint64(most), nil
+	case most != 0 && most < defaultSize:
+		return 1, uint64(most), nil
+	}
+	return defaultSize, uint64(most), nil
+}
+
+// isHere tells whether this node is among those that a volume may be on.
+func (s *Server) isHere(r *csi.TopologyRequirement) bool {
+	wanted := r.GetRequisite()
+	if len(wanted) == 0 {
+		wanted = r.GetPreferred()
+	}
+	for _, t := range wanted {
+		if s.matches(t) {
+			return true
+		}
+	}
+	return len(wanted) == 0
+}
+
+func (s *Server) matches(t *csi.Topology) bool {
+	for key, value := range t.GetSegments() {
+		if key == s.TopologyKey && value != s.NodeID {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Server) topology() *csi.Topology {
+	return &csi.Topology{Segments: map[string]string{s.TopologyKey: s.NodeID}}
+}
+
+func (s *Server) describe(vol volume.Volume) *csi.Volume {
+	return &csi.Volume{VolumeId: vol.Name, CapacityBytes: int64(vol.Size), AccessibleTopology: []*csi.Topology{s.topology()}}
+}
+
+// DeleteVolume deletes a volume; one that does not exist is deleted.
+func (s *Server) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeRequest) (*csi.DeleteVolumeResponse, error) {
+	if req.GetVolumeId() == "" {
+		return nil, invalid("volume_id is missing")
+	}
+	if volume.ValidateName(req.GetVolumeId()) == nil {
+		if err := s.Volumes.DeleteAsCreated(ctx, req.GetVolumeId()); err != nil && !errs.Is(err, errs.NotFound) {
+			return nil, err
+		}
+	}
+	return &csi.DeleteVolumeResponse{}, nil
+}
+
+// ValidateVolumeCapabilities tells whether a volume can be used in some ways.
+func (s *Server) ValidateVolumeCapabilities(ctx context.Context, req *csi.ValidateVolumeCapabilitiesRequest) (*csi.ValidateVolumeCapabilitiesResponse, error) {
+	if req.GetVolumeId() == "" {
+		return nil, invalid("volume_id is missing")
+	}
+	if len(req.GetVolumeCapabilities()) == 0 {
+		return nil, invalid("volume_capabilities are missing")
+	}
+	if _, err := s.get(ctx, req.GetVolumeId()); err != nil {
+		return nil, err
+	}
+	for _, c := range req.GetVolumeCapabilities() {
+		if err := checkCapability(c); err != nil {
+			return &csi.ValidateVolumeCapabilitiesResponse{Message: status.Convert(err).Message()}, nil
+		}
+	}
+	return &csi.ValidateVolumeCapabilitiesResponse{Confirmed: &csi.ValidateVolumeCapabilitiesResponse_Confirmed{
+		VolumeContext: req.GetVolumeContext(), VolumeCapabilities: req.GetVolumeCapabilities(), Parameters: req.GetParameters(),
+	}}, nil
+}
+
+// pageToken begins the tokens of ListVolumes. A page begins after a name, and so
+// misses nothing and repeats nothing that stays while others come and go.
+const pageToken = "after:"
+
+// ListVolumes lists the volumes by name.
+func (s *Server) ListVolumes(ctx context.Context, req *csi.ListVolumesRequest) (*csi.ListVolumesResponse, error) {
+	if req.GetMaxEntries() < 0 {
+		return nil, invalid("max_entries is negative")
+	}
+	after, ok := strings.CutPrefix(req.GetStartingToken(), pageToken)
+	if req.GetStartingToken() != "" && !ok {
+		return nil, status.Errorf(codes.Aborted, "starting_token %.64q is not one of ListVolumes", req.GetStartingToken())
+	}
+	volumes, err := s.Volumes.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	answer := &csi.ListVolumesResponse{}
+	for _, vol := range volumes {
+		if vol.State != volume.Ready && vol.State != volume.Damaged || ok && vol.Name <= after {
+			continue
+		}
+		if n := len(answer.Entries); req.GetMaxEntries() > 0 && n == int(req.GetMaxEntries()) {
+			answer.NextToken = pageToken + answer.Entries[n-1].GetVolume().GetVolumeId()
+			break
+		}
+		answer.Entries = append(answer.Entries, &csi.ListVolumesResponse_Entry{Volume: s.describe(vol), Status: &csi.ListVolumesResponse_VolumeStatus{VolumeCondition: condition(vol)}})
+	}
+	return answer, nil
+}
+
+// ControllerGetVolume tells of one volume.
+func (s *Server) ControllerGetVolume(ctx context.Context, req *csi.ControllerGetVolumeRequest) (*csi.ControllerGetVolumeResponse, error) {
+	if req.GetVolumeId() == "" {
+		return nil, invalid("volume_id is missing")
+	}
+	vol, err := s.get(ctx, req.GetVolumeId())
+	if err != nil {
+		return nil, err
+	}
+	return &csi.ControllerGetVolumeResponse{Volume: s.describe(vol), Status: &csi.ControllerGetVolumeResponse_VolumeStatus{VolumeCondition: condition(vol)}}, nil
+}
+
+func condition(vol volume.Volume) *csi.VolumeCondition {
+	if vol.State == volume.Damaged {
+		return &csi.VolumeCondition{Abnormal: true, Message: "damaged: " + vol.Health}
+	}
+	return &csi.VolumeCondition{Message: string(vol.State)}
+}
+
+// GetCapacity tells how much can be made here, and how large one volume can be, in
+// the bytes that volumes offer.
+func (s *Server) GetCapacity(ctx context.Context, req *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
+	spec, err := s.spec(req.GetParameters(), false)
+	if err != nil {
+		return nil, err
+	}
+	if len(req.GetVolumeCapabilities()) > 0 {
+		if spec.FS, err = checkCapabilities(req.GetVolumeCapabilities(), spec.FS); err != nil {
+			return nil, err
+		}
+	}
+	if req.GetAccessibleTopology() != nil && !s.matches(req.GetAccessibleTopology()) {
+		return &csi.GetCapacityResponse{}, nil
+	}
+	places, err := s.Volumes.Capacity(ctx)
+	if err != nil && !errs.Is(err, errs.NotFound) {
+		return nil, err
+	}
+	var free, largest, smallest uint64
+	for _, p := range places {
+		if p.Type != spec.Type || spec.Region != "" && p.Region != spec.Region || spec.VG != "" && p.VG != spec.VG {
+			continue
+		}
+		free += p.Free
+		largest = max(largest, p.Largest)
+		if p.Smallest > 0 && (smallest == 0 || p.Smallest < smallest) {
+			smallest = p.Smallest
+		}
+	}
+	if spec.FS == mount.XFS {
+		smallest = max(smallest, mount.MinXFS)
+	}
+	return &csi.GetCapacityResponse{AvailableCapacity: int64(free), MaximumVolumeSize: wrapperspb.Int64(int64(largest)), MinimumVolumeSize: wrapperspb.Int64(int64(smallest))}, nil
+}
+
+// ControllerExpandVolume makes a volume larger, also while it is in use.
+func (s *Server) ControllerExpandVolume(ctx context.Context, req *csi.ControllerExpandVolumeRequest) (*csi.ControllerExpandVolumeResponse, error) {
+	vol, err := s.expand(ctx, req.GetVolumeId(), req.GetCapacityRange(), req.GetVolumeCapability())
+	if err != nil {
+		return nil, err
+	}
+	// The file system grew with it where it is mounted; kubelet's call makes sure.
+	return &csi.ControllerExpandVolumeResponse{CapacityBytes: int64(vol.Size), NodeExpansionRequired: req.GetVolumeCapability().GetBlock() == nil}, nil
+}
+
+func (s *Server) expand(ctx context.Context, id string, r *csi.CapacityRange, c *csi.VolumeCapability) (volume.Volume, error) {
+	var none volume.Volume
+	if id == "" {
+		return none, invalid("volume_id is missing")
+	}
+	if r == nil {
+		return none, invalid("capacity_range is missing")
+	}
+	size, limit, err := sizeRange(r)
+	if err != nil {
+		return none, err
+	}
+	if c != nil {
+		if err := checkCapability(c); err != nil {
+			return none, err
+		}
+	}
+	vol, err := s.get(ctx, id)
+	if err != nil {
+		return none, err
+	}
+	if limit != 0 && vol.Size > limit {
+		return none, status.Errorf(codes.OutOfRange, "volume %s: has %d bytes, more than the limit of %d; volumes do not shrink", id, vol.Size, limit)
+	}
+	if limit != 0 && vol.Type == volume.TypeLVM && size > vol.Size && (size+volume.ExtentSize-1)/volume.ExtentSize*volume.ExtentSize > limit {
+		return none, status.Errorf(codes.OutOfRange, "volume %s: no multiple of %d bytes is between %d and %d", id, volume.ExtentSize, size, limit)
+	}
+	vol, err = s.Volumes.Expand(ctx, id, size)
+	if err != nil {
+		return none, fmt.Errorf("%w", err)
+	}
+	return vol, nil
+}

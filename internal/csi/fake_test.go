@@ -1,0 +1,195 @@
+package csi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/volume"
+)
+
+// fakeVolumes keeps volumes in memory; a mount is a file in the folder, and a
+// publication a folder.
+type fakeVolumes struct {
+	mu      sync.Mutex
+	volumes map[string]volume.Volume
+	sources map[string]string
+	at      map[string]map[string]bool // where each is
+	free    uint64
+	fail    error // of the next call
+	called  []string
+}
+
+func newFakeVolumes() *fakeVolumes {
+	return &fakeVolumes{volumes: map[string]volume.Volume{}, sources: map[string]string{}, at: map[string]map[string]bool{}, free: 100 << 30}
+}
+
+func (f *fakeVolumes) begin(call string) (func(), error) {
+	f.mu.Lock()
+	f.called = append(f.called, call)
+	err := f.fail
+	f.fail = nil
+	return f.mu.Unlock, err
+}
+
+func notFound(name string) error {
+	return errs.New(errs.NotFound, "volume "+name, "does not exist", "")
+}
+
+func (f *fakeVolumes) Create(_ context.Context, spec volume.Spec) (volume.Volume, bool, error) {
+	done, err := f.begin("create")
+	defer done()
+	if err != nil {
+		return volume.Volume{}, false, err
+	}
+	if have, ok := f.volumes[spec.Name]; ok {
+		if have.Type != spec.Type || have.Size < spec.Size || spec.Limit != 0 && have.Size > spec.Limit {
+			return volume.Volume{}, false, errs.New(errs.Conflict, "volume "+spec.Name, "exists and differs", "")
+		}
+		return have, false, nil
+	}
+	if spec.Size > f.free {
+		return volume.Volume{}, false, errs.New(errs.NoSpace, "volume "+spec.Name, "does not fit", "")
+	}
+	f.free -= spec.Size
+	vol := volume.Volume{Name: spec.Name, Type: spec.Type, Size: spec.Size, State: volume.Ready}
+	f.volumes[spec.Name] = vol
+	return vol, true, nil
+}
+
+func (f *fakeVolumes) Clone(ctx context.Context, c volume.CloneSpec) (volume.Volume, error) {
+	vol, created, err := f.Create(ctx, volume.Spec{Name: c.Name, Type: c.Type, Size: c.Size, Limit: c.Limit})
+	if err == nil && !created && f.sources[c.Name] != c.Source {
+		err = errs.New(errs.Conflict, "volume "+c.Name, "exists already", "")
+	}
+	f.sources[c.Name] = c.Source
+	return vol, err
+}
+
+func (f *fakeVolumes) DeleteAsCreated(_ context.Context, name string) error {
+	done, err := f.begin("delete")
+	defer done()
+	vol, ok := f.volumes[name]
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return notFound(name)
+	case len(f.at[name]) > 0:
+		return errs.New(errs.InUse, "volume "+name, "is mounted", "")
+	}
+	f.free += vol.Size
+	delete(f.volumes, name)
+	return nil
+}
+
+func (f *fakeVolumes) Get(_ context.Context, name string) (volume.Volume, error) {
+	done, err := f.begin("get")
+	defer done()
+	vol, ok := f.volumes[name]
+	if err == nil && !ok {
+		err = notFound(name)
+	}
+	return vol, err
+}
+
+func (f *fakeVolumes) List(context.Context) ([]volume.Volume, error) {
+	done, err := f.begin("list")
+	defer done()
+	var all []volume.Volume
+	for _, vol := range f.volumes {
+		all = append(all, vol)
+	}
+	slices.SortFunc(all, func(a, b volume.Volume) int { return strings.Compare(a.Name, b.Name) })
+	return all, err
+}
+
+func (f *fakeVolumes) Expand(_ context.Context, name string, size uint64) (volume.Volume, error) {
+	done, err := f.begin("expand")
+	defer done()
+	vol, ok := f.volumes[name]
+	switch {
+	case err != nil:
+		return vol, err
+	case !ok:
+		return vol, notFound(name)
+	case vol.Type == volume.TypeDirect && size > vol.Size:
+		return vol, errs.New(errs.Unsupported, "volume "+name, "is a direct volume", "clone it")
+	}
+	vol.Size = max(vol.Size, size)
+	f.volumes[name] = vol
+	return vol, nil
+}
+
+func (f *fakeVolumes) Capacity(context.Context) ([]volume.Capacity, error) {
+	done, err := f.begin("capacity")
+	defer done()
+	return []volume.Capacity{{Type: volume.TypeLVM, VG: "pmemvgregion0", Free: f.free, Largest: f.free, Smallest: 2 << 20}}, err
+}
+
+func (f *fakeVolumes) put(name, path string) error {
+	if _, ok := f.volumes[name]; !ok {
+		return notFound(name)
+	}
+	if f.at[name] == nil {
+		f.at[name] = map[string]bool{}
+	}
+	f.at[name][path] = true
+	return os.MkdirAll(path, 0o755)
+}
+
+func (f *fakeVolumes) Stage(_ context.Context, m volume.MountSpec) (volume.Volume, error) {
+	done, err := f.begin("stage")
+	defer done()
+	if err == nil {
+		err = f.put(m.Name, m.Path)
+	}
+	return f.volumes[m.Name], err
+}
+
+func (f *fakeVolumes) Unstage(_ context.Context, name, path string) error {
+	done, err := f.begin("unstage")
+	defer done()
+	delete(f.at[name], path)
+	return err
+}
+
+func (f *fakeVolumes) Publish(_ context.Context, p volume.PublishSpec) error {
+	done, err := f.begin("publish")
+	defer done()
+	if err == nil {
+		err = f.put(p.Name, p.Target)
+	}
+	return err
+}
+
+func (f *fakeVolumes) Unpublish(_ context.Context, name, path string) error {
+	done, err := f.begin("unpublish")
+	defer done()
+	delete(f.at[name], path)
+	if remove := os.Remove(path); remove != nil && !errors.Is(remove, os.ErrNotExist) {
+		err = remove
+	}
+	return err
+}
+
+func (f *fakeVolumes) Stats(_ context.Context, name, path string) (volume.Stats, error) {
+	done, err := f.begin("stats")
+	defer done()
+	vol, ok := f.volumes[name]
+	if err == nil && (!ok || !f.at[name][path]) {
+		err = notFound(fmt.Sprintf("%s at %s", name, path))
+	}
+	return volume.Stats{Total: vol.Size, Available: vol.Size, Inodes: 10}, err
+}
+
+func (f *fakeVolumes) Ready(context.Context) error {
+	done, err := f.begin("ready")
+	defer done()
+	return err
+}

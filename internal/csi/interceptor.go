@@ -1,0 +1,80 @@
+package csi
+
+import (
+	"context"
+	"log/slog"
+	"path"
+	"runtime/debug"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/kubernetes-csi/csi-lib-utils/protosanitizer"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// LevelRequests is the level of the log at which requests and answers are written,
+// without their secrets.
+const LevelRequests = slog.LevelDebug - 4
+
+// observe logs and counts a call, and turns its error, or a panic, into a status.
+func (s *Server) observe(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (answer any, err error) {
+	method, begun := path.Base(info.FullMethod), time.Now()
+	defer func() {
+		if fault := recover(); fault != nil {
+			s.Log.Error("panic", "method", method, "fault", fault, "stack", string(debug.Stack()))
+			err = status.Errorf(codes.Internal, "%s: an error in pmemctl: %v", method, fault)
+		}
+		err = toStatus(err)
+		code := status.Code(err)
+		took := time.Since(begun)
+		s.Metrics.called(method, code, took)
+		attributes := []any{"method", method, "volume", volumeOf(req), "duration", took.Round(time.Millisecond).String(), "code", code.String()}
+		switch {
+		case err != nil && code != codes.NotFound:
+			s.Log.Warn("call", append(attributes, "error", status.Convert(err).Message())...)
+		case err != nil:
+			s.Log.Info("call", append(attributes, "error", status.Convert(err).Message())...)
+		case quiet[method]:
+			s.Log.Debug("call", attributes...)
+		default:
+			s.Log.Info("call", attributes...)
+		}
+		if s.Log.Enabled(ctx, LevelRequests) {
+			s.Log.Log(ctx, LevelRequests, "messages", "method", method, "request", protosanitizer.StripSecrets(req).String(), "answer", protosanitizer.StripSecrets(answer).String())
+		}
+	}()
+	return handler(ctx, req)
+}
+
+// quiet are the calls that come all the time and change nothing.
+var quiet = map[string]bool{"Probe": true, "GetPluginInfo": true, "GetPluginCapabilities": true, "NodeGetCapabilities": true, "ControllerGetCapabilities": true, "NodeGetVolumeStats": true, "GetCapacity": true}
+
+// oneAtATime answers Aborted to a call on a volume that another call is at work
+// on, as the spec asks.
+func (s *Server) oneAtATime(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	name := volumeOf(req)
+	if name == "" || quiet[path.Base(info.FullMethod)] {
+		return handler(ctx, req)
+	}
+	if !s.work.begin(name) {
+		return nil, status.Errorf(codes.Aborted, "volume %s: another call is at work on it; try again when that has ended", name)
+	}
+	defer s.work.end(name)
+	return handler(ctx, req)
+}
+
+// volumeOf is the volume that a call is about, "" for none.
+func volumeOf(req any) string {
+	switch r := req.(type) {
+	case *csi.CreateVolumeRequest:
+		if r.GetName() == "" {
+			return ""
+		}
+		return volumeName(r.GetName())
+	case interface{ GetVolumeId() string }:
+		return r.GetVolumeId()
+	}
+	return ""
+}

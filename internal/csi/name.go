@@ -1,0 +1,39 @@
+package csi
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+
+	"github.com/pmemctl/pmemctl/internal/volume"
+)
+
+// ephemeralPrefix begins the names of inline volumes, which live as long as their
+// pod.
+const ephemeralPrefix = "ephemeral-"
+
+// hashLength is the characters of a hash in a name, 128 bits.
+const hashLength = 32
+
+// volumeName is the volume for a name that the CO chose: the same one where LVM
+// and namespaces allow it, otherwise a hash of it. The volume's name is its ID.
+func volumeName(name string) string {
+	if volume.ValidateName(name) == nil && !strings.HasPrefix(name, ephemeralPrefix) && !strings.HasPrefix(name, hashedPrefix) {
+		return name
+	}
+	return hashedPrefix + hash(name)
+}
+
+// hashedPrefix begins the names that are hashes, so that no name chosen by
+// somebody can be taken for one.
+const hashedPrefix = "csi-name-"
+
+// ephemeralName is the volume of an inline volume's ID, which kubelet makes.
+func ephemeralName(id string) string { return ephemeralPrefix + hash(id) }
+
+func isEphemeral(name string) bool { return strings.HasPrefix(name, ephemeralPrefix) }
+
+func hash(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])[:hashLength]
+}

@@ -1,0 +1,263 @@
+package csi
+
+import (
+	"context"
+	"slices"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/volume"
+)
+
+var nodeCapabilities = []csi.NodeServiceCapability_RPC_Type{
+	csi.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME,
+	csi.NodeServiceCapability_RPC_GET_VOLUME_STATS,
+	csi.NodeServiceCapability_RPC_EXPAND_VOLUME,
+	csi.NodeServiceCapability_RPC_VOLUME_CONDITION,
+	csi.NodeServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
+}
+
+// NodeGetCapabilities tells what the node can do.
+func (s *Server) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
+	answer := &csi.NodeGetCapabilitiesResponse{}
+	for _, t := range nodeCapabilities {
+		answer.Capabilities = append(answer.Capabilities, &csi.NodeServiceCapability{Type: &csi.NodeServiceCapability_Rpc{Rpc: &csi.NodeServiceCapability_RPC{Type: t}}})
+	}
+	return answer, nil
+}
+
+// NodeGetInfo tells which node this is, and its one segment of topology.
+func (s *Server) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
+	return &csi.NodeGetInfoResponse{NodeId: s.NodeID, AccessibleTopology: s.topology()}, nil
+}
+
+// safeOptions are what every file system of a container is mounted with: what is
+// on it is somebody else's.
+var safeOptions = []string{"nosuid", "nodev"}
+
+// mountOptions are the options of a capability. What would undo the safe ones is
+// refused.
+func mountOptions(c *csi.VolumeCapability) ([]string, error) {
+	options := c.GetMount().GetMountFlags()
+	for _, o := range options {
+		if o == "suid" || o == "dev" {
+			return nil, invalid("mount option %s is not allowed: a volume could bring a program that runs as root, or a device", o)
+		}
+	}
+	for _, o := range safeOptions {
+		if !slices.Contains(options, o) {
+			options = append(options[:len(options):len(options)], o)
+		}
+	}
+	return options, nil
+}
+
+// NodeStageVolume mounts a volume with DAX. A raw block volume needs no staging.
+func (s *Server) NodeStageVolume(ctx context.Context, req *csi.NodeStageVolumeRequest) (*csi.NodeStageVolumeResponse, error) {
+	if req.GetVolumeId() == "" {
+		return nil, invalid("volume_id is missing")
+	}
+	if req.GetStagingTargetPath() == "" {
+		return nil, invalid("staging_target_path is missing")
+	}
+	if err := checkCapability(req.GetVolumeCapability()); err != nil {
+		return nil, err
+	}
+	if _, err := s.get(ctx, req.GetVolumeId()); err != nil {
+		return nil, err
+	}
+	if req.GetVolumeCapability().GetBlock() != nil {
+		return &csi.NodeStageVolumeResponse{}, nil
+	}
+	options, err := mountOptions(req.GetVolumeCapability())
+	if err != nil {
+		return nil, err
+	}
+	_, err = s.Volumes.Stage(ctx, volume.MountSpec{Name: req.GetVolumeId(), Path: req.GetStagingTargetPath(), FS: req.GetVolumeCapability().GetMount().GetFsType(), Options: options})
+	return &csi.NodeStageVolumeResponse{}, err
+}
+
+// NodeUnstageVolume unmounts a volume.
+func (s *Server) NodeUnstageVolume(ctx context.Context, req *csi.NodeUnstageVolumeRequest) (*csi.NodeUnstageVolumeResponse, error) {
+	if req.GetVolumeId() == "" {
+		return nil, invalid("volume_id is missing")
+	}
+	if req.GetStagingTargetPath() == "" {
+		return nil, invalid("staging_target_path is missing")
+	}
+	if volume.ValidateName(req.GetVolumeId()) != nil {
+		return nil, noVolume(req.GetVolumeId())
+	}
+	err := s.Volumes.Unstage(ctx, req.GetVolumeId(), req.GetStagingTargetPath())
+	return &csi.NodeUnstageVolumeResponse{}, err
+}
+
+// NodePublishVolume gives a staged volume to a container; an inline volume is made
+// first.
+func (s *Server) NodePublishVolume(ctx context.Context, req *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
+	switch {
+	case req.GetVolumeId() == "":
+		return nil, invalid("volume_id is missing")
+	case req.GetTargetPath() == "":
+		return nil, invalid("target_path is missing")
+	}
+	if err := checkCapability(req.GetVolumeCapability()); err != nil {
+		return nil, err
+	}
+	options, err := mountOptions(req.GetVolumeCapability())
+	if err != nil {
+		return nil, err
+	}
+	if req.GetVolumeContext()[ephemeralKey] == "true" {
+		return s.publishInline(ctx, req, options)
+	}
+	publish := volume.PublishSpec{Name: req.GetVolumeId(), From: req.GetStagingTargetPath(), Target: req.GetTargetPath(), ReadOnly: isReadOnly(req), Options: options}
+	switch {
+	case req.GetVolumeCapability().GetBlock() != nil:
+		publish.From = ""
+	case req.GetStagingTargetPath() == "":
+		return nil, invalid("staging_target_path is missing")
+	}
+	if volume.ValidateName(req.GetVolumeId()) != nil {
+		return nil, noVolume(req.GetVolumeId())
+	}
+	publish.Alone = req.GetVolumeCapability().GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER
+	return &csi.NodePublishVolumeResponse{}, s.Volumes.Publish(ctx, publish)
+}
+
+func isReadOnly(req *csi.NodePublishVolumeRequest) bool {
+	return req.GetReadonly() || req.GetVolumeCapability().GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY
+}
+
+// publishInline makes an inline volume and mounts it where its pod wants it.
+func (s *Server) publishInline(ctx context.Context, req *csi.NodePublishVolumeRequest, options []string) (*csi.NodePublishVolumeResponse, error) {
+	if req.GetVolumeCapability().GetBlock() != nil {
+		return nil, invalid("an inline volume is a file system, not a block device")
+	}
+	spec, err := s.spec(req.GetVolumeContext(), true)
+	if err != nil {
+		return nil, err
+	}
+	if spec.Size == 0 {
+		return nil, invalid("attribute %s is missing: an inline volume needs one, such as 1Gi", paramSize)
+	}
+	if spec.FS, err = checkCapabilities([]*csi.VolumeCapability{req.GetVolumeCapability()}, spec.FS); err != nil {
+		return nil, err
+	}
+	spec.Name = ephemeralName(req.GetVolumeId())
+	if _, _, err := s.Volumes.Create(ctx, spec); err != nil {
+		return nil, err
+	}
+	_, err = s.Volumes.Stage(ctx, volume.MountSpec{Name: spec.Name, Path: req.GetTargetPath(), FS: spec.FS, Options: options, ReadOnly: isReadOnly(req)})
+	return &csi.NodePublishVolumeResponse{}, err
+}
+
+// NodeUnpublishVolume takes a volume from a container; an inline volume is gone
+// then.
+func (s *Server) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
+	switch {
+	case req.GetVolumeId() == "":
+		return nil, invalid("volume_id is missing")
+	case req.GetTargetPath() == "":
+		return nil, invalid("target_path is missing")
+	}
+	inline := ephemeralName(req.GetVolumeId())
+	name := req.GetVolumeId()
+	if _, err := s.Volumes.Get(ctx, inline); err == nil {
+		name = inline
+	} else if !errs.Is(err, errs.NotFound) {
+		return nil, err
+	} else if volume.ValidateName(name) != nil {
+		name = inline // gone already; its path may be left
+	}
+	err := s.Volumes.Unpublish(ctx, name, req.GetTargetPath())
+	if err != nil {
+		return nil, err
+	}
+	// Also what an interrupted call left half made or half erased.
+	if err := s.Volumes.DeleteAsCreated(ctx, inline); err != nil && !errs.Is(err, errs.NotFound) {
+		return nil, err
+	}
+	return &csi.NodeUnpublishVolumeResponse{}, nil
+}
+
+// RemoveAbandonedInline deletes inline volumes that are in no pod: a crash left
+// them. Kubelet asks again for those it still wants.
+func (s *Server) RemoveAbandonedInline(ctx context.Context) error {
+	volumes, err := s.Volumes.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, vol := range volumes {
+		if !isEphemeral(vol.Name) {
+			continue
+		}
+		if err := s.Volumes.DeleteAsCreated(ctx, vol.Name); err != nil && !errs.Is(err, errs.InUse) && !errs.Is(err, errs.NotFound) {
+			s.Log.Warn("an inline volume that no pod has could not be deleted", "volume", vol.Name, "error", err.Error())
+		}
+	}
+	return nil
+}
+
+// NodeGetVolumeStats tells how full a volume is, and whether it is well.
+func (s *Server) NodeGetVolumeStats(ctx context.Context, req *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
+	switch {
+	case req.GetVolumeId() == "":
+		return nil, invalid("volume_id is missing")
+	case req.GetVolumePath() == "":
+		return nil, invalid("volume_path is missing")
+	case volume.ValidateName(req.GetVolumeId()) != nil:
+		return nil, noVolume(req.GetVolumeId())
+	}
+	name := req.GetVolumeId()
+	st, err := s.Volumes.Stats(ctx, name, req.GetVolumePath())
+	if errs.Is(err, errs.NotFound) {
+		if inline, again := s.Volumes.Stats(ctx, ephemeralName(name), req.GetVolumePath()); again == nil {
+			st, err = inline, nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	answer := &csi.NodeGetVolumeStatsResponse{VolumeCondition: &csi.VolumeCondition{Abnormal: st.Abnormal != "", Message: st.Abnormal}}
+	if st.Abnormal == "" {
+		answer.VolumeCondition.Message = "well"
+	}
+	if st.Total > 0 {
+		answer.Usage = append(answer.Usage, &csi.VolumeUsage{Unit: csi.VolumeUsage_BYTES, Total: int64(st.Total), Used: int64(st.Used), Available: int64(st.Available)})
+	}
+	if st.Inodes > 0 {
+		answer.Usage = append(answer.Usage, &csi.VolumeUsage{Unit: csi.VolumeUsage_INODES, Total: int64(st.Inodes), Used: int64(st.InodesUsed), Available: int64(st.Inodes - st.InodesUsed)})
+	}
+	return answer, nil
+}
+
+// NodeExpandVolume makes a volume and its file system larger.
+func (s *Server) NodeExpandVolume(ctx context.Context, req *csi.NodeExpandVolumeRequest) (*csi.NodeExpandVolumeResponse, error) {
+	if req.GetVolumeId() == "" {
+		return nil, invalid("volume_id is missing")
+	}
+	if req.GetVolumePath() == "" {
+		return nil, invalid("volume_path is missing")
+	}
+	if _, err := s.get(ctx, req.GetVolumeId()); err != nil {
+		return nil, err
+	}
+	if _, err := s.Volumes.Stats(ctx, req.GetVolumeId(), req.GetVolumePath()); err != nil {
+		return nil, err
+	}
+	r := req.GetCapacityRange()
+	if r == nil { // to the size that it has
+		vol, err := s.get(ctx, req.GetVolumeId())
+		if err != nil {
+			return nil, err
+		}
+		r = &csi.CapacityRange{RequiredBytes: int64(vol.Size)}
+	}
+	vol, err := s.expand(ctx, req.GetVolumeId(), r, req.GetVolumeCapability())
+	if err != nil {
+		return nil, err
+	}
+	return &csi.NodeExpandVolumeResponse{CapacityBytes: int64(vol.Size)}, nil
+}

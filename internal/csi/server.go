@@ -1,0 +1,176 @@
+// Package csi serves the Container Storage Interface. It decodes a call, hands it
+// to the volume service, encodes the answer and maps errors to gRPC codes; it has
+// no policy of its own.
+package csi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/volume"
+)
+
+// Volumes is what the server needs of the volume service; *volume.Service is one.
+type Volumes interface {
+	Create(context.Context, volume.Spec) (vol volume.Volume, created bool, err error)
+	Clone(context.Context, volume.CloneSpec) (volume.Volume, error)
+	DeleteAsCreated(ctx context.Context, name string) error
+	Get(ctx context.Context, name string) (volume.Volume, error)
+	List(context.Context) ([]volume.Volume, error)
+	Expand(ctx context.Context, name string, size uint64) (volume.Volume, error)
+	Capacity(context.Context) ([]volume.Capacity, error)
+	Stage(context.Context, volume.MountSpec) (volume.Volume, error)
+	Unstage(ctx context.Context, name, path string) error
+	Publish(context.Context, volume.PublishSpec) error
+	Unpublish(ctx context.Context, name, path string) error
+	Stats(ctx context.Context, name, path string) (volume.Stats, error)
+	Ready(context.Context) error
+}
+
+// Config says what the server is.
+type Config struct {
+	Driver, Version, NodeID string
+	// TopologyKey is the key of the one segment of topology, whose value is NodeID.
+	TopologyKey string
+	// Type is what is made when the parameters do not say, and all that is made
+	// when Only is set.
+	Type volume.Type
+	Only bool
+}
+
+// Server answers CSI calls.
+type Server struct {
+	csi.UnimplementedIdentityServer
+	csi.UnimplementedControllerServer
+	csi.UnimplementedNodeServer
+
+	Config
+	Volumes Volumes
+	Log     *slog.Logger
+	Metrics *Metrics // may be nil
+
+	work inWork
+}
+
+// maxMessage is the largest message that is taken, in bytes.
+const maxMessage = 4 << 20
+
+// drainTimeout is how long calls may go on after the server was told to end.
+const drainTimeout = 30 * time.Second
+
+// Run serves on a unix socket until the context ends; then it takes no more calls,
+// and waits for those at work.
+func (s *Server) Run(ctx context.Context, endpoint string) error {
+	path, err := socketPath(endpoint)
+	if err != nil {
+		return err
+	}
+	listener, err := Listen(path)
+	if err != nil {
+		return err
+	}
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.ChainUnaryInterceptor(s.observe, s.oneAtATime))
+	csi.RegisterIdentityServer(server, s)
+	csi.RegisterControllerServer(server, s)
+	csi.RegisterNodeServer(server, s)
+	s.Log.Info("serving", "endpoint", "unix://"+path, "driver", s.Driver, "node", s.NodeID, "version", s.Version)
+	return serve(ctx, server, listener)
+}
+
+func serve(ctx context.Context, server *grpc.Server, listener net.Listener) error {
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	drained := make(chan struct{})
+	go func() { server.GracefulStop(); close(drained) }()
+	select {
+	case <-drained:
+	case <-time.After(drainTimeout):
+		server.Stop()
+	}
+	return <-ended
+}
+
+// socketPath reads an endpoint: unix:///run/csi.sock, unix:/run/csi.sock or
+// /run/csi.sock.
+func socketPath(endpoint string) (string, error) {
+	path := endpoint
+	if rest, ok := strings.CutPrefix(path, "unix:"); ok {
+		path = strings.TrimPrefix(rest, "//")
+	}
+	if !filepath.IsAbs(path) {
+		return "", errs.Invalidf("endpoint "+fmt.Sprintf("%q", endpoint), "use unix:///path/to/csi.sock", "is no unix socket")
+	}
+	return filepath.Clean(path), nil
+}
+
+// Listen makes a unix socket that only root can use. A socket that nobody serves,
+// as a killed server leaves it, is replaced; a served one is not.
+func Listen(path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return nil, err
+	}
+	st, err := os.Lstat(path)
+	if err == nil {
+		if st.Mode()&os.ModeSocket == 0 {
+			return nil, errs.New(errs.Conflict, "endpoint "+path, "exists and is no socket", "remove it, or choose another --endpoint")
+		}
+		conn, err := net.DialTimeout("unix", path, time.Second)
+		if err == nil {
+			conn.Close()
+			return nil, errs.New(errs.Conflict, "endpoint "+path, "is served by another process", "end that one first: fuser "+path)
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			return nil, err
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	umask := syscall.Umask(0o177)
+	defer syscall.Umask(umask)
+	return net.Listen("unix", path)
+}
+
+// inWork are the volumes that a call is at work on.
+type inWork struct {
+	mu    sync.Mutex
+	names map[string]bool
+}
+
+// begin is false when another call is at work on the volume.
+func (w *inWork) begin(name string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.names[name] {
+		return false
+	}
+	if w.names == nil {
+		w.names = map[string]bool{}
+	}
+	w.names[name] = true
+	return true
+}
+
+func (w *inWork) end(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.names, name)
+}

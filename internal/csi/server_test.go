@@ -1,0 +1,168 @@
+package csi
+
+import (
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/volume"
+)
+
+func TestListen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "deep", "csi.sock")
+	l, err := Listen(path)
+	require.NoError(t, err)
+	st, err := os.Stat(path)
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o600), st.Mode().Perm())
+	_, err = Listen(path)
+	assert.True(t, errs.Is(err, errs.Conflict), "served: %v", err)
+
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // as kill -9 leaves it
+	require.NoError(t, l.Close())
+	l, err = Listen(path)
+	require.NoError(t, err, "a stale socket is replaced")
+	l.Close()
+
+	require.NoError(t, os.WriteFile(path, []byte("data"), 0o600))
+	_, err = Listen(path)
+	assert.True(t, errs.Is(err, errs.Conflict), "a file is left alone: %v", err)
+}
+
+func TestEndpoints(t *testing.T) {
+	for endpoint, want := range map[string]string{"unix:///run/csi.sock": "/run/csi.sock", "unix:/run/csi.sock": "/run/csi.sock", "/run/csi.sock": "/run/csi.sock", "unix:////run/../csi.sock": "/csi.sock"} {
+		got, err := socketPath(endpoint)
+		assert.NoError(t, err)
+		assert.Equal(t, want, got)
+	}
+	for _, endpoint := range []string{"", "csi.sock", "tcp://127.0.0.1:1", "unix://csi.sock"} {
+		_, err := socketPath(endpoint)
+		assert.True(t, errs.Is(err, errs.Invalid), endpoint)
+	}
+}
+
+var mountCap = &csi.VolumeCapability{
+	AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
+	AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},
+}
+
+// blocking waits in Create until it is let go.
+type blocking struct {
+	*fakeVolumes
+	begun, goOn chan struct{}
+}
+
+func (b *blocking) Create(ctx context.Context, spec volume.Spec) (volume.Volume, bool, error) {
+	b.begun <- struct{}{}
+	<-b.goOn
+	return b.fakeVolumes.Create(ctx, spec)
+}
+
+func TestASecondCallOnAVolumeIsAborted(t *testing.T) {
+	b := &blocking{newFakeVolumes(), make(chan struct{}), make(chan struct{})}
+	s := newServer(b.fakeVolumes)
+	s.Volumes = b
+	client := csi.NewControllerClient(dial(t, serveFake(t, s)))
+	create := &csi.CreateVolumeRequest{Name: "a", VolumeCapabilities: []*csi.VolumeCapability{mountCap}}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, err := client.CreateVolume(context.Background(), create)
+		assert.NoError(t, err)
+	})
+	<-b.begun
+	_, err := client.CreateVolume(context.Background(), create)
+	assert.Equal(t, codes.Aborted, status.Code(err))
+	_, err = client.DeleteVolume(context.Background(), &csi.DeleteVolumeRequest{VolumeId: "a"})
+	assert.Equal(t, codes.Aborted, status.Code(err))
+	_, err = client.DeleteVolume(context.Background(), &csi.DeleteVolumeRequest{VolumeId: "b"})
+	assert.NoError(t, err, "another volume does not wait")
+	close(b.goOn)
+	wg.Wait()
+	_, err = client.DeleteVolume(context.Background(), &csi.DeleteVolumeRequest{VolumeId: "a"})
+	assert.NoError(t, err)
+}
+
+func TestTooLargeAMessageIsRefused(t *testing.T) {
+	client := csi.NewControllerClient(dial(t, serveFake(t, newServer(newFakeVolumes()))))
+	_, err := client.CreateVolume(context.Background(), &csi.CreateVolumeRequest{Name: strings.Repeat("x", maxMessage+1)})
+	assert.Equal(t, codes.ResourceExhausted, status.Code(err))
+	assert.Contains(t, err.Error(), "larger than max")
+}
+
+type panicking struct{ *fakeVolumes }
+
+func (panicking) List(context.Context) ([]volume.Volume, error) { panic("odd") }
+
+func TestAPanicEndsItsCallOnly(t *testing.T) {
+	s := newServer(newFakeVolumes())
+	s.Volumes = panicking{newFakeVolumes()}
+	client := csi.NewControllerClient(dial(t, serveFake(t, s)))
+	_, err := client.ListVolumes(context.Background(), &csi.ListVolumesRequest{})
+	assert.Equal(t, codes.Internal, status.Code(err))
+	_, err = client.ControllerGetCapabilities(context.Background(), &csi.ControllerGetCapabilitiesRequest{})
+	assert.NoError(t, err)
+}
+
+func TestProbeSaysWhy(t *testing.T) {
+	f := newFakeVolumes()
+	f.fail = errs.New(errs.NotFound, "", "no persistent memory found", "modprobe nfit")
+	s := newServer(f)
+	_, err := s.Probe(context.Background(), &csi.ProbeRequest{})
+	assert.Equal(t, codes.FailedPrecondition, status.Code(err))
+	assert.Contains(t, err.Error(), "no persistent memory found; next: modprobe nfit")
+	answer, err := s.Probe(context.Background(), &csi.ProbeRequest{})
+	require.NoError(t, err)
+	assert.True(t, answer.GetReady().GetValue())
+}
+
+// TestPagesUnderChange lists in pages while volumes come and go: what stays is
+// listed exactly once.
+func TestPagesUnderChange(t *testing.T) {
+	f := newFakeVolumes()
+	s := newServer(f)
+	for _, name := range []string{"b", "d", "f", "h"} {
+		_, _, err := f.Create(context.Background(), volume.Spec{Name: name, Size: 1})
+		require.NoError(t, err)
+	}
+	var got []string
+	token := ""
+	for page := 0; page == 0 || token != ""; page++ {
+		answer, err := s.ListVolumes(context.Background(), &csi.ListVolumesRequest{MaxEntries: 1, StartingToken: token})
+		require.NoError(t, err)
+		for _, e := range answer.GetEntries() {
+			got = append(got, e.GetVolume().GetVolumeId())
+		}
+		token = answer.GetNextToken()
+		if page == 1 { // after d
+			require.NoError(t, f.DeleteAsCreated(context.Background(), "d"))
+			_, _, err := f.Create(context.Background(), volume.Spec{Name: "a", Size: 1})
+			require.NoError(t, err)
+		}
+	}
+	assert.Equal(t, []string{"b", "d", "f", "h"}, got)
+}
+
+func TestAnotherNode(t *testing.T) {
+	s := newServer(newFakeVolumes())
+	at := func(node string) []*csi.Topology {
+		return []*csi.Topology{{Segments: map[string]string{s.TopologyKey: node}}}
+	}
+	assert.True(t, s.isHere(nil))
+	assert.True(t, s.isHere(&csi.TopologyRequirement{Requisite: append(at("node-b"), at("node-a")...)}))
+	assert.False(t, s.isHere(&csi.TopologyRequirement{Requisite: at("node-b"), Preferred: at("node-a")}))
+	assert.False(t, s.isHere(&csi.TopologyRequirement{Preferred: at("node-b")}))
+	answer, err := s.GetCapacity(context.Background(), &csi.GetCapacityRequest{AccessibleTopology: at("node-b")[0]})
+	require.NoError(t, err)
+	assert.Zero(t, answer.GetAvailableCapacity())
+}

@@ -1,0 +1,269 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pmemctl/pmemctl/internal/blockdev"
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/mount"
+)
+
+// PublishSpec says where a volume is to be seen a second time: its file system,
+// which is mounted on From, or without From its device.
+type PublishSpec struct {
+	Name     string
+	From     string // where its file system is mounted; "" for the device itself
+	Target   string // a folder, or for a device a file; made when missing
+	ReadOnly bool
+	Options  []string // of mount, for this place only
+	Alone    bool     // it must be published nowhere else
+}
+
+// Publish binds a volume to a path. Bound there already, and alike: nothing is
+// done.
+func (s *Service) Publish(ctx context.Context, p PublishSpec) error {
+	if err := ValidateName(p.Name); err != nil {
+		return err
+	}
+	if err := validateTarget(p.Target); err != nil {
+		return err
+	}
+	if err := validateOptions(p.Options); err != nil {
+		return err
+	}
+	lock, err := s.lockVolume(ctx, p.Name)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	vol, err := s.ready(ctx, p.Name)
+	if err != nil {
+		return err
+	}
+	if p.From == "" {
+		return publishDevice(vol, p)
+	}
+	return publishFilesystem(vol, p)
+}
+
+func publishFilesystem(vol Volume, p PublishSpec) error {
+	from, err := mount.RealPath(p.From)
+	if err != nil {
+		return err
+	}
+	number, err := blockdev.NumberOf(vol.Device)
+	if err != nil {
+		return err
+	}
+	have, _, mounted, err := mount.At(from)
+	if err != nil {
+		return err
+	}
+	if !mounted || have != number {
+		return errs.New(errs.Unsupported, subject(vol.Name), "is not mounted on "+from, "stage it first")
+	}
+	if p.Alone {
+		points, err := mount.Points(number)
+		if err != nil {
+			return err
+		}
+		for _, other := range points {
+			if other.Path != from && other.Path != p.Target {
+				return publishedElsewhere(vol, other.Path)
+			}
+		}
+	}
+	have, point, mounted, err := mount.At(p.Target)
+	switch {
+	case err != nil:
+		return err
+	case mounted && have != number:
+		return errs.New(errs.Conflict, p.Target, "has something else mounted on it ("+point.FSType+", device "+have.String()+")", "unmount it: umount "+p.Target)
+	case mounted && p.ReadOnly != slices.Contains(point.Options, "ro"):
+		return errs.New(errs.Conflict, subject(vol.Name), "is on "+p.Target+" already, and not as asked (read-only or read-write)", "unpublish it there first")
+	case mounted:
+		return nil
+	}
+	if err := makeLast(p.Target, func() error { return os.Mkdir(p.Target, 0o750) }); err != nil {
+		return err
+	}
+	if err := mount.Bind(from, p.Target, p.ReadOnly, p.Options); err != nil {
+		return errors.Join(errs.Wrap("", subject(vol.Name), "cannot be bound to "+p.Target, "", err), os.Remove(p.Target))
+	}
+	return nil
+}
+
+func publishedElsewhere(vol Volume, path string) error {
+	return errs.New(errs.InUse, subject(vol.Name), "is published on "+path+", and was asked for by one user alone", "unpublish it there first")
+}
+
+// publishDevice binds the node of the device to a file: the container runtime
+// makes a node of its own after it.
+func publishDevice(vol Volume, p PublishSpec) error {
+	if p.ReadOnly {
+		return errs.New(errs.Unsupported, subject(vol.Name), "is a raw block device, which cannot be read-only in one place and writable in another", "publish it writable, or use a file system")
+	}
+	bound, err := isDeviceAt(vol, p.Target)
+	if err != nil || bound {
+		return err
+	}
+	if p.Alone {
+		number, err := blockdev.NumberOf(vol.Device)
+		if err != nil {
+			return err
+		}
+		paths, err := mount.BoundNodes(number)
+		if err != nil {
+			return err
+		}
+		if len(paths) > 0 {
+			return publishedElsewhere(vol, paths[0])
+		}
+	}
+	create := func() error {
+		f, err := os.OpenFile(p.Target, os.O_CREATE|os.O_EXCL|os.O_RDONLY|unix.O_NOFOLLOW, 0o660)
+		if err == nil {
+			err = f.Close()
+		}
+		return err
+	}
+	node, err := filepath.EvalSymlinks(vol.Device) // udev's names are links
+	if err != nil {
+		return err
+	}
+	if err := makeLast(p.Target, create); err != nil {
+		return err
+	}
+	if err := mount.Bind(node, p.Target, false, nil); err != nil {
+		return errors.Join(errs.Wrap("", subject(vol.Name), "its device cannot be bound to "+p.Target, "", err), os.Remove(p.Target))
+	}
+	return nil
+}
+
+// makeLast makes the last part of a path; what is there already must not lead
+// elsewhere.
+func makeLast(path string, create func() error) error {
+	err := create()
+	if errors.Is(err, os.ErrExist) {
+		var st os.FileInfo
+		if st, err = os.Lstat(path); err == nil && st.Mode()&os.ModeSymlink != 0 {
+			err = errs.Invalidf(path, "remove it", "is a symbolic link")
+		}
+	}
+	return err
+}
+
+// isDeviceAt tells whether the device of a volume is bound to a path.
+func isDeviceAt(vol Volume, path string) (bool, error) {
+	_, _, mounted, err := mount.At(path)
+	if err != nil || !mounted {
+		return false, err
+	}
+	want, err := blockdev.NumberOf(vol.Device)
+	if err != nil {
+		return false, err
+	}
+	if have, err := blockdev.NumberOf(path); err != nil || have != want {
+		return false, errs.New(errs.Conflict, path, "has something else mounted on it", "unmount it: umount "+path)
+	}
+	return true, nil
+}
+
+// Unpublish takes a volume, its file system or its device, off a path and
+// removes the path. One that is not there is fine, and so is a volume that does
+// not exist, if nothing is mounted there.
+func (s *Service) Unpublish(ctx context.Context, name, target string) error {
+	if err := validateTarget(target); err != nil {
+		return err
+	}
+	if err := s.takeOff(ctx, name, target); err != nil {
+		return err
+	}
+	err := os.Remove(target)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Unstage takes a volume off a path, and leaves the path.
+func (s *Service) Unstage(ctx context.Context, name, path string) error {
+	if err := validateTarget(path); err != nil {
+		return err
+	}
+	return s.takeOff(ctx, name, path)
+}
+
+func (s *Service) takeOff(ctx context.Context, name, path string) error {
+	if err := ValidateName(name); err != nil {
+		return err
+	}
+	lock, err := s.lockVolume(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	// One thing may be mounted over another.
+	for {
+		number, _, mounted, err := mount.At(path)
+		if err != nil || !mounted {
+			return err
+		}
+		vol, ok := s.up(name)
+		if !ok {
+			if vol, err = s.Get(ctx, name); err != nil {
+				return errs.Wrap("", path, "has something mounted on it that is not this volume", "see what it is: findmnt "+path, err)
+			}
+		}
+		want, err := blockdev.NumberOf(vol.Device)
+		if err != nil {
+			return err
+		}
+		if number != want {
+			if bound, err := isDeviceAt(vol, path); !bound {
+				return err
+			}
+		}
+		if err := mount.UnmountPath(path); err != nil {
+			return errs.Wrap("", subject(name), "is still on "+path, "", err)
+		}
+	}
+}
+
+// maxPath is PATH_MAX of Linux, less its terminating zero.
+const maxPath = 4095
+
+// validateTarget checks a path that another program gave: it must be what it
+// looks like.
+func validateTarget(path string) error {
+	const next = "give an absolute path without . and .."
+	switch {
+	case path == "":
+		return errs.Invalidf("path", next, "is empty")
+	case len(path) > maxPath:
+		return errs.Invalidf("path "+quote(path), "use a shorter one", "has %d bytes, %d are the most", len(path), maxPath)
+	case !filepath.IsAbs(path) || filepath.Clean(path) != path || path == "/":
+		return errs.Invalidf("path "+quote(path), next, "is not absolute and clean")
+	case strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return errs.Invalidf("path "+quote(path), next, "has a control character")
+	}
+	parent := filepath.Dir(path)
+	real, err := filepath.EvalSymlinks(parent)
+	if errors.Is(err, os.ErrNotExist) {
+		return errs.New(errs.NotFound, "folder "+quote(parent), "does not exist", "make it: mkdir -p "+parent)
+	}
+	if err != nil {
+		return err
+	}
+	if st, err := os.Lstat(path); err == nil && st.Mode()&os.ModeSymlink != 0 || real != parent {
+		return errs.Invalidf("path "+quote(path), "give the path that it leads to", "leads elsewhere, by a symbolic link")
+	}
+	return nil
+}

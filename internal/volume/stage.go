@@ -1,0 +1,42 @@
+package volume
+
+import (
+	"context"
+	"os"
+	"os/exec"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/ndctl"
+)
+
+// Stage is Mount on a path that another program chose.
+func (s *Service) Stage(ctx context.Context, m MountSpec) (Volume, error) {
+	if err := validateTarget(m.Path); err != nil {
+		return Volume{}, err
+	}
+	return s.Mount(ctx, m)
+}
+
+// Ready tells whether volumes can be made on this host, and why not.
+func (s *Service) Ready(context.Context) error {
+	sys, err := s.NDCTL.Snapshot(ndctl.Select{})
+	if err != nil {
+		return err
+	}
+	if len(sys.Regions) == 0 {
+		return NoPMEM(sys)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs("/sys/bus/nd/devices", &fs); err == nil && fs.Flags&unix.ST_RDONLY != 0 {
+		return errs.New(errs.Unsupported, "/sys", "is mounted read-only, so that no namespace can be made", "run the container privileged, or mount the host's /sys writable")
+	}
+	if _, err := exec.LookPath("lvm"); err != nil {
+		return errs.New(errs.Unsupported, "lvm", "is not installed", "install the package lvm2")
+	}
+	if err := os.MkdirAll(s.Locks.Dir, 0o700); err != nil {
+		return errs.Wrap("", s.Locks.Dir, "cannot hold locks", "mount a writable /run", err)
+	}
+	return nil
+}

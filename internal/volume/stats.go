@@ -1,0 +1,87 @@
+package volume
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pmemctl/pmemctl/internal/blockdev"
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/mount"
+)
+
+// Stats is how full a volume is where it is published. Sizes are bytes.
+type Stats struct {
+	// Block says that it is published as a device: Total is all there is to know.
+	Block                  bool
+	Total, Used, Available uint64
+	Inodes, InodesUsed     uint64
+	// Abnormal says what is wrong with the volume; "" for nothing.
+	Abnormal string
+}
+
+// Stats looks at a volume at a path where it was published; NotFound when it is
+// not there.
+func (s *Service) Stats(ctx context.Context, name, path string) (Stats, error) {
+	vol, ok := s.up(name)
+	if !ok {
+		var err error
+		if vol, err = s.Get(ctx, name); err != nil {
+			return Stats{}, err
+		}
+	}
+	notThere := errs.New(errs.NotFound, subject(name), "is not at "+path, "see where it is: pmemctl volume show "+name)
+	if validateTarget(path) != nil {
+		return Stats{}, notThere
+	}
+	if vol.State == Damaged {
+		return Stats{Abnormal: "damaged: " + vol.Health}, nil
+	}
+	number, err := blockdev.NumberOf(vol.Device)
+	if err != nil {
+		return Stats{}, err
+	}
+	if at, err := blockdev.NumberOf(path); err == nil { // a device node
+		if at != number {
+			return Stats{}, notThere
+		}
+		return Stats{Block: true, Total: vol.Size, Abnormal: badblocks(vol)}, nil
+	}
+	have, point, mounted, err := mount.At(path)
+	if err != nil {
+		return Stats{}, err
+	}
+	if !mounted || have != number {
+		return Stats{}, notThere
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil {
+		return Stats{}, &os.PathError{Op: "statfs", Path: path, Err: err}
+	}
+	block := uint64(fs.Bsize)
+	st := Stats{Total: fs.Blocks * block, Used: (fs.Blocks - fs.Bfree) * block, Available: fs.Bavail * block, Inodes: fs.Files, InodesUsed: fs.Files - fs.Ffree, Abnormal: badblocks(vol)}
+	if st.Abnormal == "" && slices.Contains(strings.Split(point.Super, ","), "ro") {
+		st.Abnormal = "the kernel made its file system read-only after an error; see why: dmesg | grep " + filepath.Base(vol.Device)
+	}
+	return st, nil
+}
+
+// badblocks are media errors below a volume, as the kernel lists them for its
+// block devices.
+func badblocks(vol Volume) string {
+	devices := []string{filepath.Base(vol.Device)}
+	if m, ok := blockdev.FindMapped(filepath.Base(vol.Device)); ok {
+		devices = m.Below
+	}
+	for _, d := range devices {
+		if data, _ := os.ReadFile("/sys/class/block/" + d + "/badblocks"); len(strings.TrimSpace(string(data))) > 0 {
+			return fmt.Sprintf("media errors on /dev/%s; see where: pmemctl tree", d)
+		}
+	}
+	return ""
+}

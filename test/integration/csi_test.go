@@ -1,0 +1,480 @@
+//go:build guest
+
+package integration
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/kubernetes-csi/csi-test/v5/pkg/sanity"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/pmemctl/pmemctl/internal/fault"
+)
+
+const (
+	csiSocket  = "/run/csi-test/csi.sock"
+	csiStaging = "/mnt/csi/staging"
+	csiTarget  = "/mnt/csi/pods/target"
+	nodeID     = "node-a"
+	nodeKey    = "csi.pmemctl.io/node"
+)
+
+// csiServer is a running pmemctl serve-csi.
+type csiServer struct {
+	cmd   *exec.Cmd
+	log   *strings.Builder
+	ended chan error
+	conn  *grpc.ClientConn
+	csi.IdentityClient
+	csi.ControllerClient
+	csi.NodeClient
+}
+
+// startCSI starts a server and waits until it answers; nil when it was killed by
+// a fault point before that.
+func startCSI(t *testing.T, env []string, flags ...string) *csiServer {
+	t.Helper()
+	binary := filepath.Join(os.Getenv(SourceEnv), "../../build/guest/pmemctl-faultpoints")
+	s := &csiServer{log: &strings.Builder{}, ended: make(chan error, 1)}
+	s.cmd = exec.Command(binary, append([]string{"serve-csi", "--endpoint", "unix://" + csiSocket, "--nodeid", nodeID}, flags...)...)
+	s.cmd.Env = append(os.Environ(), env...)
+	s.cmd.Stderr = s.log
+	require.NoError(t, s.cmd.Start())
+	go func() { s.ended <- s.cmd.Wait() }()
+	var err error
+	s.conn, err = grpc.NewClient("unix://"+csiSocket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(t, err)
+	s.IdentityClient, s.ControllerClient, s.NodeClient = csi.NewIdentityClient(s.conn), csi.NewControllerClient(s.conn), csi.NewNodeClient(s.conn)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	answered := make(chan error, 1)
+	go func() {
+		_, err := s.GetPluginInfo(ctx, &csi.GetPluginInfoRequest{}, grpc.WaitForReady(true))
+		answered <- err
+	}()
+	select {
+	case err := <-answered:
+		require.NoError(t, err, s.log.String())
+	case err := <-s.ended:
+		s.conn.Close()
+		require.True(t, wasKilled(err), "%v\n%s", err, s.log.String())
+		return nil
+	}
+	return s
+}
+
+// stop ends the server in the orderly way.
+func (s *csiServer) stop(t *testing.T) {
+	t.Helper()
+	s.conn.Close()
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case err := <-s.ended:
+		assert.NoError(t, err, s.log.String())
+	case <-time.After(40 * time.Second):
+		_ = s.cmd.Process.Kill()
+		assert.Fail(t, "the server did not end", s.log.String())
+	}
+}
+
+func mountCapability(fs string, flags ...string) *csi.VolumeCapability {
+	return &csi.VolumeCapability{
+		AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{FsType: fs, MountFlags: flags}},
+		AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},
+	}
+}
+
+func blockCapability() *csi.VolumeCapability {
+	return &csi.VolumeCapability{
+		AccessType: &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}},
+		AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},
+	}
+}
+
+// lvmClass and directClass are the seed's StorageClasses.
+func class(kind string) map[string]string {
+	return map[string]string{"volumeType": "PMEM", "pmemType": kind, "nodeAffinity": "true"}
+}
+
+func createRequest(name, kind string, size int64, c *csi.VolumeCapability) *csi.CreateVolumeRequest {
+	here := []*csi.Topology{{Segments: map[string]string{nodeKey: nodeID}}}
+	return &csi.CreateVolumeRequest{
+		Name: name, Parameters: class(kind), CapacityRange: &csi.CapacityRange{RequiredBytes: size}, VolumeCapabilities: []*csi.VolumeCapability{c},
+		AccessibilityRequirements: &csi.TopologyRequirement{Requisite: here, Preferred: here},
+	}
+}
+
+func resetCSI(t *testing.T) {
+	t.Helper()
+	for _, path := range []string{"/mnt/csi/pods/target2", csiTarget, csiStaging} {
+		for exec.Command("umount", path).Run() == nil { // one may be over another
+		}
+	}
+	require.NoError(t, os.RemoveAll("/mnt/csi"))
+	require.NoError(t, os.MkdirAll(csiStaging, 0o755))
+	require.NoError(t, os.MkdirAll(filepath.Dir(csiTarget), 0o755))
+	require.NoError(t, resetPMEM())
+}
+
+// SanityEnv is what TestCSISanity tests: a type of volume and mount or block. The
+// suite runs once in a process.
+const SanityEnv = "PMEMLAB_SANITY"
+
+// TestCSISanity runs the suite of csi-test against the real server.
+func TestCSISanity(t *testing.T) {
+	kind, access, ok := strings.Cut(os.Getenv(SanityEnv), " ")
+	require.True(t, ok, SanityEnv+" is not set")
+	resetCSI(t)
+	s := startCSI(t, nil, "--type", kind, "--init", "--percent", "60")
+	defer func() { s.stop(t); resetCSI(t) }()
+	config := sanity.NewTestConfig()
+	config.Address = "unix://" + csiSocket
+	config.TargetPath, config.StagingPath = "/mnt/csi/sanity/target", "/mnt/csi/sanity/staging"
+	require.NoError(t, os.MkdirAll("/mnt/csi/sanity", 0o755))
+	config.TestVolumeAccessType = access
+	// The suite asks for limits that are the size itself: it has to be a possible one.
+	// A direct volume does not grow, but is asked for what it has.
+	config.TestVolumeSize, config.TestVolumeExpandSize = 64<<20, 96<<20
+	if kind == "direct" {
+		out, err := pmemctl(nil, "volume", "create", "plan", "--type", "direct", "--size", "64Mi", "--dry-run", "-o", "json")
+		require.NoError(t, err, out)
+		var planned struct{ Plan struct{ Usable int64 } }
+		require.NoError(t, json.Unmarshal([]byte(out), &planned))
+		config.TestVolumeSize, config.TestVolumeExpandSize = planned.Plan.Usable, planned.Plan.Usable
+	}
+	parameters := filepath.Join(t.TempDir(), "class.yaml")
+	require.NoError(t, os.WriteFile(parameters, []byte("volumeType: PMEM\npmemType: "+kind+"\nnodeAffinity: \"true\"\n"), 0o600))
+	config.TestVolumeParametersFile = parameters
+	sanity.Test(t, config)
+	if t.Failed() {
+		t.Log(s.log.String())
+	}
+}
+
+// TestCSILife takes a volume of each type through its life, and looks at the
+// device each time.
+func TestCSILife(t *testing.T) {
+	ctx := context.Background()
+	for _, kind := range []string{"lvm", "direct"} {
+		for _, fs := range []string{"ext4", "xfs"} {
+			t.Run(kind+" "+fs, func(t *testing.T) {
+				resetCSI(t)
+				s := startCSI(t, nil, "--init", "--percent", "50")
+				defer func() { s.stop(t) }()
+				capability := mountCapability(fs, "dax")
+				free, err := s.GetCapacity(ctx, &csi.GetCapacityRequest{Parameters: class(kind)})
+				require.NoError(t, err)
+
+				created, err := s.CreateVolume(ctx, createRequest("disk-1", kind, 320<<20, capability))
+				require.NoError(t, err)
+				vol := created.GetVolume()
+				assert.Equal(t, "disk-1", vol.GetVolumeId())
+				assert.GreaterOrEqual(t, vol.GetCapacityBytes(), int64(320<<20))
+				assert.Equal(t, nodeID, vol.GetAccessibleTopology()[0].GetSegments()[nodeKey])
+
+				_, err = s.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: "disk-1", StagingTargetPath: csiStaging, VolumeCapability: capability})
+				require.NoError(t, err)
+				for _, target := range []string{csiTarget, csiTarget + "2"} {
+					_, err = s.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{VolumeId: "disk-1", StagingTargetPath: csiStaging, TargetPath: target, VolumeCapability: capability, Readonly: target != csiTarget})
+					require.NoError(t, err)
+				}
+				mounts, err := os.ReadFile("/proc/mounts")
+				require.NoError(t, err)
+				device := volumes(t)[0].Device
+				assert.True(t, strings.HasPrefix(device, map[string]string{"lvm": "/dev/mapper/pmemvgregion0-disk--1", "direct": "/dev/pmem"}[kind]), device)
+				for _, line := range []string{device + " " + csiStaging + " " + fs + " rw,", device + " " + csiTarget + " " + fs + " rw,nosuid,nodev", device + " " + csiTarget + "2 " + fs + " ro,nosuid,nodev"} {
+					assert.Contains(t, string(mounts), line)
+				}
+				assert.Equal(t, 3, strings.Count(string(mounts), "dax=always"), "DAX is on everywhere")
+				require.NoError(t, os.WriteFile(csiTarget+"/file", []byte("kept"), 0o600))
+				assert.Error(t, os.WriteFile(csiTarget+"2/file", []byte("x"), 0o600), "read-only")
+
+				stats, err := s.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: "disk-1", VolumePath: csiTarget})
+				require.NoError(t, err)
+				assert.False(t, stats.GetVolumeCondition().GetAbnormal())
+				require.Len(t, stats.GetUsage(), 2)
+				assert.Greater(t, stats.GetUsage()[0].GetAvailable(), int64(200<<20))
+
+				_, err = s.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: "disk-1"})
+				assert.Equal(t, codes.FailedPrecondition, status.Code(err), "in use: %v", err)
+
+				expanded, err := s.ControllerExpandVolume(ctx, &csi.ControllerExpandVolumeRequest{VolumeId: "disk-1", CapacityRange: &csi.CapacityRange{RequiredBytes: 640 << 20}, VolumeCapability: capability})
+				if kind == "direct" {
+					assert.Equal(t, codes.FailedPrecondition, status.Code(err))
+					assert.Contains(t, err.Error(), "pmemctl volume clone disk-1 NEWNAME")
+				} else {
+					require.NoError(t, err)
+					assert.Equal(t, int64(640<<20), expanded.GetCapacityBytes())
+					_, err = s.NodeExpandVolume(ctx, &csi.NodeExpandVolumeRequest{VolumeId: "disk-1", VolumePath: csiTarget, CapacityRange: &csi.CapacityRange{RequiredBytes: 640 << 20}})
+					require.NoError(t, err)
+					var st syscall.Statfs_t
+					require.NoError(t, syscall.Statfs(csiTarget, &st))
+					assert.Greater(t, st.Blocks*uint64(st.Bsize), uint64(500<<20), "the file system grew")
+				}
+
+				// A new server knows all of it.
+				s.stop(t)
+				s = startCSI(t, nil)
+				data, err := os.ReadFile(csiTarget + "/file")
+				require.NoError(t, err)
+				assert.Equal(t, "kept", string(data))
+				for range 2 { // each call twice
+					for _, target := range []string{csiTarget, csiTarget + "2"} {
+						_, err = s.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: "disk-1", TargetPath: target})
+						require.NoError(t, err)
+						assert.NoFileExists(t, target)
+					}
+					_, err = s.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: "disk-1", StagingTargetPath: csiStaging})
+					require.NoError(t, err)
+					_, err = s.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: "disk-1"})
+					require.NoError(t, err)
+				}
+				assert.Empty(t, volumes(t))
+				after, err := s.GetCapacity(ctx, &csi.GetCapacityRequest{Parameters: class(kind)})
+				require.NoError(t, err)
+				assert.Equal(t, free.GetAvailableCapacity(), after.GetAvailableCapacity(), "the space is back")
+			})
+		}
+	}
+	resetCSI(t)
+}
+
+// TestCSIRawBlock publishes a device, and TestCSIInline a volume that lives as
+// long as its pod.
+func TestCSIRawBlock(t *testing.T) {
+	ctx := context.Background()
+	resetCSI(t)
+	s := startCSI(t, nil, "--init", "--percent", "20")
+	defer func() { s.stop(t) }()
+	for _, kind := range []string{"lvm", "direct"} {
+		name := "raw-" + kind
+		_, err := s.CreateVolume(ctx, createRequest(name, kind, 32<<20, blockCapability()))
+		require.NoError(t, err)
+		_, err = s.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: name, StagingTargetPath: csiStaging, VolumeCapability: blockCapability()})
+		require.NoError(t, err)
+		for range 2 {
+			_, err = s.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{VolumeId: name, StagingTargetPath: csiStaging, TargetPath: csiTarget, VolumeCapability: blockCapability()})
+			require.NoError(t, err)
+		}
+		require.NoError(t, exec.Command("dd", "if=/dev/urandom", "of="+csiTarget, "bs=1M", "count=4", "conv=notrunc,fsync").Run())
+		stats, err := s.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: name, VolumePath: csiTarget})
+		require.NoError(t, err)
+		assert.GreaterOrEqual(t, stats.GetUsage()[0].GetTotal(), int64(32<<20))
+		_, err = s.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: name, TargetPath: csiTarget})
+		require.NoError(t, err)
+		assert.NoFileExists(t, csiTarget)
+		_, err = s.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: name, StagingTargetPath: csiStaging})
+		require.NoError(t, err)
+		_, err = s.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: name})
+		require.NoError(t, err)
+	}
+	assert.Empty(t, volumes(t))
+}
+
+func TestCSIInline(t *testing.T) {
+	ctx := context.Background()
+	resetCSI(t)
+	s := startCSI(t, nil, "--init", "--percent", "20")
+	publish := &csi.NodePublishVolumeRequest{
+		VolumeId: "csi-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", TargetPath: csiTarget, VolumeCapability: mountCapability("ext4"),
+		VolumeContext: map[string]string{"csi.storage.k8s.io/ephemeral": "true", "size": "32Mi", "pmemType": "direct", "csi.storage.k8s.io/pod.name": "pod"},
+	}
+	for range 2 {
+		_, err := s.NodePublishVolume(ctx, publish)
+		require.NoError(t, err)
+	}
+	require.NoError(t, os.WriteFile(csiTarget+"/file", []byte("x"), 0o600))
+	stats, err := s.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: "csi-0123", VolumePath: csiTarget})
+	assert.Equal(t, codes.NotFound, status.Code(err), "%v", stats)
+	for range 2 {
+		_, err = s.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: publish.VolumeId, TargetPath: csiTarget})
+		require.NoError(t, err)
+	}
+	assert.Empty(t, volumes(t))
+	// Its pod went while the server was away.
+	_, err = s.NodePublishVolume(ctx, publish)
+	require.NoError(t, err)
+	require.NoError(t, s.cmd.Process.Kill())
+	<-s.ended
+	s.conn.Close()
+	require.NoError(t, exec.Command("umount", csiTarget).Run())
+	s = startCSI(t, nil)
+	defer func() { s.stop(t) }()
+	assert.Empty(t, volumes(t), "gone after a crash")
+}
+
+// TestCSIRefusals asserts codes and messages of what is refused.
+func TestCSIRefusals(t *testing.T) {
+	ctx := context.Background()
+	resetCSI(t)
+	s := startCSI(t, nil, "--init", "--percent", "20")
+	defer func() { s.stop(t) }()
+	_, err := s.CreateVolume(ctx, createRequest("a", "lvm", 32<<20, mountCapability("ext4")))
+	require.NoError(t, err)
+	create := func(change func(*csi.CreateVolumeRequest)) error {
+		req := createRequest("b", "lvm", 32<<20, mountCapability("ext4"))
+		change(req)
+		_, err := s.CreateVolume(ctx, req)
+		return err
+	}
+	stage := func(change func(*csi.NodeStageVolumeRequest)) error {
+		req := &csi.NodeStageVolumeRequest{VolumeId: "a", StagingTargetPath: csiStaging, VolumeCapability: mountCapability("ext4")}
+		change(req)
+		_, err := s.NodeStageVolume(ctx, req)
+		return err
+	}
+	require.NoError(t, os.Symlink("/etc", "/mnt/csi/link"))
+	for what, c := range map[string]struct {
+		err  error
+		code codes.Code
+		text string
+	}{
+		"no space": {create(func(r *csi.CreateVolumeRequest) { r.CapacityRange.RequiredBytes = 100 << 30 }), codes.ResourceExhausted, "do not fit; the largest possible lvm volume is"},
+		"another node": {create(func(r *csi.CreateVolumeRequest) {
+			r.AccessibilityRequirements.Requisite[0].Segments[nodeKey] = "node-b"
+		}), codes.ResourceExhausted, "is wanted on another node"},
+		"another size": {create(func(r *csi.CreateVolumeRequest) { r.Name = "a"; r.CapacityRange.RequiredBytes = 64 << 20 }), codes.AlreadyExists, "exists with size 32 MiB, and 64 MiB was asked for"},
+		"another type": {create(func(r *csi.CreateVolumeRequest) { r.Name = "a"; r.Parameters["pmemType"] = "direct" }), codes.AlreadyExists, "exists with type lvm"},
+		"misspelt":     {create(func(r *csi.CreateVolumeRequest) { r.Parameters["pmemtype"] = "lvm" }), codes.InvalidArgument, `"pmemtype" is not known; did you mean pmemType?`},
+		"shared": {create(func(r *csi.CreateVolumeRequest) {
+			r.VolumeCapabilities[0].AccessMode.Mode = csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER
+		}), codes.InvalidArgument, "on one node"},
+		"impossible range": {create(func(r *csi.CreateVolumeRequest) {
+			r.CapacityRange = &csi.CapacityRange{RequiredBytes: 3<<20 + 1, LimitBytes: 3<<20 + 2}
+		}), codes.OutOfRange, "the smallest possible size"},
+		"mkfs with a device": {create(func(r *csi.CreateVolumeRequest) { r.Parameters["mkfsOptions"] = "-J device=/dev/pmem0" }), codes.InvalidArgument, "mkfs option"},
+		"mkfs of a folder":   {create(func(r *csi.CreateVolumeRequest) { r.Parameters["mkfsOptions"] = "-d /etc" }), codes.InvalidArgument, "mkfs option"},
+		"mkfs elsewhere":     {create(func(r *csi.CreateVolumeRequest) { r.Parameters["mkfsOptions"] = "/dev/pmem0" }), codes.InvalidArgument, "mkfs option"},
+		"path upwards":       {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = csiStaging + "/../../etc" }), codes.InvalidArgument, "is not absolute and clean"},
+		"link":               {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/mnt/csi/link" }), codes.InvalidArgument, "by a symbolic link"},
+		"behind a link":      {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/mnt/csi/link/cron.d" }), codes.InvalidArgument, "by a symbolic link"},
+		"long path":          {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/" + strings.Repeat("x", 4096) }), codes.InvalidArgument, "4095 are the most"},
+		"suid":               {stage(func(r *csi.NodeStageVolumeRequest) { r.VolumeCapability = mountCapability("ext4", "suid") }), codes.InvalidArgument, "suid is not allowed"},
+		"two options":        {stage(func(r *csi.NodeStageVolumeRequest) { r.VolumeCapability = mountCapability("ext4", "noatime,suid") }), codes.InvalidArgument, "is not one option"},
+		"another device": {stage(func(r *csi.NodeStageVolumeRequest) {
+			r.VolumeCapability = mountCapability("ext4", "journal_path=/dev/pmem0")
+		}), codes.InvalidArgument, "names another device"},
+		"no volume":  {stage(func(r *csi.NodeStageVolumeRequest) { r.VolumeId = "nobody" }), codes.NotFound, "volume nobody: does not exist"},
+		"odd volume": {stage(func(r *csi.NodeStageVolumeRequest) { r.VolumeId = "../a" }), codes.NotFound, "does not exist"},
+	} {
+		assert.Equal(t, c.code, status.Code(c.err), "%s: %v", what, c.err)
+		if c.err != nil {
+			assert.Contains(t, status.Convert(c.err).Message(), c.text, what)
+		}
+	}
+	assert.Len(t, volumes(t), 1, "nothing was made")
+	resetCSI(t)
+}
+
+// csiCalls are the calls of a volume's life, in order; each is killed at each of
+// its steps, with the ones before it done.
+func csiCalls(kind string) []struct {
+	name string
+	do   func(*csiServer) error
+} {
+	ctx := context.Background()
+	c := mountCapability("ext4", "dax")
+	return []struct {
+		name string
+		do   func(*csiServer) error
+	}{
+		{"create", func(s *csiServer) error {
+			_, err := s.CreateVolume(ctx, createRequest("a", kind, 16<<20, c))
+			return err
+		}},
+		{"stage", func(s *csiServer) error {
+			_, err := s.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: "a", StagingTargetPath: csiStaging, VolumeCapability: c})
+			return err
+		}},
+		{"publish", func(s *csiServer) error {
+			_, err := s.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{VolumeId: "a", StagingTargetPath: csiStaging, TargetPath: csiTarget, VolumeCapability: c, Readonly: true})
+			return err
+		}},
+		{"unpublish", func(s *csiServer) error {
+			_, err := s.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: "a", TargetPath: csiTarget})
+			return err
+		}},
+		{"unstage", func(s *csiServer) error {
+			_, err := s.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: "a", StagingTargetPath: csiStaging})
+			return err
+		}},
+		{"clone", func(s *csiServer) error {
+			req := createRequest("b", kind, 16<<20, c)
+			req.VolumeContentSource = &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Volume{Volume: &csi.VolumeContentSource_VolumeSource{VolumeId: "a"}}}
+			_, err := s.CreateVolume(ctx, req)
+			return err
+		}},
+		{"delete", func(s *csiServer) error {
+			_, err := s.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: "a"})
+			return err
+		}},
+	}
+}
+
+// TestCSICrash kills the server with SIGKILL at steps of each call, starts it
+// again, and repeats the call, as kubelet would.
+func TestCSICrash(t *testing.T) {
+	for _, kind := range []string{"lvm", "direct"} {
+		calls := csiCalls(kind)
+		for i, call := range calls {
+			t.Run(kind+" "+call.name, func(t *testing.T) {
+				prepare := func() *csiServer {
+					resetCSI(t)
+					s := startCSI(t, nil, "--init", "--percent", "10")
+					for _, before := range calls[:i] {
+						require.NoError(t, before.do(s), before.name)
+					}
+					return s
+				}
+				prepare().stop(t)
+				log := filepath.Join(t.TempDir(), "steps")
+				s := startCSI(t, []string{fault.LogEnv + "=" + log})
+				require.NoError(t, call.do(s))
+				s.stop(t)
+				want := state(t)
+				data, err := os.ReadFile(log)
+				require.NoError(t, err)
+				steps := strings.Split(strings.TrimSpace(string(data)), "\n")
+				stride := 1
+				if os.Getenv(crashEnv) != "all" {
+					stride = len(steps) // one step of each call
+				}
+				killed := 0
+				for at := 1 + len(call.name)%stride; at <= len(steps); at += stride {
+					killed++
+					where := fmt.Sprintf("killed at step %d of %d, %q", at, len(steps), steps[at-1])
+					prepare().stop(t)
+					s := startCSI(t, []string{fmt.Sprintf("%s=%d", fault.KillAtEnv, at)})
+					if s != nil {
+						err := call.do(s)
+						require.Error(t, err, where)
+						require.True(t, wasKilled(<-s.ended), where)
+						s.conn.Close()
+					}
+					nothingHalfMadeIsReady(t, where)
+					s = startCSI(t, nil)
+					assert.NoError(t, call.do(s), "%s, and repeated: %s", where, s.log.String())
+					s.stop(t)
+					assert.Equal(t, want, state(t), where)
+				}
+				t.Logf("%d of %d steps killed", killed, len(steps))
+			})
+		}
+	}
+	resetCSI(t)
+}
