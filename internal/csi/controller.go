@@ -88,7 +88,7 @@ func (s *Server) create(ctx context.Context, spec volume.Spec, from *csi.VolumeC
 	}
 	return s.Volumes.Clone(ctx, volume.CloneSpec{
 		Source: source, Name: spec.Name, Size: spec.Size, Limit: spec.Limit, Type: spec.Type,
-		Region: spec.Region, VG: spec.VG, Stripe: spec.Stripe, OrLarger: spec.OrLarger, NoErase: spec.NoErase,
+		Region: spec.Region, VG: spec.VG, Stripe: spec.Stripe, OrLarger: spec.OrLarger, NoErase: spec.NoErase, OrExisting: true,
 	})
 }
 
