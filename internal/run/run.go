@@ -87,9 +87,9 @@ type Cmd = exec.Cmd
 // Prepare makes a command that is killed with all of its children when the
 // context ends. It fails when the program is not installed.
 func Prepare(ctx context.Context, name string, args ...string) (*exec.Cmd, error) {
-	path, err := lookPath(name)
+	path, err := find(name)
 	if err != nil {
-		return nil, errs.Wrap(errs.Unsupported, name, "not installed", "install the package "+packages[name], err)
+		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Args[0] = name
@@ -98,6 +98,17 @@ func Prepare(ctx context.Context, name string, args ...string) (*exec.Cmd, error
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 2 * time.Second
 	return cmd, nil
+}
+
+// Installed fails when a program is not installed.
+func Installed(name string) error {
+	_, err := find(name)
+	return err
+}
+
+func find(name string) (string, error) {
+	path, err := lookPath(name)
+	return path, errs.Wrap(errs.Unsupported, name, "not installed", "install the package "+packages[name], err)
 }
 
 // lookPath also looks where a user's PATH often does not: a cron job or sudo may

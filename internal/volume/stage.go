@@ -3,12 +3,12 @@ package volume
 import (
 	"context"
 	"os"
-	"os/exec"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
+	"github.com/pmemctl/pmemctl/internal/run"
 )
 
 // Stage is Mount on a path that another program chose.
@@ -32,8 +32,8 @@ func (s *Service) Ready(context.Context) error {
 	if err := unix.Statfs("/sys/bus/nd/devices", &fs); err == nil && fs.Flags&unix.ST_RDONLY != 0 {
 		return errs.New(errs.Unsupported, "/sys", "is mounted read-only, so that no namespace can be made", "run the container privileged, or mount the host's /sys writable")
 	}
-	if _, err := exec.LookPath("lvm"); err != nil {
-		return errs.New(errs.Unsupported, "lvm", "is not installed", "install the package lvm2")
+	if err := run.Installed("lvm"); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(s.Locks.Dir, 0o700); err != nil {
 		return errs.Wrap("", s.Locks.Dir, "cannot hold locks", "mount a writable /run", err)

@@ -1,0 +1,79 @@
+// Package arch holds the rules of docs/architecture.md about who may import what.
+package arch
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/pmemctl/pmemctl/internal/"
+
+// mayImport is what each package may import of the others: the arrows of the
+// diagram. pmem, errs and fault are below all of them.
+var mayImport = map[string][]string{
+	"arch": {}, "pmem": {}, "errs": {}, "fault": {}, "hostlock": {}, "devuser": {}, "run": {},
+	"ndctl":       {},
+	"dax":         {"devuser"},
+	"blockdev":    {},
+	"lvm":         {"run"},
+	"mount":       {"run", "blockdev"},
+	"volume":      {"ndctl", "lvm", "mount", "blockdev", "devuser", "hostlock", "run"},
+	"csi":         {"volume", "mount"},
+	"cli":         {"csi", "volume", "ndctl", "dax", "lvm", "mount", "blockdev", "hostlock", "run"},
+	"cli/gendocs": {"cli"},
+}
+
+var below = []string{"pmem", "errs", "fault"}
+
+// only says who alone may import what is not pmemctl's.
+var only = map[string][]string{
+	"C":                         {"ndctl", "dax"},
+	"os/exec":                   {"run"},
+	"google.golang.org/grpc":    {"csi"},
+	"github.com/spf13/cobra":    {"cli", "cli/gendocs"},
+	"k8s.io/kubelet":            {"csi"},
+	"github.com/moby/sys/mount": {"mount"},
+}
+
+func TestImports(t *testing.T) {
+	seen := map[string]bool{}
+	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		pkg := filepath.ToSlash(filepath.Dir(strings.TrimPrefix(path, "../")))
+		seen[pkg] = true
+		allowed, known := mayImport[pkg]
+		assert.True(t, known, "package %s is not in the diagram: docs/architecture.md", pkg)
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, spec := range file.Imports {
+			name, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			if ours, is := strings.CutPrefix(name, module); is {
+				assert.True(t, slices.Contains(below, ours) || slices.Contains(allowed, ours), "%s imports %s", path, ours)
+			}
+			for outside, who := range only {
+				if name == outside || strings.HasPrefix(name, outside+"/") && outside != "C" {
+					assert.Contains(t, who, pkg, "%s imports %s", path, name)
+				}
+			}
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	assert.True(t, seen["volume"] && seen["csi"], "the packages were found")
+}
