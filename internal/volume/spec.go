@@ -165,6 +165,10 @@ var mkfsFlags = map[string][]string{
 	mount.XFS:  {"-b", "-d", "-i", "-l", "-L", "-m", "-n", "-s"},
 }
 
+// mkfsElsewhere are the parts of values that name another device or file, or
+// another place on the device.
+var mkfsElsewhere = []string{"device", "name", "logdev", "rtdev", "dev", "root_owner", "offset", "fd"}
+
 // validateMkfsOptions lets nothing through that names a file or another device:
 // who may choose the layout of a volume may not read the host, or write to it.
 func validateMkfsOptions(fs string, options []string) error {
@@ -178,9 +182,7 @@ func validateMkfsOptions(fs string, options []string) error {
 			return bad(o, "names a file or a device")
 		case value:
 			for _, part := range strings.Split(o, ",") {
-				name, _, _ := strings.Cut(part, "=")
-				switch name {
-				case "device", "name", "file", "logdev", "rtdev", "dev", "root_owner", "offset", "fd":
+				if name, _, given := strings.Cut(part, "="); name == "file" || given && slices.Contains(mkfsElsewhere, name) {
 					return bad(o, "is about another device or file")
 				}
 			}

@@ -1,0 +1,58 @@
+package volume
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+)
+
+func TestMkfsOptions(t *testing.T) {
+	for _, ok := range []string{"", "-i 65536", "-m 0 -N 1024", "-O ^has_journal", "-E stride=512,stripe_width=512", "-L name", "-L device"} {
+		assert.NoError(t, validateMkfsOptions("ext4", strings.Fields(ok)), ok)
+	}
+	for _, bad := range []string{"/dev/sda", "sda", "-d root", "-J device=UUID", "-l list", "-i", "-F", "-n", "-z undo", "-E offset=4096", "-E fd=3", "-L ../x", "-b 4096 extra", "--help", "-i8192"} {
+		assert.True(t, errs.Is(validateMkfsOptions("ext4", strings.Fields(bad)), errs.Invalid), bad)
+	}
+	assert.NoError(t, validateMkfsOptions("xfs", strings.Fields("-d agcount=4 -l size=64m")))
+	for _, bad := range []string{"-d name=x", "-d file=1,name=x", "-l logdev=x", "-r rtdev=x", "-p proto", "-c options=x", "-N"} {
+		assert.True(t, errs.Is(validateMkfsOptions("xfs", strings.Fields(bad)), errs.Invalid), bad)
+	}
+	assert.Error(t, validateMkfsOptions("none", []string{"-i", "1"}))
+	assert.Error(t, validateMkfsOptions("ext4", []string{"-i", "1 2"}))
+}
+
+func TestMountOptions(t *testing.T) {
+	assert.NoError(t, validateOptions([]string{"noatime", "dax=always", "nofail", "x-systemd.automount"}))
+	for _, bad := range []string{"", "a,b", "a b", "a\n", "bind", "rbind", "remount", "loop", "loop=/dev/loop0", "shared", "journal_dev=0x801", "journal_path=/dev/x", "logdev=/dev/x", "rtdev=/dev/x"} {
+		assert.True(t, errs.Is(validateOptions([]string{"noatime", bad}), errs.Invalid), "%q", bad)
+	}
+}
+
+func TestTargets(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.Symlink("/etc", filepath.Join(dir, "link")))
+	for _, ok := range []string{filepath.Join(dir, "new"), dir} {
+		assert.NoError(t, validateTarget(ok), ok)
+	}
+	for _, bad := range []string{"", "/", "a", "./a", dir + "/../x", dir + "//x", dir + "/x/", dir + "/link", dir + "/link/x", dir + "/a\nb", "/" + strings.Repeat("x", maxPath), dir + "/."} {
+		assert.True(t, errs.Is(validateTarget(bad), errs.Invalid), "%q: %v", bad, validateTarget(bad))
+	}
+	assert.True(t, errs.Is(validateTarget(dir+"/not/there"), errs.NotFound))
+}
+
+func TestACopyKnowsItsSource(t *testing.T) {
+	source := "0b1b2c3d-0000-4000-8000-000000000001"
+	direct := Volume{Name: "b", Type: TypeDirect, UUID: copyUUID("b", source)}
+	assert.True(t, direct.isCopyOf(source))
+	assert.False(t, direct.isCopyOf("another"))
+	assert.False(t, Volume{Name: "c", Type: TypeDirect, UUID: direct.UUID}.isCopyOf(source))
+	assert.True(t, Volume{Name: "b", Type: TypeLVM, copyOf: source}.isCopyOf(source))
+	assert.False(t, Volume{Name: "b", Type: TypeLVM}.isCopyOf(source))
+	assert.Empty(t, copyUUID("b", ""), "a volume that is no copy has a UUID of its own")
+}
