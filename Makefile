@@ -8,6 +8,7 @@ GO      ?= go
 LDFLAGS := -X github.com/pmemctl/pmemctl/internal/cli.Version=$(VERSION)
 # Built files go here; nothing else is written into the tree.
 BUILD   := build
+FUZZTIME ?= 5m
 
 .DEFAULT_GOAL := help
 
@@ -43,6 +44,13 @@ test-guest: build guest-tests ## integration tests on a real kernel, in QEMU gue
 
 test-crash: build guest-tests ## kill -9 at every single step of every operation
 	PMEMCTL_CRASH=all $(GO) test -tags lab -count=1 -timeout 4h -v -run 'TestGuests/crash' ./test/guests
+
+fuzz: ## each fuzz test for FUZZTIME (default 5m); go test runs their seeds
+	@for pkg in $$(grep -rl 'func Fuzz' internal --include='*_test.go' | xargs -n1 dirname | sort -u); do \
+		for f in $$(grep -ho 'func Fuzz[A-Za-z0-9]*' $$pkg/*_test.go | cut -c6-); do \
+			echo "fuzz: $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./$$pkg || exit 1; \
+		done; \
+	done
 
 bench: deps build $(BUILD)/pmemlab ## speed against the bare commands, as ratios, in the guest
 	$(BUILD)/pmemlab -path $(CURDIR)/$(BUILD) scripts/bench.sh
@@ -80,4 +88,4 @@ help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s:\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 FORCE:
-.PHONY: demo build install lab test test-unit test-guest test-crash bench lint generate deps guest-tests clean help FORCE
+.PHONY: demo build install lab test test-unit test-guest test-crash fuzz bench lint generate deps guest-tests clean help FORCE
