@@ -98,10 +98,16 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 			return err
 		}
 	}
-	if err := server.RemoveAbandonedInline(ctx); err != nil {
-		log.Warn("inline volumes could not be looked for", "error", err.Error())
+	parts := []func(context.Context) error{
+		func(ctx context.Context) error { return server.Run(ctx, f.endpoint) },
+		func(ctx context.Context) error {
+			if err := server.RemoveAbandonedInline(ctx); err != nil {
+				log.Warn("inline volumes could not be looked for", "error", err.Error())
+			}
+			<-ctx.Done()
+			return nil
+		},
 	}
-	parts := []func(context.Context) error{func(ctx context.Context) error { return server.Run(ctx, f.endpoint) }}
 	if f.registrationDir != "" {
 		endpoint := f.registrationEndpoint
 		if endpoint == "" {
@@ -110,7 +116,14 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 		parts = append(parts, func(ctx context.Context) error { return server.Register(ctx, f.registrationDir, endpoint) })
 	}
 	if f.metricsAddress != "" {
-		parts = append(parts, func(ctx context.Context) error { return server.ServeMetrics(ctx, f.metricsAddress) })
+		parts = append(parts, func(ctx context.Context) error {
+			// Pods need their volumes also when nobody can look at metrics.
+			if err := server.ServeMetrics(ctx, f.metricsAddress); err != nil {
+				log.Error("no metrics", "error", err.Error())
+			}
+			<-ctx.Done()
+			return nil
+		})
 	}
 	return together(ctx, parts)
 }

@@ -77,6 +77,10 @@ func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest)
 func (s *Server) create(ctx context.Context, spec volume.Spec, from *csi.VolumeContentSource) (volume.Volume, error) {
 	if from == nil {
 		vol, _, err := s.Volumes.Create(ctx, spec)
+		if errs.Is(err, errs.NotFound) {
+			// No region or volume group for it: another node may have one.
+			err = errs.Wrap(errs.NoSpace, "", "this node has no place for it", "", err)
+		}
 		return vol, err
 	}
 	source := from.GetVolume().GetVolumeId()
@@ -239,6 +243,9 @@ func condition(vol volume.Volume) *csi.VolumeCondition {
 // the bytes that volumes offer.
 func (s *Server) GetCapacity(ctx context.Context, req *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
 	spec, err := s.spec(req.GetParameters(), false)
+	if status.Code(err) == codes.ResourceExhausted {
+		return &csi.GetCapacityResponse{}, nil // nothing of that type here
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -292,6 +299,9 @@ func (s *Server) expand(ctx context.Context, id string, r *csi.CapacityRange, c 
 	size, limit, err := sizeRange(r)
 	if err != nil {
 		return none, err
+	}
+	if r.GetRequiredBytes() == 0 {
+		size = 1 // what it has
 	}
 	if c != nil {
 		if err := checkCapability(c); err != nil {

@@ -23,8 +23,7 @@ func (s *Server) observe(ctx context.Context, req any, info *grpc.UnaryServerInf
 	method, begun := path.Base(info.FullMethod), time.Now()
 	defer func() {
 		if fault := recover(); fault != nil {
-			s.Log.Error("panic", "method", method, "fault", fault, "stack", string(debug.Stack()))
-			err = status.Errorf(codes.Internal, "%s: an error in pmemctl: %v", method, fault)
+			err = s.panicked(method, fault)
 		}
 		err = toStatus(err)
 		code := status.Code(err)
@@ -52,17 +51,47 @@ func (s *Server) observe(ctx context.Context, req any, info *grpc.UnaryServerInf
 var quiet = map[string]bool{"Probe": true, "GetPluginInfo": true, "GetPluginCapabilities": true, "NodeGetCapabilities": true, "ControllerGetCapabilities": true, "NodeGetVolumeStats": true, "GetCapacity": true}
 
 // oneAtATime answers Aborted to a call on a volume that another call is at work
-// on, as the spec asks.
+// on, as the spec asks. A call that changes something goes on when its caller is
+// no longer there: clearing a large volume takes longer than callers wait, and
+// would begin anew with each of their retries.
 func (s *Server) oneAtATime(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	name := volumeOf(req)
-	if name == "" || quiet[path.Base(info.FullMethod)] {
+	method, names := path.Base(info.FullMethod), volumesOf(req)
+	if len(names) == 0 || quiet[method] {
 		return handler(ctx, req)
 	}
-	if !s.work.begin(name) {
-		return nil, status.Errorf(codes.Aborted, "volume %s: another call is at work on it; try again when that has ended", name)
+	if !s.work.begin(names...) {
+		return nil, status.Errorf(codes.Aborted, "volume %s: another call is at work on it; try again when that has ended", names[0])
 	}
-	defer s.work.end(name)
-	return handler(ctx, req)
+	type ending struct {
+		answer any
+		err    error
+	}
+	ended := make(chan ending, 1)
+	s.detached.Go(func() {
+		var e ending
+		defer func() {
+			if fault := recover(); fault != nil {
+				e.err = s.panicked(method, fault)
+			}
+			s.work.end(names...)
+			if ctx.Err() != nil {
+				s.Log.Info("ended without its caller", "method", method, "volume", names[0], "code", status.Code(toStatus(e.err)).String())
+			}
+			ended <- e
+		}()
+		e.answer, e.err = handler(context.WithoutCancel(ctx), req)
+	})
+	select {
+	case e := <-ended:
+		return e.answer, e.err
+	case <-ctx.Done():
+		return nil, status.FromContextError(ctx.Err()).Err()
+	}
+}
+
+func (s *Server) panicked(method string, fault any) error {
+	s.Log.Error("panic", "method", method, "fault", fault, "stack", string(debug.Stack()))
+	return status.Errorf(codes.Internal, "%s: an error in pmemctl: %v", method, fault)
 }
 
 // volumeOf is the volume that a call is about, "" for none.
@@ -77,4 +106,18 @@ func volumeOf(req any) string {
 		return r.GetVolumeId()
 	}
 	return ""
+}
+
+// volumesOf are the volumes that a call may change: an ID of a publication may
+// also be that of an inline volume.
+func volumesOf(req any) []string {
+	name := volumeOf(req)
+	if name == "" {
+		return nil
+	}
+	switch req.(type) {
+	case *csi.NodePublishVolumeRequest, *csi.NodeUnpublishVolumeRequest:
+		return []string{name, ephemeralName(name)}
+	}
+	return []string{name}
 }

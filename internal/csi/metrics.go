@@ -49,7 +49,7 @@ func (m *Metrics) called(method string, code codes.Code, took time.Duration) {
 // Serve answers /metrics, and /healthz with what Probe says, until the context ends.
 func (s *Server) serveHTTP(ctx context.Context, address string) error {
 	mux := http.NewServeMux()
-	mux.Handle("/metrics", promhttp.HandlerFor(s.Metrics.registry, promhttp.HandlerOpts{}))
+	mux.Handle("/metrics", promhttp.HandlerFor(s.Metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 1}))
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, r *http.Request) {
 		if err := s.Volumes.Ready(r.Context()); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)

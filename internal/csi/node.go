@@ -183,17 +183,23 @@ func (s *Server) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublish
 }
 
 // RemoveAbandonedInline deletes inline volumes that are in no pod: a crash left
-// them. Kubelet asks again for those it still wants.
+// them. Kubelet asks again for those it still wants. It may take long, and runs
+// beside the calls.
 func (s *Server) RemoveAbandonedInline(ctx context.Context) error {
 	volumes, err := s.Volumes.List(ctx)
 	if err != nil {
 		return err
 	}
 	for _, vol := range volumes {
-		if !isEphemeral(vol.Name) {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if !isEphemeral(vol.Name) || !s.work.begin(vol.Name) {
 			continue
 		}
-		if err := s.Volumes.DeleteAsCreated(ctx, vol.Name); err != nil && !errs.Is(err, errs.InUse) && !errs.Is(err, errs.NotFound) {
+		err := s.Volumes.DeleteAsCreated(ctx, vol.Name)
+		s.work.end(vol.Name)
+		if err != nil && !errs.Is(err, errs.InUse) && !errs.Is(err, errs.NotFound) {
 			s.Log.Warn("an inline volume that no pod has could not be deleted", "volume", vol.Name, "error", err.Error())
 		}
 	}
@@ -207,13 +213,14 @@ func (s *Server) NodeGetVolumeStats(ctx context.Context, req *csi.NodeGetVolumeS
 		return nil, invalid("volume_id is missing")
 	case req.GetVolumePath() == "":
 		return nil, invalid("volume_path is missing")
-	case volume.ValidateName(req.GetVolumeId()) != nil:
-		return nil, noVolume(req.GetVolumeId())
 	}
 	name := req.GetVolumeId()
+	if volume.ValidateName(name) != nil {
+		name = ephemeralName(name)
+	}
 	st, err := s.Volumes.Stats(ctx, name, req.GetVolumePath())
 	if errs.Is(err, errs.NotFound) {
-		if inline, again := s.Volumes.Stats(ctx, ephemeralName(name), req.GetVolumePath()); again == nil {
+		if inline, again := s.Volumes.Stats(ctx, ephemeralName(req.GetVolumeId()), req.GetVolumePath()); again == nil {
 			st, err = inline, nil
 		}
 	}

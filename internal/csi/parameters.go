@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/pmem"
@@ -97,7 +99,7 @@ func (s *Server) spec(params map[string]string, inline bool) (volume.Spec, error
 		return spec, invalid("parameter %s: %q is neither PMEM nor LVM", paramVolumeType, volumeType)
 	}
 	if s.Only && spec.Type != s.Type {
-		return spec, invalid("parameter %s: this node serves %s volumes only, not %s; choose another StorageClass, or another label for the node", paramPMEMType, s.Type, spec.Type)
+		return spec, status.Errorf(codes.ResourceExhausted, "parameter %s: this node serves %s volumes only, not %s; choose another StorageClass, or another label for the node", paramPMEMType, s.Type, spec.Type)
 	}
 	return spec, nil
 }

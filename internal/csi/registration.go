@@ -3,6 +3,7 @@ package csi
 import (
 	"context"
 	"path/filepath"
+	"sync"
 
 	"google.golang.org/grpc"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
@@ -29,7 +30,7 @@ func (s *Server) Register(ctx context.Context, dir, endpoint string) error {
 	}
 	server := grpc.NewServer()
 	registration.RegisterRegistrationServer(server, &registrar{server: s, endpoint: path})
-	return serve(ctx, server, listener)
+	return serve(ctx, server, listener, &sync.WaitGroup{})
 }
 
 func (r *registrar) GetInfo(context.Context, *registration.InfoRequest) (*registration.PluginInfo, error) {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -62,14 +63,16 @@ type Server struct {
 	Log     *slog.Logger
 	Metrics *Metrics // may be nil
 
-	work inWork
+	work     inWork
+	detached sync.WaitGroup // calls that are at work
 }
 
 // maxMessage is the largest message that is taken, in bytes.
 const maxMessage = 4 << 20
 
-// drainTimeout is how long calls may go on after the server was told to end.
-const drainTimeout = 30 * time.Second
+// drainTimeout is how long calls may go on after the server was told to end; less
+// than the 30 seconds after which Kubernetes kills.
+const drainTimeout = 25 * time.Second
 
 // Run serves on a unix socket until the context ends; then it takes no more calls,
 // and waits for those at work.
@@ -87,10 +90,10 @@ func (s *Server) Run(ctx context.Context, endpoint string) error {
 	csi.RegisterControllerServer(server, s)
 	csi.RegisterNodeServer(server, s)
 	s.Log.Info("serving", "endpoint", "unix://"+path, "driver", s.Driver, "node", s.NodeID, "version", s.Version)
-	return serve(ctx, server, listener)
+	return serve(ctx, server, listener, &s.detached)
 }
 
-func serve(ctx context.Context, server *grpc.Server, listener net.Listener) error {
+func serve(ctx context.Context, server *grpc.Server, listener net.Listener, work *sync.WaitGroup) error {
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
 	select {
@@ -99,7 +102,7 @@ func serve(ctx context.Context, server *grpc.Server, listener net.Listener) erro
 	case <-ctx.Done():
 	}
 	drained := make(chan struct{})
-	go func() { server.GracefulStop(); close(drained) }()
+	go func() { server.GracefulStop(); work.Wait(); close(drained) }()
 	select {
 	case <-drained:
 	case <-time.After(drainTimeout):
@@ -144,9 +147,14 @@ func Listen(path string) (net.Listener, error) {
 			return nil, err
 		}
 	}
-	umask := syscall.Umask(0o177)
-	defer syscall.Umask(umask)
-	return net.Listen("unix", path)
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	return listener, nil
 }
 
 // inWork are the volumes that a call is at work on.
@@ -155,22 +163,26 @@ type inWork struct {
 	names map[string]bool
 }
 
-// begin is false when another call is at work on the volume.
-func (w *inWork) begin(name string) bool {
+// begin is false when another call is at work on one of the volumes.
+func (w *inWork) begin(names ...string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.names[name] {
+	if slices.ContainsFunc(names, func(name string) bool { return w.names[name] }) {
 		return false
 	}
 	if w.names == nil {
 		w.names = map[string]bool{}
 	}
-	w.names[name] = true
+	for _, name := range names {
+		w.names[name] = true
+	}
 	return true
 }
 
-func (w *inWork) end(name string) {
+func (w *inWork) end(names ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.names, name)
+	for _, name := range names {
+		delete(w.names, name)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/stretchr/testify/assert"
@@ -91,6 +92,29 @@ func TestASecondCallOnAVolumeIsAborted(t *testing.T) {
 	wg.Wait()
 	_, err = client.DeleteVolume(context.Background(), &csi.DeleteVolumeRequest{VolumeId: "a"})
 	assert.NoError(t, err)
+}
+
+func TestACallGoesOnWithoutItsCaller(t *testing.T) {
+	b := &blocking{newFakeVolumes(), make(chan struct{}, 2), make(chan struct{})}
+	s := newServer(b.fakeVolumes)
+	s.Volumes = b
+	client := csi.NewControllerClient(dial(t, serveFake(t, s)))
+	create := &csi.CreateVolumeRequest{Name: "a", VolumeCapabilities: []*csi.VolumeCapability{mountCap}}
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	_, err := client.CreateVolume(ctx, create)
+	assert.Equal(t, codes.DeadlineExceeded, status.Code(err))
+	_, err = client.CreateVolume(context.Background(), create)
+	assert.Equal(t, codes.Aborted, status.Code(err), "it is still at work")
+	close(b.goOn)
+	assert.Eventually(t, func() bool { _, err := client.CreateVolume(context.Background(), create); return err == nil }, 5*time.Second, 5*time.Millisecond)
+	made := 0
+	for _, call := range b.called {
+		if call == "create" {
+			made++
+		}
+	}
+	assert.Equal(t, 2, made, "the first one made it, the last one found it")
 }
 
 func TestTooLargeAMessageIsRefused(t *testing.T) {

@@ -52,11 +52,47 @@ func (s *Service) DeleteAsCreated(ctx context.Context, name string) error {
 	file := s.noEraseFile(vol.UUID)
 	_, statErr := os.Lstat(file)
 	keep := vol.UUID != "" && s.RunDir != "" && statErr == nil
-	if err := s.Delete(ctx, name, !keep); err != nil {
+	err = s.Delete(ctx, name, !keep)
+	if errs.Is(err, errs.NotFound) && vol.Name == "" {
+		if hidden := s.someHidden(ctx, name); hidden != nil {
+			return hidden
+		}
+	}
+	if err != nil {
 		return err
 	}
 	if keep {
 		_ = os.Remove(file)
+	}
+	return nil
+}
+
+// someHidden fails when a volume that was not found may only be out of sight.
+func (s *Service) someHidden(ctx context.Context, name string) error {
+	v, err := s.Look(ctx)
+	if err != nil {
+		return err
+	}
+	hidden := func(what, next string) error {
+		return errs.New(errs.Unsupported, subject(name), "was not found, and may be in "+what, next)
+	}
+	if len(v.PMEM.Regions) == 0 {
+		return hidden("PMEM that is not there now", errs.NextStep(NoPMEM(v.PMEM)))
+	}
+	for _, r := range v.PMEM.Regions {
+		if r.Type == "pmem" && !r.Enabled() {
+			return hidden("region "+r.Dev+", which is disabled", "pmemctl region enable "+r.Dev)
+		}
+	}
+	for _, n := range v.PMEM.Namespaces {
+		if mark, vg := parseMark(n.Name); mark == markPool && !n.Enabled() {
+			return hidden("volume group "+vg+", whose namespace "+n.Dev+" is disabled", "pmemctl vg init")
+		}
+	}
+	for _, vg := range v.OwnVGs() {
+		if err := v.whole(vg.Name); err != nil {
+			return hidden("volume group "+vg.Name+", which has a device missing", errs.NextStep(err))
+		}
 	}
 	return nil
 }
@@ -143,6 +179,9 @@ func notInUse(vol Volume) error {
 		if err := dev.Close(); err != nil {
 			return err
 		}
+		if err := notPublished(vol); err != nil {
+			return err
+		}
 		// Who reads and writes it as it is, holds nothing.
 		if pids := openFor(vol.Device, time.Second); len(pids) > 0 {
 			return errs.New(errs.InUse, subject(vol.Name), fmt.Sprintf("is open in process %d", pids[0]), fmt.Sprintf("see what it is: ps %d", pids[0]))
@@ -162,6 +201,20 @@ func notInUse(vol Volume) error {
 		}
 	}
 	return errs.Wrap(errs.InUse, subject(vol.Name), "is in use", "see who has it: lsof "+vol.Device+"; a container may have it mounted", err)
+}
+
+// notPublished fails when the device of a volume is given to a container, which
+// holds it as little as a program that has it open.
+func notPublished(vol Volume) error {
+	n, err := blockdev.NumberOf(vol.Device)
+	if err != nil {
+		return err
+	}
+	paths, err := mount.BoundNodes(n)
+	if err != nil || len(paths) == 0 {
+		return err
+	}
+	return errs.New(errs.InUse, subject(vol.Name), "is published on "+paths[0], "unpublish it there first: umount "+paths[0])
 }
 
 // openFor is who has a device open all of the time: udevd looks into every device

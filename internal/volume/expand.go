@@ -251,6 +251,9 @@ func (s *Service) Clone(ctx context.Context, c CloneSpec) (Volume, error) {
 
 // copyInto fills a new device with a copy of a volume, and zeros behind it.
 func (s *Service) copyInto(ctx context.Context, made, source Volume) error {
+	if err := notPublished(source); err != nil {
+		return errs.Wrap("", subject(source.Name), "is in use, and a copy of it would not be consistent", "", err)
+	}
 	from, err := blockdev.Hold(source.Device)
 	if err != nil {
 		if errs.Is(err, errs.InUse) {

@@ -36,6 +36,7 @@ func (s *Service) Mount(ctx context.Context, m MountSpec) (Volume, error) {
 	if err := validateOptions(m.Options); err != nil {
 		return Volume{}, err
 	}
+	m.Options, m.ReadOnly = readOnly(m.Options, m.ReadOnly)
 	path, err := mount.RealPath(m.Path)
 	if err != nil {
 		return Volume{}, err
@@ -89,6 +90,12 @@ var otherMounts = []string{"bind", "rbind", "remount", "move", "shared", "rshare
 
 // otherDevices are the options of ext4 and xfs that name one.
 var otherDevices = []string{"journal_dev", "journal_path", "logdev", "rtdev"}
+
+// readOnly takes the option ro out of the others.
+func readOnly(options []string, already bool) ([]string, bool) {
+	rest := slices.DeleteFunc(slices.Clone(options), func(o string) bool { return o == "ro" })
+	return rest, already || len(rest) < len(options)
+}
 
 func validateOptions(options []string) error {
 	for _, o := range options {

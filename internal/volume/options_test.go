@@ -13,14 +13,14 @@ import (
 )
 
 func TestMkfsOptions(t *testing.T) {
-	for _, ok := range []string{"", "-i 65536", "-m 0 -N 1024", "-O ^has_journal", "-E stride=512,stripe_width=512", "-L name", "-L device"} {
+	for _, ok := range []string{"", "-i 65536", "-m 0 -N 1024", "-O ^has_journal", "-E stride=512,stripe_width=512"} {
 		assert.NoError(t, validateMkfsOptions("ext4", strings.Fields(ok)), ok)
 	}
-	for _, bad := range []string{"/dev/sda", "sda", "-d root", "-J device=UUID", "-l list", "-i", "-F", "-n", "-z undo", "-E offset=4096", "-E fd=3", "-L ../x", "-b 4096 extra", "--help", "-i8192"} {
+	for _, bad := range []string{"/dev/sda", "sda", "-d root", "-J device=UUID", "-l list", "-i", "-F", "-n", "-z undo", "-E offset=4096", "-E fd=3", "-L ../x", "-L root", "-U clear", "-e panic", "-b 4096 extra", "--help", "-i8192"} {
 		assert.True(t, errs.Is(validateMkfsOptions("ext4", strings.Fields(bad)), errs.Invalid), bad)
 	}
 	assert.NoError(t, validateMkfsOptions("xfs", strings.Fields("-d agcount=4 -l size=64m")))
-	for _, bad := range []string{"-d name=x", "-d file=1,name=x", "-l logdev=x", "-r rtdev=x", "-p proto", "-c options=x", "-N"} {
+	for _, bad := range []string{"-d name=x", "-d file=1,name=x", "-l logdev=x", "-r rtdev=x", "-p proto", "-c options=x", "-N", "-L root", "-m uuid=x"} {
 		assert.True(t, errs.Is(validateMkfsOptions("xfs", strings.Fields(bad)), errs.Invalid), bad)
 	}
 	assert.Error(t, validateMkfsOptions("none", []string{"-i", "1"}))

@@ -38,6 +38,7 @@ func (s *Service) Publish(ctx context.Context, p PublishSpec) error {
 	if err := validateOptions(p.Options); err != nil {
 		return err
 	}
+	p.Options, p.ReadOnly = readOnly(p.Options, p.ReadOnly)
 	lock, err := s.lockVolume(ctx, p.Name)
 	if err != nil {
 		return err
@@ -91,11 +92,12 @@ func publishFilesystem(vol Volume, p PublishSpec) error {
 	case mounted:
 		return nil
 	}
-	if err := makeLast(p.Target, func() error { return os.Mkdir(p.Target, 0o750) }); err != nil {
+	remove, err := makeLast(p.Target, func() error { return os.Mkdir(p.Target, 0o750) })
+	if err != nil {
 		return err
 	}
 	if err := mount.Bind(from, p.Target, p.ReadOnly, p.Options); err != nil {
-		return errors.Join(errs.Wrap("", subject(vol.Name), "cannot be bound to "+p.Target, "", err), os.Remove(p.Target))
+		return errors.Join(errs.Wrap("", subject(vol.Name), "cannot be bound to "+p.Target, "", err), remove())
 	}
 	return nil
 }
@@ -138,26 +140,28 @@ func publishDevice(vol Volume, p PublishSpec) error {
 	if err != nil {
 		return err
 	}
-	if err := makeLast(p.Target, create); err != nil {
+	remove, err := makeLast(p.Target, create)
+	if err != nil {
 		return err
 	}
 	if err := mount.Bind(node, p.Target, false, nil); err != nil {
-		return errors.Join(errs.Wrap("", subject(vol.Name), "its device cannot be bound to "+p.Target, "", err), os.Remove(p.Target))
+		return errors.Join(errs.Wrap("", subject(vol.Name), "its device cannot be bound to "+p.Target, "", err), remove())
 	}
 	return nil
 }
 
-// makeLast makes the last part of a path; what is there already must not lead
-// elsewhere.
-func makeLast(path string, create func() error) error {
-	err := create()
-	if errors.Is(err, os.ErrExist) {
-		var st os.FileInfo
-		if st, err = os.Lstat(path); err == nil && st.Mode()&os.ModeSymlink != 0 {
-			err = errs.Invalidf(path, "remove it", "is a symbolic link")
-		}
+// makeLast makes the last part of a path, and returns how to remove it if it was
+// not there. What is there must not lead elsewhere.
+func makeLast(path string, create func() error) (remove func() error, err error) {
+	err = create()
+	if !errors.Is(err, os.ErrExist) {
+		return func() error { return os.Remove(path) }, err
 	}
-	return err
+	st, err := os.Lstat(path)
+	if err == nil && st.Mode()&os.ModeSymlink != 0 {
+		err = errs.Invalidf(path, "remove it", "is a symbolic link")
+	}
+	return func() error { return nil }, err
 }
 
 // isDeviceAt tells whether the device of a volume is bound to a path.
@@ -180,22 +184,36 @@ func isDeviceAt(vol Volume, path string) (bool, error) {
 // removes the path. One that is not there is fine, and so is a volume that does
 // not exist, if nothing is mounted there.
 func (s *Service) Unpublish(ctx context.Context, name, target string) error {
-	if err := validateTarget(target); err != nil {
+	err := validateTarget(target)
+	if errs.Is(err, errs.NotFound) { // not even its folder
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	if err := s.takeOff(ctx, name, target); err != nil {
 		return err
 	}
-	err := os.Remove(target)
+	st, err := os.Lstat(target)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	return err
+	if err == nil && st.Mode().IsRegular() && st.Size() > 0 {
+		return errs.New(errs.Conflict, target, "is a file with content, which was not made for a volume", "remove it by hand if it is not needed")
+	}
+	if err != nil {
+		return err
+	}
+	return os.Remove(target)
 }
 
 // Unstage takes a volume off a path, and leaves the path.
 func (s *Service) Unstage(ctx context.Context, name, path string) error {
-	if err := validateTarget(path); err != nil {
+	err := validateTarget(path)
+	if errs.Is(err, errs.NotFound) { // not even its folder
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	return s.takeOff(ctx, name, path)

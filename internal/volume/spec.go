@@ -159,15 +159,16 @@ func validateSize(name string, size uint64) error {
 }
 
 // mkfsFlags are the flags of mkfs.ext4 and mkfs.xfs that say how to lay out a
-// file system, each with a value.
+// file system, each with a value. A label or UUID could be that of a file system of
+// the host.
 var mkfsFlags = map[string][]string{
-	mount.Ext4: {"-b", "-C", "-E", "-e", "-g", "-G", "-i", "-I", "-L", "-m", "-N", "-O", "-T", "-U"},
-	mount.XFS:  {"-b", "-d", "-i", "-l", "-L", "-m", "-n", "-s"},
+	mount.Ext4: {"-b", "-C", "-E", "-g", "-G", "-i", "-I", "-m", "-N", "-O", "-T"},
+	mount.XFS:  {"-b", "-d", "-i", "-l", "-m", "-n", "-s"},
 }
 
 // mkfsElsewhere are the parts of values that name another device or file, or
 // another place on the device.
-var mkfsElsewhere = []string{"device", "name", "logdev", "rtdev", "dev", "root_owner", "offset", "fd"}
+var mkfsElsewhere = []string{"device", "name", "logdev", "rtdev", "dev", "root_owner", "offset", "fd", "uuid"}
 
 // validateMkfsOptions lets nothing through that names a file or another device:
 // who may choose the layout of a volume may not read the host, or write to it.
