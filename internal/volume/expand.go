@@ -233,8 +233,8 @@ func (s *Service) Clone(ctx context.Context, c CloneSpec) (Volume, error) {
 	if spec.Type == "" {
 		spec.Type = source.Type
 	}
-	if spec.Size == 0 {
-		spec.Size = source.Size
+	if spec.Size == 0 || c.OrLarger {
+		spec.Size = max(spec.Size, source.Size)
 	}
 	if spec.Size < source.Size {
 		return Volume{}, errs.New(errs.OutOfRange, subject(c.Name), fmt.Sprintf("a copy of %s needs at least its %s", c.Source, pmem.FormatSize(source.Size)), fmt.Sprintf("use --size %d or more", source.Size))
