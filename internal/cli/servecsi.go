@@ -94,9 +94,7 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: logLevel(f.verbosity)}))
 	server := &csi.Server{Config: config, Volumes: a.service, Log: log, Metrics: csi.NewMetrics(a.service)}
 	if f.init {
-		if err := a.prepare(ctx, f, config, log); err != nil {
-			return err
-		}
+		a.prepare(ctx, f, config, log)
 	}
 	parts := []func(context.Context) error{
 		func(ctx context.Context) error { return server.Run(ctx, f.endpoint) },
@@ -144,24 +142,21 @@ func together(ctx context.Context, parts []func(context.Context) error) error {
 	return errors.Join(failed...)
 }
 
-// prepare gives the regions to lvm volumes, when this node serves them. A region
-// without labels gets them only when it is empty, which vg init does not do by
-// itself.
-func (a *app) prepare(ctx context.Context, f csiFlags, config csi.Config, log *slog.Logger) error {
+// prepare gives the regions to lvm volumes, when this node serves them. The server
+// runs also when that fails: volumes that exist have to be mounted.
+func (a *app) prepare(ctx context.Context, f csiFlags, config csi.Config, log *slog.Logger) {
 	if config.Only && config.Type == volume.TypeDirect {
 		log.Info("nothing to prepare: direct volumes need no volume group")
-		return nil
+		return
 	}
 	steps, err := a.service.Init(ctx, volume.InitSpec{Percent: f.percent, Span: f.span})
 	if err != nil {
-		// The server runs all the same: Probe and the log say what is wrong.
 		log.Error("the PMEM could not be prepared", "error", err.Error(), "next", errs.NextStep(err))
-		return nil
+		return
 	}
 	for _, step := range steps {
 		log.Info("prepared", "region", step.Region, "vg", step.VG, "raw_had", step.Has, "raw_added", step.Add, "note", step.Reason)
 	}
-	return nil
 }
 
 // logLevel is the level for a verbosity of klog.

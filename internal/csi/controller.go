@@ -2,7 +2,6 @@ package csi
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"strings"
 
@@ -160,12 +159,14 @@ func (s *Server) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeRequest)
 	if req.GetVolumeId() == "" {
 		return nil, invalid("volume_id is missing")
 	}
-	if volume.ValidateName(req.GetVolumeId()) == nil {
-		if err := s.Volumes.DeleteAsCreated(ctx, req.GetVolumeId()); err != nil && !errs.Is(err, errs.NotFound) {
-			return nil, err
-		}
+	if volume.ValidateName(req.GetVolumeId()) != nil {
+		return &csi.DeleteVolumeResponse{}, nil
 	}
-	return &csi.DeleteVolumeResponse{}, nil
+	err := s.Volumes.DeleteAsCreated(ctx, req.GetVolumeId())
+	if errs.Is(err, errs.NotFound) {
+		err = s.Volumes.Absent(ctx, req.GetVolumeId())
+	}
+	return &csi.DeleteVolumeResponse{}, err
 }
 
 // ValidateVolumeCapabilities tells whether a volume can be used in some ways.
@@ -318,9 +319,5 @@ func (s *Server) expand(ctx context.Context, id string, r *csi.CapacityRange, c 
 	if limit != 0 && vol.Type == volume.TypeLVM && size > vol.Size && (size+volume.ExtentSize-1)/volume.ExtentSize*volume.ExtentSize > limit {
 		return none, status.Errorf(codes.OutOfRange, "volume %s: no multiple of %d bytes is between %d and %d", id, volume.ExtentSize, size, limit)
 	}
-	vol, err = s.Volumes.Expand(ctx, id, size)
-	if err != nil {
-		return none, fmt.Errorf("%w", err)
-	}
-	return vol, nil
+	return s.Volumes.Expand(ctx, id, size)
 }

@@ -88,6 +88,8 @@ func (f *fakeVolumes) DeleteAsCreated(_ context.Context, name string) error {
 	return nil
 }
 
+func (f *fakeVolumes) Absent(context.Context, string) error { return nil }
+
 func (f *fakeVolumes) Get(_ context.Context, name string) (volume.Volume, error) {
 	done, err := f.begin("get")
 	defer done()

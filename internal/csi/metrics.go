@@ -46,8 +46,9 @@ func (m *Metrics) called(method string, code codes.Code, took time.Duration) {
 	}
 }
 
-// Serve answers /metrics, and /healthz with what Probe says, until the context ends.
-func (s *Server) serveHTTP(ctx context.Context, address string) error {
+// ServeMetrics answers /metrics, and /healthz with what Probe says, over HTTP until
+// the context ends.
+func (s *Server) ServeMetrics(ctx context.Context, address string) error {
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(s.Metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 1}))
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, r *http.Request) {
@@ -67,11 +68,6 @@ func (s *Server) serveHTTP(ctx context.Context, address string) error {
 		return err
 	}
 	return nil
-}
-
-// ServeMetrics serves metrics and health over HTTP until the context ends.
-func (s *Server) ServeMetrics(ctx context.Context, address string) error {
-	return s.serveHTTP(ctx, address)
 }
 
 // collector reads the host for each scrape: devices are the only record.

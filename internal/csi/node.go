@@ -162,24 +162,35 @@ func (s *Server) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublish
 	case req.GetTargetPath() == "":
 		return nil, invalid("target_path is missing")
 	}
-	inline := ephemeralName(req.GetVolumeId())
-	name := req.GetVolumeId()
-	if _, err := s.Volumes.Get(ctx, inline); err == nil {
-		name = inline
-	} else if !errs.Is(err, errs.NotFound) {
-		return nil, err
-	} else if volume.ValidateName(name) != nil {
-		name = inline // gone already; its path may be left
-	}
-	err := s.Volumes.Unpublish(ctx, name, req.GetTargetPath())
+	inline, err := s.isInline(ctx, req.GetVolumeId())
 	if err != nil {
 		return nil, err
 	}
+	if !inline {
+		return &csi.NodeUnpublishVolumeResponse{}, s.Volumes.Unpublish(ctx, req.GetVolumeId(), req.GetTargetPath())
+	}
+	name := ephemeralName(req.GetVolumeId())
+	if err := s.Volumes.Unpublish(ctx, name, req.GetTargetPath()); err != nil {
+		return nil, err
+	}
 	// Also what an interrupted call left half made or half erased.
-	if err := s.Volumes.DeleteAsCreated(ctx, inline); err != nil && !errs.Is(err, errs.NotFound) {
+	if err := s.Volumes.DeleteAsCreated(ctx, name); err != nil && !errs.Is(err, errs.NotFound) {
 		return nil, err
 	}
 	return &csi.NodeUnpublishVolumeResponse{}, nil
+}
+
+// isInline tells whether an ID is that of an inline volume. Kubelet's are longer
+// than the name of any volume.
+func (s *Server) isInline(ctx context.Context, id string) (bool, error) {
+	if volume.ValidateName(id) != nil {
+		return true, nil
+	}
+	_, err := s.Volumes.Get(ctx, ephemeralName(id))
+	if errs.Is(err, errs.NotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // RemoveAbandonedInline deletes inline volumes that are in no pod: a crash left
@@ -248,19 +259,15 @@ func (s *Server) NodeExpandVolume(ctx context.Context, req *csi.NodeExpandVolume
 	if req.GetVolumePath() == "" {
 		return nil, invalid("volume_path is missing")
 	}
-	if _, err := s.get(ctx, req.GetVolumeId()); err != nil {
-		return nil, err
+	if volume.ValidateName(req.GetVolumeId()) != nil {
+		return nil, noVolume(req.GetVolumeId())
 	}
 	if _, err := s.Volumes.Stats(ctx, req.GetVolumeId(), req.GetVolumePath()); err != nil {
 		return nil, err
 	}
 	r := req.GetCapacityRange()
-	if r == nil { // to the size that it has
-		vol, err := s.get(ctx, req.GetVolumeId())
-		if err != nil {
-			return nil, err
-		}
-		r = &csi.CapacityRange{RequiredBytes: int64(vol.Size)}
+	if r == nil {
+		r = &csi.CapacityRange{} // to the size that it has
 	}
 	vol, err := s.expand(ctx, req.GetVolumeId(), r, req.GetVolumeCapability())
 	if err != nil {

@@ -29,6 +29,7 @@ type Volumes interface {
 	Create(context.Context, volume.Spec) (vol volume.Volume, created bool, err error)
 	Clone(context.Context, volume.CloneSpec) (volume.Volume, error)
 	DeleteAsCreated(ctx context.Context, name string) error
+	Absent(ctx context.Context, name string) error
 	Get(ctx context.Context, name string) (volume.Volume, error)
 	List(context.Context) ([]volume.Volume, error)
 	Expand(ctx context.Context, name string, size uint64) (volume.Volume, error)

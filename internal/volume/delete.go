@@ -52,13 +52,7 @@ func (s *Service) DeleteAsCreated(ctx context.Context, name string) error {
 	file := s.noEraseFile(vol.UUID)
 	_, statErr := os.Lstat(file)
 	keep := vol.UUID != "" && s.RunDir != "" && statErr == nil
-	err = s.Delete(ctx, name, !keep)
-	if errs.Is(err, errs.NotFound) && vol.Name == "" {
-		if hidden := s.someHidden(ctx, name); hidden != nil {
-			return hidden
-		}
-	}
-	if err != nil {
+	if err := s.Delete(ctx, name, !keep); err != nil {
 		return err
 	}
 	if keep {
@@ -67,8 +61,8 @@ func (s *Service) DeleteAsCreated(ctx context.Context, name string) error {
 	return nil
 }
 
-// someHidden fails when a volume that was not found may only be out of sight.
-func (s *Service) someHidden(ctx context.Context, name string) error {
+// Absent fails when a volume that was not found may only be out of sight.
+func (s *Service) Absent(ctx context.Context, name string) error {
 	v, err := s.Look(ctx)
 	if err != nil {
 		return err

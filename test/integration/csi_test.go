@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +24,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"github.com/pmemctl/pmemctl/internal/fault"
 )
@@ -386,6 +389,55 @@ func TestCSIRefusals(t *testing.T) {
 	}
 	assert.Len(t, volumes(t), 1, "nothing was made")
 	resetCSI(t)
+}
+
+// TestCSISurroundings asks the server as kubelet's registration, Prometheus and a
+// liveness probe do, and as the provisioner while a region is down.
+func TestCSISurroundings(t *testing.T) {
+	ctx := context.Background()
+	resetCSI(t)
+	dir := t.TempDir()
+	s := startCSI(t, nil, "--init", "--percent", "20", "--registration-dir", dir, "--metrics-address", "127.0.0.1:9099")
+	defer func() { s.stop(t) }()
+	get := func(path string) string {
+		answer, err := http.Get("http://127.0.0.1:9099" + path)
+		require.NoError(t, err)
+		defer answer.Body.Close()
+		body, err := io.ReadAll(answer.Body)
+		require.NoError(t, err)
+		assert.Equal(t, http.StatusOK, answer.StatusCode)
+		return string(body)
+	}
+	assert.Equal(t, "ok\n", get("/healthz"))
+	_, err := s.CreateVolume(ctx, createRequest("a", "lvm", 32<<20, mountCapability("ext4")))
+	require.NoError(t, err)
+	metrics := get("/metrics")
+	for _, line := range []string{`pmemctl_region_size_bytes{region="region0"} 4.294967296e+09`, `pmemctl_volumes{state="ready",type="lvm"} 1`, `pmemctl_csi_operation_duration_seconds_count{code="OK",method="CreateVolume"} 1`, "pmemctl_read_error 0"} {
+		assert.Contains(t, metrics, line+"\n")
+	}
+
+	conn, err := grpc.NewClient("unix://"+dir+"/csi.pmemctl.io-reg.sock", grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(t, err)
+	defer conn.Close()
+	info, err := registration.NewRegistrationClient(conn).GetInfo(ctx, &registration.InfoRequest{})
+	require.NoError(t, err)
+	assert.Equal(t, "/var/lib/kubelet/plugins/csi.pmemctl.io/csi.sock", info.GetEndpoint())
+
+	// What may come back is not deleted, and holds up nothing else.
+	require.NoError(t, exec.Command("vgchange", "-an", "pmemvgregion1").Run())
+	out, err := pmemctl(nil, "region", "disable", "region1")
+	require.NoError(t, err, out)
+	_, err = s.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: "elsewhere"})
+	assert.Equal(t, codes.FailedPrecondition, status.Code(err))
+	assert.Contains(t, status.Convert(err).Message(), "may be in region region1, which is disabled; next: pmemctl region enable region1")
+	_, err = s.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: "a", TargetPath: csiTarget})
+	assert.NoError(t, err)
+	_, err = s.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: "csi-" + strings.Repeat("0", 64), TargetPath: csiTarget})
+	assert.NoError(t, err)
+	out, err = pmemctl(nil, "region", "enable", "region1")
+	require.NoError(t, err, out)
+	_, err = s.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: "elsewhere"})
+	assert.NoError(t, err)
 }
 
 // csiCalls are the calls of a volume's life, in order; each is killed at each of

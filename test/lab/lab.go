@@ -272,7 +272,7 @@ func qemuArgs(cfg Config, k kernel, initramfs, socket string) ([]string, error) 
 		"-nodefaults", "-nographic", "-serial", "mon:stdio", "-no-reboot",
 		"-kernel", k.image, "-initrd", initramfs, // QEMU translates code again for each address it is loaded at; without
 		// address randomisation every program starts twice as fast.
-		"-append", console + " panic=-1 oops=panic norandmaps tsc=reliable",
+		"-append", console + " panic=-1 oops=panic norandmaps",
 		"-device", "virtio-rng-pci",
 		"-virtfs", "local,path=/,mount_tag=" + protocol.ShareTag + ",security_model=none,readonly=on,multidevs=remap",
 		"-device", "virtio-serial-pci",
