@@ -16,6 +16,8 @@ type Mapped struct {
 	Number Number
 	// Below are the names of the block devices it lies on.
 	Below []string
+	// Suspended: all input and output waits until it is resumed.
+	Suspended bool
 }
 
 // MappedDevices lists the devices of the device mapper from sysfs, which needs
@@ -28,7 +30,7 @@ func MappedDevices() []Mapped {
 		if err != nil {
 			continue // gone in the meantime
 		}
-		m := Mapped{Name: readLine(dir + "/dm/name"), UUID: readLine(dir + "/dm/uuid"), Size: size, Number: number}
+		m := Mapped{Name: readLine(dir + "/dm/name"), UUID: readLine(dir + "/dm/uuid"), Size: size, Number: number, Suspended: readLine(dir+"/dm/suspended") == "1"}
 		below, _ := os.ReadDir(dir + "/slaves")
 		for _, b := range below {
 			m.Below = append(m.Below, b.Name())

@@ -23,7 +23,7 @@ type csiFlags struct {
 	endpoint, nodeID, driver, topologyKey string
 	kind                                  string
 	verbosity                             int
-	init, span                            bool
+	init, span, topologyRegions           bool
 	percent                               int
 	registrationDir, registrationEndpoint string
 	metricsAddress                        string
@@ -45,6 +45,7 @@ the calls at work are done.`,
 	fl.StringVar(&f.nodeID, "nodeid", os.Getenv("KUBE_NODE_NAME"), "`name` of this node (default $KUBE_NODE_NAME)")
 	fl.StringVar(&f.driver, "driver", "csi.pmemctl.io", "`name` of the driver")
 	fl.StringVar(&f.topologyKey, "topology-key", "", "`key` of the topology, whose value is the node's name (default DRIVER/node)")
+	fl.BoolVar(&f.topologyRegions, "topology-regions", false, "also tell, as topology, which regions and NUMA nodes have PMEM: DRIVER/region0=true, DRIVER/numa0=true")
 	fl.StringVar(&f.kind, "type", "all", "what this node serves: lvm, direct or all")
 	fl.BoolVar(&f.init, "init", false, "prepare the PMEM at the start, as vg init does; nothing is ever prepared without it")
 	fl.IntVar(&f.percent, "percent", 0, "with --init: `percent` of each region for lvm volumes (default 100)")
@@ -58,7 +59,7 @@ the calls at work are done.`,
 }
 
 func (f csiFlags) config() (csi.Config, error) {
-	c := csi.Config{Driver: f.driver, Version: Version, NodeID: f.nodeID, TopologyKey: f.topologyKey, Type: volume.TypeLVM}
+	c := csi.Config{Driver: f.driver, Version: Version, NodeID: f.nodeID, TopologyKey: f.topologyKey, RegionTopology: f.topologyRegions, Type: volume.TypeLVM}
 	switch {
 	case f.endpoint == "":
 		return c, errs.Invalidf("--endpoint", "pmemctl serve-csi --endpoint unix:///csi/csi.sock --nodeid NODE", "is missing")
@@ -93,6 +94,11 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 	}
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: logLevel(f.verbosity)}))
 	server := &csi.Server{Config: config, Volumes: a.service, Log: log, Metrics: csi.NewMetrics(a.service)}
+	if resumed, err := a.service.Resume(ctx); err != nil {
+		log.Error("volumes that were left suspended could not be looked for", "error", err.Error())
+	} else if len(resumed) > 0 {
+		log.Warn("volumes that a killed lvm left suspended go on", "volumes", resumed)
+	}
 	if f.init {
 		a.prepare(ctx, f, config, log)
 	}

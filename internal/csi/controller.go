@@ -59,9 +59,14 @@ func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest)
 	if spec.FS == mount.None {
 		spec.MkfsOptions = nil // of a class that file systems use too
 	}
-	if !s.isHere(req.GetAccessibilityRequirements()) {
+	here, err := s.here(ctx, req.GetAccessibilityRequirements())
+	if err != nil {
+		return nil, err
+	}
+	if !here.matches {
 		return nil, status.Errorf(codes.ResourceExhausted, "volume %s: is wanted on another node, and this is %s=%s; next: let the provisioner beside that node's server make it", req.GetName(), s.TopologyKey, s.NodeID)
 	}
+	spec.Within = here.within
 	spec.Name = volumeName(req.GetName())
 	vol, err := s.create(ctx, spec, req.GetVolumeContentSource())
 	if err != nil {
@@ -91,7 +96,7 @@ func (s *Server) create(ctx context.Context, spec volume.Spec, from *csi.VolumeC
 	}
 	return s.Volumes.Clone(ctx, volume.CloneSpec{
 		Source: source, Name: spec.Name, Size: spec.Size, Limit: spec.Limit, Type: spec.Type,
-		Region: spec.Region, VG: spec.VG, Stripe: spec.Stripe, OrLarger: spec.OrLarger, NoErase: spec.NoErase, OrExisting: true,
+		Region: spec.Region, Within: spec.Within, VG: spec.VG, Stripe: spec.Stripe, OrLarger: spec.OrLarger, NoErase: spec.NoErase, OrExisting: true,
 	})
 }
 
@@ -123,35 +128,8 @@ func sizeRange(r *csi.CapacityRange) (size, limit uint64, err error) {
 	return defaultSize, uint64(most), nil
 }
 
-// isHere tells whether this node is among those that a volume may be on.
-func (s *Server) isHere(r *csi.TopologyRequirement) bool {
-	wanted := r.GetRequisite()
-	if len(wanted) == 0 {
-		wanted = r.GetPreferred()
-	}
-	for _, t := range wanted {
-		if s.matches(t) {
-			return true
-		}
-	}
-	return len(wanted) == 0
-}
-
-func (s *Server) matches(t *csi.Topology) bool {
-	for key, value := range t.GetSegments() {
-		if key == s.TopologyKey && value != s.NodeID {
-			return false
-		}
-	}
-	return true
-}
-
-func (s *Server) topology() *csi.Topology {
-	return &csi.Topology{Segments: map[string]string{s.TopologyKey: s.NodeID}}
-}
-
 func (s *Server) describe(vol volume.Volume) *csi.Volume {
-	return &csi.Volume{VolumeId: vol.Name, CapacityBytes: int64(vol.Size), AccessibleTopology: []*csi.Topology{s.topology()}}
+	return &csi.Volume{VolumeId: vol.Name, CapacityBytes: int64(vol.Size), AccessibleTopology: []*csi.Topology{{Segments: s.nodeSegment()}}}
 }
 
 // DeleteVolume deletes a volume; one that does not exist is deleted.
@@ -255,28 +233,21 @@ func (s *Server) GetCapacity(ctx context.Context, req *csi.GetCapacityRequest) (
 			return nil, err
 		}
 	}
-	if req.GetAccessibleTopology() != nil && !s.matches(req.GetAccessibleTopology()) {
-		return &csi.GetCapacityResponse{}, nil
+	if t := req.GetAccessibleTopology(); t != nil {
+		here, err := s.hereFor(ctx, t)
+		if err != nil {
+			return nil, err
+		}
+		if !here.matches {
+			return &csi.GetCapacityResponse{}, nil
+		}
+		spec.Within = here.within
 	}
-	places, err := s.Volumes.Capacity(ctx)
-	if err != nil && !errs.Is(err, errs.NotFound) {
+	c, err := s.Volumes.CapacityFor(ctx, spec)
+	if err != nil {
 		return nil, err
 	}
-	var free, largest, smallest uint64
-	for _, p := range places {
-		if p.Type != spec.Type || spec.Region != "" && p.Region != spec.Region || spec.VG != "" && p.VG != spec.VG {
-			continue
-		}
-		free += p.Free
-		largest = max(largest, p.Largest)
-		if p.Smallest > 0 && (smallest == 0 || p.Smallest < smallest) {
-			smallest = p.Smallest
-		}
-	}
-	if spec.FS == mount.XFS {
-		smallest = max(smallest, mount.MinXFS)
-	}
-	return &csi.GetCapacityResponse{AvailableCapacity: int64(free), MaximumVolumeSize: wrapperspb.Int64(int64(largest)), MinimumVolumeSize: wrapperspb.Int64(int64(smallest))}, nil
+	return &csi.GetCapacityResponse{AvailableCapacity: int64(c.Free), MaximumVolumeSize: wrapperspb.Int64(int64(c.Largest)), MinimumVolumeSize: wrapperspb.Int64(int64(c.Smallest))}, nil
 }
 
 // ControllerExpandVolume makes a volume larger, also while it is in use.

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
@@ -88,6 +89,13 @@ func (f *fakeVolumes) DeleteAsCreated(_ context.Context, name string) error {
 	return nil
 }
 
+func (f *fakeVolumes) Up(string) bool { return false }
+
+func (f *fakeVolumes) Regions(context.Context) ([]pmem.Region, error) {
+	near, far := 0, 1
+	return []pmem.Region{{Dev: "region0", NUMANode: &near}, {Dev: "region1", NUMANode: &far}, {Dev: "region2", NUMANode: &far}}, nil
+}
+
 func (f *fakeVolumes) Absent(context.Context, string) error { return nil }
 
 func (f *fakeVolumes) Get(_ context.Context, name string) (volume.Volume, error) {
@@ -128,10 +136,10 @@ func (f *fakeVolumes) Expand(_ context.Context, name string, size uint64) (volum
 	return vol, nil
 }
 
-func (f *fakeVolumes) Capacity(context.Context) ([]volume.Capacity, error) {
+func (f *fakeVolumes) CapacityFor(_ context.Context, spec volume.Spec) (volume.Capacity, error) {
 	done, err := f.begin("capacity")
 	defer done()
-	return []volume.Capacity{{Type: volume.TypeLVM, VG: "pmemvgregion0", Free: f.free, Largest: f.free, Smallest: 2 << 20}}, err
+	return volume.Capacity{Type: spec.Type, Free: f.free, Largest: f.free, Smallest: 2 << 20}, err
 }
 
 func (f *fakeVolumes) put(name, path string) error {

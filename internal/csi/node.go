@@ -27,9 +27,13 @@ func (s *Server) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRe
 	return answer, nil
 }
 
-// NodeGetInfo tells which node this is, and its one segment of topology.
-func (s *Server) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
-	return &csi.NodeGetInfoResponse{NodeId: s.NodeID, AccessibleTopology: s.topology()}, nil
+// NodeGetInfo tells which node this is, and its topology.
+func (s *Server) NodeGetInfo(ctx context.Context, _ *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
+	topology, err := s.topology(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &csi.NodeGetInfoResponse{NodeId: s.NodeID, AccessibleTopology: topology}, nil
 }
 
 // safeOptions are what every file system of a container is mounted with: what is
@@ -185,6 +189,9 @@ func (s *Server) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublish
 func (s *Server) isInline(ctx context.Context, id string) (bool, error) {
 	if volume.ValidateName(id) != nil {
 		return true, nil
+	}
+	if s.Volumes.Up(id) { // LVM, which may be stuck, need not be asked
+		return false, nil
 	}
 	_, err := s.Volumes.Get(ctx, ephemeralName(id))
 	if errs.Is(err, errs.NotFound) {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/pmemctl/pmemctl/internal/volume"
+	"github.com/pmemctl/pmemctl/test/csitest"
 )
 
 func newServer(f *fakeVolumes) *Server {
@@ -50,8 +52,7 @@ func dial(t *testing.T, endpoint string) *grpc.ClientConn {
 }
 
 func TestSanityOnAFakeBackend(t *testing.T) {
-	config := sanity.NewTestConfig()
-	config.Address = serveFake(t, newServer(newFakeVolumes()))
+	config := csitest.SanityConfig(strings.TrimPrefix(serveFake(t, newServer(newFakeVolumes())), "unix://"))
 	dir := t.TempDir()
 	config.TargetPath, config.StagingPath = filepath.Join(dir, "target"), filepath.Join(dir, "staging")
 	config.TestVolumeSize = 1 << 30

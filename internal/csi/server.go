@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
@@ -33,20 +34,24 @@ type Volumes interface {
 	Get(ctx context.Context, name string) (volume.Volume, error)
 	List(context.Context) ([]volume.Volume, error)
 	Expand(ctx context.Context, name string, size uint64) (volume.Volume, error)
-	Capacity(context.Context) ([]volume.Capacity, error)
+	CapacityFor(context.Context, volume.Spec) (volume.Capacity, error)
 	Stage(context.Context, volume.MountSpec) (volume.Volume, error)
 	Unstage(ctx context.Context, name, path string) error
 	Publish(context.Context, volume.PublishSpec) error
 	Unpublish(ctx context.Context, name, path string) error
 	Stats(ctx context.Context, name, path string) (volume.Stats, error)
 	Ready(context.Context) error
+	Regions(context.Context) ([]pmem.Region, error)
+	Up(name string) bool
 }
 
 // Config says what the server is.
 type Config struct {
 	Driver, Version, NodeID string
-	// TopologyKey is the key of the one segment of topology, whose value is NodeID.
+	// TopologyKey is the key of the node's segment of topology, whose value is NodeID.
 	TopologyKey string
+	// RegionTopology adds segments for the regions and NUMA nodes with PMEM.
+	RegionTopology bool
 	// Type is what is made when the parameters do not say, and all that is made
 	// when Only is set.
 	Type volume.Type

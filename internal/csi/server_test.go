@@ -182,11 +182,51 @@ func TestAnotherNode(t *testing.T) {
 	at := func(node string) []*csi.Topology {
 		return []*csi.Topology{{Segments: map[string]string{s.TopologyKey: node}}}
 	}
-	assert.True(t, s.isHere(nil))
-	assert.True(t, s.isHere(&csi.TopologyRequirement{Requisite: append(at("node-b"), at("node-a")...)}))
-	assert.False(t, s.isHere(&csi.TopologyRequirement{Requisite: at("node-b"), Preferred: at("node-a")}))
-	assert.False(t, s.isHere(&csi.TopologyRequirement{Preferred: at("node-b")}))
+	isHere := func(r *csi.TopologyRequirement) bool {
+		p, err := s.here(context.Background(), r)
+		require.NoError(t, err)
+		return p.matches
+	}
+	assert.True(t, isHere(nil))
+	assert.True(t, isHere(&csi.TopologyRequirement{Requisite: append(at("node-b"), at("node-a")...)}))
+	assert.False(t, isHere(&csi.TopologyRequirement{Requisite: at("node-b"), Preferred: at("node-a")}))
+	assert.False(t, isHere(&csi.TopologyRequirement{Preferred: at("node-b")}))
 	answer, err := s.GetCapacity(context.Background(), &csi.GetCapacityRequest{AccessibleTopology: at("node-b")[0]})
 	require.NoError(t, err)
 	assert.Zero(t, answer.GetAvailableCapacity())
+}
+
+// The fake has region0 on NUMA node 0, region1 and region2 on node 1.
+func TestRegionTopology(t *testing.T) {
+	s := newServer(newFakeVolumes())
+	s.RegionTopology = true
+	info, err := s.NodeGetInfo(context.Background(), &csi.NodeGetInfoRequest{})
+	require.NoError(t, err)
+	whole := info.GetAccessibleTopology().GetSegments()
+	key := func(name string) string { return s.Driver + "/" + name }
+	assert.Equal(t, map[string]string{s.TopologyKey: s.NodeID, key("region0"): "true", key("region1"): "true", key("region2"): "true", key("numa0"): "true", key("numa1"): "true"}, whole)
+
+	for what, c := range map[string]struct {
+		keys    []string
+		matches bool
+		within  []string
+	}{
+		"the node":                {nil, true, nil},
+		"one region":              {[]string{"region1"}, true, []string{"region1"}},
+		"a NUMA node":             {[]string{"numa1"}, true, []string{"region1", "region2"}},
+		"a region on a NUMA node": {[]string{"numa1", "region2"}, true, []string{"region2"}},
+		"a region elsewhere":      {[]string{"numa0", "region2"}, false, nil},
+		"no such region":          {[]string{"region7"}, false, nil},
+	} {
+		segments := map[string]string{s.TopologyKey: s.NodeID}
+		for _, k := range c.keys {
+			segments[key(k)] = "true"
+		}
+		got, err := s.here(context.Background(), &csi.TopologyRequirement{Requisite: []*csi.Topology{{Segments: segments}}})
+		require.NoError(t, err)
+		assert.Equal(t, placement{matches: c.matches, within: c.within}, got, what)
+	}
+	got, err := s.here(context.Background(), &csi.TopologyRequirement{Requisite: []*csi.Topology{{Segments: whole}}, Preferred: []*csi.Topology{{Segments: whole}}})
+	require.NoError(t, err)
+	assert.Equal(t, placement{matches: true}, got, "all of the node")
 }

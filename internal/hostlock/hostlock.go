@@ -31,7 +31,7 @@ type Locks struct {
 // Lock is a lock that is held.
 type Lock struct {
 	file *os.File
-	path string
+	path string // to remove with it; "" for a device
 }
 
 const poll = 20 * time.Millisecond
@@ -52,6 +52,32 @@ func (l Locks) Acquire(ctx context.Context, name string) (*Lock, error) {
 		select {
 		case <-ctx.Done():
 			return nil, errs.Wrap(errs.Busy, name, "is locked by "+holder, "wait for it to end, then try again", ctx.Err())
+		case <-time.After(poll):
+		}
+	}
+}
+
+// AcquireDevice waits for the lock of a device node until the context ends. A
+// container that does not share Dir with the host shares its devices.
+func (l Locks) AcquireDevice(ctx context.Context, path string) (*Lock, error) {
+	const holder = "a pmemctl that does not share " // and Dir
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, lockError(path, err)
+	}
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return &Lock{file: f}, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			f.Close()
+			return nil, lockError(path, err)
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, errs.Wrap(errs.Busy, path, "is locked by "+holder+l.Dir, "wait for it to end, then try again; and mount the host's "+l.Dir+" into its container", ctx.Err())
 		case <-time.After(poll):
 		}
 	}
@@ -123,7 +149,9 @@ func (l *Lock) Release() {
 	}
 	// The file goes while the lock is held, so that no lock file is left behind
 	// for every volume there ever was.
-	_ = os.Remove(l.path)
+	if l.path != "" {
+		_ = os.Remove(l.path)
+	}
 	l.file.Close()
 	l.file = nil
 }

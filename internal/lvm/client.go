@@ -4,6 +4,7 @@ package lvm
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,14 +27,33 @@ type Client struct {
 	// Timeout of one command; 0 is Timeout.
 	Timeout time.Duration
 
-	mu      sync.Mutex
+	turn    turn
 	session *session
 }
 
+// turn is whose turn it is to use the session. Waiting for it ends with a context,
+// which waiting for a mutex does not.
+type turn struct {
+	once sync.Once
+	free chan struct{}
+}
+
+func (t *turn) take(ctx context.Context) error {
+	t.once.Do(func() { t.free = make(chan struct{}, 1) })
+	select {
+	case t.free <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t *turn) end() { <-t.free }
+
 // Close ends the lvm process; the next command starts another.
 func (c *Client) Close() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	_ = c.turn.take(context.Background())
+	defer c.turn.end()
 	c.drop()
 }
 
@@ -45,8 +65,10 @@ func (c *Client) drop() {
 }
 
 func (c *Client) read(ctx context.Context, args ...string) (answer, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if err := c.turn.take(ctx); err != nil {
+		return answer{}, waitedInVain(args[0], err)
+	}
+	defer c.turn.end()
 	timeout := c.Timeout
 	if timeout == 0 {
 		timeout = Timeout
@@ -72,6 +94,13 @@ func (c *Client) read(ctx context.Context, args ...string) (answer, error) {
 		return answer{}, classify(args[0], reason)
 	}
 	return a, nil
+}
+
+func waitedInVain(command string, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return errs.Wrap(errs.Canceled, "lvm "+command, "was interrupted", "", err)
+	}
+	return errs.Wrap(errs.Deadline, "lvm "+command, "had no turn in time: another lvm command is at work", "look for a dead disk (dmesg), then try again", err)
 }
 
 // change runs a command that changes something. It is not interrupted when the
@@ -204,6 +233,12 @@ func (c *Client) ExtendLV(ctx context.Context, vg, name string, by uint64, strip
 		args = append(args, "-i", strconv.Itoa(stripes))
 	}
 	return c.change(ctx, append(append(args, vg+"/"+name), ranges...)...)
+}
+
+// Refresh gives a logical volume the device that it should have: one that a killed
+// lvm left suspended goes on.
+func (c *Client) Refresh(ctx context.Context, vg, name string) error {
+	return c.change(ctx, "lvchange", "--refresh", vg+"/"+name)
 }
 
 // Activate brings a logical volume up, as after a reboot.

@@ -38,6 +38,7 @@ type LV struct {
 	Tags       []string
 	Active     bool
 	Open       bool
+	Suspended  bool // its device holds up all input and output
 	// Type is linear, striped, …; of the first segment.
 	Type    string
 	Stripes int
@@ -109,7 +110,7 @@ var reportArgs = []string{
 	"fullreport", "--units", "b", "--nosuffix",
 	"--configreport", "vg", "-o", "vg_name,vg_uuid,vg_size,vg_free,vg_extent_size,vg_tags,vg_missing_pv_count",
 	"--configreport", "pv", "-o", "pv_name,pv_uuid,dev_size,pv_size,pv_free,pe_start",
-	"--configreport", "lv", "-o", "lv_name,lv_uuid,lv_size,lv_tags,lv_active,lv_device_open,lv_health_status",
+	"--configreport", "lv", "-o", "lv_name,lv_uuid,lv_size,lv_tags,lv_active,lv_device_open,lv_suspended,lv_health_status",
 	"--configreport", "seg", "-o", "lv_uuid,segtype,stripes,seg_pe_ranges",
 	"--configreport", "pvseg", "-o", "pv_uuid",
 }
@@ -149,6 +150,7 @@ type (
 		Tags   string `json:"lv_tags"`
 		Active string `json:"lv_active"`
 		Open   string `json:"lv_device_open"`
+		Held   string `json:"lv_suspended"`
 		Health string `json:"lv_health_status"`
 	}
 	segRow struct {
@@ -190,7 +192,7 @@ func parseReport(objects []map[string]json.RawMessage) (State, error) {
 			}
 		}
 		for _, l := range lvs {
-			lv := LV{Name: l.Name, UUID: l.UUID, VG: vg.Name, Size: n.parse(l.Size), Tags: list(l.Tags), Active: l.Active == "active", Open: l.Open == "open", Health: l.Health}
+			lv := LV{Name: l.Name, UUID: l.UUID, VG: vg.Name, Size: n.parse(l.Size), Tags: list(l.Tags), Active: l.Active == "active", Open: l.Open == "open", Suspended: l.Held == "suspended", Health: l.Health}
 			for _, seg := range segs {
 				if seg.LVUUID != l.UUID {
 					continue

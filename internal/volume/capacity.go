@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 
+	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
@@ -32,12 +33,7 @@ func (v View) Capacities() []Capacity {
 		if reason, _ := unusable(r, v); reason != "" {
 			c.Reason = reason
 		} else {
-			align := r.SizeAlign(pmem.DefaultAlign)
-			c.Free = pmem.Usable(pmem.RoundDown(r.AvailableSize, align), pmem.MapDev, pmem.DefaultAlign)
-			if raw, err := pmem.RawFor(1, pmem.MapDev, pmem.DefaultAlign, align); err == nil {
-				c.Smallest = pmem.Usable(raw, pmem.MapDev, pmem.DefaultAlign)
-			}
-			c.Largest = pmem.Usable(r.MaxRaw(pmem.DefaultAlign), pmem.MapDev, pmem.DefaultAlign)
+			c = capacityOf(r)
 		}
 		all = append(all, c)
 	}
@@ -51,6 +47,18 @@ func (v View) Capacities() []Capacity {
 	return all
 }
 
+// capacityOf is what a region that can be used can take as direct volumes.
+func capacityOf(r pmem.Region) Capacity {
+	align := r.SizeAlign(pmem.DefaultAlign)
+	c := Capacity{Type: TypeDirect, Region: r.Dev, Total: r.Size}
+	c.Free = pmem.Usable(pmem.RoundDown(r.AvailableSize, align), pmem.MapDev, pmem.DefaultAlign)
+	c.Largest = pmem.Usable(r.MaxRaw(pmem.DefaultAlign), pmem.MapDev, pmem.DefaultAlign)
+	if raw, err := pmem.RawFor(1, pmem.MapDev, pmem.DefaultAlign, align); err == nil {
+		c.Smallest = pmem.Usable(raw, pmem.MapDev, pmem.DefaultAlign)
+	}
+	return c
+}
+
 // Capacity reads the host and lists its capacities.
 func (s *Service) Capacity(ctx context.Context) ([]Capacity, error) {
 	v, err := s.Look(ctx)
@@ -61,4 +69,41 @@ func (s *Service) Capacity(ctx context.Context) ([]Capacity, error) {
 		return nil, NoPMEM(v.PMEM)
 	}
 	return v.Capacities(), nil
+}
+
+// CapacityFor tells what volumes like that of the spec, of any name and size, can
+// be made: one of Largest bytes can. Where none can, all of it is 0.
+func (s *Service) CapacityFor(ctx context.Context, spec Spec) (Capacity, error) {
+	v, err := s.Look(ctx)
+	if err != nil {
+		return Capacity{}, err
+	}
+	return v.capacityFor(spec), nil
+}
+
+func (v View) capacityFor(spec Spec) Capacity {
+	c := Capacity{Type: spec.Type}
+	// More than there is: the largest volume is one over as many stripes as give most.
+	spec.Size = maxSize
+	if spec.Type == TypeDirect {
+		spec.Size = 1
+	}
+	places, err := v.placesFor(spec)
+	if err != nil {
+		return c // no region or group that would take one
+	}
+	for _, p := range places {
+		c.Free += p.free
+		c.Largest = max(c.Largest, p.largest)
+		if c.Smallest == 0 || p.smallest < c.Smallest {
+			c.Smallest = p.smallest
+		}
+	}
+	if spec.FS == mount.XFS {
+		c.Smallest = max(c.Smallest, mount.MinXFS)
+	}
+	if c.Largest < c.Smallest {
+		c.Largest = 0
+	}
+	return c
 }

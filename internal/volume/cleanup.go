@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/pmemctl/pmemctl/internal/blockdev"
@@ -125,6 +126,8 @@ func (s *Service) activate(ctx context.Context, vol Volume) (Volume, error) {
 		return vol, damaged(vol)
 	case vol.State == Damaged:
 		return vol, errs.New(errs.Unsupported, subject(vol.Name), "is damaged: lvm says "+vol.Health, "see what is missing: pmemctl tree; pvs -a")
+	case vol.suspended:
+		return vol, s.LVM.Refresh(ctx, vol.VG, vol.lv)
 	case vol.Device != "":
 		return vol, nil
 	case vol.Type == TypeLVM:
@@ -143,6 +146,34 @@ func (s *Service) activate(ctx context.Context, vol Volume) (Volume, error) {
 		return vol, damaged(vol)
 	}
 	return up, nil
+}
+
+// Resume has the logical volumes go on that an lvm left suspended when it was
+// killed: whoever uses one waits. It returns their names.
+func (s *Service) Resume(ctx context.Context) (resumed []string, err error) {
+	suspended := func(m blockdev.Mapped) bool { return m.Suspended }
+	if !slices.ContainsFunc(blockdev.MappedDevices(), suspended) {
+		return nil, nil
+	}
+	err = s.changing(ctx, func() error { // or it may be about to be resumed
+		v, err := s.Look(ctx)
+		if err != nil {
+			return err
+		}
+		for _, vg := range v.OwnVGs() {
+			for _, lv := range vg.LVs {
+				if !lv.Suspended || !lv.HasTag(tag) {
+					continue
+				}
+				if err := s.LVM.Refresh(ctx, vg.Name, lv.Name); err != nil {
+					return err
+				}
+				resumed = append(resumed, lv.Name)
+			}
+		}
+		return nil
+	})
+	return resumed, err
 }
 
 func damaged(vol Volume) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -150,6 +151,8 @@ func (v View) matches(ctx context.Context, vol Volume, spec Spec) error {
 		return differs("type", string(vol.Type), string(spec.Type))
 	case spec.Region != "" && !slices.Contains(vol.Regions, spec.Region):
 		return differs("region", first(vol.Regions), spec.Region)
+	case len(spec.Within) > 0 && slices.ContainsFunc(vol.Regions, func(r string) bool { return !slices.Contains(spec.Within, r) }):
+		return differs("regions", strings.Join(vol.Regions, ", "), strings.Join(spec.Within, ", "))
 	case spec.VG != "" && spec.VG != vol.VG:
 		return differs("volume group", vol.VG, spec.VG)
 	case spec.Stripe && vol.Stripes < 2 && v.couldStripe(vol.VG):

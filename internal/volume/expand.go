@@ -180,9 +180,10 @@ type CloneSpec struct {
 	Source, Name string
 	// Size of the copy; 0 is that of the source.
 	Size uint64
-	// Type, Region and VG as in Spec; Type "" is that of the source.
+	// Type, Region, VG and Within as in Spec; Type "" is that of the source.
 	Type       Type
 	Region, VG string
+	Within     []string
 	Stripe     bool
 	// Limit, OrLarger and NoErase as in Spec.
 	Limit             uint64
@@ -229,7 +230,7 @@ func (s *Service) Clone(ctx context.Context, c CloneSpec) (Volume, error) {
 	if err != nil {
 		return Volume{}, err
 	}
-	spec := Spec{Name: c.Name, Type: c.Type, Size: c.Size, Limit: c.Limit, Region: c.Region, VG: c.VG, FS: mount.None, Stripe: c.Stripe, OrLarger: c.OrLarger, NoErase: c.NoErase, copyOf: source.UUID}
+	spec := Spec{Name: c.Name, Type: c.Type, Size: c.Size, Limit: c.Limit, Region: c.Region, VG: c.VG, Within: c.Within, FS: mount.None, Stripe: c.Stripe, OrLarger: c.OrLarger, NoErase: c.NoErase, copyOf: source.UUID}
 	if spec.Type == "" {
 		spec.Type = source.Type
 	}

@@ -128,7 +128,7 @@ func (s *Service) ready(ctx context.Context, name string) (Volume, error) {
 	if err != nil {
 		return vol, err
 	}
-	if vol.Device == "" || vol.State != Ready {
+	if vol.Device == "" || vol.State != Ready || vol.suspended {
 		err = s.changing(ctx, func() error {
 			vol, err = s.activate(ctx, vol)
 			return err

@@ -1,9 +1,12 @@
 package volume
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
@@ -38,21 +41,17 @@ type Plan struct {
 
 // place is one place that a volume could be made in.
 type place struct {
-	name    string // "region0", "volume group pmemvgregion0"
-	plan    Plan
-	largest uint64
+	name string // "region0", "volume group pmemvgregion0"
+	plan Plan
+	// Usable bytes: free is what is not taken, largest and smallest what one volume
+	// can have.
+	free, largest, smallest uint64
 }
 
 // plan finds the place for a volume: the one with the least room that is
 // enough, so that large volumes stay possible.
 func (v View) plan(spec Spec) (Plan, error) {
-	var places []place
-	var err error
-	if spec.Type == TypeDirect {
-		places, err = v.directPlaces(spec)
-	} else {
-		places, err = v.lvmPlaces(spec)
-	}
+	places, err := v.placesFor(spec)
 	if err != nil {
 		return Plan{}, err
 	}
@@ -89,6 +88,13 @@ func (v View) plan(spec Spec) (Plan, error) {
 	return plan, nil
 }
 
+func (v View) placesFor(spec Spec) ([]place, error) {
+	if spec.Type == TypeDirect {
+		return v.directPlaces(spec)
+	}
+	return v.lvmPlaces(spec)
+}
+
 func (v View) noSpace(spec Spec, largest place) error {
 	next := "see what is free: pmemctl capacity"
 	deleting := inState(v.Volumes(), Deleting)
@@ -106,7 +112,7 @@ func (v View) noSpace(spec Spec, largest place) error {
 func (v View) directPlaces(spec Spec) ([]place, error) {
 	var places []place
 	for _, r := range v.PMEM.Regions {
-		if spec.Region != "" && r.Dev != spec.Region {
+		if !spec.mayUse(r.Dev) {
 			continue
 		}
 		if reason, next := unusable(r, v); reason != "" {
@@ -121,7 +127,8 @@ func (v View) directPlaces(spec Spec) ([]place, error) {
 		}
 		usable := pmem.Usable(raw, pmem.MapDev, pmem.DefaultAlign)
 		free := r.AvailableSize
-		p := place{name: r.Dev, largest: pmem.Usable(r.MaxRaw(pmem.DefaultAlign), pmem.MapDev, pmem.DefaultAlign)}
+		c := capacityOf(r)
+		p := place{name: r.Dev, free: c.Free, largest: c.Largest, smallest: c.Smallest}
 		p.plan = Plan{Name: spec.Name, Type: TypeDirect, Region: r.Dev, Asked: spec.Size, Usable: usable, Raw: raw, Overhead: raw - usable}
 		if free >= raw {
 			p.plan.FreeAfter = free - raw
@@ -199,24 +206,28 @@ func (v View) labelsPossible(r pmem.Region) bool {
 func (v View) lvmPlaces(spec Spec) ([]place, error) {
 	var places []place
 	for _, vg := range v.OwnVGs() {
-		if vg.PartialPVMissing || spec.VG != "" && vg.Name != spec.VG || spec.Region != "" && !slices.Contains(v.VGRegions(vg), spec.Region) {
+		if vg.PartialPVMissing || spec.VG != "" && vg.Name != spec.VG {
 			continue
 		}
 		name := "volume group " + vg.Name
 		var devices []string
-		if spec.Region != "" {
-			vg, devices = v.onlyIn(vg, spec.Region)
-			name += " in " + spec.Region
+		all := v.VGRegions(vg)
+		if some := slices.DeleteFunc(slices.Clone(all), func(r string) bool { return !spec.mayUse(r) }); len(some) == 0 {
+			continue
+		} else if len(some) < len(all) {
+			vg, devices = v.onlyIn(vg, some)
+			name += " in " + strings.Join(some, ", ")
 		}
-		stripes := 1
+		stripes, largest := 1, vg.Free
 		if spec.Stripe {
-			if stripes, devices = v.stripes(vg, spec.Size); stripes < 2 {
+			if devices, largest = v.stripes(vg, spec.Size); len(devices) < 2 {
 				continue
 			}
+			stripes = len(devices)
 		}
 		step := vg.ExtentSize * uint64(stripes)
 		usable := pmem.RoundUp(spec.Size, step)
-		p := place{name: name, largest: largestLV(vg, stripes)}
+		p := place{name: name, free: vg.Free, smallest: step, largest: largest}
 		p.plan = Plan{Name: spec.Name, Type: TypeLVM, VG: vg.Name, Asked: spec.Size, Usable: usable, Raw: usable, devices: devices}
 		if stripes > 1 {
 			p.plan.Stripes = stripes
@@ -257,13 +268,13 @@ func (v View) lvmPlaces(spec Spec) ([]place, error) {
 	return nil, errs.New(errs.NotFound, "", "there is no volume group for lvm volumes", "pmemctl vg init --percent N")
 }
 
-// onlyIn is a volume group as it is within one region, and its devices there.
-func (v View) onlyIn(vg lvm.VG, region string) (lvm.VG, []string) {
+// onlyIn is a volume group as it is within some regions, and its devices there.
+func (v View) onlyIn(vg lvm.VG, regions []string) (lvm.VG, []string) {
 	var pvs []lvm.PV
 	var devices []string
 	vg.Free = 0
 	for _, pv := range vg.PVs {
-		if n, ok := v.namespaceOf(pv.Name); ok && n.Region == region {
+		if n, ok := v.namespaceOf(pv.Name); ok && slices.Contains(regions, n.Region) {
 			pvs, devices = append(pvs, pv), append(devices, pv.Name)
 			vg.Free += pv.Free
 		}
@@ -273,8 +284,9 @@ func (v View) onlyIn(vg lvm.VG, region string) (lvm.VG, []string) {
 }
 
 // stripes are the devices to spread a volume over: one of each region, which are
-// what has a memory bus of its own, with room for its part.
-func (v View) stripes(vg lvm.VG, size uint64) (int, []string) {
+// what has a memory bus of its own, and as many as have room for their parts.
+// Largest is the largest volume over them.
+func (v View) stripes(vg lvm.VG, size uint64) (devices []string, largest uint64) {
 	best := map[string]lvm.PV{}
 	for _, pv := range vg.PVs {
 		n, _ := v.namespaceOf(pv.Name)
@@ -282,17 +294,29 @@ func (v View) stripes(vg lvm.VG, size uint64) (int, []string) {
 			best[n.Region] = pv
 		}
 	}
-	var devices []string
-	for _, pv := range best {
-		if pv.Free >= size/uint64(len(best)) {
+	byRoom := slices.SortedFunc(maps.Values(best), func(a, b lvm.PV) int {
+		return cmp.Or(cmp.Compare(b.Free, a.Free), cmp.Compare(a.Name, b.Name))
+	})
+	for n := len(byRoom); n > 1; n-- {
+		room := pmem.RoundDown(byRoom[n-1].Free, vg.ExtentSize) * uint64(n)
+		if room < largest {
+			continue
+		}
+		largest = room
+		devices = nil
+		for _, pv := range byRoom[:n] {
 			devices = append(devices, pv.Name)
+		}
+		if room >= size {
+			break
 		}
 	}
 	slices.Sort(devices)
-	return len(devices), devices
+	return devices, largest
 }
 
-// largestLV is the size in bytes of the largest logical volume that can be made.
+// largestLV is the size in bytes of the largest logical volume over all devices,
+// or over any as many as there are stripes.
 func largestLV(vg lvm.VG, stripes int) uint64 {
 	if stripes <= 1 {
 		return vg.Free

@@ -9,6 +9,7 @@ package volume
 
 import (
 	"context"
+	"path/filepath"
 	"time"
 
 	"github.com/pmemctl/pmemctl/internal/blockdev"
@@ -48,6 +49,7 @@ type LVM interface {
 	RemoveLV(ctx context.Context, vg, name, uuid string) error
 	ExtendLV(ctx context.Context, vg, name string, by uint64, stripes int, ranges []string) error
 	Activate(ctx context.Context, vg, name string) error
+	Refresh(ctx context.Context, vg, name string) error
 	MakeNodes(ctx context.Context, vg string) error
 }
 
@@ -70,6 +72,10 @@ type Service struct {
 
 const hostLock = "host"
 
+// busNodes are the nodes of the NVDIMM buses, of which there is always one where
+// there is PMEM.
+const busNodes = "/dev/ndctl[0-9]*"
+
 // changing runs do while no other pmemctl changes anything on this host.
 func (s *Service) changing(ctx context.Context, do func() error) error {
 	lock, err := s.Locks.Acquire(ctx, hostLock)
@@ -77,6 +83,14 @@ func (s *Service) changing(ctx context.Context, do func() error) error {
 		return err
 	}
 	defer lock.Release()
+	// The locks of a container may not be those of the host; the devices are.
+	if nodes, _ := filepath.Glob(busNodes); len(nodes) > 0 {
+		device, err := s.Locks.AcquireDevice(ctx, nodes[0])
+		if err != nil {
+			return err
+		}
+		defer device.Release()
+	}
 	return do()
 }
 

@@ -39,6 +39,8 @@ type Spec struct {
 	Limit uint64
 	// Region and VG choose the place; "" leaves it to the service.
 	Region, VG string
+	// Within are the regions that the volume may be in; none means any.
+	Within []string
 	// FS is ext4, xfs or none.
 	FS string
 	// MkfsOptions go to mkfs as they are.
@@ -113,6 +115,11 @@ func quote(s string) string {
 		return fmt.Sprintf("%.40q…", s)
 	}
 	return fmt.Sprintf("%q", s)
+}
+
+// mayUse tells whether the volume may be in a region.
+func (s *Spec) mayUse(region string) bool {
+	return (s.Region == "" || s.Region == region) && (len(s.Within) == 0 || slices.Contains(s.Within, region))
 }
 
 func (s *Spec) validate() error {

@@ -3,11 +3,13 @@ package volume
 import (
 	"context"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
+	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/run"
 )
 
@@ -17,6 +19,22 @@ func (s *Service) Stage(ctx context.Context, m MountSpec) (Volume, error) {
 		return Volume{}, err
 	}
 	return s.Mount(ctx, m)
+}
+
+// Regions lists the regions of PMEM.
+func (s *Service) Regions(context.Context) ([]pmem.Region, error) {
+	sys, err := s.NDCTL.Snapshot(ndctl.Select{})
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(sys.Regions, func(r pmem.Region) bool { return r.Type != "pmem" }), nil
+}
+
+// Up tells whether a volume is there with its device up, as far as that can be
+// known without LVM and libndctl: false need not mean that it is not.
+func (s *Service) Up(name string) bool {
+	_, up := s.up(name)
+	return up
 }
 
 // Ready tells whether volumes can be made on this host, and why not.

@@ -30,8 +30,9 @@ type Volume struct {
 	Stripes   int      `json:"stripes,omitempty"`
 	Health    string   `json:"health,omitempty"`
 
-	lv     string // name of the logical volume
-	copyOf string // UUID of what a logical volume is a copy of
+	lv        string // name of the logical volume
+	copyOf    string // UUID of what a logical volume is a copy of
+	suspended bool   // its logical volume was left so by an lvm that was killed
 }
 
 // View is what is on the host at one moment.
@@ -145,7 +146,7 @@ func (v View) lvmVolume(lv lvm.LV) (Volume, bool) {
 		return Volume{}, false
 	}
 	mark, name := parseMark(lv.Name)
-	vol := Volume{Name: name, Type: TypeLVM, State: Ready, Size: lv.Size, RawSize: lv.Size, VG: lv.VG, UUID: lv.UUID, Regions: v.regionsOf(lv), Health: lv.Health, lv: lv.Name}
+	vol := Volume{Name: name, Type: TypeLVM, State: Ready, Size: lv.Size, RawSize: lv.Size, VG: lv.VG, UUID: lv.UUID, Regions: v.regionsOf(lv), Health: lv.Health, lv: lv.Name, suspended: lv.Suspended}
 	if lv.Active {
 		vol.Device = lv.MapperPath()
 	}

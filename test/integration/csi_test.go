@@ -27,6 +27,7 @@ import (
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"github.com/pmemctl/pmemctl/internal/fault"
+	"github.com/pmemctl/pmemctl/test/csitest"
 )
 
 const (
@@ -145,8 +146,7 @@ func TestCSISanity(t *testing.T) {
 	resetCSI(t)
 	s := startCSI(t, nil, "--type", kind, "--init", "--percent", "60")
 	defer func() { s.stop(t); resetCSI(t) }()
-	config := sanity.NewTestConfig()
-	config.Address = "unix://" + csiSocket
+	config := csitest.SanityConfig(csiSocket)
 	config.TargetPath, config.StagingPath = "/mnt/csi/sanity/target", "/mnt/csi/sanity/staging"
 	require.NoError(t, os.MkdirAll("/mnt/csi/sanity", 0o755))
 	config.TestVolumeAccessType = access

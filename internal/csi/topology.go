@@ -1,0 +1,118 @@
+package csi
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// The topology of a node is its name and, when that is wanted, a segment for each
+// region and NUMA node that has PMEM: csi.pmemctl.io/region0=true. A key has one
+// value on a node, and a node may have several regions.
+
+// placement is what a topology means here.
+type placement struct {
+	matches bool
+	// within are the regions that it allows; none means all.
+	within []string
+}
+
+func (s *Server) nodeSegment() map[string]string { return map[string]string{s.TopologyKey: s.NodeID} }
+
+func (s *Server) topology(ctx context.Context) (*csi.Topology, error) {
+	segments := s.nodeSegment()
+	if s.RegionTopology {
+		regions, err := s.Volumes.Regions(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range regions {
+			for _, key := range s.keysOf(r) {
+				segments[key] = "true"
+			}
+		}
+	}
+	return &csi.Topology{Segments: segments}, nil
+}
+
+func (s *Server) keysOf(r pmem.Region) []string {
+	keys := []string{s.Driver + "/" + r.Dev}
+	if r.NUMANode != nil {
+		keys = append(keys, fmt.Sprintf("%s/numa%d", s.Driver, *r.NUMANode))
+	}
+	return keys
+}
+
+// here is where a volume may be on this node: what the first topology says that
+// this node is in, preferred ones first. One of the requisite ones has to be.
+func (s *Server) here(ctx context.Context, r *csi.TopologyRequirement) (placement, error) {
+	required := r.GetRequisite()
+	if len(required) == 0 {
+		required = r.GetPreferred()
+	}
+	if len(required) == 0 {
+		return placement{matches: true}, nil
+	}
+	p, err := s.firstHere(ctx, required)
+	if err != nil || !p.matches {
+		return p, err
+	}
+	if preferred, err := s.firstHere(ctx, r.GetPreferred()); err != nil || preferred.matches {
+		return preferred, err
+	}
+	return p, nil
+}
+
+func (s *Server) firstHere(ctx context.Context, topologies []*csi.Topology) (placement, error) {
+	for _, t := range topologies {
+		if p, err := s.hereFor(ctx, t); err != nil || p.matches {
+			return p, err
+		}
+	}
+	return placement{}, nil
+}
+
+func (s *Server) hereFor(ctx context.Context, t *csi.Topology) (placement, error) {
+	if id, named := t.GetSegments()[s.TopologyKey]; named && id != s.NodeID {
+		return placement{}, nil
+	}
+	named := func(prefix string) bool {
+		for key := range t.GetSegments() {
+			if strings.HasPrefix(key, s.Driver+"/"+prefix) && key != s.TopologyKey {
+				return true
+			}
+		}
+		return false
+	}
+	byRegion, byNUMA := named("region"), named("numa")
+	if !s.RegionTopology || !byRegion && !byNUMA {
+		return placement{matches: true}, nil
+	}
+	regions, err := s.Volumes.Regions(ctx)
+	if err != nil {
+		return placement{}, err
+	}
+	var within []string
+	for _, r := range regions {
+		allowed := true
+		for _, key := range s.keysOf(r) {
+			isNUMA := strings.HasPrefix(key, s.Driver+"/numa")
+			if (isNUMA && byNUMA || !isNUMA && byRegion) && t.GetSegments()[key] != "true" {
+				allowed = false
+			}
+		}
+		if allowed {
+			within = append(within, r.Dev)
+		}
+	}
+	if len(within) == len(regions) {
+		within = nil
+	} else if len(within) == 0 {
+		return placement{}, nil
+	}
+	return placement{matches: true, within: within}, nil
+}

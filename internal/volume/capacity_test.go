@@ -1,0 +1,67 @@
+package volume
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/mount"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// threeRegions is a volume group over three regions, with so much free on each.
+func threeRegions(free ...uint64) View {
+	var v View
+	vg := lvm.VG{Name: "pmemvg", Tags: []string{tag}, ExtentSize: ExtentSize}
+	for i, n := range free {
+		region, dev := "region"+string(rune('0'+i)), "pmem"+string(rune('0'+i))
+		v.PMEM.Regions = append(v.PMEM.Regions, pmem.Region{Dev: region, Type: "pmem", State: pmem.StateEnabled, Labels: true, Align: 16 << 20, InterleaveWays: 1, Size: 1 << 30})
+		v.PMEM.Namespaces = append(v.PMEM.Namespaces, pmem.Namespace{Dev: "namespace" + string(rune('0'+i)) + ".0", Region: region, Name: markPool + "pmemvg", Blockdev: dev, Mode: pmem.ModeFSDAX, State: pmem.StateEnabled})
+		vg.PVs = append(vg.PVs, lvm.PV{Name: "/dev/" + dev, Free: n})
+		vg.Free += n
+	}
+	v.LVM.VGs = []lvm.VG{vg}
+	return v
+}
+
+func TestCapacityFor(t *testing.T) {
+	const mib = 1 << 20
+	for what, c := range map[string]struct {
+		free    []uint64
+		spec    Spec
+		largest uint64
+	}{
+		"linear":                  {[]uint64{100 * mib, 60 * mib, 10 * mib}, Spec{}, 170 * mib},
+		"in one region":           {[]uint64{100 * mib, 60 * mib, 10 * mib}, Spec{Region: "region1"}, 60 * mib},
+		"striped over two of it":  {[]uint64{100 * mib, 60 * mib, 10 * mib}, Spec{Stripe: true}, 120 * mib},
+		"striped over all":        {[]uint64{100 * mib, 60 * mib, 50 * mib}, Spec{Stripe: true}, 150 * mib},
+		"one region cannot":       {[]uint64{100 * mib}, Spec{Stripe: true}, 0},
+		"full":                    {[]uint64{0, 0}, Spec{}, 0},
+		"no such group":           {[]uint64{100 * mib}, Spec{VG: "other"}, 0},
+		"too little for XFS":      {[]uint64{100 * mib}, Spec{FS: mount.XFS}, 0},
+		"direct, nothing is free": {[]uint64{100 * mib}, Spec{Type: TypeDirect}, 0},
+	} {
+		t.Run(what, func(t *testing.T) {
+			v := threeRegions(c.free...)
+			spec := c.spec
+			if spec.Type == "" {
+				spec.Type = TypeLVM
+			}
+			got := v.capacityFor(spec)
+			assert.Equal(t, c.largest, got.Largest)
+			if c.largest == 0 {
+				return
+			}
+			// Exactly that can be made, and not a byte more.
+			spec.Name, spec.Size = "a", got.Largest
+			plan, err := v.plan(spec)
+			require.NoError(t, err)
+			assert.Equal(t, got.Largest, plan.Usable)
+			spec.Size++
+			_, err = v.plan(spec)
+			assert.Error(t, err)
+		})
+	}
+}
