@@ -4,7 +4,7 @@ set -eu
 
 packages="
 build-essential pkg-config libndctl-dev libdaxctl-dev
-ndctl daxctl lvm2 e2fsprogs xfsprogs util-linux udev kmod psmisc fio jq
+ndctl daxctl lvm2 e2fsprogs xfsprogs util-linux udev kmod psmisc fio jq runc
 qemu-system-x86 cpio xz-utils patch
 linux-headers-amd64 linux-source-6.1
 shellcheck man-db

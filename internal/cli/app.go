@@ -49,7 +49,7 @@ func newApp() *app {
 		KeepNDCTL: func() (volume.NDCTL, func()) { return a.ndctl.Keep() },
 		LVM:       a.lvm,
 		AllDisks:  a.allLVM,
-		Locks:     hostlock.Locks{Dir: hostlock.DefaultDir, Waiting: a.waiting},
+		Locks:     hostlock.Locks{Dir: hostlock.DefaultDir, Shared: ndctl.BusNode, Waiting: a.waiting},
 		RunDir:    hostlock.DefaultDir,
 		Progress:  a.progress,
 	}

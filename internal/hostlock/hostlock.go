@@ -5,6 +5,8 @@ package hostlock
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -24,14 +26,19 @@ const DefaultDir = "/run/pmemctl"
 // Locks is a set of named locks.
 type Locks struct {
 	Dir string
+	// Shared is a file that every pmemctl of the host has, such as a device node:
+	// each lock is also a lock of one byte of it, since a container may not share
+	// Dir with the host. "" for none; it may be nil.
+	Shared func() string
 	// Waiting is told, once, who holds a lock that has to be waited for.
 	Waiting func(name, holder string)
 }
 
 // Lock is a lock that is held.
 type Lock struct {
-	file *os.File
-	path string // to remove with it; "" for a device
+	file   *os.File
+	path   string
+	shared *os.File // nil for none
 }
 
 const poll = 20 * time.Millisecond
@@ -52,32 +59,6 @@ func (l Locks) Acquire(ctx context.Context, name string) (*Lock, error) {
 		select {
 		case <-ctx.Done():
 			return nil, errs.Wrap(errs.Busy, name, "is locked by "+holder, "wait for it to end, then try again", ctx.Err())
-		case <-time.After(poll):
-		}
-	}
-}
-
-// AcquireDevice waits for the lock of a device node until the context ends. A
-// container that does not share Dir with the host shares its devices.
-func (l Locks) AcquireDevice(ctx context.Context, path string) (*Lock, error) {
-	const holder = "a pmemctl that does not share " // and Dir
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, lockError(path, err)
-	}
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return &Lock{file: f}, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			f.Close()
-			return nil, lockError(path, err)
-		}
-		select {
-		case <-ctx.Done():
-			f.Close()
-			return nil, errs.Wrap(errs.Busy, path, "is locked by "+holder+l.Dir, "wait for it to end, then try again; and mount the host's "+l.Dir+" into its container", ctx.Err())
 		case <-time.After(poll):
 		}
 	}
@@ -111,12 +92,41 @@ func (l Locks) try(name string) (lock *Lock, holder string, err error) {
 		f.Close()
 		return nil, "a process that just ended", nil
 	}
-	if err := f.Truncate(0); err != nil {
+	shared, err := l.lockShared(name)
+	if err != nil {
+		_ = os.Remove(path)
 		f.Close()
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+			return nil, "a pmemctl in a container that does not share " + l.Dir, nil
+		}
 		return nil, "", lockError(name, err)
 	}
+	if err := f.Truncate(0); err != nil {
+		return nil, "", lockError(name, errors.Join(err, f.Close(), shared.Close()))
+	}
 	fmt.Fprintf(f, "%s (pid %d)", strings.Join(os.Args, " "), os.Getpid())
-	return &Lock{file: f, path: path}, "", nil
+	return &Lock{file: f, path: path, shared: shared}, "", nil
+}
+
+// lockShared locks the byte of the shared file that the name stands for, by an open
+// file description lock (fcntl(2)); nil where there is no such file.
+func (l Locks) lockShared(name string) (*os.File, error) {
+	if l.Shared == nil || l.Shared() == "" {
+		return nil, nil
+	}
+	f, err := os.OpenFile(l.Shared(), os.O_RDWR|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256([]byte(name))
+	const most = 1<<62 - 1
+	at := int64(binary.BigEndian.Uint64(sum[:]) & most)
+	err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Start: at, Len: 1})
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 func lockError(name string, err error) error {
@@ -149,9 +159,8 @@ func (l *Lock) Release() {
 	}
 	// The file goes while the lock is held, so that no lock file is left behind
 	// for every volume there ever was.
-	if l.path != "" {
-		_ = os.Remove(l.path)
-	}
+	_ = os.Remove(l.path)
+	l.shared.Close() // harmless on nil
 	l.file.Close()
 	l.file = nil
 }

@@ -35,6 +35,12 @@ func (Lib) EnabledFSDAX() []pmem.Namespace {
 	return found
 }
 
+// BusNode is the device node of the first NVDIMM bus, "" where there is none.
+func BusNode() string {
+	nodes, _ := filepath.Glob("/dev/ndctl[0-9]*")
+	return append(nodes, "")[0]
+}
+
 func readLine(file string) string {
 	data, _ := os.ReadFile(file)
 	return strings.TrimSpace(string(data))

@@ -9,13 +9,13 @@ package volume
 
 import (
 	"context"
-	"path/filepath"
 	"time"
 
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/hostlock"
 	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
@@ -72,10 +72,6 @@ type Service struct {
 
 const hostLock = "host"
 
-// busNodes are the nodes of the NVDIMM buses, of which there is always one where
-// there is PMEM.
-const busNodes = "/dev/ndctl[0-9]*"
-
 // changing runs do while no other pmemctl changes anything on this host.
 func (s *Service) changing(ctx context.Context, do func() error) error {
 	lock, err := s.Locks.Acquire(ctx, hostLock)
@@ -83,15 +79,20 @@ func (s *Service) changing(ctx context.Context, do func() error) error {
 		return err
 	}
 	defer lock.Release()
-	// The locks of a container may not be those of the host; the devices are.
-	if nodes, _ := filepath.Glob(busNodes); len(nodes) > 0 {
-		device, err := s.Locks.AcquireDevice(ctx, nodes[0])
-		if err != nil {
-			return err
-		}
-		defer device.Release()
+	if err := hostDev(); err != nil {
+		return err
 	}
 	return do()
+}
+
+// hostDev fails in a container with a /dev of its own: the nodes of what is made
+// would not come into it, and its locks would not be those of the host.
+func hostDev() error {
+	_, point, mounted, err := mount.At("/dev")
+	if err != nil || mounted && point.FSType == "devtmpfs" {
+		return err
+	}
+	return errs.New(errs.Unsupported, "/dev", "is not the host's", "mount the host's /dev into the container")
 }
 
 // lockVolume keeps others away from one volume, also during the long work for

@@ -50,6 +50,9 @@ func (s *Service) Ready(context.Context) error {
 	if err := unix.Statfs("/sys/bus/nd/devices", &fs); err == nil && fs.Flags&unix.ST_RDONLY != 0 {
 		return errs.New(errs.Unsupported, "/sys", "is mounted read-only, so that no namespace can be made", "run the container privileged, or mount the host's /sys writable")
 	}
+	if err := hostDev(); err != nil {
+		return err
+	}
 	if err := run.Installed("lvm"); err != nil {
 		return err
 	}

@@ -123,10 +123,13 @@ func prepare(t *testing.T, op operation) {
 	}
 }
 
+func faultpointsBinary() string {
+	return filepath.Join(os.Getenv(SourceEnv), "../../build/guest/pmemctl-faultpoints")
+}
+
 // pmemctl runs the build with fault points; the output is both of its outputs.
 func pmemctl(env []string, args ...string) (string, error) {
-	binary := filepath.Join(os.Getenv(SourceEnv), "../../build/guest/pmemctl-faultpoints")
-	cmd := exec.Command(binary, args...)
+	cmd := exec.Command(faultpointsBinary(), args...)
 	cmd.Env = append(os.Environ(), env...)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
@@ -155,8 +158,7 @@ type listed struct {
 
 func volumes(t *testing.T) []listed {
 	t.Helper()
-	binary := filepath.Join(os.Getenv(SourceEnv), "../../build/guest/pmemctl-faultpoints")
-	out, err := exec.Command(binary, "volume", "list", "-o", "json").Output()
+	out, err := exec.Command(faultpointsBinary(), "volume", "list", "-o", "json").Output()
 	require.NoError(t, err)
 	var l struct{ Volumes []listed }
 	require.NoError(t, json.Unmarshal(out, &l))

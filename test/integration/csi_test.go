@@ -53,10 +53,19 @@ type csiServer struct {
 // a fault point before that.
 func startCSI(t *testing.T, env []string, flags ...string) *csiServer {
 	t.Helper()
-	binary := filepath.Join(os.Getenv(SourceEnv), "../../build/guest/pmemctl-faultpoints")
-	s := &csiServer{log: &strings.Builder{}, ended: make(chan error, 1)}
-	s.cmd = exec.Command(binary, append([]string{"serve-csi", "--endpoint", "unix://" + csiSocket, "--nodeid", nodeID}, flags...)...)
-	s.cmd.Env = append(os.Environ(), env...)
+	cmd := exec.Command(faultpointsBinary(), serveArgs(flags...)...)
+	cmd.Env = append(os.Environ(), env...)
+	return startServer(t, cmd)
+}
+
+func serveArgs(flags ...string) []string {
+	return append([]string{"serve-csi", "--endpoint", "unix://" + csiSocket, "--nodeid", nodeID}, flags...)
+}
+
+// startServer starts a command that serves on csiSocket.
+func startServer(t *testing.T, cmd *exec.Cmd) *csiServer {
+	t.Helper()
+	s := &csiServer{cmd: cmd, log: &strings.Builder{}, ended: make(chan error, 1)}
 	s.cmd.Stderr = s.log
 	require.NoError(t, s.cmd.Start())
 	go func() { s.ended <- s.cmd.Wait() }()

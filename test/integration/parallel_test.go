@@ -4,9 +4,7 @@ package integration
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -99,8 +97,7 @@ func TestSignal(t *testing.T) {
 			out, err := pmemctl(nil, "vg", "init", "region0")
 			require.NoError(t, err, out)
 		}
-		binary := filepath.Join(os.Getenv(SourceEnv), "../../build/guest/pmemctl-faultpoints")
-		cmd := exec.Command(binary, args...)
+		cmd := exec.Command(faultpointsBinary(), args...)
 		var stderr strings.Builder
 		cmd.Stderr = &stderr
 		require.NoError(t, cmd.Start())

@@ -44,6 +44,9 @@ func run() error {
 	if err := switchToHostRoot(settings); err != nil {
 		return err
 	}
+	if err := upLoopback(); err != nil {
+		return err
+	}
 	if err := os.Setenv("PATH", settings.Path); err != nil {
 		return err
 	}

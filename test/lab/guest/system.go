@@ -105,6 +105,21 @@ func switchToHostRoot(s protocol.Settings) error {
 	return unix.Sethostname([]byte(s.Hostname))
 }
 
+// upLoopback gives programs in the guest 127.0.0.1.
+func upLoopback() error {
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(socket)
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	return unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, lo)
+}
+
 func startUdev() error {
 	for _, args := range [][]string{
 		{"/lib/systemd/systemd-udevd", "--daemon"},
