@@ -14,7 +14,7 @@ FUZZTIME ?= 5m
 
 ##@ Use
 
-demo: deps build $(BUILD)/pmemlab ## see the main job done on a real kernel, in a guest (3 minutes)
+demo: deps build $(BUILD)/pmemlab $(BUILD)/csiclient ## see the main job done on a real kernel, in a guest (3 minutes)
 	$(BUILD)/pmemlab -path $(CURDIR)/$(BUILD) scripts/demo.sh
 
 build: ## build pmemctl
@@ -45,6 +45,12 @@ test-guest: build guest-tests ## integration tests on a real kernel, in QEMU gue
 test-crash: build guest-tests ## kill -9 at every single step of every operation
 	PMEMCTL_CRASH=all $(GO) test -tags lab -count=1 -timeout 4h -v -run 'TestGuests/crash' ./test/guests
 
+test-powercut: build guest-tests ## 100 power cuts of a guest at work
+	PMEMCTL_CUTS=100 $(GO) test -tags lab -count=1 -timeout 4h -v -run '^TestPowerCut$$' ./test/guests
+
+test-stress: build guest-tests ## 32 clients of the CSI server for 10 minutes
+	PMEMCTL_STRESS=10m $(GO) test -tags lab -count=1 -timeout 1h -v -run '^TestStress$$' ./test/guests
+
 fuzz: ## each fuzz test for FUZZTIME (default 5m); go test runs their seeds
 	@for pkg in $$(grep -rl 'func Fuzz' internal --include='*_test.go' | xargs -n1 dirname | sort -u); do \
 		for f in $$(grep -ho 'func Fuzz[A-Za-z0-9]*' $$pkg/*_test.go | cut -c6-); do \
@@ -52,7 +58,7 @@ fuzz: ## each fuzz test for FUZZTIME (default 5m); go test runs their seeds
 		done; \
 	done
 
-bench: deps build $(BUILD)/pmemlab ## speed against the bare commands, as ratios, in the guest
+bench: deps build $(BUILD)/pmemlab $(BUILD)/csiclient ## speed against the bare commands, as ratios, in the guest
 	$(BUILD)/pmemlab -path $(CURDIR)/$(BUILD) scripts/bench.sh
 
 lint: ## gofmt, go vet, staticcheck, shellcheck; generated files are fresh
@@ -81,11 +87,14 @@ guest-tests: $(BUILD)/pmemlab
 $(BUILD)/pmemlab: FORCE
 	$(GO) build -o $@ ./test/lab/cmd/pmemlab
 
+$(BUILD)/csiclient: FORCE
+	$(GO) build -o $@ ./test/csiclient
+
 clean: ## remove what was built
 	rm -rf $(BUILD)
 
 help: ## this list
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s:\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s:\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 FORCE:
-.PHONY: demo build install lab test test-unit test-guest test-crash fuzz bench lint generate deps guest-tests clean help FORCE
+.PHONY: demo build install lab test test-unit test-guest test-crash test-powercut test-stress fuzz bench lint generate deps guest-tests clean help FORCE

@@ -3,8 +3,10 @@
 # as ratios of runs that alternate in one guest. Runs in the lab guest only (make
 # bench): it destroys what is on the PMEM. A ratio that is missed is no error.
 #
-# BENCH_PAIRS, BENCH_LIVES, BENCH_FIO: how often each is run.
-set -euo pipefail
+# BENCH_PARTS: which parts, of "list cli csi fio". BENCH_PAIRS, BENCH_LIVES,
+# BENCH_FIO: how often each is run. BENCH_MANY: how many volumes are many. One part
+# alone is build/pmemlab -path $PWD/build -env BENCH_PARTS=csi scripts/bench.sh
+set -Eeuo pipefail
 export LC_ALL=C # EPOCHREALTIME with a point
 
 # By its root too: a machine with PMEM may well have that name.
@@ -13,7 +15,8 @@ if [ "$(hostname)" != pmemlab ] || ! grep -q '^overlay / overlay .*lowerdir=/hos
 	exit 1
 fi
 
-pairs=${BENCH_PAIRS:-15} lives=${BENCH_LIVES:-7} fio_runs=${BENCH_FIO:-3}
+parts=${BENCH_PARTS:-list cli csi fio}
+pairs=${BENCH_PAIRS:-15} lives=${BENCH_LIVES:-7} fio_runs=${BENCH_FIO:-3} many=${BENCH_MANY:-500}
 size=64Mi size_mib=64 # of a volume whose life is timed
 span_mib=256          # of a file or device that is read and written
 seconds=3             # of one run of fio
@@ -21,19 +24,28 @@ sources=$(dirname "$(realpath "$0")")/bench
 
 work=$(mktemp -d)
 log=$work/log
-trap 'rm -rf "$work"' EXIT
-trap 'echo "bench: broken at line $LINENO: $BASH_COMMAND" >&2; tail -n 20 "$log" >&2' ERR
+server="" # process of the CSI server
+ended() {
+	local status=$?
+	[ -z "$server" ] || kill "$server" 2>/dev/null || true
+	[ "$status" -eq 0 ] || tail -n 20 "$log" >&2
+	rm -rf "$work"
+}
+trap ended EXIT
+trap 'echo "bench: broken at line $LINENO: $BASH_COMMAND" >&2' ERR
 : >"$log"
 
 say() { printf 'bench: %s\n' "$*" >&2; }
+part() { [[ " $parts " == *" $1 "* ]]; }
 
 # --- taking times -----------------------------------------------------------
 
-# timed KEY COMMAND...: runs it and adds the microseconds to the samples of KEY.
+# timed KEY COMMAND...: runs it and adds the microseconds to the samples of KEY. What
+# a program prints goes to the log; a function prints what breaks in it.
 timed() {
 	local key=$1 begin=${EPOCHREALTIME/./}
 	shift
-	"$@" >>"$log" 2>&1
+	if declare -F "$1" >/dev/null; then "$@"; else "$@" >>"$log" 2>&1; fi
 	echo $((${EPOCHREALTIME/./} - begin)) >>"$work/$key"
 }
 
@@ -41,7 +53,13 @@ timed() {
 alternate() {
 	local i
 	for ((i = 0; i < $1; i++)); do
-		if ((i % 2)); then "$3" && "$2"; else "$2" && "$3"; fi
+		if ((i % 2)); then
+			"$3"
+			"$2"
+		else
+			"$2"
+			"$3"
+		fi
 		printf . >&2
 	done
 	echo >&2
@@ -71,6 +89,18 @@ at_least() {
 	row "$1" "$(best "$2") /s" "$(best "$3") /s" "${r% *}" ">= $4" "${r#* }"
 }
 
+# as_fast WHAT A B TARGET: how many times as fast as the bare one pmemctl is.
+as_fast() {
+	local r
+	r=$(awk -v a="$(median "$2")" -v b="$(median "$3")" -v t="$4" 'BEGIN { printf "%.2f %s", b / a, (b / a >= t) ? "met" : "MISSED" }')
+	row "$1" "$(ms "$2") ms" "$(ms "$3") ms" "${r% *}" ">= $4" "${r#* }"
+}
+
+# no_more WHAT VALUE UNIT TARGET: what has nothing bare beside it.
+no_more() {
+	row "$1" "$2 $3" - - "<= $4" "$(awk -v v="$2" -v t="$4" 'BEGIN { print (v <= t) ? "met" : "MISSED" }')"
+}
+
 # --- lives of a volume ------------------------------------------------------
 
 pmemctl_life() { # TYPE FLAG VALUE
@@ -80,30 +110,40 @@ pmemctl_life() { # TYPE FLAG VALUE
 	timed "$1.delete" pmemctl volume delete bench --force --no-erase
 }
 
+ndctl=(ndctl) # or with a lock in front
 lvm_pmemctl() { timed lvm.pmemctl pmemctl_life lvm --vg pmemvgregion0; }
-lvm_bare() { timed lvm.bare lvm_bare_life; }
-lvm_bare_life() {
-	timed lvm.lvcreate lvcreate -y -L "${size_mib}m" -n bare pmemvgregion0
-	timed lvm.mkfs mkfs.ext4 -b 4096 /dev/pmemvgregion0/bare
-	timed lvm.rawmount mount -o dax /dev/pmemvgregion0/bare /mnt/bare
-	timed lvm.umount umount /mnt/bare
-	timed lvm.lvremove lvremove -f pmemvgregion0/bare
+lvm_bare() { timed lvm.bare lvm_bare_life lvm bare; }
+lvm_bare_life() { # KEY NAME [TARGET]
+	timed "$1.lvcreate" lvcreate -y -L "${size_mib}m" -n "$2" pmemvgregion0
+	timed "$1.mkfs" mkfs.ext4 -b 4096 "/dev/pmemvgregion0/$2"
+	bare_mount "$1" "/dev/pmemvgregion0/$2" "/mnt/$2" "${3-}"
+	timed "$1.lvremove" lvremove -f "pmemvgregion0/$2"
 }
 
 direct_pmemctl() { timed direct.pmemctl pmemctl_life direct --region region1; }
-direct_bare() { timed direct.bare direct_bare_life; }
-direct_bare_life() {
-	timed direct.createns create_namespace fsdax "$direct_raw"
-	timed direct.mkfs mkfs.ext4 -b 4096 "$made"
-	timed direct.rawmount mount -o dax "$made" /mnt/bare
-	timed direct.umount umount /mnt/bare
-	timed direct.destroyns ndctl destroy-namespace -f "$namespace"
+direct_bare() { timed direct.bare direct_bare_life direct bare; }
+direct_bare_life() { # KEY NAME [TARGET]
+	timed "$1.createns" create_namespace fsdax "$direct_raw"
+	timed "$1.mkfs" mkfs.ext4 -b 4096 "$made"
+	bare_mount "$1" "$made" "/mnt/$2" "${3-}"
+	timed "$1.destroyns" "${ndctl[@]}" destroy-namespace -f "$namespace"
+}
+
+# bare_mount KEY DEVICE PATH TARGET: mounts and unmounts, also on TARGET if that is
+# not empty, as a CSI server publishes.
+bare_mount() {
+	timed "$1.rawmount" mount -o dax "$2" "$3"
+	if [ -n "$4" ]; then
+		timed "$1.bind" mount --bind "$3" "$4"
+		timed "$1.unbind" umount "$4"
+	fi
+	timed "$1.umount" umount "$3"
 }
 
 # create_namespace MODE BYTES: sets made, its device, and namespace.
 create_namespace() {
 	local told
-	told=$(ndctl create-namespace -r region1 -m "$1" -s "$2")
+	told=$("${ndctl[@]}" create-namespace -r region1 -m "$1" -s "$2" 2>>"$log")
 	[[ $told =~ \"(blockdev|chardev)\":\"([^\"]+)\" ]]
 	made=/dev/${BASH_REMATCH[2]}
 	[[ $told =~ \"dev\":\"([^\"]+)\" ]]
@@ -126,6 +166,66 @@ breakdown() { # TITLE PREFIX PMEMCTL-STEPS BARE-STEPS
 	line+="; bare:"
 	for k in $4; do line+=" ${k#raw} $(ms "$2.$k")"; done
 	details+=("$1" "$line")
+}
+
+# --- the CSI server ---------------------------------------------------------
+
+endpoint=unix:///run/bench/csi.sock
+client() { csiclient --endpoint "$endpoint" "$@" 2>>"$log"; }
+
+start_server() {
+	pmemctl serve-csi --endpoint "$endpoint" --nodeid bench --v 0 >>"$log" 2>&1 &
+	server=$!
+	client capacity >>"$log" # waits until it answers
+}
+
+stop_server() {
+	kill "$server"
+	wait "$server"
+	server=""
+}
+
+# resident: MiB of memory of the server; ticks: hundredths of a second that it ran.
+resident() { awk '/^VmRSS:/ { printf "%.1f", $2 / 1024 }' "/proc/$server/status"; }
+ticks() { awk '{ print $14 + $15 }' "/proc/$server/stat"; }
+
+# client_times KEY COMMAND...: adds the times that csiclient prints, pairs of a word
+# and microseconds, to the samples of KEY.WORD.
+client_times() {
+	local key=$1 told words i
+	shift
+	told=$(client "$@")
+	read -ra words <<<"$told"
+	for ((i = 0; i < ${#words[@]}; i += 2)); do echo "${words[i + 1]}" >>"$work/$key.${words[i]}"; done
+}
+
+# csi_life and csi_bare: one life of a volume of the kind for each of the clients at
+# once, with a target that it is published on. The time of csiclient's own start does
+# not count.
+csi_life() {
+	local where=()
+	[ "$kind" = lvm ] || where=(--region region1) # as the bare one
+	client_times "$key" lives --type "$kind" "${where[@]}" --size "$size" --fs ext4 --no-erase --parallel "$clients" --prefix "$key" --dir /mnt/csi
+}
+
+csi_bare() {
+	if ((clients == 1)); then
+		timed "$key.bare" "${kind}_bare_life" "$key" bare0 /mnt/target0
+	else
+		timed "$key.bare" bare_at_once "$key"
+	fi
+}
+
+bare_at_once() { # KEY
+	local i jobs=()
+	# Two ndctl at once may both take the namespace that the kernel keeps ready for the
+	# next one. The lock around each of them costs the start of a small program.
+	local ndctl=(flock --no-fork "$work/ndctl.lock" ndctl)
+	for ((i = 0; i < clients; i++)); do
+		"${kind}_bare_life" "$1" "bare$i" "/mnt/target$i" &
+		jobs+=($!)
+	done
+	for i in "${jobs[@]}"; do wait "$i"; done
 }
 
 # --- input and output -------------------------------------------------------
@@ -161,89 +261,134 @@ orders() {
 # --- all of it --------------------------------------------------------------
 
 pmemctl region init-labels --all --force >>"$log"
-mkdir -p /mnt/bench /mnt/bare
+mkdir -p /mnt/bench /mnt/bare /mnt/{bare,target}{0..3}
 wait_for_udev() { udevadm settle --timeout=10 || true; }
 wait_for_udev
 
-regions_pmemctl() { timed list.pmemctl pmemctl region list -o json; }
-regions_bare() { timed list.bare ndctl list -R; }
-say "region list ($pairs each)"
-alternate "$pairs" regions_pmemctl regions_bare
-at_most "pmemctl region list -o json / ndctl list -R" list.pmemctl list.bare 1.2
+if part list; then
+	regions_pmemctl() { timed list.pmemctl pmemctl region list -o json; }
+	regions_bare() { timed list.bare ndctl list -R; }
+	say "region list ($pairs each)"
+	alternate "$pairs" regions_pmemctl regions_bare
+	at_most "pmemctl region list -o json / ndctl list -R" list.pmemctl list.bare 1.2
 
-nothing_pmemctl() { timed start.pmemctl pmemctl completion bash; }
-nothing_bare() { timed start.true /bin/true; }
-say "start of a program that does nothing"
-alternate 7 nothing_pmemctl nothing_bare
-details+=("start of a program" "  pmemctl completion bash $(ms start.pmemctl); /bin/true $(ms start.true)")
+	nothing_pmemctl() { timed start.pmemctl pmemctl completion bash; }
+	nothing_bare() { timed start.true /bin/true; }
+	say "start of a program that does nothing"
+	alternate 7 nothing_pmemctl nothing_bare
+	details+=("start of a program" "  pmemctl completion bash $(ms start.pmemctl); /bin/true $(ms start.true)")
+fi
 
 direct_raw=$(pmemctl volume create bench --type direct --region region1 --size "$size" --dry-run -o json | jq .plan.raw)
-direct_life "no volume group on the machine"
+if part cli; then direct_life "no volume group on the machine"; fi
 
 pmemctl vg init region0 --percent 50 >>"$log"
 wait_for_udev
-direct_life "with a volume group"
 
-say "life of an lvm volume ($lives each)"
-alternate "$lives" lvm_pmemctl lvm_bare
-at_most "life, lvm" lvm.pmemctl lvm.bare 1.3
-breakdown "lvm" lvm "create mount unmount delete" "lvcreate mkfs rawmount umount lvremove"
+if part cli; then
+	direct_life "with a volume group"
 
-say "clearing"
-lvcreate -y -L 512m -n clear pmemvgregion0 >>"$log" 2>&1
-blkdiscard -z /dev/pmemvgregion0/clear # the first time the host finds the memory for it
-for _ in 1 2 3; do timed clear.all blkdiscard -z /dev/pmemvgregion0/clear; done
-for _ in 1 2 3; do timed clear.one blkdiscard -z -l "${size_mib}M" /dev/pmemvgregion0/clear; done
-lvremove -f pmemvgregion0/clear >>"$log" 2>&1
-details+=("clearing, which only pmemctl does at create" "  $size: $(ms clear.one); $(awk -v us="$(median clear.all)" 'BEGIN { printf "%.2f", 0.5 / (us / 1e6) }') GiB/s (blkdiscard -z of 512 MiB)")
+	say "life of an lvm volume ($lives each)"
+	alternate "$lives" lvm_pmemctl lvm_bare
+	at_most "life, lvm" lvm.pmemctl lvm.bare 1.3
+	breakdown "lvm" lvm "create mount unmount delete" "lvcreate mkfs rawmount umount lvremove"
 
-say "devices to read and write"
-gcc -O2 -o "$work/mapped" "$sources/mapped.c"
-create_namespace fsdax 400M
-raw=$made
-create_namespace devdax 400M
-devdax=$made
-pmemctl volume create lvm --type lvm --vg pmemvgregion0 --size 384Mi >>"$log"
-pmemctl volume create direct --type direct --region region1 --size 384Mi >>"$log"
-for v in lvm direct; do
-	pmemctl volume mount "$v" "/mnt/$v" >>"$log"
-	dd if=/dev/zero of="/mnt/$v/file" bs=4M count=$((span_mib / 4)) conv=fsync status=none
-done
-blkdiscard -z -l "${span_mib}M" "$raw"
-declare -A block=([raw]=$raw [lvm]=/mnt/lvm/file [direct]=/mnt/direct/file)
-declare -A mapped=([raw]=$devdax [lvm]=/mnt/lvm/file [direct]=/mnt/direct/file)
+	say "clearing"
+	lvcreate -y -L 512m -n clear pmemvgregion0 >>"$log" 2>&1
+	blkdiscard -z /dev/pmemvgregion0/clear # the first time the host finds the memory for it
+	for _ in 1 2 3; do timed clear.all blkdiscard -z /dev/pmemvgregion0/clear; done
+	for _ in 1 2 3; do timed clear.one blkdiscard -z -l "${size_mib}M" /dev/pmemvgregion0/clear; done
+	lvremove -f pmemvgregion0/clear >>"$log" 2>&1
+	details+=("clearing, which only pmemctl does at create" "  $size: $(ms clear.one); $(awk -v us="$(median clear.all)" 'BEGIN { printf "%.2f", 0.5 / (us / 1e6) }') GiB/s (blkdiscard -z of 512 MiB)")
+fi
 
-say "fio and mapped reads and writes ($fio_runs each)"
-for ((i = 0; i < fio_runs; i++)); do
-	for t in $(orders "$i"); do
-		for rw in randread randwrite; do
-			fio_run "psync.$rw.$t" "${block[$t]}" --ioengine=psync --direct=1 --rw="$rw"
+if part csi; then
+	start_server
+	at_start=$(resident)
+	for clients in 1 4; do
+		for kind in lvm direct; do
+			key=csi-$kind-$clients
+			say "lives of $kind volumes over CSI, $clients at once ($lives each)"
+			alternate "$lives" csi_life csi_bare
+			if ((clients == 1)); then
+				at_most "life over CSI, $kind" "$key.total" "$key.bare" 1.25
+			else
+				as_fast "life over CSI, $kind, $clients at once: throughput" "$key.total" "$key.bare" 1
+			fi
+			if [ "$kind" = lvm ]; then ends="lvcreate lvremove"; else ends="createns destroyns"; fi
+			breakdown "CSI, $kind, $clients at once" "$key" "create stage publish unpublish unstage delete" "${ends% *} mkfs rawmount bind unbind umount ${ends#* }"
 		done
-		# libpmem stores past the caches into a mapping with MAP_SYNC.
-		[ "$t" = raw ] || fio_run "libpmem.randwrite.$t" "${block[$t]}" --ioengine=libpmem --direct=1 --rw=randwrite
-		for rw in read write; do mapped_run "mapped.$rw.$t" "${mapped[$t]}" "$rw"; done
 	done
-done
-echo >&2
-for t in lvm direct; do
-	for rw in randread randwrite; do
-		at_least "fio $rw, O_DIRECT, $t / raw $raw" "psync.$rw.$t" "psync.$rw.raw" 0.9
-	done
-	at_least "fio randwrite, MAP_SYNC, $t / O_DIRECT, raw $raw" "libpmem.randwrite.$t" psync.randwrite.raw 0.9
-	for rw in read write; do
-		at_least "MAP_SYNC $rw, $t / raw $devdax, mapped too" "mapped.$rw.$t" "mapped.$rw.raw" 0.9
-	done
-done
-f() { cat "$work/mapped.write.$1.faults"; }
-details+=("page faults to touch $span_mib MiB through MAP_SYNC ($((span_mib / 2)): all huge)" "  devdax $(f raw), lvm $(f lvm), direct $(f direct)")
 
-pmemctl volume unmount lvm >>"$log"
-pmemctl volume unmount direct >>"$log"
+	say "the server at rest"
+	wait_for_udev
+	sleep 5
+	had=$(ticks)
+	sleep 10
+	no_more "CSI server at rest: memory" "$(resident)" MiB 40
+	no_more "CSI server at rest: ticks (10 ms) of the processor in 10 s" "$(($(ticks) - had))" ticks 0
+	no_more "size of the program" "$(stat -L -c %s "$(command -v pmemctl)" | awk '{ printf "%.1f", $1 / 1e6 }')" MB 30
+
+	say "$many lvm volumes in one group"
+	client_times many many --type lvm --count "$many" --size 4Mi --delete --no-erase
+	at_most "CSI create, the last of $many lvm volumes / the first" many.last many.first 1.5
+	details+=("memory of the CSI server, MiB" "  at its start $at_start, after $many volumes $(resident)")
+	stop_server
+	wait_for_udev
+fi
+
+if part fio; then
+	say "devices to read and write"
+	gcc -O2 -o "$work/mapped" "$sources/mapped.c"
+	create_namespace fsdax 400M
+	raw=$made
+	create_namespace devdax 400M
+	devdax=$made
+	pmemctl volume create lvm --type lvm --vg pmemvgregion0 --size 384Mi >>"$log"
+	pmemctl volume create direct --type direct --region region1 --size 384Mi >>"$log"
+	for v in lvm direct; do
+		pmemctl volume mount "$v" "/mnt/$v" >>"$log"
+		dd if=/dev/zero of="/mnt/$v/file" bs=4M count=$((span_mib / 4)) conv=fsync status=none
+	done
+	blkdiscard -z -l "${span_mib}M" "$raw"
+	declare -A block=([raw]=$raw [lvm]=/mnt/lvm/file [direct]=/mnt/direct/file)
+	declare -A mapped=([raw]=$devdax [lvm]=/mnt/lvm/file [direct]=/mnt/direct/file)
+
+	say "fio and mapped reads and writes ($fio_runs each)"
+	for ((i = 0; i < fio_runs; i++)); do
+		for t in $(orders "$i"); do
+			for rw in randread randwrite; do
+				fio_run "psync.$rw.$t" "${block[$t]}" --ioengine=psync --direct=1 --rw="$rw"
+			done
+			# libpmem stores past the caches into a mapping with MAP_SYNC.
+			[ "$t" = raw ] || fio_run "libpmem.randwrite.$t" "${block[$t]}" --ioengine=libpmem --direct=1 --rw=randwrite
+			for rw in read write; do mapped_run "mapped.$rw.$t" "${mapped[$t]}" "$rw"; done
+		done
+	done
+	echo >&2
+	for t in lvm direct; do
+		for rw in randread randwrite; do
+			at_least "fio $rw, O_DIRECT, $t / raw $raw" "psync.$rw.$t" "psync.$rw.raw" 0.9
+		done
+		at_least "fio randwrite, MAP_SYNC, $t / O_DIRECT, raw $raw" "libpmem.randwrite.$t" psync.randwrite.raw 0.9
+		for rw in read write; do
+			at_least "MAP_SYNC $rw, $t / raw $devdax, mapped too" "mapped.$rw.$t" "mapped.$rw.raw" 0.9
+		done
+	done
+	f() { cat "$work/mapped.write.$1.faults"; }
+	details+=("page faults to touch $span_mib MiB through MAP_SYNC ($((span_mib / 2)): all huge)" "  devdax $(f raw), lvm $(f lvm), direct $(f direct)")
+
+	pmemctl volume unmount lvm >>"$log"
+	pmemctl volume unmount direct >>"$log"
+fi
 
 printf '%-58s %12s %12s %6s %7s\n' what pmemctl bare ratio target
 printf '%s\n' "${rows[@]}"
 printf '\nWhere the time goes (median, ms), volumes of %s; pmemctl also clears a new volume:\n' "$size"
 printf '%s\n' "${details[@]}"
 printf '\nTimes are medians, operations per second the best, of runs in turns in one emulated guest (%s s in all).\n' "$SECONDS"
-printf 'Only the ratios say something; no hardware is that slow. A mapping of a raw %s is no\n' "$raw"
-printf 'baseline: it is page cache. A devdax device is raw PMEM that can be mapped with MAP_SYNC.\n'
+printf 'Only the ratios say something; no hardware is that slow.\n'
+if part fio; then
+	printf 'A mapping of a raw %s is no baseline: it is page cache. A devdax device is raw PMEM\n' "$raw"
+	printf 'that can be mapped with MAP_SYNC.\n'
+fi

@@ -1,7 +1,7 @@
 #!/bin/bash
 # The main job of pmemctl on a real kernel: from raw NVDIMMs to volumes that are
-# mounted with DAX, grown, and given back. Prints each command with its real
-# output. Runs in the lab guest only (make demo): it destroys what is on the PMEM.
+# mounted with DAX, grown, and given back; also over CSI. Prints each command with
+# its real output. Runs in the lab guest only (make demo): it destroys what is on the PMEM.
 set -eu
 
 # By its root too: a machine with PMEM may well have that name.
@@ -17,6 +17,15 @@ shows() { printf '# %s\n\n' "$1"; }
 run() {
 	printf '$ %s\n' "$*"
 	"$@" 2>&1 || fail "exit status $? of: $*"
+}
+
+# serves COMMAND...: prints it and starts it in the background, as process $server,
+# which ends with the demo at the latest.
+serves() {
+	printf '$ %s &\n' "$*"
+	"$@" &
+	server=$!
+	trap 'kill "$server" 2>/dev/null || true' EXIT
 }
 
 # refused STATUS COMMAND...: a command that must be refused with that exit status.
@@ -126,6 +135,47 @@ run pmemctl tree
 shows "From the DIMM to the mount, with the bytes that each layer keeps for itself."
 run pmemctl capacity
 shows "What can still be made, per type and place."
+
+echo "== The same over CSI"
+echo
+serves pmemctl serve-csi --endpoint unix:///run/demo/csi.sock --nodeid lab --v 0
+shows "The server of this node, which in a cluster Kubernetes calls. Here csiclient makes the same calls."
+run export CSI_ENDPOINT=unix:///run/demo/csi.sock
+shows "Where it finds the server."
+run csiclient list
+shows "The server has no volumes of its own: it sees those that the command line made."
+run csiclient create web --type lvm --size 256Mi
+holds "the command line sees web" pmemctl volume show web
+shows "CreateVolume, with the parameters of a StorageClass for lvm volumes."
+run csiclient stage web /mnt/staging
+holds "web is on a logical volume" expr "$(device_of /mnt/staging)" : '/dev/mapper/pmemvgregion[01]-web$'
+shows "NodeStageVolume: mounted once on the node, with DAX."
+run csiclient publish web /mnt/staging /mnt/pod
+holds "web has DAX in both places" [ "$(grep -c '^/dev/mapper/pmemvgregion[01]-web .*dax=always' /proc/mounts)" -eq 2 ]
+shows "NodePublishVolume: given to a pod."
+run df /mnt/pod
+before=$(kib /mnt/pod)
+shows "What the pod has."
+run csiclient expand web 512Mi /mnt/pod
+shows "ControllerExpandVolume, then NodeExpandVolume, while the pod has it mounted."
+run df /mnt/pod
+holds "the file system has grown" [ "$(kib /mnt/pod)" -gt "$((before + 200000))" ]
+shows "What the pod has now."
+run csiclient unpublish web /mnt/pod
+holds "the pod has it no more" [ ! -e /mnt/pod ]
+shows "NodeUnpublishVolume: taken from the pod."
+run csiclient unstage web /mnt/staging
+holds "web is mounted nowhere" [ "$(grep -c -- -web /proc/mounts)" -eq 0 ]
+shows "NodeUnstageVolume: unmounted."
+run csiclient delete web
+shows "DeleteVolume: erased with zeros, then removed."
+run csiclient list
+holds "web is gone" [ "$(csiclient list | grep -c '^web:')" -eq 0 ]
+shows "The others are still there."
+run kill "$server"
+holds "the server ended in good order" wait "$server"
+trap - EXIT
+shows "SIGTERM ends the server. What is mounted would stay mounted."
 
 echo "== Giving it back"
 echo
