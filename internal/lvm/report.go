@@ -37,7 +37,6 @@ type LV struct {
 	Size       uint64
 	Tags       []string
 	Active     bool
-	Open       bool
 	Suspended  bool // its device holds up all input and output
 	// Type is linear, striped, …; of the first segment.
 	Type    string
@@ -57,8 +56,14 @@ func (l LV) MapperPath() string { return MapperPath(l.VG, l.Name) }
 
 // MapperPath is the device mapper's node for a logical volume.
 func MapperPath(vg, lv string) string {
-	return "/dev/mapper/" + strings.ReplaceAll(vg, "-", "--") + "-" + strings.ReplaceAll(lv, "-", "--")
+	return "/dev/mapper/" + escape(vg) + "-" + escape(lv)
 }
+
+// IsMapperName tells whether a name of the device mapper may be that of a logical
+// volume, in whatever group.
+func IsMapperName(name, lv string) bool { return strings.HasSuffix(name, "-"+escape(lv)) }
+
+func escape(name string) string { return strings.ReplaceAll(name, "-", "--") }
 
 // ParseMapper splits the name and UUID that the device mapper has for a logical
 // volume (lib/activate/dev_manager.c); false for what is none, or a part of one.
@@ -110,7 +115,7 @@ var reportArgs = []string{
 	"fullreport", "--units", "b", "--nosuffix",
 	"--configreport", "vg", "-o", "vg_name,vg_uuid,vg_size,vg_free,vg_extent_size,vg_tags,vg_missing_pv_count",
 	"--configreport", "pv", "-o", "pv_name,pv_uuid,dev_size,pv_size,pv_free,pe_start",
-	"--configreport", "lv", "-o", "lv_name,lv_uuid,lv_size,lv_tags,lv_active,lv_device_open,lv_suspended,lv_health_status",
+	"--configreport", "lv", "-o", "lv_name,lv_uuid,lv_size,lv_tags,lv_active,lv_suspended,lv_health_status",
 	"--configreport", "seg", "-o", "lv_uuid,segtype,stripes,seg_pe_ranges",
 	"--configreport", "pvseg", "-o", "pv_uuid",
 }
@@ -149,7 +154,6 @@ type (
 		Size   string `json:"lv_size"`
 		Tags   string `json:"lv_tags"`
 		Active string `json:"lv_active"`
-		Open   string `json:"lv_device_open"`
 		Held   string `json:"lv_suspended"`
 		Health string `json:"lv_health_status"`
 	}
@@ -191,12 +195,13 @@ func parseReport(objects []map[string]json.RawMessage) (State, error) {
 				vg.PVs = append(vg.PVs, pv)
 			}
 		}
+		segsOf := map[string][]segRow{}
+		for _, seg := range segs {
+			segsOf[seg.LVUUID] = append(segsOf[seg.LVUUID], seg)
+		}
 		for _, l := range lvs {
-			lv := LV{Name: l.Name, UUID: l.UUID, VG: vg.Name, Size: n.parse(l.Size), Tags: list(l.Tags), Active: l.Active == "active", Open: l.Open == "open", Suspended: l.Held == "suspended", Health: l.Health}
-			for _, seg := range segs {
-				if seg.LVUUID != l.UUID {
-					continue
-				}
+			lv := LV{Name: l.Name, UUID: l.UUID, VG: vg.Name, Size: n.parse(l.Size), Tags: list(l.Tags), Active: l.Active == "active", Suspended: l.Held == "suspended", Health: l.Health}
+			for _, seg := range segsOf[l.UUID] {
 				if lv.Type == "" {
 					lv.Type, lv.Stripes = seg.Type, int(n.parse(seg.Stripes))
 				}

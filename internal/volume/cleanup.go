@@ -151,8 +151,8 @@ func (s *Service) activate(ctx context.Context, vol Volume) (Volume, error) {
 // Resume has the logical volumes go on that an lvm left suspended when it was
 // killed: whoever uses one waits. It returns their names.
 func (s *Service) Resume(ctx context.Context) (resumed []string, err error) {
-	suspended := func(m blockdev.Mapped) bool { return m.Suspended }
-	if !slices.ContainsFunc(blockdev.MappedDevices(), suspended) {
+	any := func(string) bool { return true }
+	if !slices.ContainsFunc(blockdev.MappedDevices(any), func(m blockdev.Mapped) bool { return m.Suspended }) {
 		return nil, nil
 	}
 	err = s.changing(ctx, func() error { // or it may be about to be resumed

@@ -20,7 +20,7 @@ func (s *Service) up(name string) (Volume, bool) {
 			found = append(found, vol)
 		}
 	}
-	for _, m := range blockdev.MappedDevices() {
+	for _, m := range blockdev.MappedDevices(func(mapped string) bool { return lvm.IsMapperName(mapped, name) }) {
 		vg, lv, uuid, ok := lvm.ParseMapper(m.Name, m.UUID)
 		if ok && lv == name && !m.Suspended && s.isKnown(uuid) && s.onlyOnPools(m) {
 			found = append(found, Volume{lv: lv, Name: name, Type: TypeLVM, State: Ready, Size: m.Size, VG: vg, UUID: uuid, Device: lvm.MapperPath(vg, lv)})
