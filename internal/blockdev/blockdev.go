@@ -109,7 +109,8 @@ func (d *Device) Close() error { return d.file.Close() }
 type Progress func(done, total uint64)
 
 const (
-	chunk     = 16 << 20
+	// A server keeps what buffers need: they are small, and each worker has one.
+	chunk     = 1 << 20
 	zeroChunk = 64 << 20
 	// The kernel zeroes one range of a device at a time; what is read and compared
 	// or copied gains from a second core.
@@ -120,7 +121,7 @@ const (
 // It also heals media errors there, which the kernel clears on a write.
 func (d *Device) Zero(ctx context.Context, from, to uint64, progress Progress) error {
 	fault.Point("before zero")
-	err := d.chunks(ctx, from, to, zeroChunk, zeroWorkers, progress, func(offset, length uint64) error {
+	err := d.chunks(ctx, from, to, zeroChunk, zeroWorkers, progress, func(_ []byte, offset, length uint64) error {
 		extent := [2]uint64{offset, length}
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, d.file.Fd(), unix.BLKZEROOUT, uintptr(unsafe.Pointer(&extent)))
 		if errno != 0 {
@@ -137,8 +138,8 @@ func (d *Device) Zero(ctx context.Context, from, to uint64, progress Progress) e
 
 // IsZero reads the whole device and tells whether every byte is zero.
 func (d *Device) IsZero(ctx context.Context, progress Progress) (bool, error) {
-	err := d.chunks(ctx, 0, d.Size, chunk, copyWorkers, progress, func(offset, length uint64) error {
-		buf := make([]byte, length)
+	err := d.chunks(ctx, 0, d.Size, chunk, copyWorkers, progress, func(buf []byte, offset, length uint64) error {
+		buf = buf[:length]
 		if _, err := d.file.ReadAt(buf, int64(offset)); err != nil {
 			return err
 		}
@@ -165,8 +166,8 @@ func (d *Device) CopyTo(ctx context.Context, to *Device, length uint64, progress
 		return fmt.Errorf("%s: %d bytes do not fit into %s of %d", d.file.Name(), length, to.file.Name(), to.Size)
 	}
 	fault.Point("before copy")
-	err := d.chunks(ctx, 0, length, chunk, copyWorkers, progress, func(offset, length uint64) error {
-		buf := make([]byte, length)
+	err := d.chunks(ctx, 0, length, chunk, copyWorkers, progress, func(buf []byte, offset, length uint64) error {
+		buf = buf[:length]
 		if _, err := d.file.ReadAt(buf, int64(offset)); err != nil {
 			return err
 		}
@@ -181,8 +182,8 @@ func (d *Device) CopyTo(ctx context.Context, to *Device, length uint64, progress
 }
 
 // chunks calls do for each chunk, from several goroutines, until the first
-// error.
-func (d *Device) chunks(ctx context.Context, from, to, size uint64, workers int, progress Progress, do func(offset, length uint64) error) error {
+// error. Each has a buffer of its own, of at most chunk bytes.
+func (d *Device) chunks(ctx context.Context, from, to, size uint64, workers int, progress Progress, do func(buf []byte, offset, length uint64) error) error {
 	if to > d.Size || from > to {
 		return fmt.Errorf("%s: bytes %d to %d are not within its %d", d.file.Name(), from, to, d.Size)
 	}
@@ -194,13 +195,14 @@ func (d *Device) chunks(ctx context.Context, from, to, size uint64, workers int,
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(func() {
+			buf := make([]byte, min(size, chunk))
 			for ctx.Err() == nil {
 				offset := next.Add(size) - size
 				if offset >= to {
 					return
 				}
 				length := min(size, to-offset)
-				if err := do(offset, length); err != nil {
+				if err := do(buf, offset, length); err != nil {
 					cancel(err)
 					return
 				}

@@ -133,6 +133,9 @@ func lockError(name string, err error) error {
 	next := ""
 	if errors.Is(err, os.ErrPermission) {
 		next = "run it as root"
+		if os.Geteuid() == 0 {
+			next = "give the container the host's devices"
+		}
 	}
 	return errs.Wrap("", name, "cannot be locked", next, err)
 }

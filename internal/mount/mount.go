@@ -133,7 +133,9 @@ type Point struct {
 	FSType  string
 	Options []string
 	Root    string // the folder within the file system; "/" for all of it
-	Super   string // options of the file system, for all of its mount points
+	// Own are the options of this mount point alone, Super those of the file system,
+	// which all of its mount points have.
+	Own, Super []string
 }
 
 // Points lists where a device is mounted in this mount namespace, by its number.
@@ -169,8 +171,8 @@ func BoundNodes(n blockdev.Number) ([]string, error) {
 }
 
 func pointOf(i *mountinfo.Info) Point {
-	options := append(strings.Split(i.Options, ","), strings.Split(i.VFSOptions, ",")...)
-	return Point{Path: i.Mountpoint, FSType: i.FSType, Options: options, Root: i.Root, Super: i.VFSOptions}
+	own, super := strings.Split(i.Options, ","), strings.Split(i.VFSOptions, ",")
+	return Point{Path: i.Mountpoint, FSType: i.FSType, Options: slices.Concat(own, super), Own: own, Super: super, Root: i.Root}
 }
 
 // RealPath is a path as the kernel's table of mounts has it.

@@ -80,7 +80,7 @@ func (s *Service) Absent(ctx context.Context, name string) error {
 	}
 	for _, n := range v.PMEM.Namespaces {
 		if mark, vg := parseMark(n.Name); mark == markPool && !n.Enabled() {
-			return hidden("volume group "+vg+", whose namespace "+n.Dev+" is disabled", "pmemctl vg init")
+			return hidden("volume group "+vg+", whose namespace "+n.Dev+" is disabled", "ndctl enable-namespace "+n.Dev)
 		}
 	}
 	for _, vg := range v.OwnVGs() {

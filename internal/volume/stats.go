@@ -65,10 +65,20 @@ func (s *Service) Stats(ctx context.Context, name, path string) (Stats, error) {
 	}
 	block := uint64(fs.Bsize)
 	st := Stats{Total: fs.Blocks * block, Used: (fs.Blocks - fs.Bfree) * block, Available: fs.Bavail * block, Inodes: fs.Files, InodesUsed: fs.Files - fs.Ffree, Abnormal: badblocks(vol)}
-	if st.Abnormal == "" && slices.Contains(strings.Split(point.Super, ","), "ro") {
+	if st.Abnormal == "" && turnedReadOnly(number, point) {
 		st.Abnormal = "the kernel made its file system read-only after an error; see why: dmesg | grep " + filepath.Base(vol.Device)
 	}
 	return st, nil
+}
+
+// turnedReadOnly tells whether a file system became read-only that was mounted
+// writable somewhere: the kernel does that after an error.
+func turnedReadOnly(device blockdev.Number, point mount.Point) bool {
+	if !slices.Contains(point.Super, "ro") {
+		return false
+	}
+	points, _ := mount.Points(device)
+	return slices.ContainsFunc(points, func(p mount.Point) bool { return !slices.Contains(p.Own, "ro") })
 }
 
 // badblocks are media errors below a volume, as the kernel lists them for its

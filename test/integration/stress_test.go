@@ -167,8 +167,10 @@ func TestCSIStress(t *testing.T) {
 	for _, call := range stressCalls {
 		t.Logf("%s: %v", call.name, st.codes[call.name])
 	}
-	for _, call := range []string{"create", "stage"} {
-		assert.Positive(t, st.codes[call][codes.OK], "%s was never done, so that this shows nothing", call)
+	for _, call := range stressCalls {
+		if length >= time.Minute || call.name == "create" { // in a short time few get to it
+			assert.Positive(t, st.codes[call.name][codes.OK], "%s was never done, so that this shows nothing", call.name)
+		}
 	}
 	t.Logf("%d calls; warm: %v, at the end: %v", st.ended.Load(), warm, now)
 }
@@ -466,13 +468,22 @@ func TestCSIIdempotence(t *testing.T) {
 	resetCSI(t)
 }
 
+// shortForm are the ways of TestCSINoOldData that make test tries; make test-crash
+// tries all of them.
+var shortForm = map[string]bool{
+	"lvm not erased, then lvm": true, "lvm killed while erasing, then direct": true,
+	"direct not erased, then direct": true, "direct killed while erasing, then lvm": true,
+}
+
 // TestCSINoOldData looks for the content of a deleted volume in new ones of either
 // kind that have its space.
 func TestCSINoOldData(t *testing.T) {
 	for _, kind := range kinds {
 		for _, end := range []string{"erased", "not erased", "killed while erasing"} {
 			for _, next := range kinds {
-				t.Run(kind+" "+end+", then "+next, func(t *testing.T) { noOldData(t, kind, end, next) })
+				if name := kind + " " + end + ", then " + next; shortForm[name] || os.Getenv(crashEnv) == "all" {
+					t.Run(name, func(t *testing.T) { noOldData(t, kind, end, next) })
+				}
 			}
 		}
 	}
