@@ -12,6 +12,7 @@ import (
 
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/fault"
 	"github.com/pmemctl/pmemctl/internal/mount"
 )
 
@@ -153,7 +154,9 @@ func publishDevice(vol Volume, p PublishSpec) error {
 // makeLast makes the last part of a path, and returns how to remove it if it was
 // not there. What is there must not lead elsewhere.
 func makeLast(path string, create func() error) (remove func() error, err error) {
+	fault.Point("before making the target")
 	err = create()
+	fault.Point("after making the target")
 	if !errors.Is(err, os.ErrExist) {
 		return func() error { return os.Remove(path) }, err
 	}
@@ -204,7 +207,10 @@ func (s *Service) Unpublish(ctx context.Context, name, target string) error {
 	if err != nil {
 		return err
 	}
-	return os.Remove(target)
+	fault.Point("before removing the target")
+	err = os.Remove(target)
+	fault.Point("after removing the target")
+	return err
 }
 
 // Unstage takes a volume off a path, and leaves the path.

@@ -134,7 +134,7 @@ func createRequest(name, kind string, size int64, c *csi.VolumeCapability) *csi.
 
 func resetCSI(t *testing.T) {
 	t.Helper()
-	for _, path := range []string{"/mnt/csi/pods/target2", csiTarget, csiStaging} {
+	for _, path := range []string{csiTarget + "-inline", csiTarget + "2", csiTarget, csiStaging} {
 		for exec.Command("umount", path).Run() == nil { // one may be over another
 		}
 	}
@@ -449,18 +449,18 @@ func TestCSISurroundings(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-// csiCalls are the calls of a volume's life, in order; each is killed at each of
-// its steps, with the ones before it done.
-func csiCalls(kind string) []struct {
+// csiCall is a call of a volume's life.
+type csiCall struct {
 	name string
 	do   func(*csiServer) error
-} {
+}
+
+// csiCalls are the calls of a volume's life, in order; each is killed at each of
+// its steps, with the ones before it done.
+func csiCalls(kind string) []csiCall {
 	ctx := context.Background()
 	c := mountCapability("ext4", "dax")
-	return []struct {
-		name string
-		do   func(*csiServer) error
-	}{
+	calls := []csiCall{
 		{"create", func(s *csiServer) error {
 			_, err := s.CreateVolume(ctx, createRequest("a", kind, 16<<20, c))
 			return err
@@ -473,6 +473,22 @@ func csiCalls(kind string) []struct {
 			_, err := s.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{VolumeId: "a", StagingTargetPath: csiStaging, TargetPath: csiTarget, VolumeCapability: c, Readonly: true})
 			return err
 		}},
+	}
+	if kind == "lvm" {
+		more := &csi.CapacityRange{RequiredBytes: 32 << 20}
+		calls = append(calls, csiCall{"expand", func(s *csiServer) error {
+			_, err := s.ControllerExpandVolume(ctx, &csi.ControllerExpandVolumeRequest{VolumeId: "a", CapacityRange: more, VolumeCapability: c})
+			if err == nil {
+				_, err = s.NodeExpandVolume(ctx, &csi.NodeExpandVolumeRequest{VolumeId: "a", VolumePath: csiTarget, StagingTargetPath: csiStaging, CapacityRange: more})
+			}
+			return err
+		}})
+	}
+	inline := &csi.NodePublishVolumeRequest{
+		VolumeId: "csi-" + strings.Repeat("0123456789abcdef", 4), TargetPath: csiTarget + "-inline", VolumeCapability: c,
+		VolumeContext: map[string]string{"csi.storage.k8s.io/ephemeral": "true", "size": "16Mi", "pmemType": kind},
+	}
+	return append(calls, []csiCall{
 		{"unpublish", func(s *csiServer) error {
 			_, err := s.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: "a", TargetPath: csiTarget})
 			return err
@@ -491,7 +507,15 @@ func csiCalls(kind string) []struct {
 			_, err := s.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: "a"})
 			return err
 		}},
-	}
+		{"publish inline", func(s *csiServer) error {
+			_, err := s.NodePublishVolume(ctx, inline)
+			return err
+		}},
+		{"unpublish inline", func(s *csiServer) error {
+			_, err := s.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: inline.VolumeId, TargetPath: inline.TargetPath})
+			return err
+		}},
+	}...)
 }
 
 // TestCSICrash kills the server with SIGKILL at steps of each call, starts it
@@ -536,7 +560,8 @@ func TestCSICrash(t *testing.T) {
 					}
 					nothingHalfMadeIsReady(t, where)
 					s = startCSI(t, nil)
-					assert.NoError(t, call.do(s), "%s, and repeated: %s", where, s.log.String())
+					// The server may be at work on what an inline volume left.
+					assert.NoError(t, untilNotAborted(func() error { return call.do(s) }), "%s, and repeated: %s", where, s.log.String())
 					s.stop(t)
 					assert.Equal(t, want, state(t), where)
 				}
@@ -544,5 +569,35 @@ func TestCSICrash(t *testing.T) {
 			})
 		}
 	}
+	resetCSI(t)
+}
+
+// TestCSICrashInit kills the server while it prepares the PMEM.
+func TestCSICrashInit(t *testing.T) {
+	flags := []string{"--init", "--percent", "10"}
+	resetCSI(t)
+	log := filepath.Join(t.TempDir(), "steps")
+	startCSI(t, []string{fault.LogEnv + "=" + log}, flags...).stop(t)
+	want := state(t)
+	data, err := os.ReadFile(log)
+	require.NoError(t, err)
+	steps := strings.Split(strings.TrimSpace(string(data)), "\n")
+	stride := 1
+	if os.Getenv(crashEnv) != "all" {
+		stride = len(steps)/2 + 1
+	}
+	killed := 0
+	for at := 2; at <= len(steps); at += stride {
+		killed++
+		where := fmt.Sprintf("killed at step %d of %d, %q", at, len(steps), steps[at-1])
+		resetCSI(t)
+		require.Nil(t, startCSI(t, []string{fmt.Sprintf("%s=%d", fault.KillAtEnv, at)}, flags...), where)
+		s := startCSI(t, nil, flags...)
+		_, err := s.Probe(context.Background(), &csi.ProbeRequest{})
+		assert.NoError(t, err, where)
+		s.stop(t)
+		assert.Equal(t, want, state(t), where)
+	}
+	t.Logf("%d of %d steps killed", killed, len(steps))
 	resetCSI(t)
 }
