@@ -63,12 +63,11 @@ func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest)
 	if err != nil {
 		return nil, err
 	}
-	if !here.matches {
+	if len(here) == 0 {
 		return nil, status.Errorf(codes.ResourceExhausted, "volume %s: is wanted on another node, and this is %s=%s; next: let the provisioner beside that node's server make it", req.GetName(), s.TopologyKey, s.NodeID)
 	}
-	spec.Within = here.within
 	spec.Name = volumeName(req.GetName())
-	vol, err := s.create(ctx, spec, req.GetVolumeContentSource())
+	vol, err := s.createIn(ctx, here, spec, req.GetVolumeContentSource())
 	if err != nil {
 		return nil, err
 	}
@@ -78,14 +77,28 @@ func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest)
 	return &csi.CreateVolumeResponse{Volume: answer}, nil
 }
 
+// createIn makes a volume in the first of the places that has room, or has it.
+func (s *Server) createIn(ctx context.Context, places []placement, spec volume.Spec, from *csi.VolumeContentSource) (vol volume.Volume, err error) {
+	for _, p := range places {
+		spec.Within = p.within
+		made, failed := s.create(ctx, spec, from)
+		if failed == nil {
+			return made, nil
+		}
+		if err == nil {
+			err = failed
+		}
+		if !errs.Is(failed, errs.NoSpace) && !errs.Is(failed, errs.Conflict) {
+			break
+		}
+	}
+	return vol, err
+}
+
 func (s *Server) create(ctx context.Context, spec volume.Spec, from *csi.VolumeContentSource) (volume.Volume, error) {
 	if from == nil {
 		vol, _, err := s.Volumes.Create(ctx, spec)
-		if errs.Is(err, errs.NotFound) {
-			// No region or volume group for it: another node may have one.
-			err = errs.Wrap(errs.NoSpace, "", "this node has no place for it", "", err)
-		}
-		return vol, err
+		return vol, noPlace(err)
 	}
 	source := from.GetVolume().GetVolumeId()
 	if source == "" {
@@ -94,10 +107,20 @@ func (s *Server) create(ctx context.Context, spec volume.Spec, from *csi.VolumeC
 	if _, err := s.get(ctx, source); err != nil {
 		return volume.Volume{}, err
 	}
-	return s.Volumes.Clone(ctx, volume.CloneSpec{
+	vol, err := s.Volumes.Clone(ctx, volume.CloneSpec{
 		Source: source, Name: spec.Name, Size: spec.Size, Limit: spec.Limit, Type: spec.Type,
-		Region: spec.Region, Within: spec.Within, VG: spec.VG, Stripe: spec.Stripe, OrLarger: spec.OrLarger, NoErase: spec.NoErase, OrExisting: true,
+		Region: spec.Region, Within: spec.Within, VG: spec.VG, FS: spec.FS, Stripe: spec.Stripe, OrLarger: spec.OrLarger, NoErase: spec.NoErase, OrExisting: true,
 	})
+	return vol, noPlace(err)
+}
+
+// noPlace is for when there is no region or volume group for a volume, or none that
+// can be used: another node may have one.
+func noPlace(err error) error {
+	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Unsupported) {
+		return errs.Wrap(errs.NoSpace, "", "this node has no place for it", "", err)
+	}
+	return err
 }
 
 // get is a volume by its ID. An ID that cannot be one is of no volume.
@@ -287,8 +310,9 @@ func (s *Server) expand(ctx context.Context, id string, r *csi.CapacityRange, c 
 	if limit != 0 && vol.Size > limit {
 		return none, status.Errorf(codes.OutOfRange, "volume %s: has %d bytes, more than the limit of %d; volumes do not shrink", id, vol.Size, limit)
 	}
-	if limit != 0 && vol.Type == volume.TypeLVM && size > vol.Size && (size+volume.ExtentSize-1)/volume.ExtentSize*volume.ExtentSize > limit {
-		return none, status.Errorf(codes.OutOfRange, "volume %s: no multiple of %d bytes is between %d and %d", id, volume.ExtentSize, size, limit)
+	step := volume.ExtentSize * uint64(max(vol.Stripes, 1))
+	if limit != 0 && vol.Type == volume.TypeLVM && size > vol.Size && (size+step-1)/step*step > limit {
+		return none, status.Errorf(codes.OutOfRange, "volume %s: no multiple of %d bytes is between %d and %d", id, step, size, limit)
 	}
 	return s.Volumes.Expand(ctx, id, size)
 }

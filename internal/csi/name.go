@@ -3,6 +3,8 @@ package csi
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/pmemctl/pmemctl/internal/volume"
@@ -31,7 +33,11 @@ const hashedPrefix = "csi-name-"
 // ephemeralName is the volume of an inline volume's ID, which kubelet makes.
 func ephemeralName(id string) string { return ephemeralPrefix + hash(id) }
 
-func isEphemeral(name string) bool { return strings.HasPrefix(name, ephemeralPrefix) }
+// inlineName is what ephemeralName makes: what a person called ephemeral-something
+// is no inline volume.
+var inlineName = regexp.MustCompile(fmt.Sprintf("^%s[0-9a-f]{%d}$", ephemeralPrefix, hashLength))
+
+func isEphemeral(name string) bool { return inlineName.MatchString(name) }
 
 func hash(s string) string {
 	sum := sha256.Sum256([]byte(s))

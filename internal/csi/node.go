@@ -68,11 +68,12 @@ func (s *Server) NodeStageVolume(ctx context.Context, req *csi.NodeStageVolumeRe
 	if err := checkCapability(req.GetVolumeCapability()); err != nil {
 		return nil, err
 	}
-	if _, err := s.get(ctx, req.GetVolumeId()); err != nil {
-		return nil, err
+	if volume.ValidateName(req.GetVolumeId()) != nil {
+		return nil, noVolume(req.GetVolumeId())
 	}
 	if req.GetVolumeCapability().GetBlock() != nil {
-		return &csi.NodeStageVolumeResponse{}, nil
+		_, err := s.Volumes.Get(ctx, req.GetVolumeId())
+		return &csi.NodeStageVolumeResponse{}, err
 	}
 	options, err := mountOptions(req.GetVolumeCapability())
 	if err != nil {

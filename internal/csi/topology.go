@@ -3,6 +3,7 @@ package csi
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -47,33 +48,36 @@ func (s *Server) keysOf(r pmem.Region) []string {
 	return keys
 }
 
-// here is where a volume may be on this node: what the first topology says that
-// this node is in, preferred ones first. One of the requisite ones has to be.
-func (s *Server) here(ctx context.Context, r *csi.TopologyRequirement) (placement, error) {
-	required := r.GetRequisite()
-	if len(required) == 0 {
-		required = r.GetPreferred()
+// here is where a volume may be on this node, in the order in which to try it: as
+// the topologies say that this node is in, preferred ones first. One of the requisite
+// ones has to be; none is left when none is.
+func (s *Server) here(ctx context.Context, r *csi.TopologyRequirement) ([]placement, error) {
+	if len(r.GetRequisite())+len(r.GetPreferred()) == 0 {
+		return []placement{{matches: true}}, nil
 	}
-	if len(required) == 0 {
-		return placement{matches: true}, nil
+	preferred, err := s.allHere(ctx, r.GetPreferred())
+	if err != nil {
+		return nil, err
 	}
-	p, err := s.firstHere(ctx, required)
-	if err != nil || !p.matches {
-		return p, err
+	required, err := s.allHere(ctx, r.GetRequisite())
+	if err != nil || len(r.GetRequisite()) > 0 && len(required) == 0 {
+		return nil, err
 	}
-	if preferred, err := s.firstHere(ctx, r.GetPreferred()); err != nil || preferred.matches {
-		return preferred, err
-	}
-	return p, nil
+	return append(preferred, required...), nil
 }
 
-func (s *Server) firstHere(ctx context.Context, topologies []*csi.Topology) (placement, error) {
+func (s *Server) allHere(ctx context.Context, topologies []*csi.Topology) (places []placement, err error) {
 	for _, t := range topologies {
-		if p, err := s.hereFor(ctx, t); err != nil || p.matches {
-			return p, err
+		p, err := s.hereFor(ctx, t)
+		if err != nil {
+			return nil, err
+		}
+		same := func(q placement) bool { return slices.Equal(p.within, q.within) }
+		if p.matches && !slices.ContainsFunc(places, same) {
+			places = append(places, p)
 		}
 	}
-	return placement{}, nil
+	return places, nil
 }
 
 func (s *Server) hereFor(ctx context.Context, t *csi.Topology) (placement, error) {

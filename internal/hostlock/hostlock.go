@@ -96,7 +96,7 @@ func (l Locks) try(name string) (lock *Lock, holder string, err error) {
 	if err != nil {
 		_ = os.Remove(path)
 		f.Close()
-		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		if errors.Is(err, unix.EAGAIN) {
 			return nil, "a pmemctl in a container that does not share " + l.Dir, nil
 		}
 		return nil, "", lockError(name, err)

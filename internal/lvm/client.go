@@ -85,6 +85,9 @@ func (c *Client) read(ctx context.Context, args ...string) (answer, error) {
 		}
 	}
 	a, err := c.session.do(ctx, args)
+	if err == nil && c.session.dead {
+		c.drop()
+	}
 	if err != nil {
 		c.session.wait() // it may still be at the end of a change
 		c.drop()

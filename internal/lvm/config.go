@@ -33,6 +33,8 @@ backup {
 	archive = 0
 }
 global {
+	# To end asynchronous input and output, each command would wait for every processor.
+	use_aio = 0
 	event_activation = 0
 	notify_dbus = 0
 	use_lvmpolld = 0

@@ -26,6 +26,7 @@ type session struct {
 	dec    *json.Decoder
 	said   *lastWords
 	reap   sync.Once
+	dead   bool // of no more use
 }
 
 func startSession(confDir string) (*session, error) {
@@ -84,7 +85,8 @@ func (s *session) do(ctx context.Context, args []string) (answer, error) {
 		s.cancel()
 		_ = s.answer.SetReadDeadline(time.Now())
 	})
-	defer stop()
+	// One that ends just now may be about to kill the process.
+	defer func() { s.dead = s.dead || !stop() }()
 	if _, err := s.stdin.WriteString(line + "\n"); err != nil {
 		return answer{}, s.died(ctx, line, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/moby/sys/mount"
 	"github.com/moby/sys/mountinfo"
@@ -57,7 +58,14 @@ func Format(ctx context.Context, device string, size uint64, fs string, extra ..
 	default:
 		return errs.Invalidf("file system "+fs, "use ext4, xfs or none", "is not one that pmemctl makes")
 	}
+	// Of several -E the last one alone would count.
+	if e, own := slices.Index(extra, "-E"), slices.Index(args, "-E"); e >= 0 && e+1 < len(extra) && own >= 0 {
+		args[own+1] = extra[e+1] + "," + args[own+1]
+		extra = slices.Delete(slices.Clone(extra), e, e+2)
+	}
 	args = append(append(args, extra...), device)
+	ctx, cancel := context.WithTimeout(ctx, mkfsTimeout)
+	defer cancel()
 	_, err := run.Change(ctx, "mkfs."+fs, args...)
 	if err != nil && strings.Contains(err.Error(), prezeroed) { // e2fsprogs before 1.47
 		for i := range args {
@@ -67,6 +75,10 @@ func Format(ctx context.Context, device string, size uint64, fs string, extra ..
 	}
 	return errs.Wrap("", device, "cannot be formatted as "+fs, "", err)
 }
+
+// mkfsTimeout is for the inode tables of a large volume, where mkfs.ext4 has to zero
+// them.
+const mkfsTimeout = time.Hour
 
 // prezeroed is the option of mkfs.ext4 that spares it zeroing again what was
 // cleared.
@@ -101,6 +113,9 @@ type Content struct {
 // Probe looks for signatures on the device itself; udev's memory of it is not
 // asked.
 func Probe(ctx context.Context, device string) (Content, error) {
+	if fs, err := ownFilesystem(device); err != nil || fs != "" {
+		return Content{Type: fs}, err
+	}
 	out, err := run.Command(ctx, "blkid", "-p", "-o", "export", device)
 	var failed *run.Error
 	const nothingFound, ambivalent = 2, 8

@@ -54,7 +54,7 @@ func (l Lib) context() (*C.struct_ndctl_ctx, func(error), error) {
 		return l.kept.c, l.keep, nil
 	}
 	var c *C.struct_ndctl_ctx
-	if rc := C.ndctl_new(&c); rc < 0 {
+	if rc := C.new_context(&c); rc < 0 {
 		return nil, nil, &Error{Op: "new", Dev: "libndctl", Err: syscall.Errno(-rc)}
 	}
 	if l.kept != nil {

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -107,10 +108,19 @@ func isNode(path string) bool {
 	return err == nil && have == want
 }
 
+// mapped is the device of the device mapper that a logical volume has; false for a
+// direct volume, whose name another device may have there.
+func (s *Service) mapped(vol Volume) (blockdev.Mapped, bool) {
+	if vol.Type != TypeLVM {
+		return blockdev.Mapped{}, false
+	}
+	return blockdev.FindMapped(filepath.Base(vol.Device))
+}
+
 // anyNode is a node of a new device that is usable now: the kernel's own is there
 // at once, udev's and lvm's come later.
 func (s *Service) anyNode(ctx context.Context, vol Volume) (string, error) {
-	if m, ok := blockdev.FindMapped(filepath.Base(vol.Device)); ok {
+	if m, ok := s.mapped(vol); ok {
 		if own := fmt.Sprintf("/dev/dm-%d", m.Number.Minor); isNode(own) {
 			return own, nil
 		}
@@ -165,13 +175,14 @@ func (s *Service) Resume(ctx context.Context) (resumed []string, err error) {
 				if !lv.Suspended || !lv.HasTag(tag) {
 					continue
 				}
-				if err := s.LVM.Refresh(ctx, vg.Name, lv.Name); err != nil {
-					return err
+				if failed := s.LVM.Refresh(ctx, vg.Name, lv.Name); failed != nil {
+					err = errors.Join(err, failed)
+				} else {
+					resumed = append(resumed, lv.Name)
 				}
-				resumed = append(resumed, lv.Name)
 			}
 		}
-		return nil
+		return err
 	})
 	return resumed, err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -273,11 +272,13 @@ func (s *Service) fill(ctx context.Context, vol Volume, spec Spec) error {
 	if err := errors.Join(err, dev.Close()); err != nil {
 		return err
 	}
-	// From here on the volume is known by its name.
-	if err := s.waitForNode(ctx, vol); err != nil || spec.FS == mount.None {
-		return err
+	if spec.FS != mount.None {
+		if err := mount.Format(ctx, node, vol.Size, spec.FS, spec.MkfsOptions...); err != nil {
+			return err
+		}
 	}
-	return mount.Format(ctx, vol.Device, vol.Size, spec.FS, spec.MkfsOptions...)
+	// From here on the volume is known by its name.
+	return s.waitForNode(ctx, vol)
 }
 
 // sizeIs makes sure that a device that is to be cleared is the one that was made.
@@ -303,7 +304,7 @@ func (s *Service) publish(ctx context.Context, vol Volume) (Volume, error) {
 		return Volume{}, err
 	}
 	vol.State = Ready
-	if up, ok := blockdev.FindMapped(filepath.Base(vol.Device)); ok {
+	if up, ok := s.mapped(vol); ok {
 		_, _, vol.UUID, _ = lvm.ParseMapper(up.Name, up.UUID)
 		vol.Regions = s.regionsBelow(up)
 		s.remember(vol)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +22,17 @@ import (
 // A delete that was interrupted while erasing goes on with the next Delete, or
 // Create, of that name.
 func (s *Service) Delete(ctx context.Context, name string, erase bool) error {
+	return s.delete(ctx, name, func(Volume) bool { return erase })
+}
+
+// DeleteAsCreated deletes a volume as its Spec said: erased, or not.
+func (s *Service) DeleteAsCreated(ctx context.Context, name string) error {
+	return s.delete(ctx, name, func(vol Volume) bool { return !s.isNoErase(vol.UUID) })
+}
+
+// delete asks of the volume, or of none when only an erasing is to go on, whether
+// its bytes are to be erased.
+func (s *Service) delete(ctx context.Context, name string, erase func(Volume) bool) error {
 	if err := ValidateName(name); err != nil {
 		return err
 	}
@@ -43,24 +54,6 @@ func (s *Service) Delete(ctx context.Context, name string, erase bool) error {
 	return s.finishDeleting(ctx, erasing)
 }
 
-// DeleteAsCreated deletes a volume as its Spec said: erased, or not.
-func (s *Service) DeleteAsCreated(ctx context.Context, name string) error {
-	vol, err := s.Get(ctx, name)
-	if err != nil && !errs.Is(err, errs.NotFound) {
-		return err
-	}
-	file := s.noEraseFile(vol.UUID)
-	_, statErr := os.Lstat(file)
-	keep := vol.UUID != "" && s.RunDir != "" && statErr == nil
-	if err := s.Delete(ctx, name, !keep); err != nil {
-		return err
-	}
-	if keep {
-		_ = os.Remove(file)
-	}
-	return nil
-}
-
 // Absent fails when a volume that was not found may only be out of sight.
 func (s *Service) Absent(ctx context.Context, name string) error {
 	v, err := s.Look(ctx)
@@ -69,6 +62,9 @@ func (s *Service) Absent(ctx context.Context, name string) error {
 	}
 	hidden := func(what, next string) error {
 		return errs.New(errs.Unsupported, subject(name), "was not found, and may be in "+what, next)
+	}
+	if found := v.find(name); len(found) > 0 {
+		return errs.New(errs.Internal, subject(name), "was not found, and is there as "+found[0].where(), "try again")
 	}
 	if len(v.PMEM.Regions) == 0 {
 		return hidden("PMEM that is not there now", errs.NextStep(NoPMEM(v.PMEM)))
@@ -79,8 +75,13 @@ func (s *Service) Absent(ctx context.Context, name string) error {
 		}
 	}
 	for _, n := range v.PMEM.Namespaces {
-		if mark, vg := parseMark(n.Name); mark == markPool && !n.Enabled() {
+		mark, vg := parseMark(n.Name)
+		switch {
+		case mark != markPool:
+		case !n.Enabled():
 			return hidden("volume group "+vg+", whose namespace "+n.Dev+" is disabled", "ndctl enable-namespace "+n.Dev)
+		case !v.inOwnVG("/dev/" + n.Blockdev):
+			return hidden("volume group "+vg+", which is not seen on "+n.Dev+" as one of pmemctl's", "see what is wrong: pvs -a; vgs -o +vg_tags; pmemctl vg list")
 		}
 	}
 	for _, vg := range v.OwnVGs() {
@@ -91,9 +92,15 @@ func (s *Service) Absent(ctx context.Context, name string) error {
 	return nil
 }
 
+func (v View) inOwnVG(device string) bool {
+	return slices.ContainsFunc(v.OwnVGs(), func(vg lvm.VG) bool {
+		return slices.ContainsFunc(vg.PVs, func(pv lvm.PV) bool { return pv.Name == device })
+	})
+}
+
 // beginDeleting removes what can go at once, and returns what is to be erased
 // first. The host is locked.
-func (s *Service) beginDeleting(ctx context.Context, name string, erase bool) (erasing []Volume, err error) {
+func (s *Service) beginDeleting(ctx context.Context, name string, erase func(Volume) bool) (erasing []Volume, err error) {
 	v, err := s.Look(ctx)
 	if err != nil {
 		return nil, err
@@ -107,6 +114,13 @@ func (s *Service) beginDeleting(ctx context.Context, name string, erase bool) (e
 			return nil, errs.Wrap("", subject(name), "is not deleted", "", err)
 		}
 	}
+	for _, vol := range found {
+		if vol.suspended { // or what is done to it waits for ever
+			if err := s.LVM.Refresh(ctx, vol.VG, vol.lv); err != nil {
+				return nil, err
+			}
+		}
+	}
 	if err := s.removeAllUnfinished(ctx, found); err != nil {
 		return nil, err
 	}
@@ -115,12 +129,12 @@ func (s *Service) beginDeleting(ctx context.Context, name string, erase bool) (e
 	switch {
 	case err != nil:
 		return nil, err
-	case vol.Name != "" && erase:
+	case vol.Name != "" && erase(vol):
 		marked, err := s.markRemoving(ctx, vol)
 		return append(erasing, marked), err
 	case vol.Name != "":
 		return erasing, s.remove(ctx, vol)
-	case erase:
+	case erase(Volume{}):
 		return erasing, nil
 	}
 	// An erasing that cannot go on, on a bad medium, is given up.
@@ -168,7 +182,7 @@ func notInUse(vol Volume) error {
 	if vol.Device == "" {
 		return nil
 	}
-	dev, err := blockdev.Hold(vol.Device)
+	dev, err := blockdev.HoldToRead(vol.Device)
 	if err == nil {
 		if err := dev.Close(); err != nil {
 			return err
@@ -278,6 +292,9 @@ func (s *Service) eraseLVM(ctx context.Context, vol Volume) error {
 }
 
 func (s *Service) zeroAll(ctx context.Context, vol Volume, size uint64) error {
+	if err := notPublished(vol); err != nil {
+		return err
+	}
 	dev, err := blockdev.Hold(vol.Device)
 	if err != nil {
 		return err

@@ -92,11 +92,18 @@ func (s *Service) reserveExtension(ctx context.Context, name string, size uint64
 	}
 	vg, _ = v.LVM.VG(vol.VG)
 	by := want - vol.Size
+	// It stays in its regions where they have room, and with stripes in any case.
+	within, devices := v.onlyIn(vg, vol.Regions)
+	if vol.Stripes > 1 || by <= largestLV(within, 1) {
+		vg = within
+	} else {
+		devices = nil
+	}
 	if most := largestLV(vg, max(vol.Stripes, 1)); by > most {
 		return vol, nil, errs.New(errs.NoSpace, subject(name), fmt.Sprintf("cannot grow to %s: volume group %s has room for %s", pmem.FormatSize(size), vg.Name, pmem.FormatSize(vol.Size+most)),
 			fmt.Sprintf("use --size %d or less, or enlarge the group: pmemctl vg extend %s --percent N", vol.Size+most, vg.Name))
 	}
-	made, err := s.makeLV(ctx, markMaking+name, Plan{Name: name, Type: TypeLVM, VG: vol.VG, Usable: by, Raw: by, Stripes: vol.Stripes})
+	made, err := s.makeLV(ctx, markMaking+name, Plan{Name: name, Type: TypeLVM, VG: vol.VG, Usable: by, Raw: by, Stripes: vol.Stripes, devices: devices})
 	return vol, &made, err
 }
 
@@ -184,7 +191,10 @@ type CloneSpec struct {
 	Type       Type
 	Region, VG string
 	Within     []string
-	Stripe     bool
+	// FS is what the source must have; none copies it as it is, as a device, and ""
+	// takes what there is.
+	FS     string
+	Stripe bool
 	// Limit, OrLarger and NoErase as in Spec.
 	Limit             uint64
 	OrLarger, NoErase bool
@@ -234,6 +244,9 @@ func (s *Service) Clone(ctx context.Context, c CloneSpec) (Volume, error) {
 	if spec.Type == "" {
 		spec.Type = source.Type
 	}
+	if c.Limit != 0 && source.Size > c.Limit {
+		return Volume{}, errs.New(errs.OutOfRange, subject(c.Name), fmt.Sprintf("a copy of %s has at least its %d bytes, more than the limit of %d", c.Source, source.Size, c.Limit), "raise the limit")
+	}
 	if spec.Size == 0 || c.OrLarger {
 		spec.Size = max(spec.Size, source.Size)
 	}
@@ -243,19 +256,20 @@ func (s *Service) Clone(ctx context.Context, c CloneSpec) (Volume, error) {
 	if err := spec.validate(); err != nil {
 		return Volume{}, err
 	}
-	vol, created, err := s.create(ctx, spec, func(ctx context.Context, made Volume) error { return s.copyInto(ctx, made, source) })
+	vol, created, err := s.create(ctx, spec, func(ctx context.Context, made Volume) error { return s.copyInto(ctx, made, source, c.FS) })
 	if err == nil && !created && !(c.OrExisting && vol.isCopyOf(source.UUID)) {
 		return Volume{}, errs.New(errs.Conflict, subject(c.Name), "exists already, and was not overwritten", "choose another name, or delete it: pmemctl volume delete "+c.Name)
 	}
 	return vol, err
 }
 
-// copyInto fills a new device with a copy of a volume, and zeros behind it.
-func (s *Service) copyInto(ctx context.Context, made, source Volume) error {
+// copyInto fills a new device with a copy of a volume, and zeros behind it. A file
+// system in it becomes one of its own.
+func (s *Service) copyInto(ctx context.Context, made, source Volume, fs string) error {
 	if err := notPublished(source); err != nil {
 		return errs.Wrap("", subject(source.Name), "is in use, and a copy of it would not be consistent", "", err)
 	}
-	from, err := blockdev.Hold(source.Device)
+	from, err := blockdev.HoldToRead(source.Device)
 	if err != nil {
 		if errs.Is(err, errs.InUse) {
 			return errs.Wrap(errs.InUse, subject(source.Name), "is in use, and a copy of it would not be consistent", "pmemctl volume unmount "+source.Name, err)
@@ -263,6 +277,15 @@ func (s *Service) copyInto(ctx context.Context, made, source Volume) error {
 		return err
 	}
 	defer from.Close()
+	if fs == mount.Ext4 || fs == mount.XFS {
+		content, err := mount.Probe(ctx, source.Device)
+		if err != nil {
+			return err
+		}
+		if content.Type != "" && content.Type != fs {
+			return errs.Invalidf(subject(source.Name), "ask for a copy with "+content.Type, "has %s, and a copy with %s was asked for", content.Type, fs)
+		}
+	}
 	if err := s.waitForNode(ctx, made); err != nil {
 		return err
 	}
@@ -281,6 +304,9 @@ func (s *Service) copyInto(ctx context.Context, made, source Volume) error {
 	done()
 	if err := errors.Join(err, to.Close()); err != nil {
 		return err
+	}
+	if fs == mount.None {
+		return nil
 	}
 	return mount.Separate(ctx, made.Device)
 }

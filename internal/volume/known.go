@@ -82,6 +82,7 @@ func (s *Service) remember(vol Volume) {
 func (s *Service) forget(vol Volume) {
 	if s.RunDir != "" && vol.UUID != "" {
 		_ = os.Remove(s.knownFile(vol.UUID))
+		_ = os.Remove(s.noEraseFile(vol.UUID))
 	}
 }
 
@@ -97,6 +98,11 @@ func (s *Service) forgetAll() {
 
 func (s *Service) noEraseFile(uuid string) string {
 	return filepath.Join(s.RunDir, "no-erase", filepath.Base(uuid))
+}
+
+func (s *Service) isNoErase(uuid string) bool {
+	_, err := os.Lstat(s.noEraseFile(uuid))
+	return err == nil && s.RunDir != "" && uuid != ""
 }
 
 func (s *Service) setNoErase(uuid string) {

@@ -120,6 +120,10 @@ func (s *Service) ready(ctx context.Context, name string) (Volume, error) {
 	if vol, ok := s.up(name); ok {
 		return vol, nil
 	}
+	return s.readyByLook(ctx, name)
+}
+
+func (s *Service) readyByLook(ctx context.Context, name string) (Volume, error) {
 	v, err := s.Look(ctx)
 	if err != nil {
 		return Volume{}, err
@@ -201,7 +205,7 @@ func (s *Service) ensureFilesystem(ctx context.Context, vol Volume, m MountSpec)
 	case want == mount.XFS && vol.Size < mount.MinXFS:
 		return "", errs.New(errs.OutOfRange, subject(m.Name), "is too small for XFS, which needs 300 MiB", "use --fs ext4")
 	}
-	dev, err := blockdev.Hold(vol.Device)
+	dev, err := blockdev.HoldToRead(vol.Device)
 	if err != nil {
 		return "", err
 	}

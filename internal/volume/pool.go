@@ -534,6 +534,9 @@ func (s *Service) RemoveVG(ctx context.Context, name string) error {
 				return errs.Wrap("", "volume group "+name, "could not be removed", "", err)
 			}
 		}
+		if err := v.notElsewhere(name, pools); err != nil {
+			return err
+		}
 		for _, n := range pools {
 			if err := s.wipeEnds(ctx, n); err != nil {
 				return errs.Wrap("", "volume group "+name, "is gone, but its namespace "+n.Dev+" could not be wiped", "try again: pmemctl vg remove "+name, err)
@@ -544,6 +547,19 @@ func (s *Service) RemoveVG(ctx context.Context, name string) error {
 		}
 		return nil
 	})
+}
+
+// notElsewhere fails when a namespace that was made for a volume group is in another
+// one by now: somebody may have renamed the group.
+func (v View) notElsewhere(name string, pools []pmem.Namespace) error {
+	for _, vg := range v.LVM.VGs {
+		for _, pv := range vg.PVs {
+			if n, ok := v.namespaceOf(pv.Name); ok && vg.Name != name && slices.ContainsFunc(pools, func(p pmem.Namespace) bool { return p.UUID == n.UUID }) {
+				return errs.New(errs.Conflict, "volume group "+name, "its namespace "+n.Dev+" is in volume group "+vg.Name+", and is left alone", "if the group was renamed: vgrename "+vg.Name+" "+name)
+			}
+		}
+	}
+	return nil
 }
 
 func (v View) poolsOf(vg string) []pmem.Namespace {

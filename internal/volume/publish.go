@@ -45,12 +45,17 @@ func (s *Service) Publish(ctx context.Context, p PublishSpec) error {
 		return err
 	}
 	defer lock.Release()
+	if p.From == "" {
+		// Nothing was mounted that would tell more than sysfs: that it is being deleted.
+		vol, err := s.readyByLook(ctx, p.Name)
+		if err != nil {
+			return err
+		}
+		return publishDevice(vol, p)
+	}
 	vol, err := s.ready(ctx, p.Name)
 	if err != nil {
 		return err
-	}
-	if p.From == "" {
-		return publishDevice(vol, p)
 	}
 	return publishFilesystem(vol, p)
 }
@@ -71,17 +76,6 @@ func publishFilesystem(vol Volume, p PublishSpec) error {
 	if !mounted || have != number {
 		return errs.New(errs.Unsupported, subject(vol.Name), "is not mounted on "+from, "stage it first")
 	}
-	if p.Alone {
-		points, err := mount.Points(number)
-		if err != nil {
-			return err
-		}
-		for _, other := range points {
-			if other.Path != from && other.Path != p.Target {
-				return publishedElsewhere(vol, other.Path)
-			}
-		}
-	}
 	have, point, mounted, err := mount.At(p.Target)
 	switch {
 	case err != nil:
@@ -92,6 +86,17 @@ func publishFilesystem(vol Volume, p PublishSpec) error {
 		return errs.New(errs.Conflict, subject(vol.Name), "is on "+p.Target+" already, and not as asked (read-only or read-write)", "unpublish it there first")
 	case mounted:
 		return nil
+	}
+	if p.Alone {
+		points, err := mount.Points(number)
+		if err != nil {
+			return err
+		}
+		for _, other := range points {
+			if other.Path != from && other.Path != p.Target {
+				return publishedElsewhere(vol, other.Path)
+			}
+		}
 	}
 	remove, err := makeLast(p.Target, func() error { return os.Mkdir(p.Target, 0o750) })
 	if err != nil {
@@ -201,8 +206,8 @@ func (s *Service) Unpublish(ctx context.Context, name, target string) error {
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	if err == nil && st.Mode().IsRegular() && st.Size() > 0 {
-		return errs.New(errs.Conflict, target, "is a file with content, which was not made for a volume", "remove it by hand if it is not needed")
+	if err == nil && !st.IsDir() && (!st.Mode().IsRegular() || st.Size() > 0) {
+		return errs.New(errs.Conflict, target, "was not made for a volume: it is no folder and no empty file", "remove it by hand if it is not needed")
 	}
 	if err != nil {
 		return err
@@ -244,6 +249,11 @@ func (s *Service) takeOff(ctx context.Context, name, path string) error {
 		if !ok {
 			if vol, err = s.Get(ctx, name); err != nil {
 				return errs.Wrap("", path, "has something mounted on it that is not this volume", "see what it is: findmnt "+path, err)
+			}
+			if vol.suspended {
+				if err := s.changing(ctx, func() error { return s.LVM.Refresh(ctx, vol.VG, vol.lv) }); err != nil {
+					return err
+				}
 			}
 		}
 		want, err := blockdev.NumberOf(vol.Device)

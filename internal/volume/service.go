@@ -72,8 +72,18 @@ type Service struct {
 
 const hostLock = "host"
 
+// hostTurn is whose turn it is in this process: a file lock is polled, which is slow
+// among many calls of a server.
+var hostTurn = make(chan struct{}, 1)
+
 // changing runs do while no other pmemctl changes anything on this host.
 func (s *Service) changing(ctx context.Context, do func() error) error {
+	select {
+	case hostTurn <- struct{}{}:
+		defer func() { <-hostTurn }()
+	case <-ctx.Done():
+		return errs.Wrap(errs.Busy, hostLock, "is being changed by another call", "wait for it to end, then try again", ctx.Err())
+	}
 	lock, err := s.Locks.Acquire(ctx, hostLock)
 	if err != nil {
 		return err

@@ -59,5 +59,7 @@ func (s *Service) Ready(context.Context) error {
 	if err := os.MkdirAll(s.Locks.Dir, 0o700); err != nil {
 		return errs.Wrap("", s.Locks.Dir, "cannot hold locks", "mount a writable /run", err)
 	}
-	return nil
+	lock, err := s.Locks.Try("probe") // another probe may have it
+	lock.Release()
+	return err
 }

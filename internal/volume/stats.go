@@ -50,7 +50,7 @@ func (s *Service) Stats(ctx context.Context, name, path string) (Stats, error) {
 		if at != number {
 			return Stats{}, notThere
 		}
-		return Stats{Block: true, Total: vol.Size, Abnormal: badblocks(vol)}, nil
+		return Stats{Block: true, Total: vol.Size, Abnormal: s.badblocks(vol)}, nil
 	}
 	have, point, mounted, err := mount.At(path)
 	if err != nil {
@@ -64,7 +64,7 @@ func (s *Service) Stats(ctx context.Context, name, path string) (Stats, error) {
 		return Stats{}, &os.PathError{Op: "statfs", Path: path, Err: err}
 	}
 	block := uint64(fs.Bsize)
-	st := Stats{Total: fs.Blocks * block, Used: (fs.Blocks - fs.Bfree) * block, Available: fs.Bavail * block, Inodes: fs.Files, InodesUsed: fs.Files - fs.Ffree, Abnormal: badblocks(vol)}
+	st := Stats{Total: fs.Blocks * block, Used: (fs.Blocks - fs.Bfree) * block, Available: fs.Bavail * block, Inodes: fs.Files, InodesUsed: fs.Files - fs.Ffree, Abnormal: s.badblocks(vol)}
 	if st.Abnormal == "" && turnedReadOnly(number, point) {
 		st.Abnormal = "the kernel made its file system read-only after an error; see why: dmesg | grep " + filepath.Base(vol.Device)
 	}
@@ -83,9 +83,9 @@ func turnedReadOnly(device blockdev.Number, point mount.Point) bool {
 
 // badblocks are media errors below a volume, as the kernel lists them for its
 // block devices.
-func badblocks(vol Volume) string {
+func (s *Service) badblocks(vol Volume) string {
 	devices := []string{filepath.Base(vol.Device)}
-	if m, ok := blockdev.FindMapped(filepath.Base(vol.Device)); ok {
+	if m, ok := s.mapped(vol); ok {
 		devices = m.Below
 	}
 	for _, d := range devices {
