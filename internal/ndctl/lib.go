@@ -13,6 +13,12 @@ package ndctl
 #cgo pkg-config: libndctl
 #cgo LDFLAGS: -ldl
 #include "optional.h"
+
+// In place of libudev's, for libndctl: it would wait at each of many steps of a look
+// until udevd has nothing to do, which among other calls that make devices is never.
+// The kernel has finished its probing before that, and who needs a device node waits
+// for that node.
+int udev_queue_get_queue_is_empty(void *queue) { return 1; }
 */
 import "C"
 
@@ -54,7 +60,7 @@ func (l Lib) context() (*C.struct_ndctl_ctx, func(error), error) {
 		return l.kept.c, l.keep, nil
 	}
 	var c *C.struct_ndctl_ctx
-	if rc := C.new_context(&c); rc < 0 {
+	if rc := C.ndctl_new(&c); rc < 0 {
 		return nil, nil, &Error{Op: "new", Dev: "libndctl", Err: syscall.Errno(-rc)}
 	}
 	if l.kept != nil {

@@ -10,14 +10,6 @@
 #include <ndctl/libndctl.h>
 #include <linux/ndctl.h>
 
-// libndctl waits until udevd has nothing to do, up to 5 seconds at each look; this
-// is its time in milliseconds. The kernel is done before, and who needs a device
-// node waits for that node.
-static inline int new_context(struct ndctl_ctx **ctx) {
-	setenv("NDCTL_TIMEOUT", "1", 0);
-	return ndctl_new(ctx);
-}
-
 #define LOOK_UP(name) __typeof__(&name) found = (__typeof__(&name)) dlsym(RTLD_DEFAULT, #name)
 
 static inline bool has_symbol(const char *name) {
