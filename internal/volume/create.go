@@ -88,7 +88,7 @@ func (s *Service) create(ctx context.Context, spec Spec, fill func(context.Conte
 	if err := fill(ctx, made); err != nil {
 		return Volume{}, false, failed(err)
 	}
-	err = s.changing(ctx, func() error {
+	err = s.changeDevice(ctx, made, func() error {
 		vol, err = s.publish(ctx, made)
 		return err
 	})

@@ -43,15 +43,42 @@ func (s *Service) delete(ctx context.Context, name string, erase func(Volume) bo
 	defer lock.Release()
 	s, done := s.operation()
 	defer done()
-	var erasing []Volume
+	var d deletion
 	err = s.changing(ctx, func() error {
-		erasing, err = s.beginDeleting(ctx, name, erase)
+		d, err = s.beginDeleting(ctx, name, erase)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return s.finishDeleting(ctx, erasing)
+	for _, vol := range d.remove {
+		if err := s.remove(ctx, vol); err != nil {
+			return err
+		}
+	}
+	for _, vol := range d.mark {
+		marked, err := s.markRemoving(ctx, vol)
+		if err != nil {
+			return err
+		}
+		d.erase = append(d.erase, marked)
+	}
+	return s.finishDeleting(ctx, d.erase)
+}
+
+// deletion is what is to be done with the volumes of a name: removed as they are,
+// marked as being erased, and erased further.
+type deletion struct{ remove, mark, erase []Volume }
+
+// changeDevice changes one volume, whose lock is held. The host is not locked for a
+// namespace: that one thing at a time is written to a DIMM's labels is the kernel's
+// business (nvdimm_bus_lock), and to take a device down it waits for every
+// processor.
+func (s *Service) changeDevice(ctx context.Context, vol Volume, do func() error) error {
+	if vol.Type == TypeDirect {
+		return do()
+	}
+	return s.changing(ctx, do)
 }
 
 // Absent fails when a volume that was not found may only be out of sight.
@@ -98,52 +125,45 @@ func (v View) inOwnVG(device string) bool {
 	})
 }
 
-// beginDeleting removes what can go at once, and returns what is to be erased
-// first. The host is locked.
-func (s *Service) beginDeleting(ctx context.Context, name string, erase func(Volume) bool) (erasing []Volume, err error) {
-	v, err := s.Look(ctx)
+// beginDeleting removes what is half made, and tells what to do with the rest. The
+// host is locked.
+func (s *Service) beginDeleting(ctx context.Context, name string, erase func(Volume) bool) (d deletion, err error) {
+	v, err := s.lookFor(ctx, name)
 	if err != nil {
-		return nil, err
+		return d, err
 	}
 	found := v.find(name)
 	if len(found) == 0 {
-		return nil, notFound(name)
+		return d, notFound(name)
 	}
 	for _, vol := range found {
 		if err := v.whole(vol.VG); err != nil {
-			return nil, errs.Wrap("", subject(name), "is not deleted", "", err)
+			return d, errs.Wrap("", subject(name), "is not deleted", "", err)
 		}
 	}
 	for _, vol := range found {
 		if vol.suspended { // or what is done to it waits for ever
 			if err := s.LVM.Refresh(ctx, vol.VG, vol.lv); err != nil {
-				return nil, err
+				return d, err
 			}
 		}
 	}
 	if err := s.removeAllUnfinished(ctx, found); err != nil {
-		return nil, err
+		return d, err
 	}
-	erasing = inState(found, Deleting)
+	d.erase = inState(found, Deleting)
 	vol, err := finished(found)
 	switch {
 	case err != nil:
-		return nil, err
+		return d, err
 	case vol.Name != "" && erase(vol):
-		marked, err := s.markRemoving(ctx, vol)
-		return append(erasing, marked), err
+		d.mark = []Volume{vol}
 	case vol.Name != "":
-		return erasing, s.remove(ctx, vol)
-	case erase(Volume{}):
-		return erasing, nil
+		d.remove = []Volume{vol}
+	case !erase(Volume{}): // one that cannot go on, on a bad medium, is given up
+		d.remove, d.erase = d.erase, nil
 	}
-	// An erasing that cannot go on, on a bad medium, is given up.
-	for _, half := range erasing {
-		if err := s.remove(ctx, half); err != nil {
-			return nil, err
-		}
-	}
-	return nil, nil
+	return d, nil
 }
 
 // remove removes a volume as it is.
@@ -152,12 +172,12 @@ func (s *Service) remove(ctx context.Context, vol Volume) error {
 		return err
 	}
 	s.forget(vol)
-	var err error
-	if vol.Type == TypeDirect {
-		err = s.NDCTL.DestroyNamespace(vol.UUID)
-	} else {
-		err = s.LVM.RemoveLV(ctx, vol.VG, vol.lv, vol.UUID)
-	}
+	err := s.changeDevice(ctx, vol, func() error {
+		if vol.Type == TypeDirect {
+			return s.NDCTL.DestroyNamespace(vol.UUID)
+		}
+		return s.LVM.RemoveLV(ctx, vol.VG, vol.lv, vol.UUID)
+	})
 	return errs.Wrap("", subject(vol.Name), "could not be removed", "", err)
 }
 
@@ -167,12 +187,13 @@ func (s *Service) markRemoving(ctx context.Context, vol Volume) (Volume, error) 
 		return vol, err
 	}
 	s.forget(vol)
-	var err error
-	if vol.Type == TypeDirect {
-		_, err = s.NDCTL.RenameNamespace(vol.UUID, markRemoving+vol.Name)
-	} else {
-		err = s.LVM.MarkLV(ctx, vol.VG, vol.lv, tagRemoving)
-	}
+	err := s.changeDevice(ctx, vol, func() error {
+		if vol.Type == TypeDirect {
+			_, err := s.NDCTL.RenameNamespace(vol.UUID, markRemoving+vol.Name)
+			return err
+		}
+		return s.LVM.MarkLV(ctx, vol.VG, vol.lv, tagRemoving)
+	})
 	vol.State = Deleting
 	return vol, errs.Wrap("", subject(vol.Name), "could not be marked for removal", "", err)
 }

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,6 +31,18 @@ func (s *Service) up(name string) (Volume, bool) {
 		return Volume{}, false
 	}
 	return found[0], true
+}
+
+// lookFor is Look for one volume, without libndctl where sysfs knows enough: for an
+// lvm volume that is up. It tells nothing of regions, and of no namespace that is down.
+func (s *Service) lookFor(ctx context.Context, name string) (View, error) {
+	namespaces := s.NDCTL.EnabledFSDAX()
+	namesake := func(n pmem.Namespace) bool { vol, ok := directVolume(n); return ok && vol.Name == name }
+	if vol, ok := s.up(name); ok && vol.Type == TypeLVM && !slices.ContainsFunc(namespaces, namesake) {
+		state, err := s.LVM.Report(ctx)
+		return View{PMEM: pmem.System{Namespaces: namespaces}, LVM: state}, err
+	}
+	return s.Look(ctx)
 }
 
 func (s *Service) onlyOnPools(m blockdev.Mapped) bool {
