@@ -77,6 +77,13 @@ func (l Lib) keep(err error) {
 	}
 }
 
+// forget has the next call read the subsystem again.
+func (l Lib) forget() {
+	if l.kept != nil {
+		l.kept.drop()
+	}
+}
+
 // supported tells whether the installed library has a function.
 func supported(name string) error {
 	cName := C.CString(name)

@@ -341,6 +341,9 @@ func (l Lib) EnableNamespace(key string) (pmem.Namespace, error) {
 // power cut leaves the old name or the new one. The namespace is disabled for
 // the time of it; EBUSY when it is in use.
 func (l Lib) RenameNamespace(key, name string) (renamed pmem.Namespace, err error) {
+	// The namespace gets a pfn device with another number, and others may get the one
+	// that it had: what a kept context knows of them is old.
+	defer l.forget()
 	err = l.withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
 		enabled := bool(C.ndctl_namespace_is_active(n))
 		if err := disableSafely(n); err != nil {

@@ -27,9 +27,7 @@ var Everything = Select{DIMMs: true, Health: true, Namespaces: true, Badblocks: 
 
 // Snapshot reads the buses and regions, and what else is selected.
 func (l Lib) Snapshot(sel Select) (pmem.System, error) {
-	if l.kept != nil {
-		l.kept.drop()
-	}
+	l.forget()
 	c, done, err := l.context()
 	if err != nil {
 		return pmem.System{}, err

@@ -105,7 +105,7 @@ func TestGuests(t *testing.T) {
 		for _, what := range []string{"lvm mount", "lvm block", "direct mount", "direct block"} {
 			runTests(t, m, "integration.test", []string{"PMEMLAB_SANITY=" + what}, "-test.run", "TestCSISanity")
 		}
-		runTests(t, m, "integration.test", nil, "-test.run", "TestCSI(Life|RawBlock|Inline|Refusals|Surroundings|EraseDoesNotBlock|Idempotence|NoOldData|DAX)")
+		runTests(t, m, "integration.test", nil, "-test.run", "TestCSI(Container|Life|RawBlock|Inline|Refusals|Surroundings|EraseDoesNotBlock|Idempotence|NoOldData|DAX)")
 	})
 	t.Run("crash", func(t *testing.T) {
 		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})

@@ -240,7 +240,7 @@ func (st *stress) takeAway(t *testing.T, d disk) {
 // untilNotAborted repeats a call while another one is at work on the volume, for a
 // minute at most.
 func untilNotAborted(call func() error) error {
-	for begun := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+	for begun := time.Now(); ; time.Sleep(100 * time.Millisecond) {
 		if err := call(); status.Code(err) != codes.Aborted || time.Since(begun) > time.Minute {
 			return err
 		}
