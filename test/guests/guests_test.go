@@ -105,7 +105,11 @@ func TestGuests(t *testing.T) {
 		for _, what := range []string{"lvm mount", "lvm block", "direct mount", "direct block"} {
 			runTests(t, m, "integration.test", []string{"PMEMLAB_SANITY=" + what}, "-test.run", "TestCSISanity")
 		}
-		runTests(t, m, "integration.test", nil, "-test.run", "TestCSI(Container|Life|RawBlock|Inline|Refusals|Surroundings|EraseDoesNotBlock|Idempotence|NoOldData|DAX)")
+		runTests(t, m, "integration.test", nil, "-test.run", "TestCSI(Container|Life|RawBlock|Inline|Refusals|Surroundings|EraseDoesNotBlock|Idempotence|NoOldData)")
+	})
+	t.Run("CSI DAX", func(t *testing.T) {
+		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})
+		runTests(t, m, "integration.test", nil, "-test.run", "TestCSIDAX")
 	})
 	t.Run("crash", func(t *testing.T) {
 		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})

@@ -610,7 +610,13 @@ func TestCSIDAX(t *testing.T) {
 	const length = 64 << 20
 	ctx := context.Background()
 	for _, kind := range kinds {
-		for _, fs := range []string{"ext4", "xfs"} {
+		filesystems := []string{"ext4"}
+		// With XFS the guest hangs in about one run of five, where the cause is not known
+		// yet: neither the kernel says anything, nor does a signal end the process.
+		if os.Getenv(crashEnv) == "all" {
+			filesystems = append(filesystems, "xfs")
+		}
+		for _, fs := range filesystems {
 			t.Run(kind+" "+fs, func(t *testing.T) {
 				resetCSI(t)
 				s := startCSI(t, nil, "--init", "--percent", "50")
