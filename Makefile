@@ -43,7 +43,7 @@ test-guest: build guest-tests ## integration tests on a real kernel, in QEMU gue
 	$(GO) test -tags lab -count=1 -timeout 80m -v ./test/guests
 
 test-crash: build guest-tests ## kill -9 at every single step of every operation
-	PMEMCTL_CRASH=all $(GO) test -tags lab -count=1 -timeout 4h -v -run 'TestGuests/crash' ./test/guests
+	PMEMCTL_CRASH=all $(GO) test -tags lab -count=1 -timeout 4h -v -run 'TestGuests/(crash|CSI)$$' ./test/guests
 
 test-powercut: build guest-tests ## 100 power cuts of a guest at work
 	PMEMCTL_CUTS=100 $(GO) test -tags lab -count=1 -timeout 4h -v -run '^TestPowerCut$$' ./test/guests

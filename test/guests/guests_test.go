@@ -73,6 +73,9 @@ func guestOutput(t *testing.T, m *lab.Machine, args ...string) string {
 	return stdout.String()
 }
 
+// crashEnv asks for the long form of tests when it is set to all.
+func crashEnv() []string { return []string{"PMEMCTL_CRASH=" + os.Getenv("PMEMCTL_CRASH")} }
+
 func TestGuests(t *testing.T) {
 	t.Run("regions with udev", func(t *testing.T) {
 		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})
@@ -105,14 +108,14 @@ func TestGuests(t *testing.T) {
 		for _, what := range []string{"lvm mount", "lvm block", "direct mount", "direct block"} {
 			runTests(t, m, "integration.test", []string{"PMEMLAB_SANITY=" + what}, "-test.run", "TestCSISanity")
 		}
-		runTests(t, m, "integration.test", nil, "-test.run", "TestCSI(Container|Life|RawBlock|Inline|Refusals|Surroundings|EraseDoesNotBlock|Idempotence|NoOldData)")
+		runTests(t, m, "integration.test", crashEnv(), "-test.run", "TestCSI(Container|Life|RawBlock|Inline|Refusals|Surroundings|EraseDoesNotBlock|Idempotence|NoOldData)")
 	})
 	t.Run("CSI DAX", func(t *testing.T) {
 		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})
-		runTests(t, m, "integration.test", nil, "-test.run", "TestCSIDAX")
+		runTests(t, m, "integration.test", crashEnv(), "-test.run", "TestCSIDAX")
 	})
 	t.Run("crash", func(t *testing.T) {
 		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})
-		runTests(t, m, "integration.test", []string{"PMEMCTL_CRASH=" + os.Getenv("PMEMCTL_CRASH")}, "-test.run", "Test(CSI)?Crash", "-test.timeout=4h")
+		runTests(t, m, "integration.test", crashEnv(), "-test.run", "Test(CSI)?Crash", "-test.timeout=4h")
 	})
 }
