@@ -74,9 +74,7 @@ func crashAtEachStep(t *testing.T, op operation) {
 	if op.check != nil {
 		op.check(t)
 	}
-	data, err := os.ReadFile(log)
-	require.NoError(t, err)
-	steps := strings.Split(strings.TrimSpace(string(data)), "\n")
+	steps := stepsIn(t, log)
 	require.Greater(t, len(steps), 1, "an operation has steps")
 
 	stride := 1
@@ -109,6 +107,14 @@ func crashAtEachStep(t *testing.T, op operation) {
 		}
 	}
 	t.Logf("%d of %d steps killed, %.0f s", killed, len(steps), time.Since(begun).Seconds())
+}
+
+// stepsIn are the fault points that a process passed.
+func stepsIn(t *testing.T, log string) []string {
+	t.Helper()
+	data, err := os.ReadFile(log)
+	require.NoError(t, err)
+	return strings.Split(strings.TrimSpace(string(data)), "\n")
 }
 
 func prepare(t *testing.T, op operation) {

@@ -539,9 +539,7 @@ func TestCSICrash(t *testing.T) {
 				require.NoError(t, call.do(s))
 				s.stop(t)
 				want := state(t)
-				data, err := os.ReadFile(log)
-				require.NoError(t, err)
-				steps := strings.Split(strings.TrimSpace(string(data)), "\n")
+				steps := stepsIn(t, log)
 				stride := 1
 				if os.Getenv(crashEnv) != "all" {
 					stride = len(steps) // one step of each call
@@ -579,9 +577,7 @@ func TestCSICrashInit(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "steps")
 	startCSI(t, []string{fault.LogEnv + "=" + log}, flags...).stop(t)
 	want := state(t)
-	data, err := os.ReadFile(log)
-	require.NoError(t, err)
-	steps := strings.Split(strings.TrimSpace(string(data)), "\n")
+	steps := stepsIn(t, log)
 	stride := 1
 	if os.Getenv(crashEnv) != "all" {
 		stride = len(steps)/2 + 1
