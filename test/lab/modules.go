@@ -13,7 +13,7 @@ import (
 var (
 	baseModules = []string{
 		"virtio_pci", "virtio_console", "virtio_rng", "9p", "9pnet_virtio", "overlay",
-		"crc32c_generic", "dm-mod", "dm-snapshot", "ext4", "xfs", "loop",
+		"crc32c_generic", "crc32c_intel", "dm-mod", "dm-snapshot", "ext4", "xfs", "loop",
 	}
 	pmemModules = []string{"libnvdimm", "nfit", "nd_btt", "nd_pmem", "device_dax", "dax_pmem", "kmem"}
 	// nfitTestModules in the order that their symbols ask for: nfit_test_iomap

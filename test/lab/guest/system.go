@@ -123,7 +123,8 @@ func upLoopback() error {
 func startUdev() error {
 	for _, args := range [][]string{
 		{"/lib/systemd/systemd-udevd", "--daemon"},
-		{"udevadm", "trigger", "--action=add"},
+		// Not for all: the modules of a processor's and a board's devices would be loaded.
+		{"udevadm", "trigger", "--action=add", "--subsystem-match=block", "--subsystem-match=dax", "--subsystem-match=misc", "--subsystem-match=nd"},
 		{"udevadm", "settle", "--timeout=30"},
 	} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
