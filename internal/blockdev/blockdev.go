@@ -142,6 +142,17 @@ func (d *Device) Zero(ctx context.Context, from, to uint64, progress Progress) e
 	return err
 }
 
+// Write writes to the medium.
+func (d *Device) Write(data []byte, offset int64) error {
+	fault.Point("before write")
+	_, err := d.file.WriteAt(data, offset)
+	if err == nil {
+		err = d.file.Sync()
+	}
+	fault.Point("after write")
+	return err
+}
+
 // IsZero reads the whole device and tells whether every byte is zero.
 func (d *Device) IsZero(ctx context.Context, progress Progress) (bool, error) {
 	err := d.chunks(ctx, 0, d.Size, chunk, copyWorkers, progress, func(buf []byte, offset, length uint64) error {

@@ -37,21 +37,31 @@ const MinXFS = 300 << 20
 // makes allocation groups that are too small for its own smallest log.
 const smallXFS = 2 << 30
 
-// Format makes a file system on an empty device of size bytes. The options suit DAX: blocks
-// of a page, since smaller ones exclude it, and data on the grid of 2 MiB, so
-// that a fault can map a huge page.
-func Format(ctx context.Context, device string, size uint64, fs string, extra ...string) error {
-	var args []string
+// Space is where a file system is to be: size bytes of a device, from an offset on.
+type Space struct {
+	Device       string
+	Offset, Size uint64
+}
+
+// Format makes a file system where all is empty. The options suit DAX: blocks of a
+// page, since smaller ones exclude it, and data on the grid of 2 MiB, so that a fault
+// can map a huge page. XFS is made at offset 0 only.
+func Format(ctx context.Context, on Space, fs string, extra ...string) error {
+	var args, blocks []string
 	switch fs {
 	case Ext4:
 		// Without lazy initialisation nothing is written behind the back of who
 		// mounts it; on a device that was cleared the zeroing itself can go.
 		args = []string{"-q", "-F", "-b", "4096", "-m", "0", "-E", "stride=512,stripe_width=512,lazy_itable_init=0,lazy_journal_init=0," + prezeroed + "=1"}
+		if on.Offset > 0 {
+			args[len(args)-1] = fmt.Sprintf("offset=%d,%s", on.Offset, args[len(args)-1])
+			blocks = []string{fmt.Sprintf("%dk", on.Size>>10)}
+		}
 	case XFS:
 		// Reflink and DAX exclude each other up to Linux 6.0. mkfs.xfs says that
 		// the log cannot have stripes of 2 MiB, and makes it without.
 		args = []string{"-q", "-b", "size=4096", "-m", "reflink=0", "-d", "su=2m,sw=1,extszinherit=512"}
-		if size < smallXFS {
+		if on.Size < smallXFS {
 			args = append(args, "-d", "agcount=2")
 		}
 		args = append(args, xfsForKernel()...)
@@ -63,7 +73,7 @@ func Format(ctx context.Context, device string, size uint64, fs string, extra ..
 		args[own+1] = extra[e+1] + "," + args[own+1]
 		extra = slices.Delete(slices.Clone(extra), e, e+2)
 	}
-	args = append(append(args, extra...), device)
+	args = slices.Concat(args, extra, []string{on.Device}, blocks)
 	ctx, cancel := context.WithTimeout(ctx, mkfsTimeout)
 	defer cancel()
 	_, err := run.Change(ctx, "mkfs."+fs, args...)
@@ -73,7 +83,7 @@ func Format(ctx context.Context, device string, size uint64, fs string, extra ..
 		}
 		_, err = run.Change(ctx, "mkfs."+fs, args...)
 	}
-	return errs.Wrap("", device, "cannot be formatted as "+fs, "", err)
+	return errs.Wrap("", on.Device, "cannot be formatted as "+fs, "", err)
 }
 
 // mkfsTimeout is for the inode tables of a large volume, where mkfs.ext4 has to zero

@@ -31,12 +31,12 @@ func TestOwnFilesystem(t *testing.T) {
 		require.NoError(t, f.Close())
 	}
 	ext4, xfs := make(16<<20), make(MinXFS)
-	require.NoError(t, Format(ctx, ext4, 16<<20, Ext4))
-	require.NoError(t, Format(ctx, xfs, MinXFS, XFS))
+	require.NoError(t, Format(ctx, Space{Device: ext4, Size: 16 << 20}, Ext4))
+	require.NoError(t, Format(ctx, Space{Device: xfs, Size: MinXFS}, XFS))
 	ext2 := make(16 << 20)
 	require.NoError(t, exec.Command("mke2fs", "-q", "-F", "-t", "ext2", ext2).Run())
 	both := make(16 << 20)
-	require.NoError(t, Format(ctx, both, 16<<20, Ext4))
+	require.NoError(t, Format(ctx, Space{Device: both, Size: 16 << 20}, Ext4))
 	put(both, 512, "LABELONE") // where LVM has its own
 	for what, c := range map[string]struct{ file, want string }{
 		"ext4": {ext4, Ext4}, "XFS": {xfs, XFS}, "ext2": {ext2, ""}, "ext4 with something before it": {both, ""}, "nothing": {make(4096), ""},

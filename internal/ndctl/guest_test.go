@@ -9,7 +9,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
 // TestGuestSnapshotsLeakNothing reads all there is thousands of times; the
@@ -51,4 +55,29 @@ func residentKiB(t *testing.T) int {
 	}
 	t.Fatal("no VmRSS")
 	return 0
+}
+
+// TestGuestInfoBlockIsTheKernels compares the info block that pmemctl writes with the
+// one that the kernel writes for the same namespace.
+func TestGuestInfoBlockIsTheKernels(t *testing.T) {
+	s, err := Lib{}.Snapshot(Select{})
+	require.NoError(t, err)
+	region := s.Regions[0]
+	require.NoError(t, Lib{}.InitLabels(region.Dev))
+	for _, size := range []uint64{16 * pmem.MiB, 80 * pmem.MiB, 1008 * pmem.MiB} {
+		n, err := Lib{}.CreateNamespace(pmem.NamespaceSpec{Region: region.Dev, Mode: pmem.ModeFSDAX, Map: pmem.MapDev, Size: size, Align: pmem.DefaultAlign, Name: "info block"})
+		require.NoError(t, err)
+		blockdev, err := Lib{}.EnableRaw(n.UUID)
+		require.NoError(t, err)
+		device, err := os.Open("/dev/" + blockdev)
+		require.NoError(t, err)
+		kernels := make([]byte, 4096)
+		_, err = device.ReadAt(kernels, pmem.InfoBlockOffset)
+		require.NoError(t, err)
+		require.NoError(t, device.Close())
+		ours := pmem.PFNInfoBlock(uuid.UUID(kernels[16:32]), uuid.MustParse(n.UUID), n.RawSize, n.Align)
+		assert.Equal(t, kernels, ours)
+		require.NoError(t, Lib{}.DisableRaw(n.UUID))
+		require.NoError(t, Lib{}.DestroyNamespace(n.UUID))
+	}
 }

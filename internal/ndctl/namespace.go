@@ -140,6 +140,9 @@ func configure(r *C.struct_ndctl_region, n *C.struct_ndctl_namespace, dev string
 	}
 	switch spec.Mode {
 	case pmem.ModeFSDAX:
+		if spec.Raw {
+			return enableRaw(n, dev)
+		}
 		return enablePFN(r, n, dev, spec)
 	case pmem.ModeDevDAX:
 		return enableDAX(r, n, dev, spec)
@@ -339,7 +342,7 @@ func (l Lib) EnableNamespace(key string) (pmem.Namespace, error) {
 
 // RenameNamespace changes the alt name, which is one write to the label area: a
 // power cut leaves the old name or the new one. The namespace is disabled for
-// the time of it; EBUSY when it is in use.
+// the time of it, and comes back by its info block; EBUSY when it is in use.
 func (l Lib) RenameNamespace(key, name string) (renamed pmem.Namespace, err error) {
 	// The namespace gets a pfn device with another number, and others may get the one
 	// that it had: what a kept context knows of them is old.
@@ -349,6 +352,7 @@ func (l Lib) RenameNamespace(key, name string) (renamed pmem.Namespace, err erro
 		if err := disableSafely(n); err != nil {
 			return err
 		}
+		C.ndctl_namespace_set_raw_mode(n, 0)
 		err := setAltName(n, dev, name)
 		if enabled {
 			err = errors.Join(err, change("enable", dev, func() C.int { return C.ndctl_namespace_enable(n) }))
@@ -378,17 +382,24 @@ func (l Lib) EnableRaw(key string) (blockdev string, err error) {
 		if err := disableSafely(n); err != nil {
 			return err
 		}
-		if err := change("set_raw_mode", dev, func() C.int { return C.ndctl_namespace_set_raw_mode(n, 1) }); err != nil {
-			return err
-		}
-		if err := change("enable", dev, func() C.int { return C.ndctl_namespace_enable(n) }); err != nil {
-			C.ndctl_namespace_set_raw_mode(n, 0)
+		if err := enableRaw(n, dev); err != nil {
 			return err
 		}
 		blockdev = C.GoString(C.ndctl_namespace_get_block_device(n))
 		return nil
 	})
 	return blockdev, err
+}
+
+func enableRaw(n *C.struct_ndctl_namespace, dev string) error {
+	if err := change("set_raw_mode", dev, func() C.int { return C.ndctl_namespace_set_raw_mode(n, 1) }); err != nil {
+		return err
+	}
+	err := change("enable", dev, func() C.int { return C.ndctl_namespace_enable(n) })
+	if err != nil {
+		C.ndctl_namespace_set_raw_mode(n, 0)
+	}
+	return err
 }
 
 // DisableRaw ends what EnableRaw began; the namespace is left disabled.

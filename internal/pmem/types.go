@@ -185,6 +185,9 @@ type NamespaceSpec struct {
 	Sector uint   // sector mode: its sector size; otherwise 0
 	Name   string // the alt name, at most 63 bytes
 	UUID   string // "" makes one
+	// Raw brings an fsdax namespace up without an info block, so that all of its bytes
+	// can be written, among them the info block.
+	Raw bool
 }
 
 // MaxAltName is the most bytes an alt name can have (NSLABEL_NAME_LEN less the

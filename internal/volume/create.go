@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -133,8 +134,17 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 		return existing, made, nil, err
 	}
 	plan.copyOf = spec.copyOf
+	plan.raw = couldBeFilledRaw(spec)
 	made, err = s.make(ctx, plan)
 	return existing, made, nil, err
+}
+
+// couldBeFilledRaw tells whether the content of a direct volume can be put on its raw
+// namespace, behind an info block. To take down and bring up a raw namespace, for
+// its mark, takes half as long, and it is only once that the kernel then makes
+// struct pages. Mkfs.xfs wants the device itself.
+func couldBeFilledRaw(spec Spec) bool {
+	return spec.Type == TypeDirect && spec.FS != mount.XFS && spec.copyOf == "" && os.Getpagesize() == 4*pmem.KiB
 }
 
 // matches tells whether a volume is as the spec would make it.
@@ -206,13 +216,16 @@ func (s *Service) make(ctx context.Context, plan Plan) (Volume, error) {
 	if plan.Type == TypeDirect {
 		n, err := s.NDCTL.CreateNamespace(pmem.NamespaceSpec{
 			Region: plan.Region, Mode: pmem.ModeFSDAX, Map: pmem.MapDev, Size: plan.Raw, Align: pmem.DefaultAlign, Name: markMaking + plan.Name,
-			UUID: copyUUID(plan.Name, plan.copyOf),
+			UUID: copyUUID(plan.Name, plan.copyOf), Raw: plan.raw,
 		})
 		if err != nil {
 			return Volume{}, errs.Wrap("", subject(plan.Name), "its namespace could not be made in "+plan.Region, "see why: dmesg | tail", err)
 		}
 		vol, _ := directVolume(n)
-		if vol.Size < plan.Asked {
+		if plan.raw {
+			vol.Size, vol.offset = plan.Usable, n.RawSize-plan.Usable
+		}
+		if vol.Size < plan.Asked || n.RawSize != plan.Raw {
 			err := errs.New(errs.Internal, subject(plan.Name), fmt.Sprintf("the namespace offers %d bytes, fewer than planned (%d)", vol.Size, plan.Usable), "report this, with: pmemctl region show "+plan.Region+" -o json")
 			return Volume{}, errors.Join(err, s.NDCTL.DestroyNamespace(n.UUID))
 		}
@@ -265,20 +278,36 @@ func (s *Service) fill(ctx context.Context, vol Volume, spec Spec) error {
 		return err
 	}
 	step, done := s.progress("clearing " + vol.Name)
-	if err = sizeIs(dev, vol.Size); err == nil {
-		err = dev.Zero(ctx, 0, dev.Size, step)
+	if err = sizeIs(dev, vol.offset+vol.Size); err == nil {
+		err = dev.Zero(ctx, vol.offset, dev.Size, step)
 	}
 	done()
+	if err == nil && vol.offset > 0 {
+		err = writeInfoBlock(ctx, dev, vol)
+	}
 	if err := errors.Join(err, dev.Close()); err != nil {
 		return err
 	}
 	if spec.FS != mount.None {
-		if err := mount.Format(ctx, node, vol.Size, spec.FS, spec.MkfsOptions...); err != nil {
+		if err := mount.Format(ctx, mount.Space{Device: node, Offset: vol.offset, Size: vol.Size}, spec.FS, spec.MkfsOptions...); err != nil {
 			return err
 		}
 	}
 	// From here on the volume is known by its name.
 	return s.waitForNode(ctx, vol)
+}
+
+// writeInfoBlock has the kernel bring up a namespace as fsdax from now on. The data
+// begins behind the offset.
+func writeInfoBlock(ctx context.Context, dev *blockdev.Device, vol Volume) error {
+	parent, err := uuid.Parse(vol.UUID)
+	if err != nil {
+		return err
+	}
+	if err := dev.Zero(ctx, 0, pmem.InfoBlockOffset, nil); err != nil {
+		return err
+	}
+	return dev.Write(pmem.PFNInfoBlock(uuid.New(), parent, dev.Size, pmem.DefaultAlign), pmem.InfoBlockOffset)
 }
 
 // sizeIs makes sure that a device that is to be cleared is the one that was made.
@@ -297,6 +326,10 @@ func (s *Service) publish(ctx context.Context, vol Volume) (Volume, error) {
 			return Volume{}, err
 		}
 		ready, _ := directVolume(n)
+		if ready.State != Ready || ready.Size != vol.Size {
+			err := errs.New(errs.Internal, subject(vol.Name), fmt.Sprintf("its namespace did not come up as fsdax with %d bytes", vol.Size), "see why: dmesg | tail")
+			return Volume{}, errors.Join(err, s.NDCTL.DestroyNamespace(n.UUID)) // what is in it, nobody was given
+		}
 		s.remember(ready)
 		return ready, nil
 	}

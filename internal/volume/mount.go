@@ -218,7 +218,7 @@ func (s *Service) ensureFilesystem(ctx context.Context, vol Volume, m MountSpec)
 	if !empty {
 		return "", unknownContent(m.Name, "has content that is no file system")
 	}
-	return want, mount.Format(ctx, vol.Device, vol.Size, want)
+	return want, mount.Format(ctx, mount.Space{Device: vol.Device, Size: vol.Size}, want)
 }
 
 func unknownContent(name, reason string) error {

@@ -31,6 +31,7 @@ type Volume struct {
 	Health    string   `json:"health,omitempty"`
 
 	lv        string // name of the logical volume
+	offset    uint64 // of its bytes on Device, while that is the raw namespace
 	copyOf    string // UUID of what a logical volume is a copy of
 	suspended bool   // its logical volume was left so by an lvm that was killed
 }

@@ -1,0 +1,69 @@
+package pmem
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"github.com/google/uuid"
+)
+
+// InfoBlockOffset is where in a namespace its info block is, in bytes. What a BTT
+// has at 0 is looked at before it.
+const InfoBlockOffset = 4 * KiB
+
+const (
+	pfnSignature = "NVDIMM_PFN_INFO"
+	pfnModePMEM  = 2 // the struct pages are on the namespace
+)
+
+// pfnInfoBlock is struct nd_pfn_sb (kernel drivers/nvdimm/pfn.h), version 1.4.
+type pfnInfoBlock struct {
+	Signature      [16]byte
+	UUID           uuid.UUID
+	ParentUUID     uuid.UUID
+	Flags          uint32
+	Major, Minor   uint16
+	DataOffset     uint64
+	Pages          uint64
+	Mode           uint32
+	StartPad       uint32
+	EndTrunc       uint32
+	Align          uint32
+	PageSize       uint32
+	PageStructSize uint16
+	_              [3994]byte
+	Checksum       uint64
+}
+
+// PFNInfoBlock is the info block with which the kernel brings up a namespace of a
+// raw size as fsdax with MapDev, the same that it writes itself (nd_pfn_init, kernel
+// drivers/nvdimm/pfn_devs.c). The namespace is that with the UUID parent; id is a
+// new one. The data then begins at raw less Usable.
+func PFNInfoBlock(id, parent uuid.UUID, raw, align uint64) []byte {
+	usable := Usable(raw, MapDev, align)
+	block := pfnInfoBlock{
+		UUID: id, ParentUUID: parent, Major: 1, Minor: 4,
+		DataOffset: raw - usable, Pages: usable / pageSize, Mode: pfnModePMEM,
+		Align: uint32(align), PageSize: pageSize, PageStructSize: structPage,
+	}
+	copy(block.Signature[:], pfnSignature)
+	block.Checksum = fletcher64(block.bytes())
+	return block.bytes()
+}
+
+func (b pfnInfoBlock) bytes() []byte {
+	var out bytes.Buffer
+	_ = binary.Write(&out, binary.LittleEndian, b) // of a fixed size, into memory
+	return out.Bytes()
+}
+
+// fletcher64 is nd_fletcher64 (kernel drivers/nvdimm/core.c).
+func fletcher64(data []byte) uint64 {
+	var low uint32
+	var high uint64
+	for ; len(data) >= 4; data = data[4:] {
+		low += binary.LittleEndian.Uint32(data)
+		high += uint64(low)
+	}
+	return high<<32 | uint64(low)
+}
