@@ -3,7 +3,7 @@
 set -eu
 
 packages="
-build-essential pkg-config libndctl-dev libdaxctl-dev
+build-essential libndctl-dev libdaxctl-dev
 ndctl daxctl lvm2 e2fsprogs xfsprogs util-linux udev kmod psmisc fio jq runc
 qemu-system-x86 cpio xz-utils patch
 linux-headers-amd64 linux-source-6.1

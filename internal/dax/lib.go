@@ -8,13 +8,24 @@
 package dax
 
 /*
-#cgo pkg-config: libdaxctl
 #cgo LDFLAGS: -ldl
 #include "optional.h"
 */
 import "C"
 
-import "syscall"
+import (
+	"fmt"
+	"sync"
+	"syscall"
+)
+
+// load loads the library.
+var load = sync.OnceValue(func() error {
+	if reason := C.open_libdaxctl(); reason != nil {
+		return &Error{Op: "load", Dev: "libdaxctl", Err: fmt.Errorf("%s: %w", C.GoString(reason), ErrUnsupported)}
+	}
+	return nil
+})
 
 // Lib is the way to the library. The zero value is ready.
 type Lib struct{}
@@ -22,6 +33,9 @@ type Lib struct{}
 // context makes a libdaxctl context; the caller calls the returned function
 // when it is done with every pointer that came from it.
 func context() (*C.struct_daxctl_ctx, func(), error) {
+	if err := load(); err != nil {
+		return nil, nil, err
+	}
 	var c *C.struct_daxctl_ctx
 	if rc := C.daxctl_new(&c); rc < 0 {
 		return nil, nil, &Error{Op: "new", Dev: "libdaxctl", Err: syscall.Errno(-rc)}

@@ -1,5 +1,4 @@
-// Functions that came after the oldest libdaxctl we run with are looked up at
-// run time, so that a program linked against a newer one still starts.
+// Functions that came after the oldest libdaxctl we run with.
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -7,7 +6,12 @@
 #include <stdlib.h>
 #include <daxctl/libdaxctl.h>
 
-#define LOOK_UP(name) __typeof__(&name) found = (__typeof__(&name)) dlsym(RTLD_DEFAULT, #name)
+// libdaxctl is the handle of the library once open_libdaxctl, which returns what went wrong,
+// has returned NULL.
+extern void *libdaxctl;
+const char *open_libdaxctl(void);
+
+#define LOOK_UP(name) __typeof__(&name) found = (__typeof__(&name)) dlsym(libdaxctl, #name)
 
 static inline unsigned long dev_align(struct daxctl_dev *dev) {
 	LOOK_UP(daxctl_dev_get_align);

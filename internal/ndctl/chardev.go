@@ -3,22 +3,18 @@
 package ndctl
 
 /*
-#cgo pkg-config: libdaxctl
-#include <ndctl/libndctl.h>
+#include "optional.h"
 #include <daxctl/libdaxctl.h>
+
+static const char *first_chardev(struct ndctl_dax *dax) {
+	struct daxctl_region *region = FOUND(ndctl_dax_get_daxctl_region)(dax);
+	struct daxctl_dev *dev = region ? FOUND(daxctl_dev_get_first)(region) : NULL;
+
+	return dev ? FOUND(daxctl_dev_get_devname)(dev) : NULL;
+}
 */
 import "C"
 
 // chardev is the name of the first character device of a devdax namespace. It
-// is in a file of its own because it needs libdaxctl.
-func chardev(dax *C.struct_ndctl_dax) string {
-	region := C.ndctl_dax_get_daxctl_region(dax)
-	if region == nil {
-		return ""
-	}
-	dev := C.daxctl_dev_get_first(region)
-	if dev == nil {
-		return ""
-	}
-	return C.GoString(C.daxctl_dev_get_devname(dev))
-}
+// is in a file of its own because it needs libdaxctl, which libndctl has loaded.
+func chardev(dax *C.struct_ndctl_dax) string { return C.GoString(C.first_chardev(dax)) }

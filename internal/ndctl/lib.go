@@ -10,8 +10,7 @@
 package ndctl
 
 /*
-#cgo pkg-config: libndctl
-#cgo LDFLAGS: -ldl
+#cgo LDFLAGS: -ldl -rdynamic
 #include "optional.h"
 
 // In place of libudev's, for libndctl: it would wait at each of many steps of a look
@@ -24,11 +23,20 @@ import "C"
 
 import (
 	"fmt"
+	"sync"
 	"syscall"
 	"unsafe"
 
 	"github.com/google/uuid"
 )
+
+// load loads the library.
+var load = sync.OnceValue(func() error {
+	if reason := C.open_libndctl(); reason != nil {
+		return &Error{Op: "load", Dev: "libndctl", Err: fmt.Errorf("%s: %w", C.GoString(reason), ErrUnsupported)}
+	}
+	return nil
+})
 
 // Lib is the way to the library. The zero value is ready, and may be used by
 // several goroutines.
@@ -59,6 +67,9 @@ func (l Lib) context() (*C.struct_ndctl_ctx, func(error), error) {
 	if l.kept != nil && l.kept.c != nil {
 		return l.kept.c, l.keep, nil
 	}
+	if err := load(); err != nil {
+		return nil, nil, err
+	}
 	var c *C.struct_ndctl_ctx
 	if rc := C.ndctl_new(&c); rc < 0 {
 		return nil, nil, &Error{Op: "new", Dev: "libndctl", Err: syscall.Errno(-rc)}
@@ -86,6 +97,9 @@ func (l Lib) forget() {
 
 // supported tells whether the installed library has a function.
 func supported(name string) error {
+	if err := load(); err != nil {
+		return err
+	}
 	cName := C.CString(name)
 	defer C.free(unsafe.Pointer(cName))
 	if !C.has_symbol(cName) {

@@ -306,7 +306,7 @@ func disableSafely(n *C.struct_ndctl_namespace) error {
 	if err := supported("ndctl_namespace_disable_safe"); err != nil {
 		return err
 	}
-	return change("disable", dev, func() C.int { return C.ndctl_namespace_disable_safe(n) })
+	return change("disable", dev, func() C.int { return C.namespace_disable_safe(n) })
 }
 
 func (l Lib) withNamespace(key string, do func(n *C.struct_ndctl_namespace, dev string) error) (err error) {

@@ -21,6 +21,8 @@ var Everything = Select{DIMMs: true, Health: true, Namespaces: true, Badblocks: 
 
 var errNoCgo = fmt.Errorf("this pmemctl was built with CGO_ENABLED=0 and cannot use libndctl: %w", ErrUnsupported)
 
+func load() error { return errNoCgo }
+
 // Keep keeps nothing.
 func (Lib) Keep() (Lib, func()) { return Lib{}, func() {} }
 

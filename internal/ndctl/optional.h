@@ -1,5 +1,4 @@
-// Functions that came after the oldest libndctl we run with are looked up at
-// run time, so that a program linked against a newer one still starts.
+// Functions that came after the oldest libndctl we run with.
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -10,10 +9,21 @@
 #include <ndctl/libndctl.h>
 #include <linux/ndctl.h>
 
-#define LOOK_UP(name) __typeof__(&name) found = (__typeof__(&name)) dlsym(RTLD_DEFAULT, #name)
+// libndctl is the handle of the library once open_libndctl, which returns what went wrong,
+// has returned NULL.
+extern void *libndctl;
+const char *open_libndctl(void);
+
+#define FOUND(name) ((__typeof__(&name)) dlsym(libndctl, #name))
+#define LOOK_UP(name) __typeof__(&name) found = FOUND(name)
 
 static inline bool has_symbol(const char *name) {
-	return dlsym(RTLD_DEFAULT, name) != NULL;
+	return dlsym(libndctl, name) != NULL;
+}
+
+static inline int namespace_disable_safe(struct ndctl_namespace *ndns) {
+	LOOK_UP(ndctl_namespace_disable_safe);
+	return found ? found(ndns) : -ENOSYS;
 }
 
 static inline unsigned long region_align(struct ndctl_region *region) {

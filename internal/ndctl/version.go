@@ -7,10 +7,13 @@ import (
 	"strings"
 )
 
-// LibraryVersions are the versions of libndctl and libdaxctl that this process
-// has loaded, from the names of their files: the libraries have no call for it.
+// LibraryVersions are the versions of libndctl and libdaxctl, from the names of their
+// files: the libraries have no call for it.
 func LibraryVersions() (libndctl, libdaxctl string) {
 	libndctl, libdaxctl = "none", "none"
+	if err := load(); err != nil {
+		return libndctl, libdaxctl
+	}
 	f, err := os.Open("/proc/self/maps")
 	if err != nil {
 		return libndctl, libdaxctl
