@@ -3,10 +3,13 @@
 package ndctl
 
 import (
+	"errors"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/uuid"
@@ -21,7 +24,7 @@ import (
 func TestGuestSnapshotsLeakNothing(t *testing.T) {
 	read := func(times int, sel Select) {
 		for range times {
-			s, err := Lib{}.Snapshot(sel)
+			s, err := Lib{}.snapshot(sel)
 			require.NoError(t, err)
 			require.NotEmpty(t, s.Regions)
 		}
@@ -80,4 +83,67 @@ func TestGuestInfoBlockIsTheKernels(t *testing.T) {
 		require.NoError(t, Lib{}.DisableRaw(n.UUID))
 		require.NoError(t, Lib{}.DestroyNamespace(n.UUID))
 	}
+}
+
+// TestGuestSysfsTellsWhatLibndctlTells compares the two ways to read the subsystem,
+// with whatever is there, and with namespaces of all modes, up and down.
+func TestGuestSysfsTellsWhatLibndctlTells(t *testing.T) {
+	compare := func(what string) {
+		t.Helper()
+		for _, sel := range []Select{{}, {Badblocks: true}, {Namespaces: true}} {
+			want, err := Lib{}.snapshot(sel)
+			require.NoError(t, err)
+			got, ok := fromSysfs(sel)
+			if !ok {
+				require.True(t, sel.Namespaces && slices.ContainsFunc(want.Regions, func(r pmem.Region) bool { return !r.Labels }), what)
+				continue
+			}
+			assert.Equal(t, want, got, "%s: %+v", what, sel)
+		}
+	}
+	compared := 0
+	compare("what there is")
+	s, err := Lib{}.Snapshot(Select{})
+	require.NoError(t, err)
+	for _, r := range s.Regions {
+		if err := (Lib{}).InitLabels(r.Dev); r.ReadOnly || errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.EBUSY) {
+			continue // it cannot have labels, or shares a DIMM
+		} else {
+			require.NoError(t, err, r.Dev)
+		}
+		compare(r.Dev + ": empty")
+		now, err := Lib{}.Snapshot(Select{})
+		require.NoError(t, err)
+		r, _ = now.Region(r.Dev)
+		var made []string
+		for _, spec := range []pmem.NamespaceSpec{
+			{Mode: pmem.ModeFSDAX, Map: pmem.MapDev, Align: pmem.DefaultAlign, Name: "pmemctl:a"},
+			{Mode: pmem.ModeFSDAX, Map: pmem.MapMem, Align: pmem.DefaultAlign},
+			{Mode: pmem.ModeFSDAX, Raw: true, Name: "raw"},
+			{Mode: pmem.ModeDevDAX, Map: pmem.MapDev, Align: pmem.DefaultAlign},
+			{Mode: pmem.ModeSector, Sector: 4096},
+			{Mode: pmem.ModeRaw},
+		} {
+			spec.Region, spec.Size = r.Dev, pmem.RoundUp(32*pmem.MiB, r.SizeAlign(pmem.DefaultAlign))
+			if r.MaxRaw(pmem.DefaultAlign) < 8*spec.Size {
+				continue // too small for all of them
+			}
+			n, err := Lib{}.CreateNamespace(spec)
+			require.NoError(t, err, "%+v", spec)
+			made = append(made, n.UUID)
+		}
+		compare(r.Dev + ": all modes")
+		for _, uuid := range made {
+			require.NoError(t, Lib{}.DisableNamespace(uuid))
+		}
+		compare(r.Dev + ": all down")
+		for _, uuid := range made {
+			require.NoError(t, Lib{}.DestroyNamespace(uuid))
+		}
+		require.NoError(t, Lib{}.DisableRegion(r.Dev))
+		compare(r.Dev + ": the region down")
+		require.NoError(t, Lib{}.EnableRegion(r.Dev))
+		compared++
+	}
+	require.Positive(t, compared, "regions with namespaces of all modes")
 }

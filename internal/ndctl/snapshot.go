@@ -27,6 +27,15 @@ var Everything = Select{DIMMs: true, Health: true, Namespaces: true, Badblocks: 
 
 // Snapshot reads the buses and regions, and what else is selected.
 func (l Lib) Snapshot(sel Select) (pmem.System, error) {
+	if s, ok := fromSysfs(sel); ok {
+		l.forget()
+		return s, nil
+	}
+	return l.snapshot(sel)
+}
+
+// snapshot asks libndctl.
+func (l Lib) snapshot(sel Select) (pmem.System, error) {
 	l.forget()
 	c, done, err := l.context()
 	if err != nil {

@@ -96,10 +96,12 @@ func TestGuests(t *testing.T) {
 	t.Run("kinds of regions", func(t *testing.T) {
 		m := boot(t, lab.Config{DIMMs: lab.AllKindsOfDIMMs()})
 		runTests(t, m, "integration.test", scripts("kinds"), "-test.run", "TestScripts")
+		runTests(t, m, "ndctl.test", nil, "-test.run", "GuestSysfs")
 	})
 	t.Run("nfit_test", func(t *testing.T) {
 		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs(), NFITTest: true})
 		runTests(t, m, "integration.test", scripts("nfit"), "-test.run", "TestScripts")
+		runTests(t, m, "ndctl.test", nil, "-test.run", "GuestSysfs")
 	})
 	t.Run("no PMEM", func(t *testing.T) {
 		m := boot(t, lab.Config{})
