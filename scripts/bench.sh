@@ -104,6 +104,11 @@ no_more() {
 # --- lives of a volume ------------------------------------------------------
 
 pmemctl_life() { # TYPE FLAG VALUE
+	timed "$1.create+mount" pmemctl volume create bench --type "$1" "$2" "$3" --size "$size" --fs ext4 --mount /mnt/bench
+	timed "$1.unmount+delete" pmemctl volume delete bench --unmount --force --no-erase
+}
+
+pmemctl_steps() { # TYPE FLAG VALUE: the same with a command for each step
 	timed "$1.create" pmemctl volume create bench --type "$1" "$2" "$3" --size "$size" --fs ext4
 	timed "$1.mount" pmemctl volume mount bench /mnt/bench
 	timed "$1.unmount" pmemctl volume unmount bench
@@ -112,6 +117,7 @@ pmemctl_life() { # TYPE FLAG VALUE
 
 ndctl=(ndctl) # or with a lock in front
 lvm_pmemctl() { timed lvm.pmemctl pmemctl_life lvm --vg pmemvgregion0; }
+lvm_steps() { timed lvm.steps pmemctl_steps lvm --vg pmemvgregion0; }
 lvm_bare() { timed lvm.bare lvm_bare_life lvm bare; }
 lvm_bare_life() { # KEY NAME [TARGET]
 	timed "$1.lvcreate" lvcreate -y -L "${size_mib}m" -n "$2" pmemvgregion0
@@ -121,6 +127,7 @@ lvm_bare_life() { # KEY NAME [TARGET]
 }
 
 direct_pmemctl() { timed direct.pmemctl pmemctl_life direct --region region1; }
+direct_steps() { timed direct.steps pmemctl_steps direct --region region1; }
 direct_bare() { timed direct.bare direct_bare_life direct bare; }
 direct_bare_life() { # KEY NAME [TARGET]
 	timed "$1.createns" create_namespace fsdax "$direct_raw"
@@ -155,7 +162,9 @@ direct_life() { # WHAT: with or without a volume group on the machine
 	rm -f "$work"/direct.*
 	alternate "$lives" direct_pmemctl direct_bare
 	at_most "life, direct, $1" direct.pmemctl direct.bare 1.2
-	breakdown "direct, $1" direct "create mount unmount delete" "createns mkfs rawmount umount destroyns"
+	breakdown "direct, $1" direct "create+mount unmount+delete" "createns mkfs rawmount umount destroyns"
+	for _ in 1 2 3; do direct_steps; done
+	breakdown "  with four commands: $(ms direct.steps)" direct "create mount unmount delete" ""
 }
 
 details=()
@@ -163,7 +172,7 @@ breakdown() { # TITLE PREFIX PMEMCTL-STEPS BARE-STEPS
 	local line k
 	line="  pmemctl:"
 	for k in $3; do line+=" $k $(ms "$2.$k")"; done
-	line+="; bare:"
+	[ -z "$4" ] || line+="; bare:"
 	for k in $4; do line+=" ${k#raw} $(ms "$2.$k")"; done
 	details+=("$1" "$line")
 }
@@ -291,7 +300,9 @@ if part cli; then
 	say "life of an lvm volume ($lives each)"
 	alternate "$lives" lvm_pmemctl lvm_bare
 	at_most "life, lvm" lvm.pmemctl lvm.bare 1.3
-	breakdown "lvm" lvm "create mount unmount delete" "lvcreate mkfs rawmount umount lvremove"
+	breakdown "lvm" lvm "create+mount unmount+delete" "lvcreate mkfs rawmount umount lvremove"
+	for _ in 1 2 3; do lvm_steps; done
+	breakdown "  with four commands: $(ms lvm.steps)" lvm "create mount unmount delete" ""
 
 	say "clearing"
 	lvcreate -y -L 512m -n clear pmemvgregion0 >>"$log" 2>&1

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -69,6 +70,7 @@ func newVolumeCreateCommand(a *app) *cobra.Command {
 	var place placeFlags
 	var size, limit sizeFlag
 	var spec volume.Spec
+	var mountPath string
 	var dryRun bool
 	var output outputFlag
 	cmd := &cobra.Command{
@@ -79,7 +81,8 @@ func newVolumeCreateCommand(a *app) *cobra.Command {
 The size is what the block device offers; what it takes besides is worked out,
 and --dry-run shows it. A volume of that name, type and size that exists is left
 as it is, so that the command can be repeated. The device is cleared first:
-nothing of what was there before can be read.`,
+nothing of what was there before can be read. With --mount it is mounted with DAX
+then, as by "pmemctl volume mount".`,
 		Args: cobra.ExactArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := needRoot("making a volume"); err != nil {
@@ -87,6 +90,9 @@ nothing of what was there before can be read.`,
 			}
 			spec.Name, spec.Type, spec.Size, spec.Limit = args[0], volume.Type(place.volumeType), uint64(size), uint64(limit)
 			spec.Region, spec.VG, spec.Stripe = place.region, place.vg, place.stripe
+			if mountPath != "" && spec.FS == mount.None {
+				return errs.Invalidf("volume "+spec.Name, "leave one of them away", "--mount and --fs none exclude each other")
+			}
 			if dryRun {
 				plan, err := a.service.Plan(cmd.Context(), spec)
 				if err != nil {
@@ -101,6 +107,12 @@ nothing of what was there before can be read.`,
 			if !created {
 				a.say("volume %s exists already", v.Name)
 			}
+			if mountPath != "" {
+				m := volume.MountSpec{Name: spec.Name, Path: mountPath, FS: spec.FS}
+				if _, err := a.service.Mount(cmd.Context(), m); err != nil {
+					return errs.Wrap("", "volume "+spec.Name, "was made, but is not mounted", "", err)
+				}
+			}
 			return show(a, output, "volumes", []volumeRow{rowOf(v)}, volumeColumns())
 		},
 	}
@@ -110,7 +122,9 @@ nothing of what was there before can be read.`,
 	f.Var(&limit, "limit", "bytes it must not exceed")
 	f.StringVar(&spec.FS, "fs", mount.Ext4, "file `system` to make: ext4, xfs or none")
 	f.StringArrayVar(&spec.MkfsOptions, "mkfs-option", nil, "an `argument` for mkfs; may be repeated")
+	f.StringVar(&mountPath, "mount", "", "mount it on this `folder`, which is made when missing")
 	f.BoolVar(&dryRun, "dry-run", false, "show what would be made, and make nothing")
+	_ = cmd.MarkFlagDirname("mount")
 	_ = cmd.MarkFlagRequired("type")
 	_ = cmd.MarkFlagRequired("size")
 	_ = cmd.RegisterFlagCompletionFunc("fs", cobra.FixedCompletions([]string{mount.Ext4, mount.XFS, mount.None}, cobra.ShellCompDirectiveNoFileComp))
@@ -187,11 +201,12 @@ func newVolumeShowCommand(a *app) *cobra.Command {
 }
 
 func newVolumeDeleteCommand(a *app) *cobra.Command {
-	var force, noErase, ignoreMissing bool
+	var force, noErase, ignoreMissing, unmount bool
 	cmd := &cobra.Command{
 		Use: "delete NAME...", Aliases: []string{"rm"}, Short: "Erase and delete volumes that are not in use",
 		Long: `Deletes volumes that nothing uses. Their bytes are zeroed first; with --no-erase they
-stay on the medium until the next volume there is made, which clears them.
+stay on the medium until the next volume there is made, which clears them. With
+--unmount they are unmounted before; one that is busy is left as it is.
 
 An erasing that is interrupted goes on when the command is repeated.`,
 		Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeVolumes(0),
@@ -206,7 +221,7 @@ An erasing that is interrupted goes on when the command is repeated.`,
 				if err := a.confirm(force, "Volume "+name+" and its data will be lost."); err != nil {
 					return err
 				}
-				err := a.service.Delete(cmd.Context(), name, !noErase)
+				err := a.unmountAndDelete(cmd.Context(), name, unmount, !noErase)
 				if ignoreMissing && errs.Is(err, errs.NotFound) {
 					continue
 				}
@@ -221,8 +236,18 @@ An erasing that is interrupted goes on when the command is repeated.`,
 	f := cmd.Flags()
 	f.BoolVar(&force, "force", false, "do not ask")
 	f.BoolVar(&noErase, "no-erase", false, "do not zero the volume")
+	f.BoolVar(&unmount, "unmount", false, "unmount the volume first")
 	f.BoolVar(&ignoreMissing, "ignore-missing", false, "a volume that does not exist is no error")
 	return cmd
+}
+
+func (a *app) unmountAndDelete(ctx context.Context, name string, unmount, erase bool) error {
+	if unmount {
+		if _, err := a.service.Unmount(ctx, name, ""); err != nil {
+			return err
+		}
+	}
+	return a.service.Delete(ctx, name, erase)
 }
 
 func newVolumeExpandCommand(a *app) *cobra.Command {

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,17 +26,22 @@ func Of(path string) []int {
 	}
 	is := device{kind: st.Mode & unix.S_IFMT, rdev: st.Rdev}
 	var pids []int
+	var found sync.Mutex
+	var all sync.WaitGroup
 	procs, _ := filepath.Glob("/proc/[0-9]*")
-	for _, proc := range procs {
-		// A kernel thread has no program, and no files.
-		if _, err := os.Readlink(proc + "/exe"); errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if is.openIn(proc) || is.mappedIn(proc) {
-			pid, _ := strconv.Atoi(filepath.Base(proc))
-			pids = append(pids, pid)
-		}
+	for part := range slices.Chunk(procs, max(1, len(procs)/runtime.NumCPU()+1)) {
+		all.Go(func() {
+			for _, proc := range part {
+				if is.usedBy(proc) {
+					pid, _ := strconv.Atoi(filepath.Base(proc))
+					found.Lock()
+					pids = append(pids, pid)
+					found.Unlock()
+				}
+			}
+		})
 	}
+	all.Wait()
 	slices.Sort(pids)
 	return pids
 }
@@ -42,6 +49,14 @@ func Of(path string) []int {
 type device struct {
 	kind uint32 // S_IFCHR or S_IFBLK
 	rdev uint64
+}
+
+func (d device) usedBy(proc string) bool {
+	// A kernel thread has no program, and no files.
+	if _, err := os.Readlink(proc + "/exe"); errors.Is(err, os.ErrNotExist) {
+		return false
+	}
+	return d.openIn(proc) || d.mappedIn(proc)
 }
 
 func (d device) openIn(proc string) bool {

@@ -98,6 +98,9 @@ func TestGuestSysfsTellsWhatLibndctlTells(t *testing.T) {
 				require.True(t, sel.Namespaces && slices.ContainsFunc(want.Regions, func(r pmem.Region) bool { return !r.Labels }), what)
 				continue
 			}
+			for i := range want.Buses { // it changes by itself
+				want.Buses[i].ScrubState, got.Buses[i].ScrubState = "", ""
+			}
 			assert.Equal(t, want, got, "%s: %+v", what, sel)
 		}
 	}

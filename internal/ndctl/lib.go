@@ -43,9 +43,22 @@ var load = sync.OnceValue(func() error {
 type Lib struct{ kept *keptContext }
 
 // keptContext is the context of one operation; c is nil before the first call.
-type keptContext struct{ c *C.struct_ndctl_ctx }
+type keptContext struct {
+	c       *C.struct_ndctl_ctx
+	used    bool          // it has read something
+	warming chan struct{} // closed when Warm is done; nil without it
+}
+
+// wait waits for Warm.
+func (k *keptContext) wait() {
+	if k.warming != nil {
+		<-k.warming
+		k.warming = nil
+	}
+}
 
 func (k *keptContext) drop() {
+	k.wait()
 	if k.c != nil {
 		C.ndctl_unref(k.c)
 		k.c = nil
@@ -61,24 +74,47 @@ func (Lib) Keep() (Lib, func()) {
 	return Lib{kept: k}, k.drop
 }
 
-// context is a libndctl context; the caller calls the returned function, with
-// its result, when it is done with every pointer that came from it.
-func (l Lib) context() (*C.struct_ndctl_ctx, func(error), error) {
-	if l.kept != nil && l.kept.c != nil {
-		return l.kept.c, l.keep, nil
+// Warm loads the library and reads its configuration in the background, for a call
+// on what Keep returned that is about to come.
+func (l Lib) Warm() {
+	if l.kept == nil || l.kept.c != nil || l.kept.warming != nil {
+		return
 	}
+	l.kept.warming = make(chan struct{})
+	go func() {
+		defer close(l.kept.warming)
+		l.kept.c, _ = newContext() // the call will tell
+	}()
+}
+
+func newContext() (*C.struct_ndctl_ctx, error) {
 	if err := load(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var c *C.struct_ndctl_ctx
 	if rc := C.ndctl_new(&c); rc < 0 {
-		return nil, nil, &Error{Op: "new", Dev: "libndctl", Err: syscall.Errno(-rc)}
+		return nil, &Error{Op: "new", Dev: "libndctl", Err: syscall.Errno(-rc)}
 	}
-	if l.kept != nil {
+	return c, nil
+}
+
+// context is a libndctl context; the caller calls the returned function, with
+// its result, when it is done with every pointer that came from it.
+func (l Lib) context() (*C.struct_ndctl_ctx, func(error), error) {
+	if l.kept == nil {
+		c, err := newContext()
+		return c, func(error) { C.ndctl_unref(c) }, err
+	}
+	l.kept.wait()
+	if l.kept.c == nil {
+		c, err := newContext()
+		if err != nil {
+			return nil, nil, err
+		}
 		l.kept.c = c
-		return c, l.keep, nil
 	}
-	return c, func(error) { C.ndctl_unref(c) }, nil
+	l.kept.used = true
+	return l.kept.c, l.keep, nil
 }
 
 // keep does not keep what an error left.
@@ -90,8 +126,9 @@ func (l Lib) keep(err error) {
 
 // forget has the next call read the subsystem again.
 func (l Lib) forget() {
-	if l.kept != nil {
+	if l.kept != nil && l.kept.used {
 		l.kept.drop()
+		l.kept.used = false
 	}
 }
 

@@ -119,11 +119,6 @@ func configure(r *C.struct_ndctl_region, n *C.struct_ndctl_namespace, dev string
 		if err := setAltName(n, dev, spec.Name); err != nil {
 			return err
 		}
-		// The size comes last: with it the kernel writes the label, so that there
-		// never is a namespace without its name.
-		if err := change("set_size", dev, func() C.int { return C.ndctl_namespace_set_size(n, C.ulonglong(spec.Size)) }); err != nil {
-			return err
-		}
 	}
 	if C.ndctl_namespace_get_num_sector_sizes(n) > 0 {
 		// The sector mode has the choice of its sector size in the btt.
@@ -137,6 +132,13 @@ func configure(r *C.struct_ndctl_region, n *C.struct_ndctl_namespace, dev string
 	}
 	if err := enforceMode(n, dev, mode); err != nil {
 		return err
+	}
+	if C.ndctl_namespace_get_type(n) != C.ND_DEVICE_NAMESPACE_IO {
+		// The size comes last: with it the kernel writes the label, so that there
+		// never is a namespace without its name.
+		if err := change("set_size", dev, func() C.int { return C.ndctl_namespace_set_size(n, C.ulonglong(spec.Size)) }); err != nil {
+			return err
+		}
 	}
 	switch spec.Mode {
 	case pmem.ModeFSDAX:
@@ -421,11 +423,11 @@ func (l Lib) DestroyNamespace(key string) error {
 			return err
 		}
 		C.ndctl_namespace_set_raw_mode(n, 0)
-		if err := enforceMode(n, dev, C.NDCTL_NS_MODE_RAW); err != nil {
-			return err
-		}
 		if C.ndctl_namespace_get_type(n) == C.ND_DEVICE_NAMESPACE_IO {
 			// The firmware describes it: it cannot go, and comes back as raw.
+			if err := enforceMode(n, dev, C.NDCTL_NS_MODE_RAW); err != nil {
+				return err
+			}
 			return change("enable", dev, func() C.int { return C.ndctl_namespace_enable(n) })
 		}
 		return change("delete", dev, func() C.int { return C.ndctl_namespace_delete(n) })

@@ -26,6 +26,9 @@ func load() error { return errNoCgo }
 // Keep keeps nothing.
 func (Lib) Keep() (Lib, func()) { return Lib{}, func() {} }
 
+// Warm does nothing.
+func (Lib) Warm() {}
+
 // Snapshot needs cgo.
 func (Lib) Snapshot(Select) (pmem.System, error) { return pmem.System{}, errNoCgo }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -71,7 +72,7 @@ func (s *Service) removeUnfinished(ctx context.Context, vol Volume) error {
 	if vol.Type == TypeDirect {
 		return errs.Wrap("", subject(vol.Name), "its unfinished namespace "+vol.Namespace+" could not be removed", "", s.NDCTL.DestroyNamespace(vol.UUID))
 	}
-	return errs.Wrap("", subject(vol.Name), "its unfinished logical volume could not be removed", "", s.LVM.RemoveLV(ctx, vol.VG, vol.lv, vol.UUID))
+	return errs.Wrap("", subject(vol.Name), "its unfinished logical volume could not be removed", "", s.removeLV(ctx, vol))
 }
 
 // waitForNode waits until the device node of a volume is the device itself. Udev
@@ -79,6 +80,7 @@ func (s *Service) removeUnfinished(ctx context.Context, vol Volume) error {
 // where there is no udev, lvm makes it.
 func (s *Service) waitForNode(ctx context.Context, vol Volume) error {
 	const patience, poll = 5 * time.Second, 10 * time.Millisecond
+	s.linkNode(vol)
 	for begun, asked := time.Now(), false; ; time.Sleep(poll) {
 		if isNode(vol.Device) {
 			return nil
@@ -96,6 +98,25 @@ func (s *Service) waitForNode(ctx context.Context, vol Volume) error {
 		}
 	}
 }
+
+// linkNode makes the link that udevd is about to make, which takes it longer than
+// the making of a logical volume; it keeps one that is there. It need not succeed.
+func (s *Service) linkNode(vol Volume) {
+	m, ok := s.mapped(vol)
+	if own := kernelNode(m); ok && isNode(own) {
+		_ = os.Symlink("../"+filepath.Base(own), vol.Device)
+	}
+}
+
+// unlinkNode takes away a link of linkNode's to a device that is gone, which udevd
+// does only when it had come to making the link.
+func unlinkNode(vol Volume) {
+	if _, err := os.Stat(vol.Device); vol.Type == TypeLVM && errors.Is(err, os.ErrNotExist) {
+		_ = os.Remove(vol.Device)
+	}
+}
+
+func kernelNode(m blockdev.Mapped) string { return fmt.Sprintf("/dev/dm-%d", m.Number.Minor) }
 
 // isNode tells whether a device node is the device that the kernel has under its
 // name.
@@ -121,7 +142,7 @@ func (s *Service) mapped(vol Volume) (blockdev.Mapped, bool) {
 // at once, udev's and lvm's come later.
 func (s *Service) anyNode(ctx context.Context, vol Volume) (string, error) {
 	if m, ok := s.mapped(vol); ok {
-		if own := fmt.Sprintf("/dev/dm-%d", m.Number.Minor); isNode(own) {
+		if own := kernelNode(m); isNode(own) {
 			return own, nil
 		}
 	}

@@ -60,6 +60,9 @@ func (s *Service) Create(ctx context.Context, spec Spec) (vol Volume, created bo
 	defer lock.Release()
 	s, done := s.operation()
 	defer done()
+	if spec.Type == TypeDirect {
+		s.NDCTL.Warm()
+	}
 	return s.create(ctx, spec, func(ctx context.Context, made Volume) error { return s.fill(ctx, made, spec) })
 }
 
@@ -283,7 +286,7 @@ func (s *Service) fill(ctx context.Context, vol Volume, spec Spec) error {
 	}
 	done()
 	if err == nil && vol.offset > 0 {
-		err = writeInfoBlock(ctx, dev, vol)
+		err = writeInfoBlock(dev, vol)
 	}
 	if err := errors.Join(err, dev.Close()); err != nil {
 		return err
@@ -299,15 +302,13 @@ func (s *Service) fill(ctx context.Context, vol Volume, spec Spec) error {
 
 // writeInfoBlock has the kernel bring up a namespace as fsdax from now on. The data
 // begins behind the offset.
-func writeInfoBlock(ctx context.Context, dev *blockdev.Device, vol Volume) error {
+func writeInfoBlock(dev *blockdev.Device, vol Volume) error {
 	parent, err := uuid.Parse(vol.UUID)
 	if err != nil {
 		return err
 	}
-	if err := dev.Zero(ctx, 0, pmem.InfoBlockOffset, nil); err != nil {
-		return err
-	}
-	return dev.Write(pmem.PFNInfoBlock(uuid.New(), parent, dev.Size, pmem.DefaultAlign), pmem.InfoBlockOffset)
+	nothing := make([]byte, pmem.InfoBlockOffset)
+	return dev.Write(append(nothing, pmem.PFNInfoBlock(uuid.New(), parent, dev.Size, pmem.DefaultAlign)...), 0)
 }
 
 // sizeIs makes sure that a device that is to be cleared is the one that was made.

@@ -51,6 +51,9 @@ func (s *Service) delete(ctx context.Context, name string, erase func(Volume) bo
 	if err != nil {
 		return err
 	}
+	if slices.ContainsFunc(slices.Concat(d.remove, d.mark), func(vol Volume) bool { return vol.Type == TypeDirect }) {
+		s.NDCTL.Warm()
+	}
 	for _, vol := range d.remove {
 		if err := s.remove(ctx, vol); err != nil {
 			return err
@@ -176,7 +179,7 @@ func (s *Service) remove(ctx context.Context, vol Volume) error {
 		if vol.Type == TypeDirect {
 			return s.NDCTL.DestroyNamespace(vol.UUID)
 		}
-		return s.LVM.RemoveLV(ctx, vol.VG, vol.lv, vol.UUID)
+		return s.removeLV(ctx, vol)
 	})
 	return errs.Wrap("", subject(vol.Name), "could not be removed", "", err)
 }
@@ -309,7 +312,15 @@ func (s *Service) eraseLVM(ctx context.Context, vol Volume) error {
 	if err := s.zeroAll(ctx, vol, vol.Size); err != nil {
 		return err
 	}
-	return s.changing(ctx, func() error { return s.LVM.RemoveLV(ctx, vol.VG, vol.lv, vol.UUID) })
+	return s.changing(ctx, func() error { return s.removeLV(ctx, vol) })
+}
+
+func (s *Service) removeLV(ctx context.Context, vol Volume) error {
+	err := s.LVM.RemoveLV(ctx, vol.VG, vol.lv, vol.UUID)
+	if err == nil {
+		unlinkNode(vol)
+	}
+	return err
 }
 
 func (s *Service) zeroAll(ctx context.Context, vol Volume, size uint64) error {

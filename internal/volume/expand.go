@@ -134,7 +134,7 @@ func (s *Service) takeOver(ctx context.Context, name string) (Volume, error) {
 	if len(ranges) > lvm.MaxRanges {
 		return Volume{}, errs.New(errs.NoSpace, subject(name), fmt.Sprintf("the free space of %s is in %d pieces, more than can be taken at once", vol.VG, len(ranges)), "expand in smaller steps, or extend the group: pmemctl vg extend "+vol.VG+" --percent N")
 	}
-	if err := s.LVM.RemoveLV(ctx, vol.VG, reserves[0].lv, reserves[0].UUID); err != nil {
+	if err := s.removeLV(ctx, reserves[0]); err != nil {
 		return Volume{}, err
 	}
 	if err := s.LVM.ExtendLV(ctx, vol.VG, name, by, vol.Stripes, ranges); err != nil {

@@ -24,6 +24,7 @@ import (
 type NDCTL interface {
 	Snapshot(ndctl.Select) (pmem.System, error)
 	EnabledFSDAX() []pmem.Namespace
+	Warm()
 	CreateNamespace(pmem.NamespaceSpec) (pmem.Namespace, error)
 	RenameNamespace(key, name string) (pmem.Namespace, error)
 	EnableNamespace(key string) (pmem.Namespace, error)
