@@ -112,7 +112,11 @@ func couldNotBeCreated(name string, err error) error {
 // findOrMake returns the volume that exists as the spec would make it, or makes
 // its device; or neither, and what has to be erased first. The host is locked.
 func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Volume, erasing []Volume, err error) {
-	v, err := s.Look(ctx)
+	look := s.Look
+	if spec.Type == TypeDirect { // in a region, where LVM does not matter
+		look = func(ctx context.Context) (View, error) { return s.lookFor(ctx, spec.Name) }
+	}
+	v, err := look(ctx)
 	if err != nil {
 		return existing, made, nil, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/ndctl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
@@ -33,14 +34,20 @@ func (s *Service) up(name string) (Volume, bool) {
 	return found[0], true
 }
 
-// lookFor is Look for one volume, without libndctl where sysfs knows enough: for an
-// lvm volume that is up. It tells nothing of regions, and of no namespace that is down.
+// lookFor is Look for one volume, without what is known not to matter for it: the
+// regions, and namespaces that are down, for an lvm volume that is up; LVM where it has
+// nothing of that name.
 func (s *Service) lookFor(ctx context.Context, name string) (View, error) {
 	namespaces := s.NDCTL.EnabledFSDAX()
 	namesake := func(n pmem.Namespace) bool { vol, ok := directVolume(n); return ok && vol.Name == name }
 	if vol, ok := s.up(name); ok && vol.Type == TypeLVM && !slices.ContainsFunc(namespaces, namesake) {
 		state, err := s.LVM.Report(ctx)
 		return View{PMEM: pmem.System{Namespaces: namespaces}, LVM: state}, err
+	}
+	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
+	inLVM := func(n pmem.Namespace) bool { return mayHoldLVM(n) && lvm.MayKnow("/dev/"+n.Blockdev, name) }
+	if err == nil && !slices.ContainsFunc(sys.Namespaces, inLVM) {
+		return View{PMEM: sys}, nil
 	}
 	return s.Look(ctx)
 }
