@@ -73,7 +73,10 @@ ms() { awk -v us="$(median "$1")" 'BEGIN { printf "%.0f", us / 1000 }'; }
 # --- the table --------------------------------------------------------------
 
 rows=()
-row() { rows+=("$(printf '%-58s %12s %12s %6s %7s  %s' "$@")"); }
+row() {
+	rows+=("$(printf '%-58s %12s %12s %6s %7s  %s' "$@")")
+	say "${rows[-1]}"
+}
 
 # at_most WHAT A B TARGET: a time of pmemctl's beside the bare one.
 at_most() {
