@@ -7,6 +7,7 @@ import (
 	"os"
 	"regexp"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -94,7 +95,7 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 	}
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: logLevel(f.verbosity)}))
 	server := &csi.Server{Config: config, Volumes: a.service, Log: log, Metrics: csi.NewMetrics(a.service)}
-	if resumed, err := a.service.Resume(ctx); err != nil {
+	if resumed, err := a.resume(ctx); err != nil {
 		log.Error("volumes that were left suspended could not be looked for", "error", err.Error())
 	} else if len(resumed) > 0 {
 		log.Warn("volumes that a killed lvm left suspended go on", "volumes", resumed)
@@ -176,4 +177,12 @@ func logLevel(v int) slog.Level {
 		return slog.LevelInfo
 	}
 	return slog.LevelError
+}
+
+// resume does not wait for ever for another pmemctl, which would keep the server from
+// starting.
+func (a *app) resume(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return a.service.Resume(ctx)
 }

@@ -3,10 +3,12 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pmemctl/pmemctl/internal/csi"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/pmem"
@@ -86,6 +88,9 @@ then, as by "pmemctl volume mount".`,
 		Args: cobra.ExactArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := needRoot("making a volume"); err != nil {
+				return err
+			}
+			if err := notInline(args[0]); err != nil {
 				return err
 			}
 			spec.Name, spec.Type, spec.Size, spec.Limit = args[0], volume.Type(place.volumeType), uint64(size), uint64(limit)
@@ -241,6 +246,15 @@ An erasing that is interrupted goes on when the command is repeated.`,
 	return cmd
 }
 
+// notInline keeps a person's volume from a name for which the CSI server would remove
+// it.
+func notInline(name string) error {
+	if csi.IsInline(name) {
+		return errs.Invalidf("volume name "+strconv.Quote(name), "choose another name", "is one of those that serve-csi gives to inline volumes, which it removes")
+	}
+	return nil
+}
+
 func (a *app) unmountAndDelete(ctx context.Context, name string, unmount, erase bool) error {
 	if unmount {
 		if _, err := a.service.Unmount(ctx, name, ""); err != nil {
@@ -294,6 +308,9 @@ other type. This is also the way to a larger direct volume.`,
 			}
 			if cmd.Flags().Changed("size") && size == 0 {
 				return usage(cmd, fmt.Errorf("size 0 is not possible"))
+			}
+			if err := notInline(args[1]); err != nil {
+				return err
 			}
 			v, err := a.service.Clone(cmd.Context(), volume.CloneSpec{
 				Source: args[0], Name: args[1], Size: uint64(size), Type: volume.Type(place.volumeType), Region: place.region, VG: place.vg, Stripe: place.stripe,

@@ -37,7 +37,9 @@ func ephemeralName(id string) string { return ephemeralPrefix + hash(id) }
 // is no inline volume.
 var inlineName = regexp.MustCompile(fmt.Sprintf("^%s[0-9a-f]{%d}$", ephemeralPrefix, hashLength))
 
-func isEphemeral(name string) bool { return inlineName.MatchString(name) }
+// IsInline tells whether a name is one of those of inline volumes, which the server
+// removes when it starts, unless they are in use.
+func IsInline(name string) bool { return inlineName.MatchString(name) }
 
 func hash(s string) string {
 	sum := sha256.Sum256([]byte(s))

@@ -213,7 +213,7 @@ func (s *Server) RemoveAbandonedInline(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if !isEphemeral(vol.Name) || !s.work.begin(vol.Name) {
+		if !IsInline(vol.Name) || !s.work.begin(vol.Name) {
 			continue
 		}
 		err := s.Volumes.DeleteAsCreated(ctx, vol.Name)

@@ -144,6 +144,9 @@ func (v View) directPlaces(spec Spec) ([]place, error) {
 
 // noRegion says why there is no region to use.
 func (v View) noRegion(wanted string) error {
+	if r, ok := v.PMEM.Region(wanted); ok {
+		return errs.New(errs.NoSpace, "region "+r.Dev, "is not one of those that the topology asks for", "ask for a topology with it, or leave the region away")
+	}
 	if wanted != "" {
 		return errs.New(errs.NotFound, "region "+wanted, "does not exist", "see what there is: pmemctl region list")
 	}
