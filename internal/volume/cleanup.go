@@ -12,6 +12,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/ndctl"
 )
 
 // removeAbandoned removes what killed processes left half made, in the whole
@@ -33,6 +34,11 @@ func (s *Service) removeAbandoned(ctx context.Context, v View, mine string) (Vie
 				continue
 			}
 			defer lock.Release()
+			// A direct volume is finished without the host's lock, since it was looked at.
+			if vol.Type == TypeDirect && !s.isUnfinished(vol) {
+				changed = true
+				continue
+			}
 		}
 		// One that cannot be removed is shown by list, and does not hold up others.
 		if err := s.removeUnfinished(ctx, vol); err == nil {
@@ -45,6 +51,17 @@ func (s *Service) removeAbandoned(ctx context.Context, v View, mine string) (Vie
 		return v, nil
 	}
 	return s.Look(ctx)
+}
+
+// isUnfinished tells whether a namespace still has the mark of one that is being made.
+func (s *Service) isUnfinished(vol Volume) bool {
+	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
+	if err != nil {
+		return false
+	}
+	n, ok := sys.Namespace(vol.UUID)
+	mark, name := parseMark(n.Name)
+	return ok && mark == markMaking && name == vol.Name
 }
 
 // removeAbandonedNow looks for what is half made under a name whose lock the

@@ -1,0 +1,61 @@
+package volume
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pmemctl/pmemctl/internal/hostlock"
+	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/ndctl"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// fakePMEM has one namespace; what else is called on it is a nil pointer.
+type fakePMEM struct {
+	NDCTL
+	namespace pmem.Namespace
+	destroyed []string
+}
+
+func (f *fakePMEM) EnabledFSDAX() []pmem.Namespace { return nil }
+
+func (f *fakePMEM) Snapshot(ndctl.Select) (pmem.System, error) {
+	return pmem.System{Namespaces: []pmem.Namespace{f.namespace}}, nil
+}
+
+func (f *fakePMEM) DestroyNamespace(key string) error {
+	f.destroyed = append(f.destroyed, key)
+	return nil
+}
+
+type fakeLVM struct{ LVM }
+
+func (fakeLVM) Report(context.Context) (lvm.State, error) { return lvm.State{}, nil }
+
+// A volume may be finished, and its lock free, after somebody has seen it unfinished.
+func TestWhatWasFinishedMeanwhileIsNotRemoved(t *testing.T) {
+	ctx := context.Background()
+	ndctl := &fakePMEM{namespace: pmem.Namespace{Dev: "namespace0.1", UUID: "1b4e28ba-2fa1-11d2-883f-0016d3cca427", Name: markMaking + "db", Region: "region0", RawSize: 1, State: pmem.StateEnabled, Mode: pmem.ModeFSDAX}}
+	s := &Service{NDCTL: ndctl, LVM: fakeLVM{}, Locks: hostlock.Locks{Dir: t.TempDir()}}
+	seen, err := s.Look(ctx)
+	require.NoError(t, err)
+
+	ndctl.namespace.Name = markVolume + "db"
+	_, err = s.removeAbandoned(ctx, seen, "web")
+	require.NoError(t, err)
+	assert.Empty(t, ndctl.destroyed)
+
+	ndctl.namespace.Name = markMaking + "db"
+	lock, err := s.Locks.Acquire(ctx, volumeLock("db"))
+	require.NoError(t, err)
+	_, err = s.removeAbandoned(ctx, seen, "web")
+	require.NoError(t, err)
+	assert.Empty(t, ndctl.destroyed, "somebody is at work on it")
+	lock.Release()
+	_, err = s.removeAbandoned(ctx, seen, "web")
+	require.NoError(t, err)
+	assert.Equal(t, []string{ndctl.namespace.UUID}, ndctl.destroyed)
+}
