@@ -95,8 +95,14 @@ then, as by "pmemctl volume mount".`,
 			}
 			spec.Name, spec.Type, spec.Size, spec.Limit = args[0], volume.Type(place.volumeType), uint64(size), uint64(limit)
 			spec.Region, spec.VG, spec.Stripe = place.region, place.vg, place.stripe
-			if mountPath != "" && spec.FS == mount.None {
-				return errs.Invalidf("volume "+spec.Name, "leave one of them away", "--mount and --fs none exclude each other")
+			if cmd.Flags().Changed("mount") {
+				if spec.FS == mount.None {
+					return errs.Invalidf("volume "+spec.Name, "leave one of them away", "--mount and --fs none exclude each other")
+				}
+				var err error
+				if mountPath, err = mount.RealPath(mountPath); err != nil {
+					return err
+				}
 			}
 			if dryRun {
 				plan, err := a.service.Plan(cmd.Context(), spec)
@@ -115,7 +121,7 @@ then, as by "pmemctl volume mount".`,
 			if mountPath != "" {
 				m := volume.MountSpec{Name: spec.Name, Path: mountPath, FS: spec.FS}
 				if _, err := a.service.Mount(cmd.Context(), m); err != nil {
-					return errs.Wrap("", "volume "+spec.Name, "was made, but is not mounted", "", err)
+					return errs.Wrap("", "volume "+spec.Name, "is there, but is not mounted", "", err)
 				}
 			}
 			return show(a, output, "volumes", []volumeRow{rowOf(v)}, volumeColumns())
@@ -211,7 +217,7 @@ func newVolumeDeleteCommand(a *app) *cobra.Command {
 		Use: "delete NAME...", Aliases: []string{"rm"}, Short: "Erase and delete volumes that are not in use",
 		Long: `Deletes volumes that nothing uses. Their bytes are zeroed first; with --no-erase they
 stay on the medium until the next volume there is made, which clears them. With
---unmount they are unmounted before; one that is busy is left as it is.
+--unmount they are unmounted before; one that is busy is not deleted.
 
 An erasing that is interrupted goes on when the command is repeated.`,
 		Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeVolumes(0),
@@ -257,7 +263,8 @@ func notInline(name string) error {
 
 func (a *app) unmountAndDelete(ctx context.Context, name string, unmount, erase bool) error {
 	if unmount {
-		if _, err := a.service.Unmount(ctx, name, ""); err != nil {
+		// What is half deleted is mounted nowhere, and is deleted further.
+		if _, err := a.service.Unmount(ctx, name, ""); err != nil && !errs.Is(err, errs.NotFound) {
 			return err
 		}
 	}

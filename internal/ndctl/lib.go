@@ -77,7 +77,7 @@ func (Lib) Keep() (Lib, func()) {
 // Warm loads the library and reads its configuration in the background, for a call
 // on what Keep returned that is about to come.
 func (l Lib) Warm() {
-	if l.kept == nil || l.kept.c != nil || l.kept.warming != nil {
+	if l.kept == nil || l.kept.warming != nil || l.kept.c != nil {
 		return
 	}
 	l.kept.warming = make(chan struct{})

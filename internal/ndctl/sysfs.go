@@ -1,9 +1,9 @@
 package ndctl
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -16,49 +16,62 @@ import (
 // (Documentation/ABI/testing/sysfs-bus-nvdimm).
 const sysfsNVDIMM = "/sys/bus/nd/devices/"
 
-// fromSysfs is a snapshot without libndctl, which is fast but takes several times as
-// long to read the same. It tells the same; false when something is selected that
-// only the library knows: what DIMMs say.
-func fromSysfs(sel Select) (s pmem.System, ok bool) {
+// fromSysfs is a snapshot without libndctl, which takes several times as long to read
+// the same. False when something is selected that only the library knows, what DIMMs
+// say, or when something could not be read.
+func fromSysfs(sel Select) (pmem.System, bool) {
 	if sel.DIMMs || sel.Health || sel.Namespaces && sel.Badblocks {
-		return s, false
+		return pmem.System{}, false
 	}
-	names := devices()
-	for _, dev := range names {
+	var r sysfsReader
+	var s pmem.System
+	for _, dev := range r.devices() {
 		if strings.HasPrefix(dev, "ndbus") {
-			attribute(dev, "wait_probe") // returns when the kernel has brought up all there is
-			s.Buses = append(s.Buses, sysfsBus(dev))
+			r.attribute(dev, "wait_probe") // returns when the kernel has brought up all there is
+			s.Buses = append(s.Buses, r.bus(dev))
 		}
 	}
-	if sel.Namespaces { // the probing may have made some
-		names = devices()
-	}
+	names := r.devices()
 	for _, dev := range names {
 		if !strings.HasPrefix(dev, "region") {
 			continue
 		}
-		r, ok := sysfsRegion(dev, sel.Badblocks)
+		region, ok := r.region(dev, sel.Badblocks)
 		if !ok {
 			continue // it went while it was read
 		}
-		if sel.Namespaces && !r.Labels {
-			return s, false
+		if sel.Namespaces && !region.Labels {
+			return pmem.System{}, false
 		}
-		s.Regions = append(s.Regions, r)
+		s.Regions = append(s.Regions, region)
 	}
 	if sel.Namespaces {
 		for _, dev := range names {
-			if n, ok := sysfsNamespace(dev, names); ok {
+			if n, ok := r.namespace(dev); ok {
 				s.Namespaces = append(s.Namespaces, n)
 			}
 		}
 	}
 	sortSystem(&s)
-	return s, true
+	return s, r.err == nil
 }
 
-func devices() []string {
-	entries, _ := os.ReadDir(sysfsNVDIMM)
+// sysfsReader reads sysfs. What is not there is empty; err is the first other failure,
+// such as too many open files, for which nothing may be taken to be missing.
+type sysfsReader struct{ err error }
+
+func (r *sysfsReader) failed(err error) {
+	gone := errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO)
+	if r.err == nil && !gone {
+		r.err = err
+	}
+}
+
+func (r *sysfsReader) list(dir string) []string {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		r.failed(err)
+	}
 	var names []string
 	for _, e := range entries {
 		names = append(names, e.Name())
@@ -66,9 +79,11 @@ func devices() []string {
 	return names
 }
 
-func sysfsBus(dev string) pmem.Bus {
-	bus := pmem.Bus{Dev: dev, Provider: attribute(dev, "provider")}
-	switch scrub := attribute(dev, "nfit/scrub"); {
+func (r *sysfsReader) devices() []string { return r.list(sysfsNVDIMM) }
+
+func (r *sysfsReader) bus(dev string) pmem.Bus {
+	bus := pmem.Bus{Dev: dev, Provider: r.attribute(dev, "provider")}
+	switch scrub := r.attribute(dev, "nfit/scrub"); {
 	case strings.HasSuffix(scrub, "+"):
 		bus.ScrubState = "active"
 	case scrub != "":
@@ -83,48 +98,48 @@ const (
 	nstypePMEM = "5"
 )
 
-func sysfsRegion(dev string, withBadblocks bool) (r pmem.Region, ok bool) {
+func (r *sysfsReader) region(dev string, withBadblocks bool) (region pmem.Region, ok bool) {
 	path, err := os.Readlink(sysfsNVDIMM + dev)
-	size, ok := number(dev, "size")
+	size, ok := r.number(dev, "size")
 	if err != nil || !ok {
-		return r, false
+		return region, false
 	}
-	nstype := attribute(dev, "nstype")
-	r = pmem.Region{
-		Dev: dev, Bus: filepath.Base(filepath.Dir(path)), Size: size, Type: "blk", State: driverState(dev),
-		PersistenceDomain: attribute(dev, "persistence_domain"), NUMANode: nodeAttribute(dev, "numa_node"), TargetNode: nodeAttribute(dev, "target_node"),
-		ReadOnly: attribute(dev, "read_only") == "1", Labels: nstype == nstypePMEM, Mappings: []pmem.Mapping{},
+	nstype := r.attribute(dev, "nstype")
+	region = pmem.Region{
+		Dev: dev, Bus: filepath.Base(filepath.Dir(path)), Size: size, Type: "blk", State: r.driverState(dev),
+		PersistenceDomain: r.attribute(dev, "persistence_domain"), NUMANode: r.node(dev, "numa_node"), TargetNode: r.node(dev, "target_node"),
+		ReadOnly: r.attribute(dev, "read_only") == "1", Labels: nstype == nstypePMEM, Mappings: []pmem.Mapping{},
 	}
 	if nstype == nstypePMEM || nstype == nstypeIO {
-		r.Type = "pmem"
+		region.Type = "pmem"
 	}
-	if r.PersistenceDomain == "" {
-		r.PersistenceDomain = "unknown"
+	if region.PersistenceDomain == "" {
+		region.PersistenceDomain = "unknown"
 	}
-	if r.Labels { // or it cannot be divided
-		r.AvailableSize, _ = number(dev, "available_size")
-		if r.MaxAvailableExtent, ok = number(dev, "max_available_extent"); !ok { // an old kernel
-			r.MaxAvailableExtent = r.AvailableSize
+	if region.Labels { // or it cannot be divided
+		region.AvailableSize, _ = r.number(dev, "available_size")
+		if region.MaxAvailableExtent, ok = r.number(dev, "max_available_extent"); !ok { // an old kernel
+			region.MaxAvailableExtent = region.AvailableSize
 		}
-		r.ISetID, _ = number(dev, "set_cookie")
+		region.ISetID, _ = r.number(dev, "set_cookie")
 	}
-	r.Align, _ = number(dev, "align")
-	ways, _ := number(dev, "mappings")
-	r.InterleaveWays = uint(max(ways, 1))
+	region.Align, _ = r.number(dev, "align")
+	ways, _ := r.number(dev, "mappings")
+	region.InterleaveWays = uint(max(ways, 1))
 	for i := range ways {
-		if m, ok := parseMapping(attribute(dev, "mapping"+strconv.FormatUint(i, 10)), int(i)); ok {
-			r.Mappings = append(r.Mappings, m)
+		if m, ok := parseMapping(r.attribute(dev, "mapping"+strconv.FormatUint(i, 10)), int(i)); ok {
+			region.Mappings = append(region.Mappings, m)
 		}
 	}
 	if withBadblocks {
-		for line := range strings.Lines(attribute(dev, "badblocks")) {
+		for line := range strings.Lines(r.attribute(dev, "badblocks")) {
 			if b, ok := parseBadblock(line); ok {
-				r.Badblocks = append(r.Badblocks, b)
-				r.BadblockCount += b.Length
+				region.Badblocks = append(region.Badblocks, b)
+				region.BadblockCount += b.Length
 			}
 		}
 	}
-	return r, true
+	return region, true
 }
 
 // parseMapping reads "nmem0,0,4294967296,0": DIMM, offset, length, position. Old
@@ -153,25 +168,36 @@ func parseBadblock(line string) (b pmem.Badblock, ok bool) {
 	return b, err1 == nil && err2 == nil
 }
 
-// sysfsNamespace is false for what is none, and for the kernel's seeds.
-func sysfsNamespace(dev string, devices []string) (n pmem.Namespace, ok bool) {
+// namespace is false for what is none, and for the kernel's seeds. One that goes down
+// and up while it is read is read again.
+func (r *sysfsReader) namespace(dev string) (n pmem.Namespace, ok bool) {
 	region, ok := regionOf(dev)
 	if !ok {
 		return n, false
 	}
-	size, _ := number(dev, "size")
+	for range 5 {
+		holder := r.attribute(dev, "holder")
+		n, ok = r.namespaceOn(dev, holder)
+		if r.attribute(dev, "holder") == holder {
+			break
+		}
+	}
+	n.Region = region
+	return n, ok
+}
+
+// namespaceOn reads a namespace and the pfn, dax or btt device that holds it; "" is
+// none.
+func (r *sysfsReader) namespaceOn(dev, holder string) (n pmem.Namespace, ok bool) {
+	size, _ := r.number(dev, "size")
 	if size == 0 {
 		return n, false
 	}
 	n = pmem.Namespace{
-		Dev: dev, Region: region, RawSize: size, UUID: attribute(dev, "uuid"), Name: attribute(dev, "alt_name"), State: driverState(dev),
-		NUMANode: nodeAttribute(dev, "numa_node"), TargetNode: nodeAttribute(dev, "target_node"), Labels: attribute(dev, "nstype") == nstypePMEM,
+		Dev: dev, RawSize: size, UUID: r.attribute(dev, "uuid"), Name: r.attribute(dev, "alt_name"), State: r.driverState(dev),
+		NUMANode: r.node(dev, "numa_node"), TargetNode: r.node(dev, "target_node"), Labels: r.attribute(dev, "nstype") == nstypePMEM,
 	}
-	holder := attribute(dev, "holder")
-	if holder != "" {
-		n.State = driverState(holder)
-	}
-	switch attribute(dev, "mode") {
+	switch r.attribute(dev, "mode") {
 	case "memory":
 		n.Mode, n.Map, n.Size = pmem.ModeFSDAX, pmem.MapMem, size // without a holder, a legacy one
 	case "dax":
@@ -184,27 +210,28 @@ func sysfsNamespace(dev string, devices []string) (n pmem.Namespace, ok bool) {
 		n.Mode = pmem.ModeUnknown
 	}
 	block := dev
-	if holder != "" && slices.Contains(devices, holder) {
+	if holder != "" {
 		block = holder
-		n.Size, _ = number(holder, "size")
+		n.State = r.driverState(holder)
+		n.Size, _ = r.number(holder, "size")
 		switch n.Mode {
 		case pmem.ModeFSDAX, pmem.ModeDevDAX:
-			n.Map = map[string]pmem.Map{"ram": pmem.MapMem, "pmem": pmem.MapDev}[attribute(holder, "mode")]
-			n.Align, _ = number(holder, "align")
+			n.Map = map[string]pmem.Map{"ram": pmem.MapMem, "pmem": pmem.MapDev}[r.attribute(holder, "mode")]
+			n.Align, _ = r.number(holder, "align")
 		case pmem.ModeSector:
-			n.SectorSize = selected(attribute(holder, "sector_size"))
+			n.SectorSize = selected(r.attribute(holder, "sector_size"))
 		}
 	}
 	switch {
 	case n.Mode == pmem.ModeDevDAX && n.Enabled():
-		n.Chardev = child(block, "dax")
+		n.Chardev = r.child(block, "dax")
 	case n.Enabled():
-		n.Blockdev = child(block+"/block", "pmem")
+		n.Blockdev = r.child(block+"/block", "pmem")
 	default:
 		n.Size = 0
 	}
 	if n.SectorSize == 0 && n.Mode != pmem.ModeDevDAX {
-		if n.SectorSize = selected(attribute(dev, "sector_size")); n.SectorSize == 0 {
+		if n.SectorSize = selected(r.attribute(dev, "sector_size")); n.SectorSize == 0 {
 			n.SectorSize = 512
 		}
 	}
@@ -227,59 +254,66 @@ func selected(list string) uint {
 	return uint(n)
 }
 
-// child is the name of the first thing in a folder that begins so.
-func child(dir, prefix string) string {
-	entries, _ := os.ReadDir(sysfsNVDIMM + dir)
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), prefix) {
-			return e.Name()
+// child is the name of the first thing in a folder that is so called, with a number.
+func (r *sysfsReader) child(dir, prefix string) string {
+	for _, name := range r.list(sysfsNVDIMM + dir) {
+		if number, ok := strings.CutPrefix(name, prefix); ok && number != "" && number[0] >= '0' && number[0] <= '9' {
+			return name
 		}
 	}
 	return ""
 }
 
-func driverState(dev string) string {
-	if unix.Access(sysfsNVDIMM+dev+"/driver", unix.F_OK) == nil {
+func (r *sysfsReader) driverState(dev string) string {
+	err := unix.Access(sysfsNVDIMM+dev+"/driver", unix.F_OK)
+	if err == nil {
 		return pmem.StateEnabled
 	}
+	r.failed(err)
 	return pmem.StateDisabled
 }
 
-func nodeAttribute(dev, name string) *int {
-	n, err := strconv.Atoi(attribute(dev, name))
+func (r *sysfsReader) node(dev, name string) *int {
+	n, err := strconv.Atoi(r.attribute(dev, name))
 	if err != nil || n < 0 {
 		return nil
 	}
 	return &n
 }
 
-func number(dev, name string) (uint64, bool) {
-	n, err := strconv.ParseUint(attribute(dev, name), 0, 64)
+func (r *sysfsReader) number(dev, name string) (uint64, bool) {
+	n, err := strconv.ParseUint(r.attribute(dev, name), 0, 64)
 	return n, err == nil
 }
 
-// attribute is "" when it cannot be read.
-func attribute(dev, name string) string { return readLine(sysfsNVDIMM + dev + "/" + name) }
+func (r *sysfsReader) attribute(dev, name string) string {
+	text, err := readFile(sysfsNVDIMM + dev + "/" + name)
+	if err != nil {
+		r.failed(err)
+	}
+	return text
+}
 
 // EnabledFSDAX lists the fsdax namespaces whose block device is up. Of each it has
 // the device, region, name, UUID, block device and size. It does not wait for the
 // kernel to bring up others, as Snapshot does.
 func (Lib) EnabledFSDAX() []pmem.Namespace {
+	var r sysfsReader
 	var found []pmem.Namespace
-	for _, holder := range devices() {
+	for _, holder := range r.devices() {
 		if !strings.HasPrefix(holder, "pfn") {
 			continue
 		}
-		block := child(holder+"/block", "pmem")
-		dev := attribute(holder, "namespace")
+		block := r.child(holder+"/block", "pmem")
+		dev := r.attribute(holder, "namespace")
 		region, ok := regionOf(dev)
-		sectors, sized := number(holder, "block/"+block+"/size")
+		sectors, sized := r.number(holder, "block/"+block+"/size")
 		if block == "" || !ok || !sized {
 			continue
 		}
 		found = append(found, pmem.Namespace{
 			Dev: dev, Region: region, Mode: pmem.ModeFSDAX, State: pmem.StateEnabled, Blockdev: block, Size: sectors * 512,
-			Name: attribute(dev, "alt_name"), UUID: attribute(dev, "uuid"),
+			Name: r.attribute(dev, "alt_name"), UUID: r.attribute(dev, "uuid"),
 		})
 	}
 	return found
@@ -291,18 +325,24 @@ func BusNode() string {
 	return append(nodes, "")[0]
 }
 
-// readLine reads a file of sysfs, which is never longer than a page. Go's own way
-// would ask first whether the file can be polled.
+// readLine is "" for what cannot be read.
 func readLine(file string) string {
+	text, _ := readFile(file)
+	return text
+}
+
+// readFile reads a file of sysfs, which is never longer than a page. Go's own way would
+// ask first whether the file can be polled.
+func readFile(file string) (string, error) {
 	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return ""
+		return "", err
 	}
 	defer unix.Close(fd)
-	var buf [4096]byte
-	n, err := unix.Read(fd, buf[:])
+	buf := make([]byte, os.Getpagesize())
+	n, err := unix.Read(fd, buf)
 	if err != nil {
-		return ""
+		return "", err
 	}
-	return strings.TrimSpace(string(buf[:n]))
+	return strings.TrimSpace(string(buf[:n])), nil
 }

@@ -127,8 +127,11 @@ func (s *Service) linkNode(vol Volume) {
 
 // unlinkNode takes away a link of linkNode's to a device that is gone, which udevd
 // does only when it had come to making the link.
-func unlinkNode(vol Volume) {
-	if _, err := os.Stat(vol.Device); vol.Type == TypeLVM && errors.Is(err, os.ErrNotExist) {
+func (s *Service) unlinkNode(vol Volume) {
+	if _, err := os.Readlink(vol.Device); err != nil {
+		return
+	}
+	if _, there := s.mapped(vol); !there && vol.Type == TypeLVM {
 		_ = os.Remove(vol.Device)
 	}
 }

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -16,8 +17,9 @@ import (
 // fakePMEM has one namespace; what else is called on it is a nil pointer.
 type fakePMEM struct {
 	NDCTL
-	namespace pmem.Namespace
-	destroyed []string
+	namespace  pmem.Namespace
+	destroyed  []string
+	nameSticks bool // when it is renamed, which fails
 }
 
 func (f *fakePMEM) EnabledFSDAX() []pmem.Namespace { return nil }
@@ -58,4 +60,22 @@ func TestWhatWasFinishedMeanwhileIsNotRemoved(t *testing.T) {
 	_, err = s.removeAbandoned(ctx, seen, "web")
 	require.NoError(t, err)
 	assert.Equal(t, []string{ndctl.namespace.UUID}, ndctl.destroyed)
+}
+
+func (f *fakePMEM) RenameNamespace(_, name string) (pmem.Namespace, error) {
+	if f.nameSticks {
+		f.namespace.Name = name
+	}
+	return pmem.Namespace{}, errors.New("does not come up")
+}
+
+// A device that cannot be brought up under its name was given to nobody, and goes.
+func TestWhatDoesNotComeUpIsNoVolume(t *testing.T) {
+	for _, nameSticks := range []bool{true, false} {
+		ndctl := &fakePMEM{nameSticks: nameSticks, namespace: pmem.Namespace{UUID: "1b4e28ba-2fa1-11d2-883f-0016d3cca427", Name: markMaking + "db"}}
+		s := &Service{NDCTL: ndctl}
+		_, err := s.publish(context.Background(), Volume{Name: "db", Type: TypeDirect, UUID: ndctl.namespace.UUID})
+		assert.ErrorContains(t, err, "does not come up")
+		assert.Equal(t, nameSticks, len(ndctl.destroyed) == 1, "with its mark, it is removed as what is half made")
+	}
 }

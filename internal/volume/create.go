@@ -114,7 +114,7 @@ func couldNotBeCreated(name string, err error) error {
 func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Volume, erasing []Volume, err error) {
 	look := s.Look
 	if spec.Type == TypeDirect { // in a region, where LVM does not matter
-		look = func(ctx context.Context) (View, error) { return s.lookFor(ctx, spec.Name) }
+		look = func(ctx context.Context) (View, error) { return s.lookOutsideLVM(ctx, spec.Name) }
 	}
 	v, err := look(ctx)
 	if err != nil {
@@ -327,6 +327,9 @@ func sizeIs(dev *blockdev.Device, size uint64) error {
 func (s *Service) publish(ctx context.Context, vol Volume) (Volume, error) {
 	if vol.Type == TypeDirect {
 		n, err := s.NDCTL.RenameNamespace(vol.UUID, markVolume+vol.Name)
+		if err != nil && !s.isUnfinished(vol) { // it has its name, and does not come up
+			err = errors.Join(err, s.NDCTL.DestroyNamespace(vol.UUID))
+		}
 		if err != nil {
 			return Volume{}, err
 		}

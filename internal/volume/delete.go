@@ -318,7 +318,7 @@ func (s *Service) eraseLVM(ctx context.Context, vol Volume) error {
 func (s *Service) removeLV(ctx context.Context, vol Volume) error {
 	err := s.LVM.RemoveLV(ctx, vol.VG, vol.lv, vol.UUID)
 	if err == nil {
-		unlinkNode(vol)
+		s.unlinkNode(vol)
 	}
 	return err
 }

@@ -44,6 +44,12 @@ func (s *Service) lookFor(ctx context.Context, name string) (View, error) {
 		state, err := s.LVM.Report(ctx)
 		return View{PMEM: pmem.System{Namespaces: namespaces}, LVM: state}, err
 	}
+	return s.lookOutsideLVM(ctx, name)
+}
+
+// lookOutsideLVM is Look for a volume of which LVM may know; where it does not, it is
+// not asked.
+func (s *Service) lookOutsideLVM(ctx context.Context, name string) (View, error) {
 	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
 	inLVM := func(n pmem.Namespace) bool { return mayHoldLVM(n) && lvm.MayKnow("/dev/"+n.Blockdev, name) }
 	if err == nil && !slices.ContainsFunc(sys.Namespaces, inLVM) {

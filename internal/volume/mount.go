@@ -118,7 +118,8 @@ func isDAXOption(o string) bool { return o == "dax" || strings.HasPrefix(o, "dax
 // ready finds a volume and brings up its device.
 func (s *Service) ready(ctx context.Context, name string) (Volume, error) {
 	if vol, ok := s.up(name); ok {
-		return vol, nil
+		// Udevd may still be at the removal of an older one of the name.
+		return vol, s.waitForNode(ctx, vol)
 	}
 	return s.readyByLook(ctx, name)
 }

@@ -51,6 +51,8 @@ func serverInContainer(t *testing.T, c container, flags ...string) *csiServer {
 		{"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": sysOptions},
 		{"destination": "/run", "type": "tmpfs", "source": "tmpfs"},
 		{"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"},
+		// It may be below /tmp.
+		{"destination": filepath.Dir(faultpointsBinary()), "type": "bind", "source": filepath.Dir(faultpointsBinary()), "options": []string{"bind", "ro"}},
 		{"destination": filepath.Dir(csiSocket), "type": "bind", "source": filepath.Dir(csiSocket), "options": []string{"rbind", "rw"}},
 		{"destination": "/mnt/csi", "type": "bind", "source": "/mnt/csi", "options": []string{"rbind", "rw", "rshared"}},
 	}
