@@ -101,8 +101,8 @@ func runTold(ctx context.Context, t *testing.T, m *lab.Machine, told *acks, env 
 // acks is what a guest tells, in lines that begin with "ack"; its other output goes
 // on. Of each kind the newest line for each volume is kept.
 type acks struct {
-	first            string // kind of line with which the load has begun
-	begun            func() // called once for each load
+	first            string            // kind of line with which the load has begun
+	begun            func()            // called once for each load
 	newest           map[string]string // by kind and volume
 	last             []string
 	volumes, records int // checked
