@@ -116,8 +116,10 @@ type Progress func(done, total uint64)
 
 const (
 	// A server keeps what buffers need: they are small, and each worker has one.
-	chunk     = 1 << 20
-	zeroChunk = 64 << 20
+	chunk = 1 << 20
+	// Whoever reads the device through the page cache, such as udevd, waits for the
+	// zeroing of a chunk.
+	zeroChunk = 8 << 20
 	// The kernel zeroes one range of a device at a time; what is read and compared
 	// or copied gains from a second core.
 	zeroWorkers, copyWorkers = 1, 4
