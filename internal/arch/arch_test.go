@@ -24,7 +24,7 @@ var mayImport = map[string][]string{
 	"ndctl":       {},
 	"dax":         {"devuser"},
 	"blockdev":    {},
-	"lvm":         {"run"},
+	"lvm":         {"run", "blockdev"},
 	"mount":       {"run", "blockdev"},
 	"volume":      {"ndctl", "lvm", "mount", "blockdev", "devuser", "hostlock", "run"},
 	"csi":         {"volume", "mount"},

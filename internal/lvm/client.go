@@ -76,11 +76,11 @@ func (c *Client) read(ctx context.Context, args ...string) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if c.session == nil {
-		dir, err := writeConfig(c.RunDir, c.AllDevices)
+		dir, devices, err := writeConfig(c.RunDir, c.AllDevices)
 		if err != nil {
 			return answer{}, err
 		}
-		if c.session, err = startSession(dir); err != nil {
+		if c.session, err = startSession(dir, devices); err != nil {
 			return answer{}, err
 		}
 	}

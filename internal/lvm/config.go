@@ -2,6 +2,7 @@ package lvm
 
 import (
 	"bytes"
+	"cmp"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,7 +22,7 @@ devices {
 	md_component_detection = 0
 	scan_lvs = 0
 	hints = "none"
-	%FILTER%
+	%DEVICES%
 }
 activation {
 	udev_sync = 0
@@ -49,8 +50,53 @@ report {
 `
 
 // pmemOnly keeps lvm away from every disk that is no PMEM: a dead one must not
-// hold up a volume, and none can be changed by mistake.
-const pmemOnly = `global_filter = [ "a|^/dev/pmem|", "r|.*|" ]`
+// hold up a volume, and none can be changed by mistake. Lvm looks at a folder of links
+// instead of /dev, which has seven nodes for every volume.
+const pmemOnly = `scan = [ "%LINKS%" ]
+	global_filter = [ "a|^%LINKS%/pmem|", "r|.*|" ]`
+
+// links is the folder of links to the block devices of PMEM.
+type links string
+
+// update adds links that are missing. None is removed, so that no other pmemctl misses
+// one that it just made; lvm passes over one that leads nowhere.
+func (l links) update() error {
+	if l == "" {
+		return nil
+	}
+	dev, err := os.Open("/dev")
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	names, err := dev.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, "pmem") {
+			if err := os.Symlink("/dev/"+name, string(l)+"/"+name); err != nil && !os.IsExist(err) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// inside is what lvm knows a device as, outside what everybody else does.
+func (l links) inside(arg string) string {
+	if name, ok := strings.CutPrefix(arg, "/dev/pmem"); ok && l != "" {
+		return string(l) + "/pmem" + name
+	}
+	return arg
+}
+
+func (l links) outside(text []byte) []byte {
+	if l == "" {
+		return text
+	}
+	return bytes.ReplaceAll(text, []byte(l), []byte("/dev"))
+}
 
 // udevControl is the socket of a running udevd.
 const udevControl = "/run/udev/control"
@@ -66,28 +112,34 @@ func udevRules() string {
 	return "0"
 }
 
-// writeConfig puts the configuration in a folder and returns the folder.
-func writeConfig(base string, allDevices bool) (string, error) {
+// writeConfig puts the configuration in a folder and returns the folder, and the one
+// of links that lvm is to look at, if it is.
+func writeConfig(base string, allDevices bool) (dir string, devices links, err error) {
 	// Each variant has a folder of its own: a container may share this one with the
 	// host, and differ in what it needs.
-	variant, filter, udev := "lvm", pmemOnly, udevRules()
+	variant, udev := "lvm", udevRules()
 	if allDevices {
-		variant, filter = "lvm-all", ""
+		variant = "lvm-all"
 	}
-	dir := filepath.Join(base, variant+"-udev"+udev)
+	dir = filepath.Join(base, variant+"-udev"+udev)
 	file := filepath.Join(dir, "lvm.conf")
-	want := []byte(strings.NewReplacer("%FILTER%", filter, "%UDEV%", udev).Replace(config))
-	if have, err := os.ReadFile(file); err == nil && bytes.Equal(have, want) {
-		return dir, nil
+	limits := ""
+	if !allDevices {
+		devices = links(filepath.Join(dir, "dev"))
+		limits = strings.ReplaceAll(pmemOnly, "%LINKS%", string(devices))
 	}
-	fail := func(err error) (string, error) {
+	want := []byte(strings.NewReplacer("%DEVICES%", limits, "%UDEV%", udev).Replace(config))
+	if have, err := os.ReadFile(file); err == nil && bytes.Equal(have, want) {
+		return dir, devices, nil
+	}
+	fail := func(err error) (string, links, error) {
 		next := ""
 		if os.IsPermission(err) {
 			next = "run it as root"
 		}
-		return "", errs.Wrap("", "lvm", "its configuration cannot be written", next, err)
+		return "", "", errs.Wrap("", "lvm", "its configuration cannot be written", next, err)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(cmp.Or(string(devices), dir), 0o700); err != nil {
 		return fail(err)
 	}
 	temp, err := os.CreateTemp(dir, "lvm.conf.")
@@ -104,5 +156,5 @@ func writeConfig(base string, allDevices bool) (string, error) {
 	if err := os.Rename(temp.Name(), file); err != nil {
 		return fail(err)
 	}
-	return dir, nil
+	return dir, devices, nil
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/pmemctl/pmemctl/internal/blockdev"
 )
 
 // VG is a volume group. Sizes are bytes.
@@ -37,15 +39,17 @@ type LV struct {
 	Size       uint64
 	Tags       []string
 	Active     bool
-	Suspended  bool // its device holds up all input and output
 	// Type is linear, striped, …; of the first segment.
 	Type    string
 	Stripes int
 	// Ranges are the extents it has, as lvm writes them: /dev/pmem0:0-127
 	Ranges []string
-	// Health is "" when all is well.
-	Health string
+	// Partial: some of it is on a physical volume that is missing.
+	Partial bool
 }
+
+// Device is the physical volume of a range, such as /dev/pmem0.
+func Device(extents string) string { return extents[:max(0, strings.LastIndex(extents, ":"))] }
 
 // Path is the device node that lvm makes.
 func (l LV) Path() string { return "/dev/" + l.VG + "/" + l.Name }
@@ -58,10 +62,6 @@ func (l LV) MapperPath() string { return MapperPath(l.VG, l.Name) }
 func MapperPath(vg, lv string) string {
 	return "/dev/mapper/" + escape(vg) + "-" + escape(lv)
 }
-
-// IsMapperName tells whether a name of the device mapper may be that of a logical
-// volume, in whatever group.
-func IsMapperName(name, lv string) bool { return strings.HasSuffix(name, "-"+escape(lv)) }
 
 func escape(name string) string { return strings.ReplaceAll(name, "-", "--") }
 
@@ -111,11 +111,13 @@ func (s State) VG(name string) (VG, bool) {
 	return VG{}, false
 }
 
+// reportArgs ask for nothing of a logical volume that lvm would have to ask the device
+// mapper for, one after the other: there may be hundreds.
 var reportArgs = []string{
 	"fullreport", "--units", "b", "--nosuffix",
 	"--configreport", "vg", "-o", "vg_name,vg_uuid,vg_size,vg_free,vg_extent_size,vg_tags,vg_missing_pv_count",
-	"--configreport", "pv", "-o", "pv_name,pv_uuid,dev_size,pv_size,pv_free,pe_start",
-	"--configreport", "lv", "-o", "lv_name,lv_uuid,lv_size,lv_tags,lv_active,lv_suspended,lv_health_status",
+	"--configreport", "pv", "-o", "pv_name,pv_uuid,dev_size,pv_size,pv_free,pe_start,pv_missing",
+	"--configreport", "lv", "-o", "lv_name,lv_uuid,lv_size,lv_tags",
 	"--configreport", "seg", "-o", "lv_uuid,segtype,stripes,seg_pe_ranges",
 	"--configreport", "pvseg", "-o", "pv_uuid",
 }
@@ -126,7 +128,30 @@ func (c *Client) Report(ctx context.Context) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	return parseReport(a.Report)
+	s, err := parseReport(a.Report)
+	if err != nil {
+		return State{}, err
+	}
+	mapped, err := blockdev.MappedDevices()
+	if err != nil {
+		return State{}, err
+	}
+	s.setActive(mapped)
+	return s, nil
+}
+
+// setActive marks the logical volumes that have a device, which the device mapper
+// knows by the UUIDs of the group and of the volume.
+func (s State) setActive(mapped []blockdev.Mapped) {
+	up := map[string]bool{}
+	for _, m := range mapped {
+		up[m.UUID] = true
+	}
+	for _, vg := range s.VGs {
+		for i, lv := range vg.LVs {
+			vg.LVs[i].Active = up["LVM-"+strings.ReplaceAll(vg.UUID+lv.UUID, "-", "")]
+		}
+	}
 }
 
 // All values in lvm's JSON are strings.
@@ -147,15 +172,13 @@ type (
 		Size    string `json:"pv_size"`
 		Free    string `json:"pv_free"`
 		Start   string `json:"pe_start"`
+		Missing string `json:"pv_missing"`
 	}
 	lvRow struct {
-		Name   string `json:"lv_name"`
-		UUID   string `json:"lv_uuid"`
-		Size   string `json:"lv_size"`
-		Tags   string `json:"lv_tags"`
-		Active string `json:"lv_active"`
-		Held   string `json:"lv_suspended"`
-		Health string `json:"lv_health_status"`
+		Name string `json:"lv_name"`
+		UUID string `json:"lv_uuid"`
+		Size string `json:"lv_size"`
+		Tags string `json:"lv_tags"`
 	}
 	segRow struct {
 		LVUUID  string `json:"lv_uuid"`
@@ -187,7 +210,9 @@ func parseReport(objects []map[string]json.RawMessage) (State, error) {
 			v := vgs[0]
 			vg = VG{Name: v.Name, UUID: v.UUID, Size: n.parse(v.Size), Free: n.parse(v.Free), ExtentSize: n.parse(v.Extent), Tags: list(v.Tags), PartialPVMissing: n.parse(v.Missing) > 0}
 		}
+		missing := map[string]bool{} // by name
 		for _, p := range pvs {
+			missing[p.Name] = missing[p.Name] || p.Missing != ""
 			pv := PV{Name: p.Name, UUID: p.UUID, VG: vg.Name, DeviceSize: n.parse(p.DevSize), Size: n.parse(p.Size), Free: n.parse(p.Free), DataStart: n.parse(p.Start)}
 			if vg.Name == "" {
 				s.Orphans = append(s.Orphans, pv)
@@ -200,12 +225,15 @@ func parseReport(objects []map[string]json.RawMessage) (State, error) {
 			segsOf[seg.LVUUID] = append(segsOf[seg.LVUUID], seg)
 		}
 		for _, l := range lvs {
-			lv := LV{Name: l.Name, UUID: l.UUID, VG: vg.Name, Size: n.parse(l.Size), Tags: list(l.Tags), Active: l.Active == "active", Suspended: l.Held == "suspended", Health: l.Health}
+			lv := LV{Name: l.Name, UUID: l.UUID, VG: vg.Name, Size: n.parse(l.Size), Tags: list(l.Tags)}
 			for _, seg := range segsOf[l.UUID] {
 				if lv.Type == "" {
 					lv.Type, lv.Stripes = seg.Type, int(n.parse(seg.Stripes))
 				}
-				lv.Ranges = append(lv.Ranges, strings.Fields(seg.Ranges)...)
+				for _, r := range strings.Fields(seg.Ranges) {
+					lv.Ranges = append(lv.Ranges, r)
+					lv.Partial = lv.Partial || missing[Device(r)]
+				}
 			}
 			vg.LVs = append(vg.LVs, lv)
 		}

@@ -16,7 +16,7 @@ const fullReport = `[
 {"vg":[{"vg_name":"pmemvg","vg_uuid":"V","vg_size":"4190109696","vg_free":"3980394496","vg_extent_size":"2097152","vg_tags":"pmemctl","vg_missing_pv_count":"0"}],
  "pv":[{"pv_name":"/dev/pmem1","pv_uuid":"P1","dev_size":"2097152000","pv_size":"2095054848","pv_free":"1990197248","pe_start":"2097152"},
        {"pv_name":"/dev/pmem0","pv_uuid":"P0","dev_size":"2097152000","pv_size":"2095054848","pv_free":"1990197248","pe_start":"2097152"}],
- "lv":[{"lv_name":"db","lv_uuid":"L","lv_size":"209715200","lv_tags":"pmemctl,pmemctl.making","lv_active":"active","lv_suspended":"","lv_health_status":""}],
+ "lv":[{"lv_name":"db","lv_uuid":"L","lv_size":"209715200","lv_tags":"pmemctl,pmemctl.making"}],
  "pvseg":[],
  "seg":[{"lv_uuid":"L","segtype":"striped","stripes":"2","seg_pe_ranges":"/dev/pmem0:0-49 /dev/pmem1:0-49"}]},
 {"vg":[],"pv":[{"pv_name":"/dev/pmem2","pv_uuid":"P2","dev_size":"1","pv_size":"","pv_free":"","pe_start":""}],"lv":[],"pvseg":[],"seg":[]}]`
@@ -33,7 +33,7 @@ func TestParseReport(t *testing.T) {
 	assert.Equal(t, []string{"/dev/pmem0", "/dev/pmem1"}, []string{vg.PVs[0].Name, vg.PVs[1].Name})
 	require.Len(t, vg.LVs, 1)
 	lv := vg.LVs[0]
-	assert.Equal(t, LV{Name: "db", UUID: "L", VG: "pmemvg", Size: 200 << 20, Tags: []string{"pmemctl", "pmemctl.making"}, Active: true, Type: "striped", Stripes: 2, Ranges: []string{"/dev/pmem0:0-49", "/dev/pmem1:0-49"}}, lv)
+	assert.Equal(t, LV{Name: "db", UUID: "L", VG: "pmemvg", Size: 200 << 20, Tags: []string{"pmemctl", "pmemctl.making"}, Type: "striped", Stripes: 2, Ranges: []string{"/dev/pmem0:0-49", "/dev/pmem1:0-49"}}, lv)
 	require.Len(t, s.Orphans, 1)
 	assert.Equal(t, "/dev/pmem2", s.Orphans[0].Name)
 
@@ -64,8 +64,6 @@ func TestMapperNames(t *testing.T) {
 		assert.True(t, ok)
 		assert.Equal(t, []string{c.vg, c.lv}, []string{vg, lv})
 		assert.Equal(t, "abcdef-GHIJ-KLMN-OPqr-stuv-WXYZ-012345", uuid)
-		assert.True(t, IsMapperName(c.mapped, c.lv))
-		assert.False(t, IsMapperName(c.mapped, "other"))
 	}
 	for _, uuid := range []string{"", "CRYPT-abc", "LVM-short", ids + "-real"} {
 		_, _, _, ok := ParseMapper("pmemvgregion0-db", uuid)

@@ -24,12 +24,13 @@ type session struct {
 	stdin  *os.File
 	answer *os.File
 	dec    *json.Decoder
+	links  links
 	said   *lastWords
 	reap   sync.Once
 	dead   bool // of no more use
 }
 
-func startSession(confDir string) (*session, error) {
+func startSession(confDir string, devices links) (*session, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	// No death signal: lvm must not be killed while it has a device suspended. When
 	// this process dies its standard input ends, and it leaves after the command it
@@ -49,7 +50,7 @@ func startSession(confDir string) (*session, error) {
 		cancel()
 		return nil, errors.Join(err, stdinR.Close(), stdinW.Close())
 	}
-	s := &session{cmd: cmd, cancel: cancel, stdin: stdinW, answer: answerR, dec: json.NewDecoder(answerR), said: &lastWords{}}
+	s := &session{cmd: cmd, cancel: cancel, stdin: stdinW, answer: answerR, dec: json.NewDecoder(answerR), links: devices, said: &lastWords{}}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdinR, s.said, s.said
 	cmd.ExtraFiles = []*os.File{answerW} // descriptor 3
 	// Without a home its shell can write no history there.
@@ -72,7 +73,11 @@ const maxWords = 63
 // session is of no more use. A process that cannot be killed, at a dead disk, is
 // left behind.
 func (s *session) do(ctx context.Context, args []string) (answer, error) {
-	line := strings.Join(args, " ")
+	words := make([]string, len(args))
+	for i, a := range args {
+		words[i] = s.links.inside(a)
+	}
+	line := strings.Join(words, " ")
 	if len(args) > maxWords {
 		return answer{}, fmt.Errorf("lvm %s: %d words are more than its shell takes (%d)", args[0], len(args), maxWords)
 	}
@@ -80,6 +85,9 @@ func (s *session) do(ctx context.Context, args []string) (answer, error) {
 		if a == "" || strings.ContainsAny(a, " \t\n\r'\"\\#") {
 			return answer{}, fmt.Errorf("lvm %s: argument %q cannot be passed on", args[0], a)
 		}
+	}
+	if err := s.links.update(); err != nil {
+		return answer{}, errs.Wrap("", "lvm", "the devices that it is to look at cannot be linked", "", err)
 	}
 	stop := context.AfterFunc(ctx, func() {
 		s.cancel()
@@ -90,8 +98,12 @@ func (s *session) do(ctx context.Context, args []string) (answer, error) {
 	if _, err := s.stdin.WriteString(line + "\n"); err != nil {
 		return answer{}, s.died(ctx, line, err)
 	}
+	var said json.RawMessage
+	if err := s.dec.Decode(&said); err != nil {
+		return answer{}, s.died(ctx, line, err)
+	}
 	var a answer
-	if err := s.dec.Decode(&a); err != nil {
+	if err := json.Unmarshal(s.links.outside(said), &a); err != nil {
 		return answer{}, s.died(ctx, line, err)
 	}
 	return a, nil
@@ -109,7 +121,7 @@ func (s *session) died(ctx context.Context, line string, err error) error {
 		return errs.Wrap(errs.Canceled, "lvm "+strings.Fields(line)[0], "was interrupted", "", err)
 	}
 	s.wait()
-	return errs.Wrap("", "lvm "+strings.Fields(line)[0], "lvm ended unexpectedly: "+s.said.text(), "try again", err)
+	return errs.Wrap("", "lvm "+strings.Fields(line)[0], "lvm ended unexpectedly: "+string(s.links.outside([]byte(s.said.text()))), "try again", err)
 }
 
 // close ends the process, which is at no command, or had its time. It is not

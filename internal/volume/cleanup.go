@@ -158,6 +158,13 @@ func (s *Service) mapped(vol Volume) (blockdev.Mapped, bool) {
 	return blockdev.FindMapped(filepath.Base(vol.Device))
 }
 
+// isSuspended tells whether the logical volume of a volume was left suspended by an
+// lvm that was killed.
+func (s *Service) isSuspended(vol Volume) bool {
+	m, ok := s.mapped(vol)
+	return ok && m.Suspended()
+}
+
 // anyNode is a node of a new device that is usable now: the kernel's own is there
 // at once, udev's and lvm's come later.
 func (s *Service) anyNode(ctx context.Context, vol Volume) (string, error) {
@@ -177,7 +184,7 @@ func (s *Service) activate(ctx context.Context, vol Volume) (Volume, error) {
 		return vol, damaged(vol)
 	case vol.State == Damaged:
 		return vol, errs.New(errs.Unsupported, subject(vol.Name), "is damaged: lvm says "+vol.Health, "see what is missing: pmemctl tree; pvs -a")
-	case vol.suspended:
+	case s.isSuspended(vol):
 		return vol, s.LVM.Refresh(ctx, vol.VG, vol.lv)
 	case vol.Device != "":
 		return vol, nil
@@ -202,9 +209,9 @@ func (s *Service) activate(ctx context.Context, vol Volume) (Volume, error) {
 // Resume has the logical volumes go on that an lvm left suspended when it was
 // killed: whoever uses one waits. It returns their names.
 func (s *Service) Resume(ctx context.Context) (resumed []string, err error) {
-	any := func(string) bool { return true }
-	if !slices.ContainsFunc(blockdev.MappedDevices(any), func(m blockdev.Mapped) bool { return m.Suspended }) {
-		return nil, nil
+	mapped, err := blockdev.MappedDevices()
+	if err != nil || !slices.ContainsFunc(mapped, blockdev.Mapped.Suspended) {
+		return nil, err
 	}
 	err = s.changing(ctx, func() error { // or it may be about to be resumed
 		v, err := s.Look(ctx)
@@ -213,7 +220,7 @@ func (s *Service) Resume(ctx context.Context) (resumed []string, err error) {
 		}
 		for _, vg := range v.OwnVGs() {
 			for _, lv := range vg.LVs {
-				if !lv.Suspended || !lv.HasTag(tag) {
+				if m, up := blockdev.FindMapped(filepath.Base(lv.MapperPath())); !lv.HasTag(tag) || !up || !m.Suspended() {
 					continue
 				}
 				if failed := s.LVM.Refresh(ctx, vg.Name, lv.Name); failed != nil {

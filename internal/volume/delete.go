@@ -145,7 +145,7 @@ func (s *Service) beginDeleting(ctx context.Context, name string, erase func(Vol
 		}
 	}
 	for _, vol := range found {
-		if vol.suspended { // or what is done to it waits for ever
+		if s.isSuspended(vol) { // or what is done to it waits for ever
 			if err := s.LVM.Refresh(ctx, vol.VG, vol.lv); err != nil {
 				return d, err
 			}

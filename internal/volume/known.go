@@ -22,10 +22,14 @@ func (s *Service) up(name string) (Volume, bool) {
 			found = append(found, vol)
 		}
 	}
-	for _, m := range blockdev.MappedDevices(func(mapped string) bool { return lvm.IsMapperName(mapped, name) }) {
+	mapped, err := blockdev.MappedDevices()
+	if err != nil {
+		return Volume{}, false
+	}
+	for _, m := range mapped {
 		vg, lv, uuid, ok := lvm.ParseMapper(m.Name, m.UUID)
-		if ok && lv == name && !m.Suspended && s.isKnown(uuid) && s.onlyOnPools(m) {
-			found = append(found, Volume{lv: lv, Name: name, Type: TypeLVM, State: Ready, Size: m.Size, VG: vg, UUID: uuid, Device: lvm.MapperPath(vg, lv)})
+		if ok && lv == name && !m.Suspended() && s.isKnown(uuid) && s.onlyOnPools(m) {
+			found = append(found, Volume{lv: lv, Name: name, Type: TypeLVM, State: Ready, Size: m.Size(), VG: vg, UUID: uuid, Device: lvm.MapperPath(vg, lv)})
 		}
 	}
 	if len(found) != 1 {
@@ -60,7 +64,7 @@ func (s *Service) lookOutsideLVM(ctx context.Context, name string) (View, error)
 
 func (s *Service) onlyOnPools(m blockdev.Mapped) bool {
 	enabled := s.NDCTL.EnabledFSDAX()
-	return !slices.ContainsFunc(m.Below, func(device string) bool {
+	return !slices.ContainsFunc(m.Below(), func(device string) bool {
 		return !slices.ContainsFunc(enabled, func(n pmem.Namespace) bool {
 			mark, _ := parseMark(n.Name)
 			return n.Blockdev == device && mark == markPool
@@ -70,9 +74,9 @@ func (s *Service) onlyOnPools(m blockdev.Mapped) bool {
 
 // regionsBelow are the regions that a mapped device lies on.
 func (s *Service) regionsBelow(m blockdev.Mapped) []string {
-	regions := []string{}
+	regions, below := []string{}, m.Below()
 	for _, n := range s.NDCTL.EnabledFSDAX() {
-		if slices.Contains(m.Below, n.Blockdev) && !slices.Contains(regions, n.Region) {
+		if slices.Contains(below, n.Blockdev) && !slices.Contains(regions, n.Region) {
 			regions = append(regions, n.Region)
 		}
 	}

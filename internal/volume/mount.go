@@ -133,7 +133,7 @@ func (s *Service) readyByLook(ctx context.Context, name string) (Volume, error) 
 	if err != nil {
 		return vol, err
 	}
-	if vol.Device == "" || vol.State != Ready || vol.suspended {
+	if vol.Device == "" || vol.State != Ready || s.isSuspended(vol) {
 		err = s.changing(ctx, func() error {
 			vol, err = s.activate(ctx, vol)
 			return err

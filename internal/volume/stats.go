@@ -86,7 +86,7 @@ func turnedReadOnly(device blockdev.Number, point mount.Point) bool {
 func (s *Service) badblocks(vol Volume) string {
 	devices := []string{filepath.Base(vol.Device)}
 	if m, ok := s.mapped(vol); ok {
-		devices = m.Below
+		devices = m.Below()
 	}
 	for _, d := range devices {
 		if data, _ := os.ReadFile("/sys/class/block/" + d + "/badblocks"); len(strings.TrimSpace(string(data))) > 0 {

@@ -30,10 +30,9 @@ type Volume struct {
 	Stripes   int      `json:"stripes,omitempty"`
 	Health    string   `json:"health,omitempty"`
 
-	lv        string // name of the logical volume
-	offset    uint64 // of its bytes on Device, while that is the raw namespace
-	copyOf    string // UUID of what a logical volume is a copy of
-	suspended bool   // its logical volume was left so by an lvm that was killed
+	lv     string // name of the logical volume
+	offset uint64 // of its bytes on Device, while that is the raw namespace
+	copyOf string // UUID of what a logical volume is a copy of
 }
 
 // View is what is on the host at one moment.
@@ -147,7 +146,7 @@ func (v View) lvmVolume(lv lvm.LV) (Volume, bool) {
 		return Volume{}, false
 	}
 	mark, name := parseMark(lv.Name)
-	vol := Volume{Name: name, Type: TypeLVM, State: Ready, Size: lv.Size, RawSize: lv.Size, VG: lv.VG, UUID: lv.UUID, Regions: v.regionsOf(lv), Health: lv.Health, lv: lv.Name, suspended: lv.Suspended}
+	vol := Volume{Name: name, Type: TypeLVM, State: Ready, Size: lv.Size, RawSize: lv.Size, VG: lv.VG, UUID: lv.UUID, Regions: v.regionsOf(lv), lv: lv.Name}
 	if lv.Active {
 		vol.Device = lv.MapperPath()
 	}
@@ -164,8 +163,8 @@ func (v View) lvmVolume(lv lvm.LV) (Volume, bool) {
 		vol.State = Creating
 	case mark == markRemoving || lv.HasTag(tagRemoving):
 		vol.State = Deleting
-	case lv.Health != "":
-		vol.State = Damaged
+	case lv.Partial:
+		vol.State, vol.Health = Damaged, "partial"
 	}
 	return vol, true
 }
@@ -174,8 +173,7 @@ func (v View) lvmVolume(lv lvm.LV) (Volume, bool) {
 func (v View) regionsOf(lv lvm.LV) []string {
 	regions := []string{}
 	for _, r := range lv.Ranges {
-		device := r[:max(0, strings.LastIndex(r, ":"))]
-		if n, ok := v.namespaceOf(device); ok && !slices.Contains(regions, n.Region) {
+		if n, ok := v.namespaceOf(lvm.Device(r)); ok && !slices.Contains(regions, n.Region) {
 			regions = append(regions, n.Region)
 		}
 	}
