@@ -228,6 +228,12 @@ csi_bare() {
 	fi
 }
 
+bare_lvcreates() { # KEY
+	local i
+	for i in 1 2 3 4 5; do timed "$1" lvcreate -y -L 4m -n "$1$i" pmemvgregion0; done
+	for i in 1 2 3 4 5; do lvremove -f "pmemvgregion0/$1$i" >>"$log" 2>&1; done
+}
+
 bare_at_once() { # KEY
 	local i jobs=()
 	# Two ndctl at once may both take the namespace that the kernel keeps ready for the
@@ -344,10 +350,14 @@ if part csi; then
 	no_more "size of the program" "$(stat -L -c %s "$(command -v pmemctl)" | awk '{ printf "%.1f", $1 / 1e6 }')" MB 30
 
 	say "$many lvm volumes in one group"
-	client_times many many --type lvm --count "$many" --size 4Mi --delete --no-erase
+	bare_lvcreates bare.first
+	client_times many many --type lvm --count "$many" --size 4Mi --no-erase
+	bare_lvcreates bare.last
 	at_most "CSI create, the last of $many lvm volumes / the first" many.last many.first 1.5
+	row "  lvcreate alone, among $many / among none" "$(ms bare.last) ms" "$(ms bare.first) ms" "$(awk -v a="$(median bare.last)" -v b="$(median bare.first)" 'BEGIN { printf "%.2f", a / b }')" - -
 	details+=("memory of the CSI server, MiB" "  at its start $at_start, after $many volumes $(resident)")
 	stop_server
+	lvremove -f pmemvgregion0 >>"$log" 2>&1
 	wait_for_udev
 fi
 

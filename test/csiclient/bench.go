@@ -94,7 +94,6 @@ type many struct {
 	wanted
 	count  int
 	prefix string
-	delete bool
 }
 
 // ends is how many of the first and of the last creates are timed.
@@ -105,7 +104,6 @@ func (m *many) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.IntVar(&m.count, "count", 500, "volumes")
 	f.StringVar(&m.prefix, "prefix", "many", "`beginning` of the names")
-	f.BoolVar(&m.delete, "delete", false, "delete them all in the end")
 }
 
 func (m *many) run(ctx context.Context, c *client) (string, error) {
@@ -119,16 +117,7 @@ func (m *many) run(ctx context.Context, c *client) (string, error) {
 		took = append(took, time.Since(begun))
 	}
 	n := min(ends, len(took))
-	answer := fmt.Sprintf("first %d last %d", median(took[:n]).Microseconds(), median(took[len(took)-n:]).Microseconds())
-	if !m.delete {
-		return answer, nil
-	}
-	for i := range m.count {
-		if err := c.delete(ctx, name(i)); err != nil {
-			return "", err
-		}
-	}
-	return answer, nil
+	return fmt.Sprintf("first %d last %d", median(took[:n]).Microseconds(), median(took[len(took)-n:]).Microseconds()), nil
 }
 
 // median is 0 for no samples.
