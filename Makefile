@@ -9,6 +9,8 @@ LDFLAGS := -X github.com/pmemctl/pmemctl/internal/cli.Version=$(VERSION)
 # Built files go here; nothing else is written into the tree.
 BUILD   := build
 FUZZTIME ?= 5m
+# Without it each of them says that it is v0.0.0, and the others refuse that.
+KUBE_VERSION := -X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36
 
 .DEFAULT_GOAL := help
 
@@ -19,6 +21,9 @@ demo: deps build $(BUILD)/pmemlab $(BUILD)/csiclient ## see the main job done on
 
 build: ## build pmemctl
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/pmemctl ./cmd/pmemctl
+
+image: deps build ## the container image, as an OCI archive: build/pmemctl-image.tar
+	@scripts/image.sh $(BUILD)/pmemctl $(VERSION) $(BUILD)/pmemctl-image.tar
 
 install: ## install pmemctl, its man pages and completions (DESTDIR=, prefix=)
 	install -D -m 755 $(BUILD)/pmemctl $(DESTDIR)$(prefix)/sbin/pmemctl
@@ -41,6 +46,9 @@ test-unit: ## unit tests, with the race detector and without cgo
 
 test-guest: build guest-tests ## integration tests on a real kernel, in QEMU guests
 	$(GO) test -tags lab -count=1 -timeout 80m -v ./test/guests
+
+test-k8s: deps image kubernetes ## the page followed on a real Kubernetes, with nodes in guests
+	$(GO) test -tags lab -count=1 -timeout 80m -v ./test/kubernetes
 
 test-crash: build guest-tests ## kill -9 at every single step of every operation
 	PMEMCTL_CRASH=all $(GO) test -tags lab -count=1 -timeout 4h -v -run 'TestGuests/(crash|CSI)$$' ./test/guests
@@ -87,6 +95,14 @@ guest-tests: $(BUILD)/pmemlab
 $(BUILD)/pmemlab: FORCE
 	$(GO) build -o $@ ./test/lab/cmd/pmemlab
 
+# Five minutes the first time, on two cores.
+kubernetes: ## the programs of Kubernetes for the lab's cluster, from their sources
+	@mkdir -p $(BUILD)/kubernetes
+	cd test/lab/kubernetes && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w $(KUBE_VERSION)' -o $(CURDIR)/$(BUILD)/kubernetes/ tool
+
+$(BUILD)/pmemcluster: FORCE
+	$(GO) build -o $@ ./test/lab/cmd/pmemcluster
+
 $(BUILD)/csiclient: FORCE
 	$(GO) build -o $@ ./test/csiclient
 
@@ -97,4 +113,4 @@ help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s:\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 FORCE:
-.PHONY: demo build install lab test test-unit test-guest test-crash test-powercut test-stress fuzz bench lint generate deps guest-tests clean help FORCE
+.PHONY: demo build image kubernetes install lab test test-unit test-guest test-k8s test-crash test-powercut test-stress fuzz bench lint generate deps guest-tests clean help FORCE

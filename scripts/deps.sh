@@ -8,6 +8,8 @@ ndctl daxctl lvm2 e2fsprogs xfsprogs util-linux udev kmod psmisc fio jq runc
 qemu-system-x86 cpio xz-utils patch
 linux-headers-amd64 linux-source-6.1
 shellcheck man-db
+mmdebstrap umoci
+etcd-server containerd containernetworking-plugins iproute2 iptables busybox-static
 "
 
 missing=""

@@ -35,6 +35,7 @@ var exitCodes = map[errs.Kind]int{
 	errs.NoSpace:     exitNoSpace,
 	errs.InUse:       exitInUse,
 	errs.Unsupported: exitUnsupported,
+	errs.FixedSize:   exitUnsupported,
 	errs.Permission:  exitPermission,
 	errs.Busy:        exitBusy,
 	errs.Aborted:     exitAborted,

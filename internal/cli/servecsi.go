@@ -3,13 +3,16 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/pmemctl/pmemctl/internal/csi"
 	"github.com/pmemctl/pmemctl/internal/errs"
@@ -25,6 +28,7 @@ type csiFlags struct {
 	kind                                  string
 	verbosity                             int
 	init, span, topologyRegions           bool
+	nodeExpansion                         bool
 	percent                               int
 	registrationDir, registrationEndpoint string
 	metricsAddress                        string
@@ -38,8 +42,12 @@ func newServeCSICommand(a *app) *cobra.Command {
 of a DaemonSet: identity, controller and node service of this one node.
 
 It makes no network connection and needs no Kubernetes API. SIGTERM ends it when
-the calls at work are done.`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.serveCSI(cmd.Context(), f) },
+the calls at work are done.
+
+A flag that is not given is taken from the environment, when that has it: --init from
+PMEMCTL_INIT, --metrics-address from PMEMCTL_METRICS_ADDRESS, and so on.`,
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return flagsFromEnvironment(cmd.Flags()) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.serveCSI(cmd.Context(), f) },
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.endpoint, "endpoint", os.Getenv("CSI_ENDPOINT"), "unix `socket` to serve on, such as unix:///csi/csi.sock (default $CSI_ENDPOINT)")
@@ -51,6 +59,7 @@ the calls at work are done.`,
 	fl.BoolVar(&f.init, "init", false, "prepare the PMEM at the start, as vg init does; nothing is ever prepared without it")
 	fl.IntVar(&f.percent, "percent", 0, "with --init: `percent` of each region for lvm volumes (default 100)")
 	fl.BoolVar(&f.span, "span", false, "with --init: one volume group over all regions")
+	fl.BoolVar(&f.nodeExpansion, "node-expansion", false, "let only the node service expand volumes: one external-resizer speaks for all nodes, and does not know whose a volume is")
 	fl.StringVar(&f.registrationDir, "registration-dir", "", "kubelet's `folder` of plugins to register in, such as /registration; no registrar sidecar is needed then")
 	fl.StringVar(&f.registrationEndpoint, "registration-endpoint", "", "the `socket` as kubelet sees it (default /var/lib/kubelet/plugins/DRIVER/csi.sock)")
 	fl.StringVar(&f.metricsAddress, "metrics-address", "", "`address` to serve Prometheus metrics and /healthz on, such as :9090 (default: none)")
@@ -59,8 +68,25 @@ the calls at work are done.`,
 	return cmd
 }
 
+// flagsFromEnvironment is for who cannot change the arguments of a container, only its
+// image or its environment.
+func flagsFromEnvironment(flags *pflag.FlagSet) error {
+	var failed error
+	flags.VisitAll(func(f *pflag.Flag) {
+		name := "PMEMCTL_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		value, set := os.LookupEnv(name)
+		if !set || value == "" || f.Changed || f.Name == "help" {
+			return
+		}
+		if err := flags.Set(f.Name, value); err != nil && failed == nil {
+			failed = errs.Wrap(errs.Invalid, "environment variable "+name, fmt.Sprintf("%q is no value for --%s", value, f.Name), "unset it, or see: pmemctl serve-csi --help", err)
+		}
+	})
+	return failed
+}
+
 func (f csiFlags) config() (csi.Config, error) {
-	c := csi.Config{Driver: f.driver, Version: Version, NodeID: f.nodeID, TopologyKey: f.topologyKey, RegionTopology: f.topologyRegions, Type: volume.TypeLVM}
+	c := csi.Config{Driver: f.driver, Version: Version, NodeID: f.nodeID, TopologyKey: f.topologyKey, NodeExpansion: f.nodeExpansion, RegionTopology: f.topologyRegions, Type: volume.TypeLVM}
 	switch {
 	case f.endpoint == "":
 		return c, errs.Invalidf("--endpoint", "pmemctl serve-csi --endpoint unix:///csi/csi.sock --nodeid NODE", "is missing")

@@ -33,6 +33,9 @@ var controllerCapabilities = []csi.ControllerServiceCapability_RPC_Type{
 func (s *Server) ControllerGetCapabilities(context.Context, *csi.ControllerGetCapabilitiesRequest) (*csi.ControllerGetCapabilitiesResponse, error) {
 	answer := &csi.ControllerGetCapabilitiesResponse{}
 	for _, t := range controllerCapabilities {
+		if t == csi.ControllerServiceCapability_RPC_EXPAND_VOLUME && s.NodeExpansion {
+			continue
+		}
 		answer.Capabilities = append(answer.Capabilities, &csi.ControllerServiceCapability{Type: &csi.ControllerServiceCapability_Rpc{Rpc: &csi.ControllerServiceCapability_RPC{Type: t}}})
 	}
 	return answer, nil

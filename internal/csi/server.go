@@ -56,6 +56,9 @@ type Config struct {
 	// when Only is set.
 	Type volume.Type
 	Only bool
+	// NodeExpansion leaves expansion to the node service, for an external-resizer
+	// that speaks for all nodes to the controller of one.
+	NodeExpansion bool
 }
 
 // Server answers CSI calls.
@@ -118,16 +121,19 @@ func serve(ctx context.Context, server *grpc.Server, listener net.Listener, work
 }
 
 // socketPath reads an endpoint: unix:///run/csi.sock, unix:/run/csi.sock or
-// /run/csi.sock.
+// /run/csi.sock; also unix://run/csi.sock, as many manifests have it.
 func socketPath(endpoint string) (string, error) {
 	path := endpoint
 	if rest, ok := strings.CutPrefix(path, "unix:"); ok {
-		path = strings.TrimPrefix(rest, "//")
+		path = rest
+		if noHost, ok := strings.CutPrefix(rest, "//"); ok && noHost != "" {
+			path = "/" + noHost
+		}
 	}
-	if !filepath.IsAbs(path) {
+	if path = filepath.Clean(path); !filepath.IsAbs(path) || path == "/" {
 		return "", errs.Invalidf("endpoint "+fmt.Sprintf("%q", endpoint), "use unix:///path/to/csi.sock", "is no unix socket")
 	}
-	return filepath.Clean(path), nil
+	return path, nil
 }
 
 // Listen makes a unix socket that only root can use. A socket that nobody serves,

@@ -42,12 +42,12 @@ func TestListen(t *testing.T) {
 }
 
 func TestEndpoints(t *testing.T) {
-	for endpoint, want := range map[string]string{"unix:///run/csi.sock": "/run/csi.sock", "unix:/run/csi.sock": "/run/csi.sock", "/run/csi.sock": "/run/csi.sock", "unix:////run/../csi.sock": "/csi.sock"} {
+	for endpoint, want := range map[string]string{"unix:///run/csi.sock": "/run/csi.sock", "unix:/run/csi.sock": "/run/csi.sock", "/run/csi.sock": "/run/csi.sock", "unix:////run/../csi.sock": "/csi.sock", "unix://var/lib/csi.sock": "/var/lib/csi.sock"} {
 		got, err := socketPath(endpoint)
 		assert.NoError(t, err)
 		assert.Equal(t, want, got)
 	}
-	for _, endpoint := range []string{"", "csi.sock", "tcp://127.0.0.1:1", "unix://csi.sock"} {
+	for _, endpoint := range []string{"", "csi.sock", "tcp://127.0.0.1:1", "unix://", "unix:csi.sock"} {
 		_, err := socketPath(endpoint)
 		assert.True(t, errs.Is(err, errs.Invalid), endpoint)
 	}

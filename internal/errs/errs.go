@@ -24,6 +24,7 @@ const (
 	NoSpace     Kind = "no-space"
 	InUse       Kind = "in-use"
 	Unsupported Kind = "unsupported" // cannot be done with this device or type
+	FixedSize   Kind = "fixed-size"  // of a type that cannot grow
 	Permission  Kind = "permission"
 	Busy        Kind = "busy"    // somebody else is at work on it
 	Aborted     Kind = "aborted" // a person said no

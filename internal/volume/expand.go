@@ -75,7 +75,7 @@ func (s *Service) reserveExtension(ctx context.Context, name string, size uint64
 		return vol, nil, nil
 	}
 	if vol.Type == TypeDirect {
-		return vol, nil, errs.New(errs.Unsupported, subject(name), "is a direct volume, which cannot grow in place: its namespace would have to be made anew, and its data would be lost",
+		return vol, nil, errs.New(errs.FixedSize, subject(name), "is a direct volume, which cannot grow in place: its namespace would have to be made anew, and its data would be lost",
 			fmt.Sprintf("copy it to a larger one: pmemctl volume clone %s NEWNAME --size %d", name, size))
 	}
 	if err := v.whole(vol.VG); err != nil {

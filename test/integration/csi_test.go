@@ -227,7 +227,7 @@ func TestCSILife(t *testing.T) {
 
 				expanded, err := s.ControllerExpandVolume(ctx, &csi.ControllerExpandVolumeRequest{VolumeId: "disk-1", CapacityRange: &csi.CapacityRange{RequiredBytes: 640 << 20}, VolumeCapability: capability})
 				if kind == "direct" {
-					assert.Equal(t, codes.FailedPrecondition, status.Code(err))
+					assert.Equal(t, codes.OutOfRange, status.Code(err))
 					assert.Contains(t, err.Error(), "pmemctl volume clone disk-1 NEWNAME")
 				} else {
 					require.NoError(t, err)

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -65,7 +66,7 @@ func writeInitramfs(ctx context.Context, file string, k kernel, cfg Config) erro
 	settings := protocol.Settings{
 		ModuleTree: k.root,
 		Udev:       !cfg.NoUdev,
-		Hostname:   "pmemlab",
+		Hostname:   cmp.Or(cfg.Hostname, "pmemlab"),
 		Shell:      cfg.Shell,
 		Path:       "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 	}

@@ -24,6 +24,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -52,6 +53,16 @@ type Config struct {
 	DIMMs []DIMM
 	// MemoryMiB of the guest besides the DIMMs; 0 is 3072.
 	MemoryMiB int
+	// OneCPU gives the guest one processor. It is half as fast, and then nothing that
+	// the kernel does can meet the fault of QEMU that kernelParameters avoids.
+	OneCPU bool
+	// Hostname of the guest; "" is pmemlab.
+	Hostname string
+	// Network, when not 0, gives the guest a network card, 10.0.Network.15, which
+	// reaches this machine's 127.0.0.1 as 10.0.Network.2 and nothing else.
+	Network int
+	// Forward are ports of this machine's 127.0.0.1 that lead to the same in the guest.
+	Forward []int
 	// NoUdev leaves systemd-udevd out, as in a container.
 	NoUdev bool
 	// NoPMEMModules leaves out the modules of libnvdimm.
@@ -69,8 +80,11 @@ type Config struct {
 }
 
 // TwoEqualDIMMs are two regions of 4 GiB each, the usual guest.
-func TwoEqualDIMMs() []DIMM {
-	return []DIMM{{Size: 4096 * mib, LabelSize: 2 * mib}, {Size: 4096 * mib, LabelSize: 2 * mib}}
+func TwoEqualDIMMs() []DIMM { return LabelledDIMMs(2, 4096*mib) }
+
+// LabelledDIMMs are regions of size bytes each, which can be divided.
+func LabelledDIMMs(count int, size int64) []DIMM {
+	return slices.Repeat([]DIMM{{Size: size, LabelSize: 2 * mib}}, count)
 }
 
 // AllKindsOfDIMMs are two equal regions, region2 misaligned to 16 MiB, and
@@ -99,6 +113,7 @@ type Machine struct {
 	enc     *json.Encoder
 	dec     *json.Decoder
 	console *tail
+	dimms   []string // their files
 }
 
 // Command is run in the guest as root and waited for.
@@ -138,6 +153,9 @@ func Boot(ctx context.Context, cfg Config) (*Machine, error) {
 	}
 	m := &Machine{qemu: exec.Command("qemu-system-x86_64", args...), exited: make(chan error, 1), console: &tail{next: cfg.Console}}
 	m.qemu.Stdout, m.qemu.Stderr = m.console, m.console
+	for i := range cfg.DIMMs {
+		m.dimms = append(m.dimms, filepath.Join(cfg.Dir, "dimm"+strconv.Itoa(i)))
+	}
 	if len(cfg.Shell) > 0 {
 		m.qemu.Stdin, m.qemu.Stdout, m.qemu.Stderr = os.Stdin, os.Stdout, os.Stderr
 		return nil, m.qemu.Run()
@@ -250,6 +268,21 @@ func (m *Machine) PowerOff(ctx context.Context) error {
 	}
 }
 
+// Trim gives back the memory of zeros in the DIMM files, which the guest may have
+// written; the guest stands still meanwhile, and notices nothing.
+func (m *Machine) Trim(ctx context.Context) error {
+	if err := m.qemu.Process.Signal(unix.SIGSTOP); err != nil {
+		return err
+	}
+	defer func() { _ = m.qemu.Process.Signal(unix.SIGCONT) }()
+	for _, file := range m.dimms {
+		if out, err := exec.CommandContext(ctx, "fallocate", "--dig-holes", file).CombinedOutput(); err != nil {
+			return fmt.Errorf("fallocate --dig-holes %s: %w: %s", file, err, out)
+		}
+	}
+	return nil
+}
+
 // ConsoleTail is the end of what the guest's kernel printed.
 func (m *Machine) ConsoleTail() string { return m.console.text() }
 
@@ -260,9 +293,11 @@ func (m *Machine) ConsoleTail() string { return m.console.text() }
 // kernel's code while another ran it, so what makes the kernel change its code is
 // done at boot, or not at all: the events that tests trace, and controllers of
 // control groups.
-const kernelParameters = "norandmaps" +
-	" trace_event=fs_dax:dax_pmd_fault_done,fs_dax:dax_insert_pfn_mkwrite trace_options=norecord-cmd" +
-	" cgroup_disable=memory,cpuset"
+const (
+	kernelParameters = "norandmaps" +
+		" trace_event=fs_dax:dax_pmd_fault_done,fs_dax:dax_insert_pfn_mkwrite trace_options=norecord-cmd"
+	severalCPUs = " cgroup_disable=memory,cpuset"
+)
 
 func qemuArgs(cfg Config, k kernel, initramfs, socket string) ([]string, error) {
 	memory := cfg.MemoryMiB
@@ -277,17 +312,28 @@ func qemuArgs(cfg Config, k kernel, initramfs, socket string) ([]string, error) 
 	if len(cfg.Shell) == 0 {
 		console += " quiet"
 	}
+	cpus, parameters := "2", kernelParameters+severalCPUs
+	if cfg.OneCPU {
+		cpus, parameters = "1", kernelParameters
+	}
 	args := []string{
-		"-M", "q35,accel=tcg,nvdimm=on", "-cpu", "max", "-smp", "2",
+		"-M", "q35,accel=tcg,nvdimm=on", "-cpu", "max", "-smp", cpus,
 		"-m", fmt.Sprintf("%dM,slots=%d,maxmem=%dM", memory, len(cfg.DIMMs)+1, int64(memory)+total+1024),
 		"-nodefaults", "-nographic", "-serial", "mon:stdio", "-no-reboot",
 		"-kernel", k.image, "-initrd", initramfs,
-		"-append", console + " panic=-1 oops=panic " + kernelParameters,
+		"-append", console + " panic=-1 oops=panic " + parameters,
 		"-device", "virtio-rng-pci",
 		"-virtfs", "local,path=/,mount_tag=" + protocol.ShareTag + ",security_model=none,readonly=on,multidevs=remap",
 		"-device", "virtio-serial-pci",
 		"-chardev", "socket,id=agent,server=on,wait=off,path=" + socket,
 		"-device", "virtserialport,chardev=agent,name=" + protocol.PortName,
+	}
+	if cfg.Network != 0 {
+		net := fmt.Sprintf("user,id=net,restrict=off,net=10.0.%d.0/24", cfg.Network)
+		for _, port := range cfg.Forward {
+			net += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:%d", port, port)
+		}
+		args = append(args, "-netdev", net, "-device", "virtio-net-pci,netdev=net")
 	}
 	for i, d := range cfg.DIMMs {
 		file := filepath.Join(cfg.Dir, "dimm"+strconv.Itoa(i))

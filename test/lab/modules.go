@@ -48,6 +48,9 @@ func modulePaths(ctx context.Context, k kernel, cfg Config) ([]string, error) {
 	case !cfg.NoPMEMModules:
 		wanted = append(append([]string{}, wanted...), pmemModules...)
 	}
+	if cfg.Network != 0 {
+		wanted = append(append([]string{}, wanted...), "virtio_net", "bridge", "veth")
+	}
 	var paths []string
 	seen := map[string]bool{}
 	var add func(name string) error

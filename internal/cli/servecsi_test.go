@@ -1,0 +1,36 @@
+package cli
+
+import (
+	"testing"
+
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+)
+
+func TestFlagsFromEnvironment(t *testing.T) {
+	var init bool
+	var percent int
+	var address string
+	flags := pflag.NewFlagSet("serve-csi", pflag.ContinueOnError)
+	flags.BoolVar(&init, "init", false, "")
+	flags.IntVar(&percent, "percent", 0, "")
+	flags.StringVar(&address, "metrics-address", "", "")
+	require.NoError(t, flags.Parse([]string{"--percent", "10"}))
+	t.Setenv("PMEMCTL_INIT", "true")
+	t.Setenv("PMEMCTL_PERCENT", "50")
+	t.Setenv("PMEMCTL_METRICS_ADDRESS", ":9090")
+	require.NoError(t, flagsFromEnvironment(flags))
+	assert.True(t, init)
+	assert.Equal(t, 10, percent, "the command line counts more")
+	assert.Equal(t, ":9090", address)
+
+	t.Setenv("PMEMCTL_INIT", "perhaps")
+	flags = pflag.NewFlagSet("serve-csi", pflag.ContinueOnError)
+	flags.BoolVar(&init, "init", false, "")
+	err := flagsFromEnvironment(flags)
+	assert.True(t, errs.Is(err, errs.Invalid))
+	assert.ErrorContains(t, err, `environment variable PMEMCTL_INIT: "perhaps" is no value for --init`)
+}

@@ -1,0 +1,171 @@
+//go:build lab
+
+// Package kubernetes follows the page that pmemctl is made for on a real cluster: the
+// control plane on this machine, nodes with PMEM in guests, pmemctl's own image. It is
+// for make test-k8s.
+package kubernetes
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pmemctl/pmemctl/test/lab"
+	"github.com/pmemctl/pmemctl/test/lab/cluster"
+)
+
+const (
+	root = "../.."
+	// patience is how long a pod may take to come up: everything in a guest is ten times
+	// as slow as on a real machine.
+	patience = 4 * time.Minute
+)
+
+// suite is one cluster that tests use one after the other.
+type suite struct {
+	*cluster.Cluster
+}
+
+// start brings up a cluster with the nodes named.
+func start(t *testing.T, dimmGiB int64, names ...string) *suite {
+	t.Helper()
+	dimms, err := lab.TempDir()
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dimms) })
+	dir := t.TempDir()
+	cfg := cluster.Config{Dir: dir, DIMMDir: dimms}
+	cfg.Programs, err = filepath.Abs(root + "/build/kubernetes")
+	require.NoError(t, err)
+	cfg.Images, err = cluster.WriteImages(dir, cfg.Programs)
+	require.NoError(t, err)
+	image, err := filepath.Abs(root + "/build/pmemctl-image.tar")
+	require.NoError(t, err)
+	cfg.Images = append(cfg.Images, image)
+	for _, name := range names {
+		node := cluster.NodeConfig{Name: name}
+		if !strings.HasPrefix(name, "plain") {
+			node.DIMMs = lab.LabelledDIMMs(2, dimmGiB<<30)
+		}
+		cfg.Nodes = append(cfg.Nodes, node)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	c, err := cluster.Start(ctx, cfg)
+	require.NoError(t, err)
+	s := &suite{c}
+	t.Cleanup(func() {
+		if t.Failed() {
+			s.explain(t)
+		}
+		_ = c.Stop()
+	})
+	return s
+}
+
+// explain logs what a person would look at.
+func (s *suite) explain(t *testing.T) {
+	for _, args := range [][]string{
+		{"get", "pods,pvc,pv,csistoragecapacities", "-A", "-o", "wide"},
+		{"get", "events", "-A", "--sort-by=.lastTimestamp"},
+		{"logs", "-n", "kube-system", "-l", "app.kubernetes.io/name=pmemctl", "--all-containers", "--tail=40", "--prefix"},
+	} {
+		out, err := s.Kubectl(context.Background(), nil, args...)
+		t.Logf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+// kubectl runs it, and the test ends when it fails.
+func (s *suite) kubectl(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := s.Kubectl(t.Context(), nil, args...)
+	require.NoError(t, err)
+	return strings.TrimSpace(out)
+}
+
+// apply applies objects, in which pairs of words are replaced.
+func (s *suite) apply(t *testing.T, objects string, pairs ...string) {
+	t.Helper()
+	_, err := s.Kubectl(t.Context(), strings.NewReader(strings.NewReplacer(pairs...).Replace(objects)), "apply", "-f", "-")
+	require.NoError(t, err)
+}
+
+func file(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", name))
+	require.NoError(t, err)
+	return string(data)
+}
+
+// eventually waits until check returns "", and fails with what it returned last.
+func eventually(t *testing.T, limit time.Duration, check func() string) {
+	t.Helper()
+	problem := ""
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(time.Second) {
+		if problem = check(); problem == "" {
+			return
+		}
+	}
+	require.Fail(t, "not within "+limit.String(), problem)
+}
+
+// running waits until a pod is ready.
+func (s *suite) running(t *testing.T, pod string) {
+	t.Helper()
+	eventually(t, patience, func() string {
+		out, err := s.Kubectl(t.Context(), nil, "get", "pod", pod, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}`)
+		if err != nil || out != "True" {
+			events, _ := s.Kubectl(t.Context(), nil, "get", "events", "--field-selector", "involvedObject.name="+pod, "-o", `jsonpath={range .items[*]}{.message}{"\n"}{end}`)
+			return "pod " + pod + " is not ready; its events: " + events
+		}
+		return ""
+	})
+}
+
+// in runs a command in a pod.
+func (s *suite) in(t *testing.T, pod string, args ...string) string {
+	t.Helper()
+	return s.kubectl(t, append([]string{"exec", pod, "--"}, args...)...)
+}
+
+// on runs a command on a node.
+func (s *suite) on(t *testing.T, node string, args ...string) string {
+	t.Helper()
+	out, err := s.Node(node).Run(t.Context(), args...)
+	require.NoError(t, err, out)
+	return strings.TrimSpace(out)
+}
+
+// pmemctl runs pmemctl in the driver's pod of a node, and parses what it prints.
+func (s *suite) pmemctl(t *testing.T, node string, into any, args ...string) {
+	t.Helper()
+	out := s.kubectl(t, append([]string{"exec", "-n", "kube-system", s.driver(t, node), "-c", "pmemctl", "--", "pmemctl"}, append(args, "-o", "json")...)...)
+	require.NoError(t, json.Unmarshal([]byte(out), into), out)
+}
+
+// driver is the name of the driver's pod on a node.
+func (s *suite) driver(t *testing.T, node string) string {
+	t.Helper()
+	return s.kubectl(t, "get", "pods", "-n", "kube-system", "-l", "app.kubernetes.io/name=pmemctl", "--field-selector", "spec.nodeName="+node, "-o", "jsonpath={.items[0].metadata.name}")
+}
+
+// gone waits until objects are no more.
+func (s *suite) gone(t *testing.T, objects ...string) {
+	t.Helper()
+	eventually(t, patience, func() string {
+		out := ""
+		for _, o := range objects {
+			left, err := s.Kubectl(t.Context(), nil, "get", o, "--ignore-not-found", "-o", "name")
+			if err != nil {
+				return err.Error()
+			}
+			out += left
+		}
+		return out
+	})
+}

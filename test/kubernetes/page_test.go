@@ -1,0 +1,133 @@
+//go:build lab
+
+package kubernetes
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestPage follows the page: labels, the driver, two claims, two applications.
+func TestPage(t *testing.T) {
+	s := start(t, 12, "node0", "node1")
+	t.Run("deploy", s.deploy)
+	if t.Failed() {
+		return
+	}
+	t.Run("lvm", func(t *testing.T) { s.page(t, "lvm", "node0", "10Gi", "/dev/mapper/pmemvgregion") })
+	t.Run("direct", func(t *testing.T) { s.page(t, "direct", "node1", "9Gi", "/dev/pmem") })
+}
+
+const (
+	driverName = "localplugin.csi.alibabacloud.com"
+	label      = "pmem.csi.alibabacloud.com"
+)
+
+// deploy labels the nodes and applies the overlay: everything becomes ready, and the
+// regions are prepared by the driver.
+func (s *suite) deploy(t *testing.T) {
+	s.kubectl(t, "label", "node", "node0", label+"=", label+"/type=lvm")
+	s.kubectl(t, "label", "node", "node1", label+"=", label+"/type=direct")
+	s.kubectl(t, "apply", "-k", root+"/deploy/kubernetes/overlays/ack")
+	for _, set := range []string{"csi-local-plugin-lvm", "csi-local-plugin-direct"} {
+		s.kubectl(t, "rollout", "status", "-n", "kube-system", "daemonset/"+set, "--timeout=4m")
+	}
+	for _, node := range []string{"node0", "node1"} {
+		eventually(t, time.Minute, func() string {
+			if drivers := s.kubectl(t, "get", "csinode", node, "-o", "jsonpath={.spec.drivers[*].name}"); drivers != driverName {
+				return node + " has the drivers " + strconv.Quote(drivers)
+			}
+			return ""
+		})
+		topology := s.kubectl(t, "get", "csinode", node, "-o", "jsonpath={.spec.drivers[0].topologyKeys[*]}")
+		assert.Equal(t, driverName+"/node", topology)
+	}
+	var groups []struct {
+		Name  string
+		Owner string
+		Free  uint64
+	}
+	eventually(t, time.Minute, func() string { // the driver prepares the regions by itself
+		if s.pmemctl(t, "node0", &groups, "vg", "list"); len(groups) != 2 {
+			return "there are not two volume groups"
+		}
+		return ""
+	})
+	assert.Equal(t, []string{"pmemvgregion0", "pmemvgregion1"}, []string{groups[0].Name, groups[1].Name})
+	eventually(t, 2*time.Minute, func() string {
+		lvm, direct := s.capacity(t, "pmem-lvm", "node0"), s.capacity(t, "pmem-direct", "node1")
+		if lvm < 20<<30 || direct < 20<<30 {
+			return s.kubectl(t, "get", "csistoragecapacities", "-n", "kube-system", "-o", "yaml")
+		}
+		return ""
+	})
+	assert.Equal(t, int64(groups[0].Free+groups[1].Free), s.capacity(t, "pmem-lvm", "node0"), "what the scheduler is told is true")
+	assert.LessOrEqual(t, s.capacity(t, "pmem-lvm", "node1"), int64(0), "a node of type direct has nothing for lvm")
+	assert.LessOrEqual(t, s.capacity(t, "pmem-direct", "node0"), int64(0))
+}
+
+// capacity is what the scheduler is told of a class on a node, in bytes; -1 when it is
+// told nothing.
+func (s *suite) capacity(t *testing.T, class, node string) int64 {
+	t.Helper()
+	out := s.kubectl(t, "get", "csistoragecapacities", "-n", "kube-system", "-o",
+		`jsonpath={range .items[?(@.storageClassName=="`+class+`")]}{.nodeTopology.matchLabels}{" "}{.capacity}{"\n"}{end}`)
+	for _, line := range strings.Split(out, "\n") {
+		topology, capacity, ok := strings.Cut(line, " ")
+		if ok && strings.Contains(topology, `"`+node+`"`) {
+			return bytes(t, capacity)
+		}
+	}
+	return -1
+}
+
+// page makes the claim and the application of the page, and sees what it says.
+func (s *suite) page(t *testing.T, kind, node, size, device string) {
+	s.apply(t, file(t, "claims.yaml"), "TYPE", kind, "NODE", node, "SIZE", size)
+	s.running(t, "sts-"+kind+"-0")
+	assert.Equal(t, "Bound", s.kubectl(t, "get", "pvc", "pmem-"+kind, "-o", "jsonpath={.status.phase}"))
+	volume := s.kubectl(t, "get", "pvc", "pmem-"+kind, "-o", "jsonpath={.spec.volumeName}")
+	assert.Regexp(t, "^disk-", volume)
+
+	df := strings.Fields(lastLine(s.in(t, "sts-"+kind+"-0", "df", "/data")))
+	require.Len(t, df, 6)
+	assert.Regexp(t, "^"+device, df[0])
+	if kind == "lvm" {
+		assert.Contains(t, df[0], strings.ReplaceAll(volume, "-", "--"))
+	}
+	assert.Equal(t, "/data", df[5])
+	mounts := s.in(t, "sts-"+kind+"-0", "cat", "/proc/mounts")
+	assert.Regexp(t, `(?m)^\S+ /data ext4 rw,.*dax=always`, mounts)
+	var volumes []struct {
+		Name string
+		Size int64
+	}
+	s.pmemctl(t, node, &volumes, "volume", "list")
+	require.Len(t, volumes, 1)
+	assert.Equal(t, volume, volumes[0].Name)
+	assert.GreaterOrEqual(t, volumes[0].Size, bytes(t, size), "usable size")
+	t.Logf("kubectl exec sts-%s-0 -- df /data: %s", kind, strings.Join(df, " "))
+	require.NoError(t, s.Node(node).Trim(t.Context()))
+}
+
+func lastLine(text string) string { return text[strings.LastIndex(text, "\n")+1:] }
+
+// bytes reads a quantity of Kubernetes.
+func bytes(t *testing.T, quantity string) int64 {
+	t.Helper()
+	for suffix, unit := range map[string]int64{"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30} {
+		if number, ok := strings.CutSuffix(quantity, suffix); ok {
+			n, err := strconv.ParseInt(number, 10, 64)
+			require.NoError(t, err)
+			return n * unit
+		}
+	}
+	n, err := strconv.ParseInt(quantity, 10, 64)
+	require.NoError(t, err)
+	return n
+}
