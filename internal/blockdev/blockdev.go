@@ -72,7 +72,7 @@ func hold(path string, mode int) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, mode|unix.O_EXCL|unix.O_CLOEXEC, 0)
+	f, err := os.OpenFile(Node(path), mode|unix.O_EXCL|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.EBUSY) {
 		return nil, errs.Wrap(errs.InUse, path, "is in use"+usedBy(path), "", err)
 	}
@@ -97,7 +97,7 @@ func hold(path string, mode int) (*Device, error) {
 }
 
 func usedBy(path string) string {
-	n, err := NumberOf(path)
+	n, err := Identify(path)
 	if err != nil {
 		return ""
 	}

@@ -34,6 +34,9 @@ func (m Mapped) Below() []string {
 	return names
 }
 
+// Node is the kernel's own node of the device.
+func (m Mapped) Node() string { return fmt.Sprintf("/dev/dm-%d", m.Number.Minor) }
+
 // Suspended tells whether all input and output waits until the device is resumed.
 func (m Mapped) Suspended() bool { return readLine(m.sysfs()+"/dm/suspended") == "1" }
 

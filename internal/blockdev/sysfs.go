@@ -21,6 +21,23 @@ func Identify(path string) (Number, error) {
 	return n, err
 }
 
+// Node is the kernel's own node of the device at a path in /dev or /dev/mapper, when
+// it is there: a link beside it may be missing for the moment in which udevd looks at the
+// device again. Otherwise it is the path.
+func Node(path string) string {
+	name, ok := strings.CutPrefix(path, "/dev/mapper/")
+	if !ok {
+		return path
+	}
+	m, found := FindMapped(name)
+	if own := m.Node(); found {
+		if n, err := NumberOf(own); err == nil && n == m.Number {
+			return own
+		}
+	}
+	return path
+}
+
 func sysfsDevice(dir string) (n Number, size uint64, err error) {
 	if _, err := fmt.Sscanf(readLine(filepath.Join(dir, "dev")), "%d:%d", &n.Major, &n.Minor); err != nil {
 		return n, 0, fmt.Errorf("%s: no such block device", filepath.Base(dir))

@@ -3,7 +3,6 @@ package volume
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -120,7 +119,7 @@ func (s *Service) waitForNode(ctx context.Context, vol Volume) error {
 // the making of a logical volume; it keeps one that is there. It need not succeed.
 func (s *Service) linkNode(vol Volume) {
 	m, ok := s.mapped(vol)
-	if own := kernelNode(m); ok && isNode(own) {
+	if own := m.Node(); ok && isNode(own) {
 		_ = os.Symlink("../"+filepath.Base(own), vol.Device)
 	}
 }
@@ -135,8 +134,6 @@ func (s *Service) unlinkNode(vol Volume) {
 		_ = os.Remove(vol.Device)
 	}
 }
-
-func kernelNode(m blockdev.Mapped) string { return fmt.Sprintf("/dev/dm-%d", m.Number.Minor) }
 
 // isNode tells whether a device node is the device that the kernel has under its
 // name.
@@ -169,7 +166,7 @@ func (s *Service) isSuspended(vol Volume) bool {
 // at once, udev's and lvm's come later.
 func (s *Service) anyNode(ctx context.Context, vol Volume) (string, error) {
 	if m, ok := s.mapped(vol); ok {
-		if own := kernelNode(m); isNode(own) {
+		if own := m.Node(); isNode(own) {
 			return own, nil
 		}
 	}

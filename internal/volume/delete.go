@@ -215,7 +215,7 @@ func notInUse(vol Volume) error {
 			return err
 		}
 		// Who reads and writes it as it is, holds nothing.
-		if pids := openFor(vol.Device, time.Second); len(pids) > 0 {
+		if pids := openFor(blockdev.Node(vol.Device), time.Second); len(pids) > 0 {
 			return errs.New(errs.InUse, subject(vol.Name), fmt.Sprintf("is open in process %d", pids[0]), fmt.Sprintf("see what it is: ps %d", pids[0]))
 		}
 		return nil
@@ -223,7 +223,7 @@ func notInUse(vol Volume) error {
 	if !errs.Is(err, errs.InUse) {
 		return err
 	}
-	if n, numErr := blockdev.NumberOf(vol.Device); numErr == nil {
+	if n, numErr := blockdev.Identify(vol.Device); numErr == nil {
 		if points, _ := mount.Points(n); len(points) > 0 {
 			var paths []string
 			for _, p := range points {
@@ -238,7 +238,7 @@ func notInUse(vol Volume) error {
 // notPublished fails when the device of a volume is given to a container, which
 // holds it as little as a program that has it open.
 func notPublished(vol Volume) error {
-	n, err := blockdev.NumberOf(vol.Device)
+	n, err := blockdev.Identify(vol.Device)
 	if err != nil {
 		return err
 	}

@@ -152,7 +152,7 @@ func (s *Service) growFilesystem(ctx context.Context, vol Volume) error {
 	fail := func(err error) error { // nil stays nil
 		return errs.Wrap("", subject(vol.Name), "has "+pmem.FormatSize(vol.Size)+" now, but its file system did not grow", fmt.Sprintf("try again: pmemctl volume expand %s --size %d", vol.Name, vol.Size), err)
 	}
-	n, err := blockdev.NumberOf(vol.Device)
+	n, err := blockdev.Identify(vol.Device)
 	if err != nil {
 		return fail(err)
 	}

@@ -141,6 +141,7 @@ func (s *Service) readyByLook(ctx context.Context, name string) (Volume, error) 
 	}
 	if err == nil {
 		s.remember(vol)
+		err = s.waitForNode(ctx, vol)
 	}
 	return vol, err
 }
@@ -152,7 +153,7 @@ func alreadyMounted(ctx context.Context, vol Volume, path string, m MountSpec) (
 	if err != nil || !mounted {
 		return false, err
 	}
-	n, err := blockdev.NumberOf(vol.Device)
+	n, err := blockdev.Identify(vol.Device)
 	if err != nil {
 		return false, err
 	}
@@ -285,7 +286,7 @@ func Mounts(vol Volume) []mount.Point {
 	if vol.Device == "" {
 		return nil
 	}
-	n, err := blockdev.NumberOf(vol.Device)
+	n, err := blockdev.Identify(vol.Device)
 	if err != nil {
 		return nil
 	}

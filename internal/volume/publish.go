@@ -65,7 +65,7 @@ func publishFilesystem(vol Volume, p PublishSpec) error {
 	if err != nil {
 		return err
 	}
-	number, err := blockdev.NumberOf(vol.Device)
+	number, err := blockdev.Identify(vol.Device)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func publishDevice(vol Volume, p PublishSpec) error {
 		return err
 	}
 	if p.Alone {
-		number, err := blockdev.NumberOf(vol.Device)
+		number, err := blockdev.Identify(vol.Device)
 		if err != nil {
 			return err
 		}
@@ -142,7 +142,7 @@ func publishDevice(vol Volume, p PublishSpec) error {
 		}
 		return err
 	}
-	node, err := filepath.EvalSymlinks(vol.Device) // udev's names are links
+	node, err := filepath.EvalSymlinks(blockdev.Node(vol.Device)) // udev's names are links
 	if err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func isDeviceAt(vol Volume, path string) (bool, error) {
 	if err != nil || !mounted {
 		return false, err
 	}
-	want, err := blockdev.NumberOf(vol.Device)
+	want, err := blockdev.Identify(vol.Device)
 	if err != nil {
 		return false, err
 	}
@@ -256,7 +256,7 @@ func (s *Service) takeOff(ctx context.Context, name, path string) error {
 				}
 			}
 		}
-		want, err := blockdev.NumberOf(vol.Device)
+		want, err := blockdev.Identify(vol.Device)
 		if err != nil {
 			return err
 		}

@@ -42,7 +42,7 @@ func (s *Service) Stats(ctx context.Context, name, path string) (Stats, error) {
 	if vol.State == Damaged {
 		return Stats{Abnormal: "damaged: " + vol.Health}, nil
 	}
-	number, err := blockdev.NumberOf(vol.Device)
+	number, err := blockdev.Identify(vol.Device)
 	if err != nil {
 		return Stats{}, err
 	}

@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -42,7 +43,12 @@ func start(t *testing.T, dimmGiB int64, names ...string) *suite {
 	cfg := cluster.Config{Dir: dir, DIMMDir: dimms}
 	cfg.Programs, err = filepath.Abs(root + "/build/kubernetes")
 	require.NoError(t, err)
-	cfg.Images, err = cluster.WriteImages(dir, cfg.Programs)
+	mapsync := filepath.Join(dir, "mapsync")
+	build := exec.Command("go", "build", "-o", mapsync, "./mapsync")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, string(out))
+	cfg.Images, err = cluster.WriteImages(dir, cfg.Programs, mapsync)
 	require.NoError(t, err)
 	image, err := filepath.Abs(root + "/build/pmemctl-image.tar")
 	require.NoError(t, err)

@@ -12,15 +12,42 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestPage follows the page: labels, the driver, two claims, two applications.
+// TestPage follows the page: labels, the driver, two claims, two applications; and
+// goes on with what happens to them later.
 func TestPage(t *testing.T) {
 	s := start(t, 12, "node0", "node1")
-	t.Run("deploy", s.deploy)
-	if t.Failed() {
-		return
+	for _, step := range []struct {
+		name string
+		do   func(*testing.T)
+	}{
+		{"deploy", s.deploy},
+		{"lvm", func(t *testing.T) { s.page(t, "lvm", "node0", "10Gi", "/dev/mapper/pmemvgregion") }},
+		{"direct", func(t *testing.T) { s.page(t, "direct", "node1", "9Gi", "/dev/pmem") }},
+		{"data stays", s.dataStays},
+		{"expand", s.expand},
+		{"volumes of every kind", s.everyKind},
+		{"change the type of a node", s.changeType},
+		{"delete", s.deleteAll},
+		{"uninstall", s.uninstall},
+	} {
+		if !t.Run(step.name, step.do) {
+			return // each goes on where the one before it ended
+		}
 	}
-	t.Run("lvm", func(t *testing.T) { s.page(t, "lvm", "node0", "10Gi", "/dev/mapper/pmemvgregion") })
-	t.Run("direct", func(t *testing.T) { s.page(t, "direct", "node1", "9Gi", "/dev/pmem") })
+}
+
+type vgList struct {
+	VGs []struct {
+		Name string
+		Free int64
+	}
+}
+
+type volumeList struct {
+	Volumes []struct {
+		Name, Type, State string
+		Size              int64
+	}
 }
 
 const (
@@ -47,18 +74,14 @@ func (s *suite) deploy(t *testing.T) {
 		topology := s.kubectl(t, "get", "csinode", node, "-o", "jsonpath={.spec.drivers[0].topologyKeys[*]}")
 		assert.Equal(t, driverName+"/node", topology)
 	}
-	var groups []struct {
-		Name  string
-		Owner string
-		Free  uint64
-	}
+	var groups vgList
 	eventually(t, time.Minute, func() string { // the driver prepares the regions by itself
-		if s.pmemctl(t, "node0", &groups, "vg", "list"); len(groups) != 2 {
+		if s.pmemctl(t, "node0", &groups, "vg", "list"); len(groups.VGs) != 2 {
 			return "there are not two volume groups"
 		}
 		return ""
 	})
-	assert.Equal(t, []string{"pmemvgregion0", "pmemvgregion1"}, []string{groups[0].Name, groups[1].Name})
+	assert.Equal(t, []string{"pmemvgregion0", "pmemvgregion1"}, []string{groups.VGs[0].Name, groups.VGs[1].Name})
 	eventually(t, 2*time.Minute, func() string {
 		lvm, direct := s.capacity(t, "pmem-lvm", "node0"), s.capacity(t, "pmem-direct", "node1")
 		if lvm < 20<<30 || direct < 20<<30 {
@@ -66,7 +89,7 @@ func (s *suite) deploy(t *testing.T) {
 		}
 		return ""
 	})
-	assert.Equal(t, int64(groups[0].Free+groups[1].Free), s.capacity(t, "pmem-lvm", "node0"), "what the scheduler is told is true")
+	assert.Equal(t, groups.VGs[0].Free+groups.VGs[1].Free, s.capacity(t, "pmem-lvm", "node0"), "what the scheduler is told is true")
 	assert.LessOrEqual(t, s.capacity(t, "pmem-lvm", "node1"), int64(0), "a node of type direct has nothing for lvm")
 	assert.LessOrEqual(t, s.capacity(t, "pmem-direct", "node0"), int64(0))
 }
@@ -103,14 +126,11 @@ func (s *suite) page(t *testing.T, kind, node, size, device string) {
 	assert.Equal(t, "/data", df[5])
 	mounts := s.in(t, "sts-"+kind+"-0", "cat", "/proc/mounts")
 	assert.Regexp(t, `(?m)^\S+ /data ext4 rw,.*dax=always`, mounts)
-	var volumes []struct {
-		Name string
-		Size int64
-	}
+	var volumes volumeList
 	s.pmemctl(t, node, &volumes, "volume", "list")
-	require.Len(t, volumes, 1)
-	assert.Equal(t, volume, volumes[0].Name)
-	assert.GreaterOrEqual(t, volumes[0].Size, bytes(t, size), "usable size")
+	require.Len(t, volumes.Volumes, 1)
+	assert.Equal(t, volume, volumes.Volumes[0].Name)
+	assert.GreaterOrEqual(t, volumes.Volumes[0].Size, bytes(t, size), "usable size")
 	t.Logf("kubectl exec sts-%s-0 -- df /data: %s", kind, strings.Join(df, " "))
 	require.NoError(t, s.Node(node).Trim(t.Context()))
 }

@@ -115,20 +115,24 @@ func keysOf(maps ...map[string]string) func(yield func(string) bool) {
 var busyboxCommands = []string{"cat", "dd", "df", "echo", "ls", "mount", "rm", "sh", "sha256sum", "sleep", "stat", "sync", "test", "touch", "true", "wc"}
 
 // WriteImages makes the archives of the images that a cluster needs beside pmemctl's:
-// the sidecars, built from their sources, busybox, and what keeps a pod alive. It
-// returns their paths.
-func WriteImages(dir, programs string) ([]string, error) {
+// the sidecars, built from their sources, busybox with more programs in /bin, and what
+// keeps a pod alive. It returns their paths.
+func WriteImages(dir, programs string, more ...string) ([]string, error) {
 	const busybox = "/bin/busybox" // Debian's busybox-static
 	commands := map[string]string{}
 	for _, c := range busyboxCommands {
 		commands["/bin/"+c] = "busybox"
+	}
+	inPods := map[string]string{"/bin/busybox": busybox}
+	for _, p := range more {
+		inPods["/bin/"+filepath.Base(p)] = p
 	}
 	sidecar := func(name, version string) Image {
 		return Image{Names: []string{"registry.k8s.io/sig-storage/" + name + ":" + version}, Files: map[string]string{"/" + name: filepath.Join(programs, name)}, Entrypoint: []string{"/" + name}}
 	}
 	images := map[string]Image{
 		"pause":       {Names: []string{"lab/pause:1"}, Files: map[string]string{"/bin/busybox": busybox}, Entrypoint: []string{"/bin/busybox", "sleep", "1000000000"}},
-		"busybox":     {Names: []string{"docker.io/library/busybox:latest", "docker.io/library/busybox:1"}, Files: map[string]string{"/bin/busybox": busybox}, Links: commands, Entrypoint: []string{"/bin/sh"}},
+		"busybox":     {Names: []string{"docker.io/library/busybox:latest", "docker.io/library/busybox:1"}, Files: inPods, Links: commands, Entrypoint: []string{"/bin/sh"}},
 		"provisioner": sidecar("csi-provisioner", "v6.3.0"),
 		"resizer":     sidecar("csi-resizer", "v2.2.0"),
 	}

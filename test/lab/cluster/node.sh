@@ -74,5 +74,10 @@ nodeStatusUpdateFrequency: 5s
 syncFrequency: 10s
 volumeStatsAggPeriod: 10s
 END
+cat >/usr/local/bin/start-kubelet <<END
+#!/bin/sh
 setsid "$PROGRAMS/kubelet" --config=/etc/kubernetes/kubelet.yaml --kubeconfig="$KUBECONFIG_FILE" --hostname-override="$NODE" --node-ip="$ADDRESS" --v=2 \
-	>/var/log/kubelet.log 2>&1 </dev/null &
+	>>/var/log/kubelet.log 2>&1 </dev/null &
+END
+chmod +x /usr/local/bin/start-kubelet
+start-kubelet
