@@ -89,7 +89,7 @@ func (s *suite) expand(t *testing.T) {
 		return ""
 	})
 	after := s.in(t, "sts-lvm-0", "df", "/data")
-	blocks := func(df string) int64 { return bytes(t, strings.Fields(lastLine(df))[1]+"Ki") }
+	blocks := func(df string) int64 { return bytes(t, fieldsOf(t, df)[1]+"Ki") }
 	assert.Greater(t, blocks(after)-blocks(before), int64(900<<20), "%s\n%s", before, after)
 	assert.Regexp(t, `(?m)^\S+ /data ext4 rw,.*dax=always`, s.in(t, "sts-lvm-0", "cat", "/proc/mounts"))
 	assert.Equal(t, "0", s.kubectl(t, "get", "pod", "sts-lvm-0", "-o", "jsonpath={.status.containerStatuses[0].restartCount}")[:1])

@@ -117,8 +117,7 @@ func (s *suite) page(t *testing.T, kind, node, size, device string) {
 	volume := s.kubectl(t, "get", "pvc", "pmem-"+kind, "-o", "jsonpath={.spec.volumeName}")
 	assert.Regexp(t, "^disk-", volume)
 
-	df := strings.Fields(lastLine(s.in(t, "sts-"+kind+"-0", "df", "/data")))
-	require.Len(t, df, 6)
+	df := fieldsOf(t, s.in(t, "sts-"+kind+"-0", "df", "/data"))
 	assert.Regexp(t, "^"+device, df[0])
 	if kind == "lvm" {
 		assert.Contains(t, df[0], strings.ReplaceAll(volume, "-", "--"))
@@ -135,7 +134,15 @@ func (s *suite) page(t *testing.T, kind, node, size, device string) {
 	require.NoError(t, s.Node(node).Trim(t.Context()))
 }
 
-func lastLine(text string) string { return text[strings.LastIndex(text, "\n")+1:] }
+// fieldsOf are what df says of one file system, behind its header; a long name of a
+// device has a line of its own.
+func fieldsOf(t *testing.T, df string) []string {
+	t.Helper()
+	const header = 7 // words
+	words := strings.Fields(df)
+	require.Len(t, words, header+6, df)
+	return words[header:]
+}
 
 // bytes reads a quantity of Kubernetes.
 func bytes(t *testing.T, quantity string) int64 {
