@@ -73,7 +73,7 @@ func Format(ctx context.Context, on Space, fs string, extra ...string) error {
 		args[own+1] = extra[e+1] + "," + args[own+1]
 		extra = slices.Delete(slices.Clone(extra), e, e+2)
 	}
-	args = slices.Concat(args, extra, []string{on.Device}, blocks)
+	args = slices.Concat(args, extra, []string{blockdev.Node(on.Device)}, blocks)
 	ctx, cancel := context.WithTimeout(ctx, mkfsTimeout)
 	defer cancel()
 	_, err := run.Change(ctx, "mkfs."+fs, args...)
@@ -123,6 +123,7 @@ type Content struct {
 // Probe looks for signatures on the device itself; udev's memory of it is not
 // asked.
 func Probe(ctx context.Context, device string) (Content, error) {
+	device = blockdev.Node(device)
 	if fs, err := ownFilesystem(device); err != nil || fs != "" {
 		return Content{Type: fs}, err
 	}
@@ -229,7 +230,7 @@ func At(path string) (n blockdev.Number, p Point, mounted bool, err error) {
 // isOnTop fails when something else was mounted over a device on a path: what is
 // done to the path would be done to that.
 func isOnTop(device, path string) error {
-	want, err := blockdev.NumberOf(device)
+	want, err := blockdev.Identify(device)
 	if err != nil {
 		return err
 	}
@@ -294,7 +295,7 @@ func Grow(ctx context.Context, device string, p Point) error {
 	var err error
 	switch p.FSType {
 	case Ext4:
-		_, err = run.Change(ctx, "resize2fs", device)
+		_, err = run.Change(ctx, "resize2fs", blockdev.Node(device))
 	case XFS:
 		_, err = run.Change(ctx, "xfs_growfs", "-d", p.Path)
 	default:

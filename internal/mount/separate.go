@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/run"
 )
@@ -12,6 +13,7 @@ import (
 // Separate makes the file system on a device that is a copy one of its own: it
 // gets a new UUID, without which an XFS could not be mounted beside its origin.
 func Separate(ctx context.Context, device string) error {
+	device = blockdev.Node(device)
 	content, err := Probe(ctx, device)
 	if err != nil {
 		return err

@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pmemctl/pmemctl/internal/blockdev"
 )
 
 // Size is the bytes of the file system at a path for files, as df shows them.
@@ -36,7 +38,7 @@ func Extent(device, fs string) (uint64, error) {
 }
 
 func readStart(device string) ([]byte, error) {
-	f, err := os.Open(device)
+	f, err := os.Open(blockdev.Node(device))
 	if err != nil {
 		return nil, err
 	}

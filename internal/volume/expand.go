@@ -305,8 +305,10 @@ func (s *Service) copyInto(ctx context.Context, made, source Volume, fs string) 
 	if err := errors.Join(err, to.Close()); err != nil {
 		return err
 	}
-	if fs == mount.None {
-		return nil
+	if fs != mount.None {
+		if err := mount.Separate(ctx, made.Device); err != nil {
+			return err
+		}
 	}
-	return mount.Separate(ctx, made.Device)
+	return s.waitForNode(ctx, made) // it is known by its name from here on
 }

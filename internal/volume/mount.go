@@ -60,7 +60,14 @@ func (s *Service) Mount(ctx context.Context, m MountSpec) (Volume, error) {
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		return vol, err
 	}
-	if err := mount.Mount(vol.Device, path, fs, mountOptions(m)); err != nil {
+	err = mount.Mount(vol.Device, path, fs, mountOptions(m))
+	if errors.Is(err, os.ErrNotExist) {
+		// Udevd may only now be at the removal of an older one of the name, with the link.
+		if err = s.waitForNode(ctx, vol); err == nil {
+			err = mount.Mount(vol.Device, path, fs, mountOptions(m))
+		}
+	}
+	if err != nil {
 		return vol, errs.Wrap("", subject(m.Name), "cannot be mounted on "+path, "see the kernel's reason: dmesg | tail", err)
 	}
 	if err := checkDAX(path); !m.NoDAX && err != nil {

@@ -27,7 +27,7 @@ func (s *suite) dataStays(t *testing.T) {
 				switch {
 				case err != nil:
 					return err.Error()
-				case !strings.HasPrefix(out, record+record) || !strings.Contains(out, "\n4194304\n"):
+				case !strings.HasPrefix(out, record+record) || !strings.Contains(out, "4194304\n"):
 					return "its data is not there: " + out
 				}
 				assert.Regexp(t, `(?m)^\S+ /data ext4 rw,.*dax=always`, out)
