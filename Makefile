@@ -22,7 +22,8 @@ demo: deps build $(BUILD)/pmemlab $(BUILD)/csiclient ## see the main job done on
 build: ## build pmemctl
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/pmemctl ./cmd/pmemctl
 
-image: deps build ## the container image, as an OCI archive: build/pmemctl-image.tar
+image: build ## the container image, as an OCI archive: build/pmemctl-image.tar
+	@scripts/deps.sh image
 	@scripts/image.sh $(BUILD)/pmemctl $(VERSION) $(BUILD)/pmemctl-image.tar
 
 install: ## install pmemctl, its man pages and completions (DESTDIR=, prefix=)
@@ -48,6 +49,7 @@ test-guest: build guest-tests ## integration tests on a real kernel, in QEMU gue
 	$(GO) test -tags lab -count=1 -timeout 80m -v ./test/guests
 
 test-k8s: deps image kubernetes ## the page followed on a real Kubernetes, with nodes in guests
+	@scripts/deps.sh kubernetes
 	$(GO) test -tags lab -count=1 -timeout 80m -v ./test/kubernetes
 
 test-crash: build guest-tests ## kill -9 at every single step of every operation
@@ -73,7 +75,7 @@ lint: ## gofmt, go vet, staticcheck, shellcheck; generated files are fresh
 	@test -z "$$(gofmt -l cmd internal test)" || { echo "gofmt these:"; gofmt -l cmd internal test; exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags 'guest faultpoints' ./internal/... ./test/integration
-	$(GO) vet -tags lab ./test/guests
+	$(GO) vet -tags lab ./test/guests ./test/kubernetes
 	$(GO) tool staticcheck ./...
 	$(GO) tool staticcheck -tags guest,faultpoints ./internal/... ./test/integration
 	shellcheck $$(git ls-files '*.sh' .ci/run)
@@ -110,7 +112,7 @@ clean: ## remove what was built
 	rm -rf $(BUILD)
 
 help: ## this list
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s:\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s:\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 FORCE:
 .PHONY: demo build image kubernetes install lab test test-unit test-guest test-k8s test-crash test-powercut test-stress fuzz bench lint generate deps guest-tests clean help FORCE

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages that are missing, and says nothing when none is.
+# Installs the Debian packages that are missing, and says nothing when none is. With
+# the word "image" or "kubernetes" also those for make image or make test-k8s.
 set -eu
 
 packages="
@@ -8,9 +9,13 @@ ndctl daxctl lvm2 e2fsprogs xfsprogs util-linux udev kmod psmisc fio jq runc
 qemu-system-x86 cpio xz-utils patch
 linux-headers-amd64 linux-source-6.1
 shellcheck man-db
-mmdebstrap umoci
-etcd-server containerd containernetworking-plugins iproute2 iptables busybox-static
 "
+for what in "$@"; do
+	case $what in
+	image) packages="$packages mmdebstrap umoci" ;;
+	kubernetes) packages="$packages etcd-server containerd containernetworking-plugins iproute2 iptables busybox-static" ;;
+	esac
+done
 
 missing=""
 for p in $packages; do

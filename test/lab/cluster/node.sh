@@ -1,3 +1,4 @@
+#!/bin/bash
 # Makes a guest of the lab a node of the cluster: network, containerd, images, kubelet.
 # Its disk is memory. The environment says what it is called and where the rest is.
 set -Eeuo pipefail
