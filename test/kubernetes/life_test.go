@@ -48,7 +48,7 @@ func (s *suite) dataStays(t *testing.T) {
 	})
 	t.Run("kubelet is restarted", func(t *testing.T) {
 		for _, node := range pods {
-			s.on(t, node, "sh", "-c", "pkill -x kubelet; while pgrep -x kubelet >/dev/null; do sleep 0.1; done; start-kubelet")
+			s.on(t, node, "sh", "-c", "pkill -x kubelet; while ps -C kubelet -o stat= | grep -qv Z; do sleep 0.1; done; start-kubelet")
 		}
 		for pod, node := range pods {
 			s.kubectl(t, "wait", "--for=condition=Ready", "node/"+node, "--timeout=4m")
