@@ -160,8 +160,7 @@ func Boot(ctx context.Context, cfg Config) (*Machine, error) {
 		m.qemu.Stdin, m.qemu.Stdout, m.qemu.Stderr = os.Stdin, os.Stdout, os.Stderr
 		return nil, m.qemu.Run()
 	}
-	m.qemu.SysProcAttr = dieWithParent()
-	if err := startLocked(m.qemu); err != nil {
+	if err := StartTied(m.qemu); err != nil {
 		return nil, fmt.Errorf("start QEMU (package qemu-system-x86): %w", err)
 	}
 	go func() { m.exited <- m.qemu.Wait() }()

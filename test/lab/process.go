@@ -8,15 +8,11 @@ import (
 	"syscall"
 )
 
-// dieWithParent lets no guest outlive a test that was killed.
-func dieWithParent() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-}
-
-// startLocked starts a command from a thread that lives as long as the
-// process: the kernel's parent-death signal looks at the thread, not at the
-// process.
-func startLocked(cmd *exec.Cmd) error {
+// StartTied starts a command that is killed when this process ends, so that no guest
+// outlives a test that was killed. It is started from a thread that lives as long as
+// the process: the kernel's parent-death signal looks at the thread, not at the process.
+func StartTied(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread()

@@ -9,10 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/pmemctl/pmemctl/test/lab"
 )
 
 // serviceRange is where the addresses of services come from; nothing routes to them,
@@ -118,14 +118,7 @@ func (p *controlPlane) start(dir string, args []string) error {
 	defer log.Close()
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	started := make(chan error)
-	go func() { // the signal at the parent's death is at the death of this thread
-		runtime.LockOSThread()
-		started <- cmd.Start()
-		select {}
-	}()
-	if err := <-started; err != nil {
+	if err := lab.StartTied(cmd); err != nil {
 		return err
 	}
 	p.cmds = append(p.cmds, cmd)
