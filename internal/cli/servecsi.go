@@ -24,7 +24,8 @@ var driverName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
 
 // csiFlags are the flags of serve-csi.
 type csiFlags struct {
-	endpoint, nodeID, driver, topologyKey string
+	endpoint, controllerEndpoint          string
+	nodeID, driver, topologyKey           string
 	kind                                  string
 	verbosity                             int
 	init, span, topologyRegions           bool
@@ -51,6 +52,7 @@ PMEMCTL_INIT, --metrics-address from PMEMCTL_METRICS_ADDRESS, and so on.`,
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.endpoint, "endpoint", os.Getenv("CSI_ENDPOINT"), "unix `socket` to serve on, such as unix:///csi/csi.sock (default $CSI_ENDPOINT)")
+	fl.StringVar(&f.controllerEndpoint, "controller-endpoint", "", "a second `socket`, which alone has the controller service then: out of the reach of a provisioner for all nodes")
 	fl.StringVar(&f.nodeID, "nodeid", os.Getenv("KUBE_NODE_NAME"), "`name` of this node (default $KUBE_NODE_NAME)")
 	fl.StringVar(&f.driver, "driver", "csi.pmemctl.io", "`name` of the driver")
 	fl.StringVar(&f.topologyKey, "topology-key", "", "`key` of the topology, whose value is the node's name (default DRIVER/node)")
@@ -86,7 +88,7 @@ func flagsFromEnvironment(flags *pflag.FlagSet) error {
 }
 
 func (f csiFlags) config() (csi.Config, error) {
-	c := csi.Config{Driver: f.driver, Version: Version, NodeID: f.nodeID, TopologyKey: f.topologyKey, NodeExpansion: f.nodeExpansion, RegionTopology: f.topologyRegions, Type: volume.TypeLVM}
+	c := csi.Config{Driver: f.driver, Version: Version, NodeID: f.nodeID, TopologyKey: f.topologyKey, NodeExpansion: f.nodeExpansion, ControllerEndpoint: f.controllerEndpoint, RegionTopology: f.topologyRegions, Type: volume.TypeLVM}
 	switch {
 	case f.endpoint == "":
 		return c, errs.Invalidf("--endpoint", "pmemctl serve-csi --endpoint unix:///csi/csi.sock --nodeid NODE", "is missing")
@@ -138,6 +140,9 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 			<-ctx.Done()
 			return nil
 		},
+	}
+	if f.controllerEndpoint != "" {
+		parts = append(parts, server.RunController)
 	}
 	if f.registrationDir != "" {
 		endpoint := f.registrationEndpoint

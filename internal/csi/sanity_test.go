@@ -5,14 +5,19 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/kubernetes-csi/csi-test/v5/pkg/sanity"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	"github.com/pmemctl/pmemctl/internal/volume"
 	"github.com/pmemctl/pmemctl/test/csitest"
@@ -32,14 +37,23 @@ func serveFake(t *testing.T, s *Server) string {
 	require.NoError(t, err)
 	endpoint := "unix://" + filepath.Join(dir, "csi.sock")
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
+	ended := make(chan error, 2)
 	go func() { ended <- s.Run(ctx, endpoint) }()
+	sockets := []string{endpoint}
+	if s.ControllerEndpoint != "" {
+		sockets = append(sockets, s.ControllerEndpoint)
+		go func() { ended <- s.RunController(ctx) }()
+	}
 	t.Cleanup(func() {
 		cancel()
-		require.NoError(t, <-ended)
+		for range sockets {
+			require.NoError(t, <-ended)
+		}
 		os.RemoveAll(dir)
 	})
-	require.Eventually(t, func() bool { _, err := os.Stat(filepath.Join(dir, "csi.sock")); return err == nil }, 5*time.Second, 5*time.Millisecond)
+	for _, socket := range sockets {
+		require.Eventually(t, func() bool { _, err := os.Stat(strings.TrimPrefix(socket, "unix://")); return err == nil }, 5*time.Second, 5*time.Millisecond)
+	}
 	return endpoint
 }
 
@@ -51,11 +65,42 @@ func dial(t *testing.T, endpoint string) *grpc.ClientConn {
 	return conn
 }
 
+// TestSanityOnAFakeBackend runs it with a socket for the controller; on real regions it
+// is run with one socket for all.
 func TestSanityOnAFakeBackend(t *testing.T) {
-	config := csitest.SanityConfig(strings.TrimPrefix(serveFake(t, newServer(newFakeVolumes())), "unix://"))
+	s := newServer(newFakeVolumes())
+	s.ControllerEndpoint = filepath.Join(t.TempDir(), "c.sock")
+	config := csitest.SanityConfig(strings.TrimPrefix(serveFake(t, s), "unix://"))
+	config.ControllerAddress = s.ControllerEndpoint
 	dir := t.TempDir()
 	config.TargetPath, config.StagingPath = filepath.Join(dir, "target"), filepath.Join(dir, "staging")
 	config.TestVolumeSize = 1 << 30
 	config.TestVolumeExpandSize = 2 << 30
 	sanity.Test(t, config)
+}
+
+// TestAControllerOutOfReach is what keeps a provisioner that speaks for all nodes from
+// taking the volumes of the others for deleted.
+func TestAControllerOutOfReach(t *testing.T) {
+	s := newServer(newFakeVolumes())
+	s.ControllerEndpoint = filepath.Join(t.TempDir(), "c.sock")
+	main := dial(t, serveFake(t, s))
+	has := func(conn *grpc.ClientConn) bool {
+		r, err := csi.NewIdentityClient(conn).GetPluginCapabilities(t.Context(), &csi.GetPluginCapabilitiesRequest{})
+		require.NoError(t, err)
+		return slices.ContainsFunc(r.Capabilities, func(c *csi.PluginCapability) bool {
+			return c.GetService().GetType() == csi.PluginCapability_Service_CONTROLLER_SERVICE
+		})
+	}
+	assert.False(t, has(main))
+	_, err := csi.NewControllerClient(main).DeleteVolume(t.Context(), &csi.DeleteVolumeRequest{VolumeId: "disk"})
+	assert.Equal(t, codes.Unimplemented, status.Code(err), "%v", err)
+	assert.ErrorContains(t, err, s.ControllerEndpoint)
+
+	controller := dial(t, "unix://"+s.ControllerEndpoint)
+	assert.True(t, has(controller))
+	_, err = csi.NewControllerClient(controller).DeleteVolume(t.Context(), &csi.DeleteVolumeRequest{VolumeId: "disk"})
+	assert.NoError(t, err)
+	_, err = csi.NewNodeClient(controller).NodeGetCapabilities(t.Context(), &csi.NodeGetCapabilitiesRequest{})
+	assert.NoError(t, err, "the resizer asks for them on the same socket")
 }

@@ -19,6 +19,8 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/pmem"
@@ -59,11 +61,14 @@ type Config struct {
 	// NodeExpansion leaves expansion to the node service, for an external-resizer
 	// that speaks for all nodes to the controller of one.
 	NodeExpansion bool
+	// ControllerEndpoint is a second socket, which alone has the controller service then:
+	// a provisioner for all nodes, which would take a volume of another node for deleted,
+	// finds no controller on the first. "" is none.
+	ControllerEndpoint string
 }
 
 // Server answers CSI calls.
 type Server struct {
-	csi.UnimplementedIdentityServer
 	csi.UnimplementedControllerServer
 	csi.UnimplementedNodeServer
 
@@ -86,6 +91,15 @@ const drainTimeout = 25 * time.Second
 // Run serves on a unix socket until the context ends; then it takes no more calls,
 // and waits for those at work.
 func (s *Server) Run(ctx context.Context, endpoint string) error {
+	return s.run(ctx, endpoint, s.ControllerEndpoint == "")
+}
+
+// RunController serves on ControllerEndpoint, as Run does.
+func (s *Server) RunController(ctx context.Context) error {
+	return s.run(ctx, s.ControllerEndpoint, true)
+}
+
+func (s *Server) run(ctx context.Context, endpoint string, hasController bool) error {
 	path, err := socketPath(endpoint)
 	if err != nil {
 		return err
@@ -94,12 +108,19 @@ func (s *Server) Run(ctx context.Context, endpoint string) error {
 	if err != nil {
 		return err
 	}
-	server := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.ChainUnaryInterceptor(s.observe, s.oneAtATime))
-	csi.RegisterIdentityServer(server, s)
-	csi.RegisterControllerServer(server, s)
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.ChainUnaryInterceptor(s.observe, s.oneAtATime), grpc.UnknownServiceHandler(s.refuseController))
+	csi.RegisterIdentityServer(server, identity{Server: s, hasController: hasController})
 	csi.RegisterNodeServer(server, s)
+	if hasController {
+		csi.RegisterControllerServer(server, s)
+	}
 	s.Log.Info("serving", "endpoint", "unix://"+path, "driver", s.Driver, "node", s.NodeID, "version", s.Version)
 	return serve(ctx, server, listener, &s.detached)
+}
+
+// refuseController answers the sidecars of other drivers' Deployments, which log it.
+func (s *Server) refuseController(any, grpc.ServerStream) error {
+	return status.Errorf(codes.Unimplemented, "%s has no controller on this socket: the one of each node is on %s there; next: run external-provisioner and external-resizer beside each node's server (--node-deployment), with that socket, in place of one for all nodes", s.Driver, s.ControllerEndpoint)
 }
 
 func serve(ctx context.Context, server *grpc.Server, listener net.Listener, work *sync.WaitGroup) error {

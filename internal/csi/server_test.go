@@ -142,10 +142,10 @@ func TestProbeSaysWhy(t *testing.T) {
 	f := newFakeVolumes()
 	f.fail = errs.New(errs.NotFound, "", "no persistent memory found", "modprobe nfit")
 	s := newServer(f)
-	_, err := s.Probe(context.Background(), &csi.ProbeRequest{})
+	_, err := identity{Server: s}.Probe(context.Background(), &csi.ProbeRequest{})
 	assert.Equal(t, codes.FailedPrecondition, status.Code(err))
 	assert.Contains(t, err.Error(), "no persistent memory found; next: modprobe nfit")
-	answer, err := s.Probe(context.Background(), &csi.ProbeRequest{})
+	answer, err := identity{Server: s}.Probe(context.Background(), &csi.ProbeRequest{})
 	require.NoError(t, err)
 	assert.True(t, answer.GetReady().GetValue())
 }

@@ -48,11 +48,13 @@ func start(t *testing.T, dimmGiB int64, names ...string) *suite {
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, string(out))
-	cfg.Images, err = cluster.WriteImages(dir, cfg.Programs, mapsync)
+	cfg.Images, err = cluster.BaseImages(cfg.Programs, mapsync)
 	require.NoError(t, err)
-	image, err := filepath.Abs(root + "/build/pmemctl-image.tar")
+	own, err := cluster.ReadArchive(root+"/build/pmemctl-image.tar", dir)
 	require.NoError(t, err)
-	cfg.Images = append(cfg.Images, image)
+	for tag, i := range own {
+		cfg.Images = append(cfg.Images, i.Named("pmemctl:"+tag))
+	}
 	for _, name := range names {
 		node := cluster.NodeConfig{Name: name}
 		if !strings.HasPrefix(name, "plain") {

@@ -27,8 +27,8 @@ type Config struct {
 	Dir, DIMMDir string
 	// Programs is the folder of kube-apiserver and the others.
 	Programs string
-	// Images are archives of images, as docker save writes, for all nodes.
-	Images []string
+	// Images are what nodes can pull.
+	Images []Image
 	Nodes  []NodeConfig
 }
 
@@ -42,9 +42,10 @@ type NodeConfig struct {
 // Cluster is a running cluster. Its methods may be called by one goroutine at a time,
 // Kubectl by several.
 type Cluster struct {
-	Nodes []*Node
-	cfg   Config
-	plane *controlPlane
+	Nodes  []*Node
+	cfg    Config
+	plane  *controlPlane
+	images *imageRegistry
 }
 
 // Start brings a cluster up; its nodes are ready when it returns.
@@ -54,6 +55,12 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 		c.Nodes = append(c.Nodes, newNode(c, i, n))
 	}
 	var err error
+	if c.images, err = startRegistry(); err != nil {
+		return nil, err
+	}
+	if err := c.Push(cfg.Images...); err != nil {
+		return nil, errors.Join(err, c.Stop())
+	}
 	if c.plane, err = startControlPlane(ctx, cfg, c.dialNode); err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
@@ -72,6 +79,17 @@ func (c *Cluster) Stop() error {
 	}
 	if c.plane != nil {
 		c.plane.stop()
+	}
+	c.images.stop()
+	return nil
+}
+
+// Push adds images to what nodes can pull.
+func (c *Cluster) Push(images ...Image) error {
+	for _, i := range images {
+		if err := c.images.push(i); err != nil {
+			return err
+		}
 	}
 	return nil
 }

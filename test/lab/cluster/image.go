@@ -3,71 +3,64 @@ package cluster
 import (
 	"archive/tar"
 	"bytes"
-	"crypto/sha256"
-	"encoding/json"
+	"compress/gzip"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// Image is a container image of a few files, for what there is no registry for.
+// Image is a container image, under the names that nodes may pull it by, such as
+// registry.k8s.io/sig-storage/csi-resizer:v2.2.0.
 type Image struct {
-	Names []string // such as registry.k8s.io/sig-storage/csi-resizer:v2.2.0
+	Names []string
+	image v1.Image
+}
+
+// Contents are what an image of a few files is made of.
+type Contents struct {
 	// Files are files of this machine, by their path in the image. Links are symbolic
 	// links there, by their path.
 	Files, Links map[string]string
 	Entrypoint   []string
-	Env          []string
 }
 
-// Write makes an archive as docker save does.
-func (i Image) Write(archive string) error {
+// NewImage makes an image.
+func NewImage(c Contents, names ...string) (Image, error) {
 	var layer bytes.Buffer
-	if err := i.writeLayer(&layer); err != nil {
-		return err
+	if err := c.writeLayer(&layer); err != nil {
+		return Image{}, fmt.Errorf("image %s: %w", names[0], err)
 	}
-	config, err := json.Marshal(map[string]any{
-		"architecture": "amd64", "os": "linux",
-		"config": map[string]any{"Entrypoint": i.Entrypoint, "Env": append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}, i.Env...)},
-		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(layer.Bytes()))}},
+	opener := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer.Bytes())), nil }
+	// To compress costs more than to copy, for guests on the same machine.
+	l, err := tarball.LayerFromOpener(opener, tarball.WithCompressionLevel(gzip.NoCompression), tarball.WithCompressedCaching)
+	if err != nil {
+		return Image{}, err
+	}
+	image, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{
+		Architecture: "amd64", OS: "linux",
+		Config: v1.Config{Entrypoint: c.Entrypoint, Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}},
 	})
 	if err != nil {
-		return err
+		return Image{}, err
 	}
-	manifest, err := json.Marshal([]map[string]any{{"Config": "config.json", "RepoTags": i.Names, "Layers": []string{"layer.tar"}}})
-	if err != nil {
-		return err
-	}
-	f, err := os.Create(archive)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	w := tar.NewWriter(f)
-	for _, entry := range []struct {
-		name string
-		data []byte
-	}{{"layer.tar", layer.Bytes()}, {"config.json", config}, {"manifest.json", manifest}} {
-		if err := w.WriteHeader(&tar.Header{Name: entry.name, Mode: 0o644, Size: int64(len(entry.data))}); err != nil {
-			return err
-		}
-		if _, err := w.Write(entry.data); err != nil {
-			return err
-		}
-	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	return f.Close()
+	image, err = mutate.AppendLayers(image, l)
+	return Image{names, image}, err
 }
 
-func (i Image) writeLayer(out io.Writer) error {
+func (c Contents) writeLayer(out io.Writer) error {
 	w := tar.NewWriter(out)
 	made := []string{"."}
-	for _, p := range slices.Sorted(keysOf(i.Files, i.Links)) {
+	for _, p := range slices.Sorted(keysOf(c.Files, c.Links)) {
 		p = path.Join("/", p)[1:]
 		var parents []string
 		for d := path.Dir(p); !slices.Contains(made, d); d = path.Dir(d) {
@@ -79,13 +72,13 @@ func (i Image) writeLayer(out io.Writer) error {
 				return err
 			}
 		}
-		if to, isLink := i.Links["/"+p]; isLink {
+		if to, isLink := c.Links["/"+p]; isLink {
 			if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: p, Linkname: to, Mode: 0o777}); err != nil {
 				return err
 			}
 			continue
 		}
-		data, err := os.ReadFile(i.Files["/"+p])
+		data, err := os.ReadFile(c.Files["/"+p])
 		if err != nil {
 			return err
 		}
@@ -111,39 +104,70 @@ func keysOf(maps ...map[string]string) func(yield func(string) bool) {
 	}
 }
 
+// ReadArchive reads the images of an OCI archive, by their tags; it is unpacked into a
+// new folder in dir.
+func ReadArchive(archive, dir string) (map[string]Image, error) {
+	unpacked, err := os.MkdirTemp(dir, "oci.")
+	if err != nil {
+		return nil, err
+	}
+	if out, err := exec.Command("tar", "-xf", archive, "-C", unpacked).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", archive, err, out)
+	}
+	index, err := layout.ImageIndexFromPath(unpacked)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", archive, err)
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
+	images := map[string]Image{}
+	for _, m := range manifest.Manifests {
+		image, err := index.Image(m.Digest)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", archive, err)
+		}
+		images[m.Annotations["org.opencontainers.image.ref.name"]] = Image{image: image}
+	}
+	return images, nil
+}
+
+// Named is the same image under other names.
+func (i Image) Named(names ...string) Image { return Image{names, i.image} }
+
 // busyboxCommands are those that the tests run in pods.
 var busyboxCommands = []string{"cat", "dd", "df", "echo", "ls", "mount", "rm", "sh", "sha256sum", "sleep", "stat", "sync", "test", "touch", "true", "wc"}
 
-// WriteImages makes the archives of the images that a cluster needs beside pmemctl's:
-// the sidecars, built from their sources, busybox with more programs in /bin, and what
-// keeps a pod alive. It returns their paths.
-func WriteImages(dir, programs string, more ...string) ([]string, error) {
+// BaseImages are those that a cluster needs beside pmemctl's: the sidecars, built from
+// their sources, busybox with more programs in /bin, and what keeps a pod alive.
+func BaseImages(programs string, more ...string) ([]Image, error) {
 	const busybox = "/bin/busybox" // Debian's busybox-static
-	commands := map[string]string{}
+	inPods := Contents{Files: map[string]string{"/bin/busybox": busybox}, Links: map[string]string{}, Entrypoint: []string{"/bin/sh"}}
 	for _, c := range busyboxCommands {
-		commands["/bin/"+c] = "busybox"
+		inPods.Links["/bin/"+c] = "busybox"
 	}
-	inPods := map[string]string{"/bin/busybox": busybox}
 	for _, p := range more {
-		inPods["/bin/"+filepath.Base(p)] = p
+		inPods.Files["/bin/"+filepath.Base(p)] = p
 	}
-	sidecar := func(name, version string) Image {
-		return Image{Names: []string{"registry.k8s.io/sig-storage/" + name + ":" + version}, Files: map[string]string{"/" + name: filepath.Join(programs, name)}, Entrypoint: []string{"/" + name}}
+	sidecar := func(name string) Contents {
+		return Contents{Files: map[string]string{"/" + name: filepath.Join(programs, name)}, Entrypoint: []string{"/" + name}}
 	}
-	images := map[string]Image{
-		"pause":       {Names: []string{"lab/pause:1"}, Files: map[string]string{"/bin/busybox": busybox}, Entrypoint: []string{"/bin/busybox", "sleep", "1000000000"}},
-		"busybox":     {Names: []string{"docker.io/library/busybox:latest", "docker.io/library/busybox:1"}, Files: inPods, Links: commands, Entrypoint: []string{"/bin/sh"}},
-		"provisioner": sidecar("csi-provisioner", "v6.3.0"),
-		"resizer":     sidecar("csi-resizer", "v2.2.0"),
-	}
-	var archives []string
-	for name, image := range images {
-		archive := filepath.Join(dir, name+".tar")
-		if err := image.Write(archive); err != nil {
-			return nil, fmt.Errorf("image %s: %w", name, err)
+	var images []Image
+	for _, i := range []struct {
+		Contents
+		names []string
+	}{
+		{Contents{Files: map[string]string{"/bin/busybox": busybox}, Entrypoint: []string{"/bin/busybox", "sleep", "1000000000"}}, []string{pauseImage}},
+		{inPods, []string{"busybox:latest", "busybox:1"}},
+		{sidecar("csi-provisioner"), []string{"registry.k8s.io/sig-storage/csi-provisioner:v6.3.0"}},
+		{sidecar("csi-resizer"), []string{"registry.k8s.io/sig-storage/csi-resizer:v2.2.0"}},
+	} {
+		image, err := NewImage(i.Contents, i.names...)
+		if err != nil {
+			return nil, err
 		}
-		archives = append(archives, archive)
+		images = append(images, image)
 	}
-	slices.Sort(archives)
-	return archives, nil
+	return images, nil
 }

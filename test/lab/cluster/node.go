@@ -44,6 +44,9 @@ func (c *Cluster) dialNode(ctx context.Context, address string) (net.Conn, error
 	return nil, fmt.Errorf("%s is no node", address)
 }
 
+// pauseImage is what keeps a pod's namespaces.
+const pauseImage = "lab.invalid/pause:1"
+
 //go:embed node.sh
 var nodeScript []byte
 
@@ -85,7 +88,8 @@ func (n *Node) Boot(ctx context.Context) error {
 		Env: []string{
 			"NODE=" + n.Name, fmt.Sprintf("FRESH=%t", fresh), "ADDRESS=" + n.Address, "GATEWAY=" + gateway(n.index).String(), "KUBELET_PORT=" + strconv.Itoa(n.port),
 			"API_SERVICE=" + apiService, "API_PORT=" + strconv.Itoa(n.cluster.plane.port), "POD_NETWORK=" + fmt.Sprintf("10.88.%d.0/24", n.index),
-			"PROGRAMS=" + cfg.Programs, "CA=" + keys.path("ca.crt"), "KUBECONFIG_FILE=" + keys.path(n.Name+".kubeconfig"), "IMAGES=" + strings.Join(cfg.Images, " "),
+			"PROGRAMS=" + cfg.Programs, "CA=" + keys.path("ca.crt"), "KUBECONFIG_FILE=" + keys.path(n.Name+".kubeconfig"),
+			"REGISTRY=" + fmt.Sprintf("http://%s:%d", gateway(n.index), n.cluster.images.port), "PAUSE_IMAGE=" + pauseImage,
 		},
 	})
 	if err != nil {

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Makes a guest of the lab a node of the cluster: network, containerd, images, kubelet.
+# Makes a guest of the lab a node of the cluster: network, containerd, kubelet.
 # Its disk is memory. The environment says what it is called and where the rest is.
 set -Eeuo pipefail
 trap 'echo "node: broken at line $LINENO: $BASH_COMMAND" >&2' ERR
@@ -35,24 +35,26 @@ END
 cat >/etc/containerd/config.toml <<END
 version = 2
 [plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "lab/pause:1"
+  sandbox_image = "$PAUSE_IMAGE"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "/etc/containerd/certs.d"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "/etc/cni/net.d"
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "overlayfs"
+    discard_unpacked_layers = true
+END
+mkdir -p /etc/containerd/certs.d/_default
+cat >/etc/containerd/certs.d/_default/hosts.toml <<END
+[host."$REGISTRY"]
+  capabilities = ["pull", "resolve"]
 END
 setsid containerd >/var/log/containerd.log 2>&1 </dev/null &
 for _ in $(seq 100); do
 	ctr version >/dev/null 2>&1 && break
 	sleep 0.2
 done
-for i in $IMAGES; do
-	base=() # an OCI archive has tags only
-	if tar -tf "$i" | grep -q oci-layout; then base=(--base-name docker.io/library/pmemctl); fi
-	ctr -n k8s.io images import "${base[@]}" "$i" >/dev/null
-done
-
 mkdir -p /etc/kubernetes
 cat >/etc/kubernetes/kubelet.yaml <<END
 apiVersion: kubelet.config.k8s.io/v1beta1

@@ -59,14 +59,16 @@ func run() (int, error) {
 	if cfg.Programs, err = filepath.Abs(*programs); err != nil {
 		return 1, err
 	}
-	if cfg.Images, err = cluster.WriteImages(dir, cfg.Programs); err != nil {
+	if cfg.Images, err = cluster.BaseImages(cfg.Programs); err != nil {
 		return 1, err
 	}
-	own, err := filepath.Abs(*image)
+	own, err := cluster.ReadArchive(*image, dir)
 	if err != nil {
 		return 1, err
 	}
-	cfg.Images = append(cfg.Images, own)
+	for tag, i := range own {
+		cfg.Images = append(cfg.Images, i.Named("pmemctl:"+tag))
+	}
 	for i := range *nodes {
 		cfg.Nodes = append(cfg.Nodes, cluster.NodeConfig{Name: fmt.Sprintf("node%d", i), DIMMs: lab.LabelledDIMMs(2, *dimm<<30)})
 	}
