@@ -5,8 +5,8 @@
 #
 # Of Debian's packages only the programs that pmemctl starts are taken, with the
 # libraries that they need: no shell, no package manager. The archive has two tags,
-# VERSION and VERSION-init, which prepares the PMEM of a node by itself
-# (PMEMCTL_INIT=true).
+# VERSION, and VERSION-ack for Alibaba Cloud's manifests as printed: its environment has
+# the flags that these lack.
 set -Eeuo pipefail
 
 program=$1 version=$2 archive=$(realpath -m "$3")
@@ -89,9 +89,10 @@ tag() { # TAG UMOCI-CONFIG-ARGUMENT...
 		--config.label "org.opencontainers.image.title=pmemctl" --config.label "org.opencontainers.image.version=$version"
 }
 tag "$version"
-tag "$version-init" --config.env PMEMCTL_INIT=true
+tag "$version-ack" --config.env PMEMCTL_INIT=true --config.env PMEMCTL_PERCENT=50 --config.env PMEMCTL_NODE_EXPANSION=true \
+	--config.env PMEMCTL_CONTROLLER_ENDPOINT=/var/lib/kubelet/csi-plugins/localplugin.csi.alibabacloud.com/controller.sock
 umoci gc --layout "$layout"
 rm -f "$archive"
 tar --create --file "$archive" --directory "$layout" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" .
 rm -rf "$layer"
-echo "image: $archive, $(du -h --apparent-size "$archive" | cut -f1); tags $version and $version-init" >&2
+echo "image: $archive, $(du -h --apparent-size "$archive" | cut -f1); tags $version and $version-ack" >&2

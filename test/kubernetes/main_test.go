@@ -31,6 +31,15 @@ const (
 // suite is one cluster that tests use one after the other.
 type suite struct {
 	*cluster.Cluster
+	image, previous string // pmemctl's
+}
+
+// programs is the folder of the programs of Kubernetes.
+func programs(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs(root + "/build/kubernetes")
+	require.NoError(t, err)
+	return dir
 }
 
 // start brings up a cluster with the nodes named.
@@ -40,9 +49,7 @@ func start(t *testing.T, dimmGiB int64, names ...string) *suite {
 	require.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(dimms) })
 	dir := t.TempDir()
-	cfg := cluster.Config{Dir: dir, DIMMDir: dimms}
-	cfg.Programs, err = filepath.Abs(root + "/build/kubernetes")
-	require.NoError(t, err)
+	cfg := cluster.Config{Dir: dir, DIMMDir: dimms, Programs: programs(t)}
 	mapsync := filepath.Join(dir, "mapsync")
 	build := exec.Command("go", "build", "-o", mapsync, "./mapsync")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -52,8 +59,13 @@ func start(t *testing.T, dimmGiB int64, names ...string) *suite {
 	require.NoError(t, err)
 	own, err := cluster.ReadArchive(root+"/build/pmemctl-image.tar", dir)
 	require.NoError(t, err)
+	s := &suite{}
 	for tag, i := range own {
 		cfg.Images = append(cfg.Images, i.Named("pmemctl:"+tag))
+		if !strings.HasSuffix(tag, "-ack") {
+			s.image, s.previous = "pmemctl:"+tag, "pmemctl:previous"
+			cfg.Images = append(cfg.Images, i.Named(s.previous))
+		}
 	}
 	for _, name := range names {
 		node := cluster.NodeConfig{Name: name}
@@ -66,7 +78,7 @@ func start(t *testing.T, dimmGiB int64, names ...string) *suite {
 	defer cancel()
 	c, err := cluster.Start(ctx, cfg)
 	require.NoError(t, err)
-	s := &suite{c}
+	s.Cluster = c
 	t.Cleanup(func() {
 		if t.Failed() {
 			s.explain(t)

@@ -29,6 +29,7 @@ func TestPage(t *testing.T) {
 		{"change the type of a node", s.changeType},
 		{"delete", s.deleteAll},
 		{"uninstall", s.uninstall},
+		{"as printed", s.asPrinted},
 	} {
 		if !t.Run(step.name, step.do) {
 			return // each goes on where the one before it ended

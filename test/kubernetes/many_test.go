@@ -1,0 +1,218 @@
+//go:build lab
+
+package kubernetes
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestMany has two nodes with little PMEM, and one without: both types on one node,
+// more claims than there is room for, an upgrade, and pods that come and go.
+func TestMany(t *testing.T) {
+	s := start(t, 1, "node0", "node1", "plain0")
+	for _, step := range []struct {
+		name string
+		do   func(*testing.T)
+	}{
+		{"deploy", s.deployMany},
+		{"metrics", s.metrics},
+		{"both types on one node", s.bothTypes},
+		{"a burst that does not fit", s.burst},
+		{"pods come and go", s.comeAndGo},
+		{"upgrade", s.upgrade},
+		{"delete", s.deleteMany},
+	} {
+		if !t.Run(step.name, step.do) {
+			return // each goes on where the one before it ended
+		}
+	}
+}
+
+// deployMany applies an image under another tag first, to be upgraded later.
+func (s *suite) deployMany(t *testing.T) {
+	s.kubectl(t, "label", "node", "node0", label+"=") // no type is both
+	s.kubectl(t, "label", "node", "node1", label+"=", label+"/type=lvm")
+	s.apply(t, file(t, "servicemonitor-crd.yaml"))
+	s.kubectl(t, "wait", "--for=condition=Established", "crd/servicemonitors.monitoring.coreos.com")
+	s.kubectl(t, "apply", "-k", "testdata/with-metrics")
+	for _, set := range []string{"csi-local-plugin", "csi-local-plugin-lvm"} {
+		s.kubectl(t, "set", "image", "-n", "kube-system", "daemonset/"+set, "pmemctl="+s.previous)
+		s.kubectl(t, "rollout", "status", "-n", "kube-system", "daemonset/"+set, "--timeout=4m")
+	}
+	eventually(t, 2*time.Minute, func() string {
+		for _, c := range []struct{ class, node string }{{"pmem-lvm", "node0"}, {"pmem-direct", "node0"}, {"pmem-lvm", "node1"}} {
+			if s.capacity(t, c.class, c.node) <= 0 {
+				return s.kubectl(t, "get", "csistoragecapacities", "-n", "kube-system", "-o", "wide")
+			}
+		}
+		return ""
+	})
+	nodes := s.kubectl(t, "get", "pods", "-n", "kube-system", "-o", "jsonpath={.items[*].spec.nodeName}")
+	assert.ElementsMatch(t, []string{"node0", "node1"}, strings.Fields(nodes), "a node without PMEM has no pod, and no pod waits for it")
+	assert.Empty(t, s.kubectl(t, "get", "csinode", "plain0", "-o", "jsonpath={.spec.drivers}"))
+}
+
+// metrics are where the Service says.
+func (s *suite) metrics(t *testing.T) {
+	eventually(t, time.Minute, func() string {
+		address := s.kubectl(t, "get", "endpointslices", "-n", "kube-system", "-l", "kubernetes.io/service-name=pmemctl-metrics", "-o", `jsonpath={.items[*].endpoints[?(@.nodeName=="node0")].addresses[0]}`)
+		out, err := s.Node("node0").Run(t.Context(), "curl", "-fsS", "http://"+address+":9810/metrics")
+		if err != nil || !strings.Contains(out, "pmemctl_") {
+			return out
+		}
+		return ""
+	})
+}
+
+// bothTypes puts a volume of each type below one pod. A claim that fits nowhere is told
+// so in words.
+func (s *suite) bothTypes(t *testing.T) {
+	s.apply(t, file(t, "both.yaml"))
+	s.running(t, "both")
+	mounts := s.in(t, "both", "cat", "/proc/mounts")
+	assert.Regexp(t, `(?m)^/dev/mapper/pmemvgregion\S+ /lvm ext4 rw,.*dax=always`, mounts)
+	assert.Regexp(t, `(?m)^/dev/pmem\S+ /direct ext4 rw,.*dax=always`, mounts)
+	for _, d := range []string{"/lvm", "/direct"} {
+		s.in(t, "both", "mapsync", d+"/records", record)
+	}
+	eventually(t, time.Minute, func() string {
+		out := s.kubectl(t, "get", "events", "--field-selector", "involvedObject.name=huge,reason=FailedScheduling", "-o", "jsonpath={.items[*].message}")
+		if !strings.Contains(out, "did not have enough free storage") {
+			return out
+		}
+		return ""
+	})
+	s.kubectl(t, "delete", "pod/huge", "pvc/huge", "--grace-period=1")
+}
+
+// freeLVM is what is free in the volume groups of a node, in bytes.
+func (s *suite) freeLVM(t *testing.T, node string) (free []int64) {
+	t.Helper()
+	var groups vgList
+	s.pmemctl(t, node, &groups, "vg", "list")
+	for _, g := range groups.VGs {
+		free = append(free, g.Free)
+	}
+	return free
+}
+
+// burst asks for 20 volumes at once where fewer fit: those that fit are bound, the
+// others wait with a true reason, and nothing is left when they are deleted.
+func (s *suite) burst(t *testing.T) {
+	const count, size = 20, 160 << 20
+	fit := 0
+	before := map[string][]int64{}
+	for _, node := range []string{"node0", "node1"} {
+		before[node] = s.freeLVM(t, node)
+		for _, free := range before[node] {
+			fit += int(free / size)
+		}
+	}
+	require.Less(t, fit, count)
+	require.Greater(t, fit, count/2)
+	s.apply(t, file(t, "many.yaml"), "COUNT", strconv.Itoa(count), "SIZE", "160Mi", "CLASS", "pmem-lvm")
+	bound := func() int {
+		phases := s.kubectl(t, "get", "pvc", "-o", `jsonpath={range .items[*]}{.metadata.name} {.status.phase}{"\n"}{end}`)
+		n := 0
+		for _, line := range strings.Split(phases, "\n") {
+			if strings.HasPrefix(line, "many-") && strings.HasSuffix(line, " Bound") {
+				n++
+			}
+		}
+		return n
+	}
+	eventually(t, 2*patience, func() string {
+		running := s.kubectl(t, "get", "deployment", "many", "-o", "jsonpath={.status.readyReplicas}")
+		if bound() != fit || running != strconv.Itoa(fit) {
+			return fmt.Sprintf("%d claims are bound, %s pods are ready; %d volumes fit: %s", bound(), running, fit, s.kubectl(t, "get", "pods,pvc"))
+		}
+		return ""
+	})
+	pending := s.kubectl(t, "get", "pods", "-l", "app=many", "--field-selector", "status.phase=Pending", "-o", "jsonpath={.items[*].metadata.name}")
+	assert.Len(t, strings.Fields(pending), count-fit)
+	for _, pod := range strings.Fields(pending) {
+		events := s.kubectl(t, "get", "events", "--field-selector", "involvedObject.name="+pod, "-o", "jsonpath={.items[*].message}")
+		assert.Contains(t, events, "did not have enough free storage")
+	}
+	s.kubectl(t, "delete", "deployment", "many")
+	s.emptyAgain(t, before)
+}
+
+// emptyAgain waits until the pods of the Deployment many and their volumes are gone: no
+// mount, no device, and the space is what it was.
+func (s *suite) emptyAgain(t *testing.T, before map[string][]int64) {
+	t.Helper()
+	eventually(t, 2*patience, func() string {
+		if left := s.kubectl(t, "get", "pods", "-l", "app=many", "-o", "name"); left != "" {
+			return left
+		}
+		if left := s.kubectl(t, "get", "pv", "-o", `jsonpath={range .items[*]}{.spec.claimRef.name}{"\n"}{end}`); strings.Contains(left, "many-") {
+			return left
+		}
+		return ""
+	})
+	for node, free := range before {
+		assert.Equal(t, free, s.freeLVM(t, node), node)
+		used := strings.Fields(s.on(t, node, "sh", "-c", "grep -cE '^/dev/(mapper/)?pmem' /proc/mounts; ls /dev/mapper | grep -c pmemvg; ls /sys/class/block | grep -cE '^pmem[0-9]'; true"))
+		want := map[string][]string{"node0": {"4", "1", "3"}, "node1": {"0", "0", "2"}}[node] // the pod both has one of each
+		assert.Equal(t, want, used, "mounts, LVs, PMEM devices of %s", node)
+	}
+}
+
+// comeAndGo creates and deletes pods with volumes: PMEMCTL_PODS of them at a time,
+// PMEMCTL_ROUNDS times.
+func (s *suite) comeAndGo(t *testing.T) {
+	number := func(env string, otherwise int) int {
+		if n, err := strconv.Atoi(os.Getenv(env)); err == nil {
+			return n
+		}
+		return otherwise
+	}
+	pods, rounds := number("PMEMCTL_PODS", 10), number("PMEMCTL_ROUNDS", 2)
+	before := map[string][]int64{"node0": s.freeLVM(t, "node0"), "node1": s.freeLVM(t, "node1")}
+	for range rounds {
+		began := time.Now()
+		s.apply(t, file(t, "many.yaml"), "COUNT", strconv.Itoa(pods), "SIZE", "16Mi", "CLASS", "pmem-lvm")
+		eventually(t, 5*patience, func() string {
+			if ready := s.kubectl(t, "get", "deployment", "many", "-o", "jsonpath={.status.readyReplicas}"); ready != strconv.Itoa(pods) {
+				return ready + " pods are ready: " + s.kubectl(t, "get", "pods")
+			}
+			return ""
+		})
+		up := time.Since(began)
+		s.kubectl(t, "delete", "deployment", "many")
+		s.emptyAgain(t, before)
+		t.Logf("%d pods: up in %s, gone after %s", pods, up.Round(time.Second), time.Since(began).Round(time.Second))
+	}
+}
+
+// upgrade replaces the driver's image under mounted volumes.
+func (s *suite) upgrade(t *testing.T) {
+	for _, set := range []string{"csi-local-plugin", "csi-local-plugin-lvm"} {
+		s.kubectl(t, "set", "image", "-n", "kube-system", "daemonset/"+set, "pmemctl="+s.image)
+		s.kubectl(t, "rollout", "status", "-n", "kube-system", "daemonset/"+set, "--timeout=4m")
+	}
+	for _, d := range []string{"/lvm", "/direct"} {
+		assert.Contains(t, s.in(t, "both", "dd", "if="+d+"/records", "bs=1k", "count=1", "status=none"), record)
+		s.in(t, "both", "touch", d+"/after")
+	}
+	assert.Equal(t, "0", s.kubectl(t, "get", "pod", "both", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"))
+	assert.Equal(t, s.image, s.kubectl(t, "get", "pod", "-n", "kube-system", s.driver(t, "node0"), "-o", "jsonpath={.spec.containers[0].image}"))
+}
+
+// deleteMany: what was made before the upgrade goes by the driver after it.
+func (s *suite) deleteMany(t *testing.T) {
+	s.kubectl(t, "delete", "pod/both", "pvc/lvm", "pvc/direct", "--grace-period=1")
+	s.gone(t, "pv")
+	for _, node := range []string{"node0", "node1"} {
+		assert.Empty(t, s.left(t, node, 0))
+	}
+}
