@@ -19,6 +19,10 @@ KUBE_VERSION := -X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/co
 demo: deps build $(BUILD)/pmemlab $(BUILD)/csiclient ## see the main job done on a real kernel, in a guest (3 minutes)
 	$(BUILD)/pmemlab -path $(CURDIR)/$(BUILD) scripts/demo.sh
 
+demo-k8s: deps image kubernetes $(BUILD)/pmemcluster ## the same on a real Kubernetes: Alibaba Cloud's page, step by step
+	@scripts/deps.sh kubernetes
+	$(BUILD)/pmemcluster -nodes 2 scripts/demo-k8s.sh
+
 build: ## build pmemctl
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/pmemctl ./cmd/pmemctl
 
@@ -52,6 +56,10 @@ test-k8s: deps image kubernetes ## the page followed on a real Kubernetes, with 
 	@scripts/deps.sh kubernetes
 	$(GO) test -tags lab -count=1 -timeout 80m -v ./test/kubernetes
 
+test-k8s-pods: deps image kubernetes ## 50 pods with volumes that come and go, five times
+	@scripts/deps.sh kubernetes
+	PMEMCTL_PODS=50 PMEMCTL_ROUNDS=5 $(GO) test -tags lab -count=1 -timeout 4h -v -run '^TestMany$$' ./test/kubernetes
+
 test-crash: build guest-tests ## kill -9 at every single step of every operation
 	PMEMCTL_CRASH=all $(GO) test -tags lab -count=1 -timeout 4h -v -run 'TestGuests/(crash|CSI)$$' ./test/guests
 
@@ -70,6 +78,10 @@ fuzz: ## each fuzz test for FUZZTIME (default 5m); go test runs their seeds
 
 bench: deps build $(BUILD)/pmemlab $(BUILD)/csiclient ## speed against the bare commands, as ratios, in the guest
 	$(BUILD)/pmemlab -path $(CURDIR)/$(BUILD) scripts/bench.sh
+
+bench-k8s: deps image kubernetes $(BUILD)/pmemcluster ## from a claim to a running pod, against pods with hostPath volumes
+	@scripts/deps.sh kubernetes
+	$(BUILD)/pmemcluster -nodes 1 -dimm 2 scripts/bench-k8s.sh
 
 lint: ## gofmt, go vet, staticcheck, shellcheck; generated files are fresh
 	@test -z "$$(gofmt -l cmd internal test)" || { echo "gofmt these:"; gofmt -l cmd internal test; exit 1; }
