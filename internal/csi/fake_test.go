@@ -129,7 +129,7 @@ func (f *fakeVolumes) Expand(_ context.Context, name string, size uint64) (volum
 	case !ok:
 		return vol, notFound(name)
 	case vol.Type == volume.TypeDirect && size > vol.Size:
-		return vol, errs.New(errs.Unsupported, "volume "+name, "is a direct volume", "clone it")
+		return vol, errs.New(errs.FixedSize, "volume "+name, "is a direct volume", "clone it")
 	}
 	vol.Size = max(vol.Size, size)
 	f.volumes[name] = vol

@@ -279,7 +279,23 @@ func (s *Server) NodeExpandVolume(ctx context.Context, req *csi.NodeExpandVolume
 	}
 	vol, err := s.expand(ctx, req.GetVolumeId(), r, req.GetVolumeCapability())
 	if err != nil {
-		return nil, err
+		return nil, s.refuseExpansion(req.GetVolumeId(), err)
 	}
+	s.notGrown.Delete(req.GetVolumeId())
 	return &csi.NodeExpandVolumeResponse{CapacityBytes: int64(vol.Size)}, nil
+}
+
+// refuseExpansion keeps a volume that cannot grow from being kept from its pods. Kubelet
+// makes an event of a refusal, and mounts the volume for no pod before it has grown; but
+// FAILED_PRECONDITION it takes as a reason to go on with the size that there is
+// (pkg/volume/util/operationexecutor/node_expander.go). So the first answer is the true
+// code, and the second that one.
+func (s *Server) refuseExpansion(id string, err error) error {
+	if !errs.Is(err, errs.FixedSize) && !errs.Is(err, errs.NoSpace) {
+		return err
+	}
+	if _, told := s.notGrown.LoadOrStore(id, true); told {
+		return asPrecondition(err)
+	}
+	return err
 }

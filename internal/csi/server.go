@@ -78,6 +78,7 @@ type Server struct {
 	Metrics *Metrics // may be nil
 
 	work     inWork
+	notGrown sync.Map       // volumes that an expansion was refused for
 	detached sync.WaitGroup // calls that are at work
 }
 

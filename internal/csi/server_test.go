@@ -241,3 +241,22 @@ func TestRegionTopology(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []placement{{true, []string{"region2"}}, {true, []string{"region0"}}}, got)
 }
+
+// TestARefusedExpansionKeepsNoPodWaiting: kubelet gets the true code once, and then the
+// one with which it mounts the volume as it is.
+func TestARefusedExpansionKeepsNoPodWaiting(t *testing.T) {
+	f := newFakeVolumes()
+	s := newServer(f)
+	f.volumes["fixed"] = volume.Volume{Name: "fixed", Type: volume.TypeDirect, Size: 1 << 30}
+	f.volumes["other"] = f.volumes["fixed"]
+	f.at["fixed"], f.at["other"] = map[string]bool{"/pod": true}, map[string]bool{"/pod": true}
+	expand := func(id string) codes.Code {
+		_, err := s.NodeExpandVolume(t.Context(), &csi.NodeExpandVolumeRequest{VolumeId: id, VolumePath: "/pod", CapacityRange: &csi.CapacityRange{RequiredBytes: 2 << 30}})
+		assert.ErrorContains(t, err, "is a direct volume")
+		return status.Code(toStatus(err))
+	}
+	assert.Equal(t, codes.OutOfRange, expand("fixed"))
+	assert.Equal(t, codes.FailedPrecondition, expand("fixed"))
+	assert.Equal(t, codes.FailedPrecondition, expand("fixed"))
+	assert.Equal(t, codes.OutOfRange, expand("other"))
+}

@@ -18,13 +18,12 @@ var statusCodes = map[errs.Kind]codes.Code{
 	errs.NoSpace:     codes.ResourceExhausted,
 	errs.InUse:       codes.FailedPrecondition,
 	errs.Unsupported: codes.FailedPrecondition,
-	// Kubelet says so once, and mounts the volume as it is.
-	errs.FixedSize:  codes.OutOfRange,
-	errs.Permission: codes.PermissionDenied,
-	errs.Busy:       codes.Aborted,
-	errs.Aborted:    codes.Aborted,
-	errs.Deadline:   codes.DeadlineExceeded,
-	errs.Canceled:   codes.Canceled,
+	errs.FixedSize:   codes.OutOfRange,
+	errs.Permission:  codes.PermissionDenied,
+	errs.Busy:        codes.Aborted,
+	errs.Aborted:     codes.Aborted,
+	errs.Deadline:    codes.DeadlineExceeded,
+	errs.Canceled:    codes.Canceled,
 }
 
 // toStatus turns an error into a status, whose message has the next step too.

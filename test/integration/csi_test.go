@@ -536,7 +536,7 @@ func TestCSICrash(t *testing.T) {
 				prepare().stop(t)
 				log := filepath.Join(t.TempDir(), "steps")
 				s := startCSI(t, []string{fault.LogEnv + "=" + log})
-				require.NoError(t, call.do(s))
+				require.NoError(t, untilNotAborted(func() error { return call.do(s) }))
 				s.stop(t)
 				want := state(t)
 				steps := stepsIn(t, log)
@@ -551,14 +551,19 @@ func TestCSICrash(t *testing.T) {
 					prepare().stop(t)
 					s := startCSI(t, []string{fmt.Sprintf("%s=%d", fault.KillAtEnv, at)})
 					if s != nil {
-						err := call.do(s)
+						// The server may be looking for what inline volumes left, until it is killed.
+						err := untilNotAborted(func() error { return call.do(s) })
 						require.Error(t, err, where)
-						require.True(t, wasKilled(<-s.ended), where)
+						select {
+						case end := <-s.ended:
+							require.True(t, wasKilled(end), where)
+						case <-time.After(time.Minute):
+							require.Fail(t, "the server was not killed", "%s: %v\n%s", where, err, s.log.String())
+						}
 						s.conn.Close()
 					}
 					nothingHalfMadeIsReady(t, where)
 					s = startCSI(t, nil)
-					// The server may be at work on what an inline volume left.
 					assert.NoError(t, untilNotAborted(func() error { return call.do(s) }), "%s, and repeated: %s", where, s.log.String())
 					s.stop(t)
 					assert.Equal(t, want, state(t), where)

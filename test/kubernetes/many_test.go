@@ -204,7 +204,7 @@ func (s *suite) upgrade(t *testing.T) {
 		assert.Contains(t, s.in(t, "both", "dd", "if="+d+"/records", "bs=1k", "count=1", "status=none"), record)
 		s.in(t, "both", "touch", d+"/after")
 	}
-	assert.Equal(t, "0", s.kubectl(t, "get", "pod", "both", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"))
+	assert.Equal(t, "0", s.restarts(t, "both"))
 	assert.Equal(t, s.image, s.kubectl(t, "get", "pod", "-n", "kube-system", s.driver(t, "node0"), "-o", "jsonpath={.spec.containers[0].image}"))
 }
 
