@@ -62,6 +62,7 @@ func (s *suite) deploy(t *testing.T) {
 	s.kubectl(t, "label", "node", "node0", label+"=", label+"/type=lvm")
 	s.kubectl(t, "label", "node", "node1", label+"=", label+"/type=direct")
 	s.kubectl(t, "apply", "-k", root+"/deploy/kubernetes/overlays/ack")
+	s.privileged(t)
 	for _, set := range []string{"csi-local-plugin-lvm", "csi-local-plugin-direct"} {
 		s.kubectl(t, "rollout", "status", "-n", "kube-system", "daemonset/"+set, "--timeout=4m")
 	}
@@ -93,6 +94,14 @@ func (s *suite) deploy(t *testing.T) {
 	assert.Equal(t, groups.VGs[0].Free+groups.VGs[1].Free, s.capacity(t, "pmem-lvm", "node0"), "what the scheduler is told is true")
 	assert.LessOrEqual(t, s.capacity(t, "pmem-lvm", "node1"), int64(0), "a node of type direct has nothing for lvm")
 	assert.LessOrEqual(t, s.capacity(t, "pmem-direct", "node0"), int64(0))
+}
+
+// privileged shows why the driver is: less is refused for what mounts for others.
+func (s *suite) privileged(t *testing.T) {
+	t.Helper()
+	objects := s.kubectl(t, "kustomize", root+"/deploy/kubernetes/overlays/ack")
+	_, err := s.Kubectl(t.Context(), strings.NewReader(strings.ReplaceAll(objects, "privileged: true", "capabilities: {add: [SYS_ADMIN]}")), "apply", "--dry-run=server", "-f", "-")
+	assert.ErrorContains(t, err, "Bidirectional mount propagation is available only to privileged containers")
 }
 
 // capacity is what the scheduler is told of a class on a node, in bytes; -1 when it is

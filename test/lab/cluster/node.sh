@@ -67,7 +67,7 @@ authorization: {mode: Webhook}
 cgroupDriver: cgroupfs
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 failSwapOn: false
-clusterDNS: []
+clusterDNS: [10.96.0.10] # nobody answers there; without it each pod has a warning
 resolvConf: ""
 registerNode: true
 enableServer: true
