@@ -73,7 +73,8 @@ func startServer(t *testing.T, cmd *exec.Cmd) *csiServer {
 	s.conn, err = grpc.NewClient("unix://"+csiSocket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
 	s.IdentityClient, s.ControllerClient, s.NodeClient = csi.NewIdentityClient(s.conn), csi.NewControllerClient(s.conn), csi.NewNodeClient(s.conn)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	// Longer than the minute that a server waits for another pmemctl's locks.
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	answered := make(chan error, 1)
 	go func() {
@@ -82,6 +83,9 @@ func startServer(t *testing.T, cmd *exec.Cmd) *csiServer {
 	}()
 	select {
 	case err := <-answered:
+		if err != nil {
+			_ = s.cmd.Process.Kill() // or the next one finds its socket served
+		}
 		require.NoError(t, err, s.log.String())
 	case err := <-s.ended:
 		s.conn.Close()

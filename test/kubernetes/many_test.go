@@ -57,7 +57,7 @@ func (s *suite) deployMany(t *testing.T) {
 	})
 	nodes := s.kubectl(t, "get", "pods", "-n", "kube-system", "-o", "jsonpath={.items[*].spec.nodeName}")
 	assert.ElementsMatch(t, []string{"node0", "node1"}, strings.Fields(nodes), "a node without PMEM has no pod, and no pod waits for it")
-	assert.Empty(t, s.kubectl(t, "get", "csinode", "plain0", "-o", "jsonpath={.spec.drivers}"))
+	assert.Empty(t, s.kubectl(t, "get", "csinode", "plain0", "-o", "jsonpath={.spec.drivers[*].name}"))
 }
 
 // metrics are where the Service says.
