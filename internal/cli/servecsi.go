@@ -47,7 +47,7 @@ the calls at work are done.
 
 A flag that is not given is taken from the environment, when that has it: --init from
 PMEMCTL_INIT, --metrics-address from PMEMCTL_METRICS_ADDRESS, and so on.`,
-		PreRunE: func(cmd *cobra.Command, _ []string) error { return flagsFromEnvironment(cmd.Flags()) },
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return flagsFromEnvironment(cmd.LocalFlags()) },
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.serveCSI(cmd.Context(), f) },
 	}
 	fl := cmd.Flags()

@@ -17,13 +17,14 @@ import (
 // fakeVolumes keeps volumes in memory; a mount is a file in the folder, and a
 // publication a folder.
 type fakeVolumes struct {
-	mu      sync.Mutex
-	volumes map[string]volume.Volume
-	sources map[string]string
-	at      map[string]map[string]bool // where each is
-	free    uint64
-	fail    error // of the next call
-	called  []string
+	mu         sync.Mutex
+	volumes    map[string]volume.Volume
+	sources    map[string]string
+	at         map[string]map[string]bool // where each is
+	free       uint64
+	fail       error // of the next call
+	failExpand error // of the next expansion
+	called     []string
 }
 
 func newFakeVolumes() *fakeVolumes {
@@ -128,6 +129,9 @@ func (f *fakeVolumes) Expand(_ context.Context, name string, size uint64) (volum
 		return vol, err
 	case !ok:
 		return vol, notFound(name)
+	case f.failExpand != nil:
+		err, f.failExpand = f.failExpand, nil
+		return vol, err
 	case vol.Type == volume.TypeDirect && size > vol.Size:
 		return vol, errs.New(errs.FixedSize, "volume "+name, "is a direct volume", "clone it")
 	}

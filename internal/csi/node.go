@@ -3,6 +3,7 @@ package csi
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
@@ -285,16 +286,22 @@ func (s *Server) NodeExpandVolume(ctx context.Context, req *csi.NodeExpandVolume
 	return &csi.NodeExpandVolumeResponse{CapacityBytes: int64(vol.Size)}, nil
 }
 
+// waitForSpace is how long a pod that starts may have to wait, when there is no space
+// for an expansion.
+const waitForSpace = 2 * time.Minute
+
 // refuseExpansion keeps a volume that cannot grow from being kept from its pods. Kubelet
 // makes an event of a refusal, and mounts the volume for no pod before it has grown; but
-// FAILED_PRECONDITION it takes as a reason to go on with the size that there is
-// (pkg/volume/util/operationexecutor/node_expander.go). So the first answer is the true
-// code, and the second that one.
+// FAILED_PRECONDITION it takes as a reason to go on with the size that there is, and to
+// ask no more while the volume is mounted
+// (pkg/volume/util/operationexecutor/node_expander.go). So the true code comes first, and
+// that one later: at once for what never grows, after a while where space may come.
 func (s *Server) refuseExpansion(id string, err error) error {
 	if !errs.Is(err, errs.FixedSize) && !errs.Is(err, errs.NoSpace) {
 		return err
 	}
-	if _, told := s.notGrown.LoadOrStore(id, true); told {
+	first, told := s.notGrown.LoadOrStore(id, time.Now())
+	if told && (errs.Is(err, errs.FixedSize) || time.Since(first.(time.Time)) > waitForSpace) {
 		return asPrecondition(err)
 	}
 	return err

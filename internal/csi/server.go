@@ -78,7 +78,7 @@ type Server struct {
 	Metrics *Metrics // may be nil
 
 	work     inWork
-	notGrown sync.Map       // volumes that an expansion was refused for
+	notGrown sync.Map       // since when expansions of volumes were refused
 	detached sync.WaitGroup // calls that are at work
 }
 
@@ -109,7 +109,11 @@ func (s *Server) run(ctx context.Context, endpoint string, hasController bool) e
 	if err != nil {
 		return err
 	}
-	server := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.ChainUnaryInterceptor(s.observe, s.oneAtATime), grpc.UnknownServiceHandler(s.refuseController))
+	options := []grpc.ServerOption{grpc.MaxRecvMsgSize(maxMessage), grpc.ChainUnaryInterceptor(s.observe, s.oneAtATime)}
+	if !hasController {
+		options = append(options, grpc.UnknownServiceHandler(s.refuseController))
+	}
+	server := grpc.NewServer(options...)
 	csi.RegisterIdentityServer(server, identity{Server: s, hasController: hasController})
 	csi.RegisterNodeServer(server, s)
 	if hasController {
@@ -120,7 +124,13 @@ func (s *Server) run(ctx context.Context, endpoint string, hasController bool) e
 }
 
 // refuseController answers the sidecars of other drivers' Deployments, which log it.
-func (s *Server) refuseController(any, grpc.ServerStream) error {
+func (s *Server) refuseController(_ any, stream grpc.ServerStream) error {
+	method, _ := grpc.MethodFromServerStream(stream)
+	service, method, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
+	if service != csi.Controller_ServiceDesc.ServiceName {
+		return status.Errorf(codes.Unimplemented, "unknown method %s for service %s", method, service)
+	}
+	s.Log.Warn("a provisioner or resizer for all nodes", "method", method, "controller", s.ControllerEndpoint)
 	return status.Errorf(codes.Unimplemented, "%s has no controller on this socket: the one of each node is on %s there; next: run external-provisioner and external-resizer beside each node's server (--node-deployment), with that socket, in place of one for all nodes", s.Driver, s.ControllerEndpoint)
 }
 

@@ -252,11 +252,22 @@ func TestARefusedExpansionKeepsNoPodWaiting(t *testing.T) {
 	f.at["fixed"], f.at["other"] = map[string]bool{"/pod": true}, map[string]bool{"/pod": true}
 	expand := func(id string) codes.Code {
 		_, err := s.NodeExpandVolume(t.Context(), &csi.NodeExpandVolumeRequest{VolumeId: id, VolumePath: "/pod", CapacityRange: &csi.CapacityRange{RequiredBytes: 2 << 30}})
-		assert.ErrorContains(t, err, "is a direct volume")
+		assert.Error(t, err)
 		return status.Code(toStatus(err))
 	}
 	assert.Equal(t, codes.OutOfRange, expand("fixed"))
 	assert.Equal(t, codes.FailedPrecondition, expand("fixed"))
 	assert.Equal(t, codes.FailedPrecondition, expand("fixed"))
 	assert.Equal(t, codes.OutOfRange, expand("other"))
+
+	f.volumes["full"] = volume.Volume{Name: "full", Type: volume.TypeLVM, Size: 1 << 30}
+	f.at["full"] = map[string]bool{"/pod": true}
+	full := func() codes.Code {
+		f.failExpand = errs.New(errs.NoSpace, "volume full", "has no space", "")
+		return expand("full")
+	}
+	assert.Equal(t, codes.ResourceExhausted, full())
+	assert.Equal(t, codes.ResourceExhausted, full(), "space may come")
+	s.notGrown.Store("full", time.Now().Add(-waitForSpace-time.Second))
+	assert.Equal(t, codes.FailedPrecondition, full())
 }

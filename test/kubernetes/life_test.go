@@ -213,7 +213,9 @@ func (s *suite) uninstall(t *testing.T) {
 	s.kubectl(t, "delete", "statefulset", "sts-lvm")
 	s.gone(t, "pods/sts-lvm-0")
 	s.kubectl(t, "delete", "-k", root+"/deploy/kubernetes/overlays/ack")
-	s.gone(t, "pods -n kube-system")
+	eventually(t, patience, func() string {
+		return s.kubectl(t, "get", "pods", "-n", "kube-system", "-o", "name")
+	})
 	path, err := s.Node("node0").Run(t.Context(), "sh", "-c", "mkdir -p /mnt/check && lvchange -ay pmemvgregion0 pmemvgregion1 && mount /dev/pmemvgregion*/"+volume+" /mnt/check && head -n 1 /mnt/check/records && umount /mnt/check")
 	require.NoError(t, err, path)
 	assert.Contains(t, path, strings.TrimSpace(record))

@@ -139,8 +139,13 @@ func (s *suite) burst(t *testing.T) {
 	pending := s.kubectl(t, "get", "pods", "-l", "app=many", "--field-selector", "status.phase=Pending", "-o", "jsonpath={.items[*].metadata.name}")
 	assert.Len(t, strings.Fields(pending), count-fit)
 	for _, pod := range strings.Fields(pending) {
-		events := s.kubectl(t, "get", "events", "--field-selector", "involvedObject.name="+pod, "-o", "jsonpath={.items[*].message}")
-		assert.Contains(t, events, "did not have enough free storage")
+		eventually(t, patience, func() string { // it may have been on its way to a node that is full now
+			events := s.kubectl(t, "get", "events", "--field-selector", "involvedObject.name="+pod, "-o", "jsonpath={.items[*].message}")
+			if !strings.Contains(events, "did not have enough free storage") {
+				return "pod " + pod + " is not told why it waits: " + events
+			}
+			return ""
+		})
 	}
 	s.kubectl(t, "delete", "deployment", "many")
 	s.emptyAgain(t, before)

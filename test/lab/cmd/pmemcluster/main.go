@@ -85,8 +85,12 @@ func run() (int, error) {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig(), "PATH="+cfg.Programs+":"+os.Getenv("PATH"))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	go trim(ctx, c)
+	trimming, end := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() { trim(trimming, c); close(ended) }()
 	err = cmd.Run()
+	end()
+	<-ended
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return exit.ExitCode(), nil
@@ -107,7 +111,7 @@ func trim(ctx context.Context, c *cluster.Cluster) {
 		case <-time.After(20 * time.Second):
 		}
 		for _, n := range c.Nodes {
-			if err := n.Trim(ctx); err != nil {
+			if err := n.Trim(ctx); err != nil && ctx.Err() == nil {
 				fmt.Fprintln(os.Stderr, "pmemcluster:", err)
 			}
 		}
