@@ -88,6 +88,22 @@ func start(t *testing.T, dimmGiB int64, names ...string) *suite {
 	return s
 }
 
+// step is a test that goes on where the one before it ended.
+type step struct {
+	name string
+	do   func(*testing.T)
+}
+
+// inOrder runs steps up to the first that fails.
+func inOrder(t *testing.T, steps []step) {
+	t.Helper()
+	for _, s := range steps {
+		if !t.Run(s.name, s.do) {
+			return
+		}
+	}
+}
+
 // explain logs what a person would look at.
 func (s *suite) explain(t *testing.T) {
 	for _, args := range [][]string{

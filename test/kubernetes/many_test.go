@@ -18,10 +18,7 @@ import (
 // more claims than there is room for, an upgrade, and pods that come and go.
 func TestMany(t *testing.T) {
 	s := start(t, 1, "node0", "node1", "plain0")
-	for _, step := range []struct {
-		name string
-		do   func(*testing.T)
-	}{
+	inOrder(t, []step{
 		{"deploy", s.deployMany},
 		{"metrics", s.metrics},
 		{"both types on one node", s.bothTypes},
@@ -29,11 +26,7 @@ func TestMany(t *testing.T) {
 		{"pods come and go", s.comeAndGo},
 		{"upgrade", s.upgrade},
 		{"delete", s.deleteMany},
-	} {
-		if !t.Run(step.name, step.do) {
-			return // each goes on where the one before it ended
-		}
-	}
+	})
 }
 
 // deployMany applies an image under another tag first, to be upgraded later.

@@ -16,10 +16,7 @@ import (
 // goes on with what happens to them later.
 func TestPage(t *testing.T) {
 	s := start(t, 12, "node0", "node1")
-	for _, step := range []struct {
-		name string
-		do   func(*testing.T)
-	}{
+	inOrder(t, []step{
 		{"deploy", s.deploy},
 		{"lvm", func(t *testing.T) { s.page(t, "lvm", "node0", "10Gi", "/dev/mapper/pmemvgregion") }},
 		{"direct", func(t *testing.T) { s.page(t, "direct", "node1", "9Gi", "/dev/pmem") }},
@@ -30,11 +27,7 @@ func TestPage(t *testing.T) {
 		{"delete", s.deleteAll},
 		{"uninstall", s.uninstall},
 		{"as printed", s.asPrinted},
-	} {
-		if !t.Run(step.name, step.do) {
-			return // each goes on where the one before it ended
-		}
-	}
+	})
 }
 
 type vgList struct {
