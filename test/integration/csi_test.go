@@ -592,7 +592,7 @@ func TestCSICrashInit(t *testing.T) {
 		stride = len(steps)/2 + 1
 	}
 	killed := 0
-	for at := 2; at <= len(steps); at += stride {
+	for at := 1; at <= len(steps); at += stride {
 		killed++
 		where := fmt.Sprintf("killed at step %d of %d, %q", at, len(steps), steps[at-1])
 		resetCSI(t)
