@@ -193,7 +193,12 @@ func (s *suite) driver(t *testing.T, node string) string {
 // gone waits until objects are no more.
 func (s *suite) gone(t *testing.T, objects ...string) {
 	t.Helper()
-	eventually(t, patience, func() string {
+	s.goneWithin(t, patience, objects...)
+}
+
+func (s *suite) goneWithin(t *testing.T, limit time.Duration, objects ...string) {
+	t.Helper()
+	eventually(t, limit, func() string {
 		out := ""
 		for _, o := range objects {
 			left, err := s.Kubectl(t.Context(), nil, "get", o, "--ignore-not-found", "-o", "name")

@@ -15,7 +15,7 @@ import (
 // TestPage follows the page: labels, the driver, two claims, two applications; and
 // goes on with what happens to them later.
 func TestPage(t *testing.T) {
-	s := start(t, 12, "node0", "node1")
+	s := start(t, 12, "node0", "node1", "plain0")
 	inOrder(t, []step{
 		{"deploy", s.deploy},
 		{"lvm", func(t *testing.T) { s.page(t, "lvm", "node0", "10Gi", "/dev/mapper/pmemvgregion") }},
@@ -134,7 +134,6 @@ func (s *suite) page(t *testing.T, kind, node, size, device string) {
 	assert.Equal(t, volume, volumes.Volumes[0].Name)
 	assert.GreaterOrEqual(t, volumes.Volumes[0].Size, bytes(t, size), "usable size")
 	t.Logf("kubectl exec sts-%s-0 -- df /data: %s", kind, strings.Join(df, " "))
-	require.NoError(t, s.Node(node).Trim(t.Context()))
 }
 
 // fieldsOf are what df says of one file system, behind its header; a long name of a

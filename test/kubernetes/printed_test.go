@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -48,37 +47,38 @@ func (s *suite) asPrinted(t *testing.T) {
 	})
 	pmemctl, err := filepath.Abs(root + "/build/pmemctl")
 	require.NoError(t, err)
-	volumes := map[string]string{}
-	for kind, node := range map[string]string{"lvm": "node0", "direct": "node1"} {
-		s.apply(t, file(t, "claims.yaml"), "TYPE", kind, "NODE", node, "SIZE", "128Mi")
-		s.running(t, "sts-"+kind+"-0")
-		device := map[string]string{"lvm": "/dev/mapper/pmemvgregion", "direct": "/dev/pmem"}[kind]
-		assert.Regexp(t, "^"+device, fieldsOf(t, s.in(t, "sts-"+kind+"-0", "df", "/data"))[0])
-		assert.Regexp(t, `(?m)^\S+ /data ext4 rw,.*dax=always`, s.in(t, "sts-"+kind+"-0", "cat", "/proc/mounts"))
-		if kind == "lvm" { // a claim from before the driver was uninstalled
-			assert.Contains(t, s.in(t, "sts-lvm-0", "dd", "if=/data/records", "bs=1k", "count=1", "status=none"), record)
+	// It is on a node without PMEM too, and waits there without harm.
+	onPlain := `{.items[?(@.spec.nodeName=="plain0")].status.containerStatuses[*]['name','ready','restartCount']}`
+	assert.Equal(t, "csi-localplugin driver-registrar true true 0 0",
+		s.kubectl(t, "get", "pods", "-n", "kube-system", "-l", "app=csi-local-plugin", "-o", "jsonpath="+onPlain))
+	claims := strings.ReplaceAll(file(t, "claims.yaml"), "storage: SIZE", "storage: 128Mi")
+	withoutNode := strings.ReplaceAll(claims, "  annotations:\n    volume.kubernetes.io/selected-node: NODE\n", "")
+	require.NotEqual(t, claims, withoutNode)
+	s.apply(t, claims, "TYPE", "lvm", "NODE", "node0") // as it was before the driver was uninstalled
+	s.apply(t, withoutNode, "TYPE", "direct")
+	for kind, device := range map[string]string{"lvm": "/dev/mapper/pmemvgregion", "direct": "/dev/pmem"} {
+		pod := "sts-" + kind + "-0"
+		s.running(t, pod)
+		assert.Regexp(t, "^"+device, fieldsOf(t, s.in(t, pod, "df", "/data"))[0])
+		assert.Regexp(t, `(?m)^\S+ /data ext4 rw,.*dax=always`, s.in(t, pod, "cat", "/proc/mounts"))
+		if kind == "lvm" {
+			assert.Contains(t, s.in(t, pod, "dd", "if=/data/records", "bs=1k", "count=1", "status=none"), record)
 		}
-		s.in(t, "sts-"+kind+"-0", "mapsync", "/data/records", record)
-		volumes[kind] = s.kubectl(t, "get", "pvc", "pmem-"+kind, "-o", "jsonpath={.spec.volumeName}")
-	}
-	for kind, node := range map[string]string{"lvm": "node0", "direct": "node1"} {
+		s.in(t, pod, "mapsync", "/data/records", record)
+		node := s.kubectl(t, "get", "pod", pod, "-o", "jsonpath={.spec.nodeName}")
+		volume := s.kubectl(t, "get", "pvc", "pmem-"+kind, "-o", "jsonpath={.spec.volumeName}")
 		list := func() string { return s.on(t, node, pmemctl, "volume", "list") }
-		assert.Contains(t, list(), volumes[kind])
+		assert.Contains(t, list(), volume)
 		s.kubectl(t, "delete", "statefulset", "sts-"+kind)
-		s.gone(t, "pods/sts-"+kind+"-0")
+		s.gone(t, "pods/"+pod)
 		s.kubectl(t, "delete", "pvc", "pmem-"+kind)
-		s.gone(t, "pv/"+volumes[kind])
-		eventually(t, time.Minute, func() string {
-			if out := list(); strings.Contains(out, volumes[kind]) {
-				return "its PersistentVolume is gone, and it is not: " + out
-			}
-			return ""
-		})
+		s.gone(t, "pv/"+volume)
+		assert.NotContains(t, list(), volume, "its PersistentVolume is gone")
 	}
 	for _, f := range []string{"provisioner.yaml", "plugin.yaml", "storageclasses.yaml"} {
-		s.kubectl(t, "delete", "-f", "testdata/page/"+f)
+		s.kubectl(t, "delete", "--ignore-not-found", "-f", "testdata/page/"+f)
 	}
-	s.kubectl(t, "delete", "-k", root+"/deploy/kubernetes/overlays/ack-as-printed")
+	s.kubectl(t, "delete", "--ignore-not-found", "-k", root+"/deploy/kubernetes/overlays/ack-as-printed") // both have the CSIDriver
 }
 
 // pageImages stand for the images of the page's sidecars.

@@ -63,6 +63,9 @@ type Config struct {
 	Network int
 	// Forward are ports of this machine's 127.0.0.1 that lead to the same in the guest.
 	Forward []int
+	// Trim gives the memory of zeros on the DIMMs back: for DIMMs that together are
+	// larger than this machine's memory.
+	Trim bool
 	// NoUdev leaves systemd-udevd out, as in a container.
 	NoUdev bool
 	// NoPMEMModules leaves out the modules of libnvdimm.
@@ -113,7 +116,7 @@ type Machine struct {
 	enc     *json.Encoder
 	dec     *json.Decoder
 	console *tail
-	dimms   []string // their files
+	trimmer *trimmer // nil without Config.Trim
 }
 
 // Command is run in the guest as root and waited for.
@@ -153,9 +156,6 @@ func Boot(ctx context.Context, cfg Config) (*Machine, error) {
 	}
 	m := &Machine{qemu: exec.Command("qemu-system-x86_64", args...), exited: make(chan error, 1), console: &tail{next: cfg.Console}}
 	m.qemu.Stdout, m.qemu.Stderr = m.console, m.console
-	for i := range cfg.DIMMs {
-		m.dimms = append(m.dimms, filepath.Join(cfg.Dir, "dimm"+strconv.Itoa(i)))
-	}
 	if len(cfg.Shell) > 0 {
 		m.qemu.Stdin, m.qemu.Stdout, m.qemu.Stderr = os.Stdin, os.Stdout, os.Stderr
 		return nil, m.qemu.Run()
@@ -164,6 +164,9 @@ func Boot(ctx context.Context, cfg Config) (*Machine, error) {
 		return nil, fmt.Errorf("start QEMU (package qemu-system-x86): %w", err)
 	}
 	go func() { m.exited <- m.qemu.Wait() }()
+	if cfg.Trim {
+		m.trimmer = startTrimmer(m.qemu.Process, cfg)
+	}
 	if err := m.connect(ctx, socket); err != nil {
 		m.Kill()
 		return nil, fmt.Errorf("guest did not come up: %w\n%s", err, m.console.text())
@@ -245,6 +248,7 @@ func copyOut(data []byte, w io.Writer) error {
 func (m *Machine) Kill() {
 	_ = m.qemu.Process.Kill()
 	m.exited <- <-m.exited
+	m.trimmer.stop()
 	if m.conn != nil {
 		m.conn.Close()
 	}
@@ -259,27 +263,13 @@ func (m *Machine) PowerOff(ctx context.Context) error {
 	select {
 	case err := <-m.exited:
 		m.exited <- err
+		m.trimmer.stop()
 		m.conn.Close()
 		return err
 	case <-ctx.Done():
 		m.Kill()
 		return ctx.Err()
 	}
-}
-
-// Trim gives back the memory of zeros in the DIMM files, which the guest may have
-// written; the guest stands still meanwhile, and notices nothing.
-func (m *Machine) Trim(ctx context.Context) error {
-	if err := m.qemu.Process.Signal(unix.SIGSTOP); err != nil {
-		return err
-	}
-	defer func() { _ = m.qemu.Process.Signal(unix.SIGCONT) }()
-	for _, file := range m.dimms {
-		if out, err := exec.CommandContext(ctx, "fallocate", "--dig-holes", file).CombinedOutput(); err != nil {
-			return fmt.Errorf("fallocate --dig-holes %s: %w: %s", file, err, out)
-		}
-	}
-	return nil
 }
 
 // ConsoleTail is the end of what the guest's kernel printed.

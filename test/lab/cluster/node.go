@@ -70,7 +70,7 @@ func (n *Node) Boot(ctx context.Context) error {
 		memory = 3072
 	}
 	if n.machine, err = lab.Boot(ctx, lab.Config{
-		Dir: dir, DIMMs: n.cfg.DIMMs, MemoryMiB: memory, Hostname: n.Name, OneCPU: true, Network: network(n.index), Forward: ports,
+		Dir: dir, DIMMs: n.cfg.DIMMs, MemoryMiB: memory, Hostname: n.Name, OneCPU: true, Trim: true, Network: network(n.index), Forward: ports,
 	}); err != nil {
 		return err
 	}
@@ -112,9 +112,6 @@ func (n *Node) Run(ctx context.Context, args ...string) (string, error) {
 	err := n.machine.Run(ctx, lab.Command{Args: args, Stdout: &out, Stderr: &out})
 	return out.String(), err
 }
-
-// Trim gives back the memory of zeros on its DIMMs.
-func (n *Node) Trim(ctx context.Context) error { return n.machine.Trim(ctx) }
 
 // Kill ends the node as a power cut does.
 func (n *Node) Kill() {

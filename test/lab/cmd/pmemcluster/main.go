@@ -12,7 +12,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"github.com/pmemctl/pmemctl/test/lab"
 	"github.com/pmemctl/pmemctl/test/lab/cluster"
@@ -85,12 +84,7 @@ func run() (int, error) {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig(), "PATH="+cfg.Programs+":"+os.Getenv("PATH"))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	trimming, end := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() { trim(trimming, c); close(ended) }()
 	err = cmd.Run()
-	end()
-	<-ended
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return exit.ExitCode(), nil
@@ -99,21 +93,4 @@ func run() (int, error) {
 		return 1, err
 	}
 	return 0, nil
-}
-
-// trim gives back the memory of zeros on the DIMMs every now and then: a volume is
-// cleared when it is made, and the DIMMs together are larger than this machine's memory.
-func trim(ctx context.Context, c *cluster.Cluster) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(20 * time.Second):
-		}
-		for _, n := range c.Nodes {
-			if err := n.Trim(ctx); err != nil && ctx.Err() == nil {
-				fmt.Fprintln(os.Stderr, "pmemcluster:", err)
-			}
-		}
-	}
 }
