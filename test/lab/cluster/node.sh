@@ -19,7 +19,12 @@ iptables -t nat -A PREROUTING -d "$API_SERVICE" -p tcp --dport 443 -j DNAT --to-
 iptables -t nat -A OUTPUT -d "$API_SERVICE" -p tcp --dport 443 -j DNAT --to-destination "$GATEWAY:$API_PORT"
 iptables -t nat -A POSTROUTING -s "$POD_NETWORK" -o eth0 -j MASQUERADE
 
+# As under systemd: processes outside of all groups would leave the pods no processor.
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
+echo +cpu >/sys/fs/cgroup/cgroup.subtree_control
+mkdir /sys/fs/cgroup/system
+echo 40 >/sys/fs/cgroup/system/cpu.weight # kubelet's for the pods of one processor
+echo 0 >/sys/fs/cgroup/system/cgroup.procs
 for d in /var/lib/containerd /var/lib/kubelet /var/log/pods /var/lib/cni /etc/cni /etc/containerd /opt/cni; do
 	mkdir -p "$d"
 	mount -t tmpfs tmpfs "$d"
@@ -75,10 +80,11 @@ imageGCHighThresholdPercent: 100
 evictionHard: {memory.available: 50Mi}
 nodeStatusUpdateFrequency: 5s
 syncFrequency: 10s
-volumeStatsAggPeriod: 10s
+volumeStatsAggPeriod: 30s
 END
 cat >/usr/local/bin/start-kubelet <<END
 #!/bin/sh
+echo 0 >/sys/fs/cgroup/system/cgroup.procs
 setsid "$PROGRAMS/kubelet" --config=/etc/kubernetes/kubelet.yaml --kubeconfig="$KUBECONFIG_FILE" --hostname-override="$NODE" --node-ip="$ADDRESS" --v=2 \
 	>>/var/log/kubelet.log 2>&1 </dev/null &
 END
