@@ -109,7 +109,7 @@ guest-tests: $(BUILD)/pmemlab
 $(BUILD)/pmemlab: FORCE
 	$(GO) build -o $@ ./test/lab/cmd/pmemlab
 
-# Five minutes the first time, on two cores.
+# 5 to 11 minutes the first time, on two cores.
 kubernetes: ## the programs of Kubernetes for the lab's cluster, from their sources
 	@mkdir -p $(BUILD)/kubernetes
 	cd test/lab/kubernetes && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w $(KUBE_VERSION)' -o $(CURDIR)/$(BUILD)/kubernetes/ tool

@@ -33,7 +33,7 @@ apiVersion: v1
 kind: Pod
 metadata: {name: bench-$i, labels: {app: bench}}
 spec:
-  terminationGracePeriodSeconds: 0
+  terminationGracePeriodSeconds: 1
   containers: [{name: busybox, image: busybox, imagePullPolicy: IfNotPresent, command: [sleep, "10000"], volumeMounts: [{name: volume, mountPath: /data}]}]
   volumes: [{name: volume, $volume}]
 ---
