@@ -37,7 +37,7 @@ section() { printf '\n## %s\n' "$1"; }
 has_capacity() { kubectl get csistoragecapacities -n kube-system -o jsonpath='{.items[*].capacity}' | grep -q '[1-9].* .*[1-9]'; }
 claim() { # TYPE NODE SIZE: the page's claim and application
 	sed "s/TYPE/$1/g; s/NODE/$2/; s/SIZE/$3/" test/kubernetes/testdata/claims.yaml >"$dir/$1.yaml"
-	run kubectl apply -f "$dir/$1.yaml"
+	(cd "$dir" && run kubectl apply -f "$1.yaml")
 	run kubectl rollout status "statefulset/sts-$1" --timeout=4m
 }
 driver() { kubectl get pods -n kube-system -l app.kubernetes.io/name=pmemctl --field-selector "spec.nodeName=$1" -o 'jsonpath={.items[0].metadata.name}'; }
