@@ -11,7 +11,14 @@ if [ "$(kubectl config current-context)" != lab ]; then
 fi
 
 run() {
-	printf '$ %s\n' "$*"
+	printf '$'
+	for word; do
+		case $word in
+		*[!A-Za-z0-9_./:=,@%+-]*) printf " '%s'" "$word" ;;
+		*) printf ' %s' "$word" ;;
+		esac
+	done
+	printf '\n'
 	"$@" 2>&1 || fail "exit status $? of: $*"
 }
 
@@ -26,7 +33,7 @@ fail() {
 until_true() {
 	local what=$1
 	shift
-	for _ in $(seq 240); do
+	for _ in $(seq 600); do # erasing takes its time
 		if "$@" >/dev/null 2>&1; then return; fi
 		sleep 1
 	done
