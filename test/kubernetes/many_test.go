@@ -100,7 +100,7 @@ func (s *suite) freeLVM(t *testing.T, node string) (free []int64) {
 // burst asks for 20 volumes at once where fewer fit: those that fit are bound, the
 // others wait with a true reason, and nothing is left when they are deleted.
 func (s *suite) burst(t *testing.T) {
-	const count, size = 20, 320 << 20
+	const count, size = 20, 160 << 20
 	fit := 0
 	before := map[string][]int64{}
 	for _, node := range []string{"node0", "node1"} {
@@ -109,9 +109,10 @@ func (s *suite) burst(t *testing.T) {
 			fit += int(free / size)
 		}
 	}
-	require.Greater(t, fit, 5)
 	require.Less(t, fit, count)
-	s.apply(t, file(t, "many.yaml"), "COUNT", strconv.Itoa(count), "SIZE", "320Mi", "CLASS", "pmem-lvm")
+	require.Greater(t, fit, count/2)
+	t.Logf("%d of %d fit", fit, count)
+	s.apply(t, file(t, "many.yaml"), "COUNT", strconv.Itoa(count), "SIZE", "160Mi", "CLASS", "pmem-lvm")
 	bound := func() int {
 		phases := s.kubectl(t, "get", "pvc", "-o", `jsonpath={range .items[*]}{.metadata.name} {.status.phase}{"\n"}{end}`)
 		n := 0

@@ -82,6 +82,8 @@ type Config struct {
 	Console io.Writer
 }
 
+func (c Config) dimmFile(i int) string { return filepath.Join(c.Dir, "dimm"+strconv.Itoa(i)) }
+
 // TwoEqualDIMMs are two regions of 4 GiB each, the usual guest.
 func TwoEqualDIMMs() []DIMM { return LabelledDIMMs(2, 4096*mib) }
 
@@ -325,7 +327,7 @@ func qemuArgs(cfg Config, k kernel, initramfs, socket string) ([]string, error) 
 		args = append(args, "-netdev", net, "-device", "virtio-net-pci,netdev=net")
 	}
 	for i, d := range cfg.DIMMs {
-		file := filepath.Join(cfg.Dir, "dimm"+strconv.Itoa(i))
+		file := cfg.dimmFile(i)
 		if err := makeSparse(file, d.Size+d.LabelSize); err != nil {
 			return nil, err
 		}

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,7 +24,7 @@ func startTrimmer(guest *os.Process, cfg Config) *trimmer {
 	)
 	var files []string
 	for i := range cfg.DIMMs {
-		files = append(files, filepath.Join(cfg.Dir, "dimm"+strconv.Itoa(i)))
+		files = append(files, cfg.dimmFile(i))
 	}
 	ctx, end := context.WithCancel(context.Background())
 	t := &trimmer{end: end, ended: make(chan struct{})}
