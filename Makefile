@@ -43,7 +43,11 @@ lab: deps build $(BUILD)/pmemlab ## a shell in the guest, with pmemctl on PATH (
 
 ##@ Test
 
-test: deps lint test-unit test-guest ## everything: lint, unit tests, integration tests in the guest
+# The programs of Kubernetes are built beside the guests' tests, which leave a processor idle.
+test: deps lint test-unit ## everything: lint, unit tests, integration tests in the guest, Kubernetes
+	@scripts/deps.sh image kubernetes
+	$(MAKE) -j 2 test-guest kubernetes
+	$(MAKE) test-k8s
 
 test-unit: ## unit tests, with the race detector and without cgo
 	$(GO) test -race ./...
@@ -112,7 +116,7 @@ $(BUILD)/pmemlab: FORCE
 # 5 to 11 minutes the first time, on two cores.
 kubernetes: ## the programs of Kubernetes for the lab's cluster, from their sources
 	@mkdir -p $(BUILD)/kubernetes
-	cd test/lab/kubernetes && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w $(KUBE_VERSION)' -o $(CURDIR)/$(BUILD)/kubernetes/ tool
+	cd test/lab/kubernetes && CGO_ENABLED=0 nice -n 19 $(GO) build -trimpath -ldflags '-s -w $(KUBE_VERSION)' -o $(CURDIR)/$(BUILD)/kubernetes/ tool
 
 $(BUILD)/pmemcluster: FORCE
 	$(GO) build -o $@ ./test/lab/cmd/pmemcluster

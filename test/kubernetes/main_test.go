@@ -42,8 +42,9 @@ func programs(t *testing.T) string {
 	return dir
 }
 
-// start brings up a cluster with the nodes named.
-func start(t *testing.T, dimmGiB int64, names ...string) *suite {
+// start brings up a cluster with two nodes that have PMEM, and plain0, which has none
+// and may come later.
+func start(t *testing.T, dimmGiB int64, plainLater bool) *suite {
 	t.Helper()
 	dimms, err := lab.TempDir()
 	require.NoError(t, err)
@@ -67,12 +68,10 @@ func start(t *testing.T, dimmGiB int64, names ...string) *suite {
 			cfg.Images = append(cfg.Images, i.Named(s.previous))
 		}
 	}
-	for _, name := range names {
-		node := cluster.NodeConfig{Name: name}
-		if !strings.HasPrefix(name, "plain") {
-			node.DIMMs = lab.LabelledDIMMs(2, dimmGiB<<30)
-		}
-		cfg.Nodes = append(cfg.Nodes, node)
+	cfg.Nodes = []cluster.NodeConfig{
+		{Name: "node0", DIMMs: lab.LabelledDIMMs(2, dimmGiB<<30)},
+		{Name: "node1", DIMMs: lab.LabelledDIMMs(2, dimmGiB<<30)},
+		{Name: "plain0", Later: plainLater},
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
@@ -153,7 +152,12 @@ func eventually(t *testing.T, limit time.Duration, check func() string) {
 // running waits until a pod is ready.
 func (s *suite) running(t *testing.T, pod string) {
 	t.Helper()
-	eventually(t, patience, func() string {
+	s.runningWithin(t, patience, pod)
+}
+
+func (s *suite) runningWithin(t *testing.T, limit time.Duration, pod string) {
+	t.Helper()
+	eventually(t, limit, func() string {
 		out, err := s.Kubectl(t.Context(), nil, "get", "pod", pod, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}`)
 		if err != nil || out != "True" {
 			events, _ := s.Kubectl(t.Context(), nil, "get", "events", "--field-selector", "involvedObject.name="+pod, "-o", `jsonpath={range .items[*]}{.message}{"\n"}{end}`)

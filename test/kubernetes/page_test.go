@@ -15,11 +15,10 @@ import (
 // TestPage follows the page: labels, the driver, two claims, two applications; and
 // goes on with what happens to them later.
 func TestPage(t *testing.T) {
-	s := start(t, 12, "node0", "node1", "plain0")
+	s := start(t, 12, true)
 	inOrder(t, []step{
 		{"deploy", s.deploy},
-		{"lvm", func(t *testing.T) { s.page(t, "lvm", "node0", "10Gi", "/dev/mapper/pmemvgregion") }},
-		{"direct", func(t *testing.T) { s.page(t, "direct", "node1", "9Gi", "/dev/pmem") }},
+		{"claims and applications", s.applications},
 		{"data stays", s.dataStays},
 		{"expand", s.expand},
 		{"volumes of every kind", s.everyKind},
@@ -112,28 +111,36 @@ func (s *suite) capacity(t *testing.T, class, node string) int64 {
 	return -1
 }
 
-// page makes the claim and the application of the page, and sees what it says.
-func (s *suite) page(t *testing.T, kind, node, size, device string) {
-	s.apply(t, file(t, "claims.yaml"), "TYPE", kind, "NODE", node, "SIZE", size)
-	s.running(t, "sts-"+kind+"-0")
-	assert.Equal(t, "Bound", s.kubectl(t, "get", "pvc", "pmem-"+kind, "-o", "jsonpath={.status.phase}"))
-	volume := s.kubectl(t, "get", "pvc", "pmem-"+kind, "-o", "jsonpath={.spec.volumeName}")
-	assert.Regexp(t, "^disk-", volume)
-
-	df := fieldsOf(t, s.in(t, "sts-"+kind+"-0", "df", "/data"))
-	assert.Regexp(t, "^"+device, df[0])
-	if kind == "lvm" {
-		assert.Contains(t, df[0], strings.ReplaceAll(volume, "-", "--"))
+// applications makes the claims and the applications of the page, and sees what it says.
+func (s *suite) applications(t *testing.T) {
+	kinds := []struct{ name, node, size, device string }{
+		{"lvm", "node0", "10Gi", "/dev/mapper/pmemvgregion"},
+		{"direct", "node1", "9Gi", "/dev/pmem"},
 	}
-	assert.Equal(t, "/data", df[5])
-	mounts := s.in(t, "sts-"+kind+"-0", "cat", "/proc/mounts")
-	assert.Regexp(t, `(?m)^\S+ /data ext4 rw,.*dax=always`, mounts)
-	var volumes volumeList
-	s.pmemctl(t, node, &volumes, "volume", "list")
-	require.Len(t, volumes.Volumes, 1)
-	assert.Equal(t, volume, volumes.Volumes[0].Name)
-	assert.GreaterOrEqual(t, volumes.Volumes[0].Size, bytes(t, size), "usable size")
-	t.Logf("kubectl exec sts-%s-0 -- df /data: %s", kind, strings.Join(df, " "))
+	for _, k := range kinds {
+		s.apply(t, file(t, "claims.yaml"), "TYPE", k.name, "NODE", k.node, "SIZE", k.size)
+	}
+	for _, k := range kinds {
+		pod, claim := "sts-"+k.name+"-0", "pmem-"+k.name
+		s.runningWithin(t, 3*patience, pod) // 10 GiB are cleared
+		assert.Equal(t, "Bound", s.kubectl(t, "get", "pvc", claim, "-o", "jsonpath={.status.phase}"))
+		volume := s.kubectl(t, "get", "pvc", claim, "-o", "jsonpath={.spec.volumeName}")
+		assert.Regexp(t, "^disk-", volume)
+
+		df := fieldsOf(t, s.in(t, pod, "df", "/data"))
+		assert.Regexp(t, "^"+k.device, df[0])
+		if k.name == "lvm" {
+			assert.Contains(t, df[0], strings.ReplaceAll(volume, "-", "--"))
+		}
+		assert.Equal(t, "/data", df[5])
+		assert.Regexp(t, `(?m)^\S+ /data ext4 rw,.*dax=always`, s.in(t, pod, "cat", "/proc/mounts"))
+		var volumes volumeList
+		s.pmemctl(t, k.node, &volumes, "volume", "list")
+		require.Len(t, volumes.Volumes, 1)
+		assert.Equal(t, volume, volumes.Volumes[0].Name)
+		assert.GreaterOrEqual(t, volumes.Volumes[0].Size, bytes(t, k.size), "usable size")
+		t.Logf("kubectl exec %s -- df /data: %s", pod, strings.Join(df, " "))
+	}
 }
 
 // fieldsOf are what df says of one file system, behind its header; a long name of a

@@ -47,15 +47,22 @@ func (s *suite) asPrinted(t *testing.T) {
 	})
 	pmemctl, err := filepath.Abs(root + "/build/pmemctl")
 	require.NoError(t, err)
-	// It is on a node without PMEM too, and waits there without harm.
+	// The plugin is on a node without PMEM too, and waits there without harm.
+	require.NoError(t, s.Node("plain0").Boot(t.Context()))
 	onPlain := `{.items[?(@.spec.nodeName=="plain0")].status.containerStatuses[*]['name','ready','restartCount']}`
-	assert.Equal(t, "csi-localplugin driver-registrar true true 0 0",
-		s.kubectl(t, "get", "pods", "-n", "kube-system", "-l", "app=csi-local-plugin", "-o", "jsonpath="+onPlain))
+	eventually(t, patience, func() string {
+		const well = "csi-localplugin driver-registrar true true 0 0"
+		if now := s.kubectl(t, "get", "pods", "-n", "kube-system", "-l", "app=csi-local-plugin", "-o", "jsonpath="+onPlain); now != well {
+			return "on plain0: " + now
+		}
+		return ""
+	})
 	claims := strings.ReplaceAll(file(t, "claims.yaml"), "storage: SIZE", "storage: 128Mi")
 	withoutNode := strings.ReplaceAll(claims, "  annotations:\n    volume.kubernetes.io/selected-node: NODE\n", "")
 	require.NotEqual(t, claims, withoutNode)
 	s.apply(t, claims, "TYPE", "lvm", "NODE", "node0") // as it was before the driver was uninstalled
 	s.apply(t, withoutNode, "TYPE", "direct")
+	volumes := map[string]string{} // and the nodes that list them
 	for kind, device := range map[string]string{"lvm": "/dev/mapper/pmemvgregion", "direct": "/dev/pmem"} {
 		pod := "sts-" + kind + "-0"
 		s.running(t, pod)
@@ -67,13 +74,15 @@ func (s *suite) asPrinted(t *testing.T) {
 		s.in(t, pod, "mapsync", "/data/records", record)
 		node := s.kubectl(t, "get", "pod", pod, "-o", "jsonpath={.spec.nodeName}")
 		volume := s.kubectl(t, "get", "pvc", "pmem-"+kind, "-o", "jsonpath={.spec.volumeName}")
-		list := func() string { return s.on(t, node, pmemctl, "volume", "list") }
-		assert.Contains(t, list(), volume)
-		s.kubectl(t, "delete", "statefulset", "sts-"+kind)
-		s.gone(t, "pods/"+pod)
-		s.kubectl(t, "delete", "pvc", "pmem-"+kind)
+		assert.Contains(t, s.on(t, node, pmemctl, "volume", "list"), volume)
+		volumes[volume] = node
+	}
+	s.kubectl(t, "delete", "statefulset", "sts-lvm", "sts-direct")
+	s.gone(t, "pods/sts-lvm-0", "pods/sts-direct-0")
+	s.kubectl(t, "delete", "pvc", "pmem-lvm", "pmem-direct")
+	for volume, node := range volumes {
 		s.gone(t, "pv/"+volume)
-		assert.NotContains(t, list(), volume, "its PersistentVolume is gone")
+		assert.NotContains(t, s.on(t, node, pmemctl, "volume", "list"), volume, "its PersistentVolume is gone")
 	}
 	for _, f := range []string{"provisioner.yaml", "plugin.yaml", "storageclasses.yaml"} {
 		s.kubectl(t, "delete", "--ignore-not-found", "-f", "testdata/page/"+f)

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/pmemctl/pmemctl/test/lab"
 )
 
@@ -36,7 +38,8 @@ type Config struct {
 type NodeConfig struct {
 	Name      string
 	DIMMs     []lab.DIMM
-	MemoryMiB int // 0 is 3072
+	MemoryMiB int  // 0 is 3072
+	Later     bool // Start does not boot it
 }
 
 // Cluster is a running cluster. Its methods may be called by one goroutine at a time,
@@ -48,13 +51,17 @@ type Cluster struct {
 	images *imageRegistry
 }
 
-// Start brings a cluster up; its nodes are ready when it returns.
+// Start brings a cluster up; its nodes are ready when it returns, but for those that
+// come later.
 func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	c := &Cluster{cfg: cfg}
-	for i, n := range cfg.Nodes {
-		c.Nodes = append(c.Nodes, newNode(c, i, n))
+	ports, err := freePorts(len(cfg.Nodes))
+	if err != nil {
+		return nil, err
 	}
-	var err error
+	for i, n := range cfg.Nodes {
+		c.Nodes = append(c.Nodes, newNode(c, i, ports[i], n))
+	}
 	if c.images, err = startRegistry(); err != nil {
 		return nil, err
 	}
@@ -64,10 +71,14 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	if c.plane, err = startControlPlane(ctx, cfg, c.dialNode); err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
+	boots, ctx := errgroup.WithContext(ctx)
 	for _, n := range c.Nodes {
-		if err := n.Boot(ctx); err != nil {
-			return nil, errors.Join(fmt.Errorf("node %s: %w", n.Name, err), c.Stop())
+		if !n.cfg.Later {
+			boots.Go(func() error { return n.Boot(ctx) })
 		}
+	}
+	if err := boots.Wait(); err != nil {
+		return nil, errors.Join(err, c.Stop())
 	}
 	return c, nil
 }

@@ -25,8 +25,8 @@ type Node struct {
 	machine *lab.Machine
 }
 
-func newNode(c *Cluster, index int, cfg NodeConfig) *Node {
-	return &Node{Name: cfg.Name, Address: fmt.Sprintf("10.0.%d.15", network(index)), cluster: c, cfg: cfg, index: index}
+func newNode(c *Cluster, index, port int, cfg NodeConfig) *Node {
+	return &Node{Name: cfg.Name, Address: fmt.Sprintf("10.0.%d.15", network(index)), cluster: c, cfg: cfg, index: index, port: port}
 }
 
 func network(index int) int { return 2 + index }
@@ -53,6 +53,13 @@ var nodeScript []byte
 // Boot starts the guest, on the DIMM files that it had before if it had any, and
 // returns when its kubelet says that it is ready. What was on its disk is gone.
 func (n *Node) Boot(ctx context.Context) error {
+	if err := n.boot(ctx); err != nil {
+		return fmt.Errorf("node %s: %w", n.Name, err)
+	}
+	return nil
+}
+
+func (n *Node) boot(ctx context.Context) error {
 	cfg := n.cluster.cfg
 	dir := filepath.Join(cfg.DIMMDir, n.Name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -60,17 +67,12 @@ func (n *Node) Boot(ctx context.Context) error {
 	}
 	_, err := os.Stat(filepath.Join(dir, "dimm0"))
 	fresh := os.IsNotExist(err) && len(n.cfg.DIMMs) > 0
-	ports, err := freePorts(1)
-	if err != nil {
-		return err
-	}
-	n.port = ports[0]
 	memory := n.cfg.MemoryMiB
 	if memory == 0 {
 		memory = 3072
 	}
 	if n.machine, err = lab.Boot(ctx, lab.Config{
-		Dir: dir, DIMMs: n.cfg.DIMMs, MemoryMiB: memory, Hostname: n.Name, OneCPU: true, Trim: true, Network: network(n.index), Forward: ports,
+		Dir: dir, DIMMs: n.cfg.DIMMs, MemoryMiB: memory, Hostname: n.Name, OneCPU: true, Trim: true, Network: network(n.index), Forward: []int{n.port},
 	}); err != nil {
 		return err
 	}

@@ -34,8 +34,7 @@ mkdir -p /etc/cni/net.d /opt/cni
 cat >/etc/cni/net.d/10-bridge.conflist <<END
 {"cniVersion": "0.4.0", "name": "pods", "plugins": [
   {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": false,
-   "ipam": {"type": "host-local", "ranges": [[{"subnet": "$POD_NETWORK"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
-  {"type": "portmap", "capabilities": {"portMappings": true}}]}
+   "ipam": {"type": "host-local", "ranges": [[{"subnet": "$POD_NETWORK"}]], "routes": [{"dst": "0.0.0.0/0"}]}}]}
 END
 cat >/etc/containerd/config.toml <<END
 version = 2
@@ -49,6 +48,11 @@ version = 2
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "overlayfs"
     discard_unpacked_layers = true
+  # crun: a pod in a guest takes two thirds of the time that it takes with runc.
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+    BinaryName = "/usr/bin/crun"
 END
 mkdir -p /etc/containerd/certs.d/_default
 cat >/etc/containerd/certs.d/_default/hosts.toml <<END
