@@ -60,9 +60,9 @@ test-k8s: deps image kubernetes ## the page followed on a real Kubernetes, with 
 	@scripts/deps.sh kubernetes
 	$(GO) test -tags lab -count=1 -timeout 80m -v ./test/kubernetes
 
-test-k8s-pods: deps image kubernetes ## 50 pods with volumes that come and go, five times
+test-k8s-pods: deps image kubernetes ## 50 pods with volumes that come and go, three times
 	@scripts/deps.sh kubernetes
-	PMEMCTL_PODS=50 PMEMCTL_ROUNDS=5 $(GO) test -tags lab -count=1 -timeout 4h -v -run '^TestMany$$' ./test/kubernetes
+	PMEMCTL_PODS=50 PMEMCTL_ROUNDS=3 $(GO) test -tags lab -count=1 -timeout 4h -v -run '^TestMany$$/(deploy|both|pods|upgrade|delete)' ./test/kubernetes
 
 test-crash: build guest-tests ## kill -9 at every single step of every operation
 	PMEMCTL_CRASH=all $(GO) test -tags lab -count=1 -timeout 4h -v -run 'TestGuests/(crash|CSI)$$' ./test/guests

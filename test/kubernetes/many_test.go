@@ -143,14 +143,14 @@ func (s *suite) burst(t *testing.T) {
 		})
 	}
 	s.kubectl(t, "delete", "deployment", "many")
-	s.emptyAgain(t, before)
+	s.emptyAgain(t, 2*patience, before)
 }
 
 // emptyAgain waits until the pods of the Deployment many and their volumes are gone: no
 // mount, no device, and the space is what it was.
-func (s *suite) emptyAgain(t *testing.T, before map[string][]int64) {
+func (s *suite) emptyAgain(t *testing.T, limit time.Duration, before map[string][]int64) {
 	t.Helper()
-	eventually(t, 2*patience, func() string {
+	eventually(t, limit, func() string {
 		if left := s.kubectl(t, "get", "pods", "-l", "app=many", "-o", "name"); left != "" {
 			return left
 		}
@@ -178,10 +178,11 @@ func (s *suite) comeAndGo(t *testing.T) {
 	}
 	pods, rounds := number("PMEMCTL_PODS", 6), number("PMEMCTL_ROUNDS", 1)
 	before := map[string][]int64{"node0": s.freeLVM(t, "node0"), "node1": s.freeLVM(t, "node1")}
+	limit := max(2*patience, time.Duration(pods)*30*time.Second)
 	for range rounds {
 		began := time.Now()
 		s.apply(t, file(t, "many.yaml"), "COUNT", strconv.Itoa(pods), "SIZE", "16Mi", "CLASS", "pmem-lvm")
-		eventually(t, 5*patience, func() string {
+		eventually(t, limit, func() string {
 			if ready := s.kubectl(t, "get", "deployment", "many", "-o", "jsonpath={.status.readyReplicas}"); ready != strconv.Itoa(pods) {
 				return ready + " pods are ready: " + s.kubectl(t, "get", "pods")
 			}
@@ -189,7 +190,7 @@ func (s *suite) comeAndGo(t *testing.T) {
 		})
 		up := time.Since(began)
 		s.kubectl(t, "delete", "deployment", "many")
-		s.emptyAgain(t, before)
+		s.emptyAgain(t, limit, before)
 		t.Logf("%d pods: up in %s, gone after %s", pods, up.Round(time.Second), time.Since(began).Round(time.Second))
 	}
 }
