@@ -20,7 +20,8 @@ func Separate(ctx context.Context, device string) error {
 	}
 	switch content.Type {
 	case XFS:
-		_, err = run.Change(ctx, "xfs_admin", "-U", "generate", device)
+		// What xfs_admin does, which is a shell script: pmemctl's image has no shell.
+		_, err = run.Change(ctx, "xfs_db", "-x", "-p", "xfs_admin", "-c", "uuid generate", device)
 		return errs.Wrap("", device, "the copy could not get a UUID of its own", "mount and unmount the source once, so that its log is clean, then try again", err)
 	case Ext4:
 		// tune2fs insists on a check before. It is a copy: nothing is lost with it.

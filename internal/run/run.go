@@ -25,7 +25,7 @@ const DefaultTimeout = 2 * time.Minute
 // packages tells where Debian and Fedora keep the programs that are run.
 var packages = map[string]string{
 	"lvm": "lvm2", "mkfs.ext4": "e2fsprogs", "resize2fs": "e2fsprogs", "tune2fs": "e2fsprogs", "e2fsck": "e2fsprogs",
-	"mkfs.xfs": "xfsprogs", "xfs_growfs": "xfsprogs", "xfs_admin": "xfsprogs", "blkid": "util-linux",
+	"mkfs.xfs": "xfsprogs", "xfs_growfs": "xfsprogs", "xfs_db": "xfsprogs", "blkid": "util-linux",
 }
 
 // Error is the unsuccessful end of a program.
