@@ -58,7 +58,7 @@ test-guest: build guest-tests ## integration tests on a real kernel, in QEMU gue
 
 test-k8s: deps image kubernetes ## the page followed on a real Kubernetes, with nodes in guests
 	@scripts/deps.sh kubernetes
-	$(GO) test -tags lab -count=1 -timeout 80m -v ./test/kubernetes
+	$(GO) test -tags lab -count=1 -timeout 2h -v ./test/kubernetes
 
 test-k8s-pods: deps image kubernetes ## 50 pods with volumes that come and go, three times
 	@scripts/deps.sh kubernetes
@@ -94,6 +94,7 @@ lint: ## gofmt, go vet, staticcheck, shellcheck; generated files are fresh
 	$(GO) vet -tags lab ./test/guests ./test/kubernetes
 	$(GO) tool staticcheck ./...
 	$(GO) tool staticcheck -tags guest,faultpoints ./internal/... ./test/integration
+	$(GO) tool staticcheck -tags lab ./test/guests ./test/kubernetes
 	shellcheck $$(git ls-files '*.sh' .ci/run)
 
 ##@ Work
@@ -131,4 +132,4 @@ help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s:\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 FORCE:
-.PHONY: demo build image kubernetes install lab test test-unit test-guest test-k8s test-crash test-powercut test-stress fuzz bench lint generate deps guest-tests clean help FORCE
+.PHONY: demo demo-k8s build image kubernetes install lab test test-unit test-guest test-k8s test-k8s-pods test-crash test-powercut test-stress fuzz bench bench-k8s lint generate deps guest-tests clean help FORCE

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Alibaba Cloud's page for PMEM volumes, followed on a real Kubernetes with pmemctl: from
-# labels on nodes to a database's data that outlives its pod. Prints each command with its
+# labels on nodes to data that outlives its pod. Prints each command with its
 # real output. For the lab's cluster (make demo-k8s): it deletes what it made.
 set -eu
 cd "$(dirname "$0")/.."

@@ -86,7 +86,7 @@ type Server struct {
 const maxMessage = 4 << 20
 
 // drainTimeout is how long calls may go on after the server was told to end; less
-// than the 30 seconds after which Kubernetes kills.
+// than the 30 seconds after which Kubernetes kills where nothing else is said.
 const drainTimeout = 25 * time.Second
 
 // Run serves on a unix socket until the context ends; then it takes no more calls,

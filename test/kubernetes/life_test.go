@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -67,11 +66,16 @@ func (s *suite) dataStays(t *testing.T) {
 		there(t)
 	})
 	t.Run("a node loses power", func(t *testing.T) {
-		for _, node := range pods {
+		const last = "the last before the power cut, which no unmount has flushed\n"
+		for pod, node := range pods {
+			s.in(t, pod, "mapsync", "/data/last", last)
 			s.Node(node).Kill()
 			require.NoError(t, s.Node(node).Boot(t.Context()))
 		}
 		there(t)
+		for pod := range pods {
+			assert.Contains(t, s.in(t, pod, "dd", "if=/data/last", "bs=1k", "count=1", "status=none"), last)
+		}
 	})
 }
 
@@ -133,6 +137,7 @@ func (s *suite) everyKind(t *testing.T) {
 	s.apply(t, file(t, "clone.yaml"))
 	s.running(t, "clone")
 	assert.Contains(t, s.in(t, "clone", "dd", "if=/data/records", "bs=1k", "count=1", "status=none"), record)
+	assert.Regexp(t, `(?m)^\S+ /data xfs ro,.*dax=always`, s.in(t, "clone", "cat", "/proc/mounts"))
 	_, err := s.Kubectl(t.Context(), nil, "exec", "clone", "--", "touch", "/data/new")
 	assert.ErrorContains(t, err, "Read-only file system")
 
@@ -176,7 +181,7 @@ func (s *suite) changeType(t *testing.T) {
 	s.kubectl(t, "delete", "pod", "sts-direct-0", "--grace-period=1")
 	s.running(t, "sts-direct-0")
 	assert.Contains(t, s.in(t, "sts-direct-0", "dd", "if=/data/records", "bs=1k", "count=1", "status=none"), record)
-	eventually(t, 2*time.Minute, func() string {
+	eventually(t, patience, func() string {
 		if s.capacity(t, "pmem-direct", "node1") > 0 || s.capacity(t, "pmem-lvm", "node1") <= 0 {
 			return s.kubectl(t, "get", "csistoragecapacities", "-n", "kube-system", "-o", "wide")
 		}

@@ -40,7 +40,7 @@ func (s *suite) deployMany(t *testing.T) {
 		s.kubectl(t, "set", "image", "-n", "kube-system", "daemonset/"+set, "pmemctl="+s.previous)
 		s.kubectl(t, "rollout", "status", "-n", "kube-system", "daemonset/"+set, "--timeout=4m")
 	}
-	eventually(t, 2*time.Minute, func() string {
+	eventually(t, patience, func() string {
 		for _, c := range []struct{ class, node string }{{"pmem-lvm", "node0"}, {"pmem-direct", "node0"}, {"pmem-lvm", "node1"}} {
 			if s.capacity(t, c.class, c.node) <= 0 {
 				return s.kubectl(t, "get", "csistoragecapacities", "-n", "kube-system", "-o", "wide")
@@ -56,7 +56,7 @@ func (s *suite) deployMany(t *testing.T) {
 
 // metrics are where the Service says.
 func (s *suite) metrics(t *testing.T) {
-	eventually(t, time.Minute, func() string {
+	eventually(t, patience, func() string {
 		address := s.kubectl(t, "get", "endpointslices", "-n", "kube-system", "-l", "kubernetes.io/service-name=pmemctl-metrics", "-o", `jsonpath={.items[*].endpoints[?(@.nodeName=="node0")].addresses[0]}`)
 		out, err := s.Node("node0").Run(t.Context(), "curl", "-fsS", "http://"+address+":9810/metrics")
 		if err != nil || !strings.Contains(out, "pmemctl_") {
@@ -77,7 +77,7 @@ func (s *suite) bothTypes(t *testing.T) {
 	for _, d := range []string{"/lvm", "/direct"} {
 		s.in(t, "both", "mapsync", d+"/records", record)
 	}
-	eventually(t, time.Minute, func() string {
+	eventually(t, patience, func() string {
 		out := s.kubectl(t, "get", "events", "--field-selector", "involvedObject.name=huge,reason=FailedScheduling", "-o", "jsonpath={.items[*].message}")
 		if !strings.Contains(out, "did not have enough free storage") {
 			return out
@@ -124,7 +124,7 @@ func (s *suite) burst(t *testing.T) {
 		}
 		return n
 	}
-	eventually(t, 2*patience, func() string {
+	eventually(t, 3*patience, func() string {
 		running := s.kubectl(t, "get", "deployment", "many", "-o", "jsonpath={.status.readyReplicas}")
 		if bound() != fit || running != strconv.Itoa(fit) {
 			return fmt.Sprintf("%d claims are bound, %s pods are ready; %d volumes fit: %s", bound(), running, fit, s.kubectl(t, "get", "pods,pvc"))
@@ -143,7 +143,7 @@ func (s *suite) burst(t *testing.T) {
 		})
 	}
 	s.kubectl(t, "delete", "deployment", "many")
-	s.emptyAgain(t, 2*patience, before)
+	s.emptyAgain(t, 3*patience, before)
 }
 
 // emptyAgain waits until the pods of the Deployment many and their volumes are gone: no

@@ -3,10 +3,10 @@
 package kubernetes
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -55,11 +55,12 @@ func (s *suite) deploy(t *testing.T) {
 	s.kubectl(t, "label", "node", "node1", label+"=", label+"/type=direct")
 	s.kubectl(t, "apply", "-k", root+"/deploy/kubernetes/overlays/ack")
 	s.privileged(t)
+	s.apart(t)
 	for _, set := range []string{"csi-local-plugin-lvm", "csi-local-plugin-direct"} {
 		s.kubectl(t, "rollout", "status", "-n", "kube-system", "daemonset/"+set, "--timeout=4m")
 	}
 	for _, node := range []string{"node0", "node1"} {
-		eventually(t, time.Minute, func() string {
+		eventually(t, patience, func() string {
 			if drivers := s.kubectl(t, "get", "csinode", node, "-o", "jsonpath={.spec.drivers[*].name}"); drivers != driverName {
 				return node + " has the drivers " + strconv.Quote(drivers)
 			}
@@ -69,14 +70,14 @@ func (s *suite) deploy(t *testing.T) {
 		assert.Equal(t, driverName+"/node", topology)
 	}
 	var groups vgList
-	eventually(t, time.Minute, func() string { // the driver prepares the regions by itself
+	eventually(t, patience, func() string { // the driver prepares the regions by itself
 		if s.pmemctl(t, "node0", &groups, "vg", "list"); len(groups.VGs) != 2 {
 			return "there are not two volume groups"
 		}
 		return ""
 	})
 	assert.Equal(t, []string{"pmemvgregion0", "pmemvgregion1"}, []string{groups.VGs[0].Name, groups.VGs[1].Name})
-	eventually(t, 2*time.Minute, func() string {
+	eventually(t, patience, func() string {
 		lvm, direct := s.capacity(t, "pmem-lvm", "node0"), s.capacity(t, "pmem-direct", "node1")
 		if lvm < 20<<30 || direct < 20<<30 {
 			return s.kubectl(t, "get", "csistoragecapacities", "-n", "kube-system", "-o", "yaml")
@@ -94,6 +95,27 @@ func (s *suite) privileged(t *testing.T) {
 	objects := s.kubectl(t, "kustomize", root+"/deploy/kubernetes/overlays/ack")
 	_, err := s.Kubectl(t.Context(), strings.NewReader(strings.ReplaceAll(objects, "privileged: true", "capabilities: {add: [SYS_ADMIN]}")), "apply", "--dry-run=server", "-f", "-")
 	assert.ErrorContains(t, err, "Bidirectional mount propagation is available only to privileged containers")
+}
+
+// apart shows that the base can be installed beside the overlay, as docs/guide/migrate.md
+// has it: they share nothing that has no namespace.
+func (s *suite) apart(t *testing.T) {
+	t.Helper()
+	objects := func(folder string) (names []string) {
+		out := s.kubectl(t, "apply", "--dry-run=client", "-o", "name", "-k", root+"/deploy/kubernetes/"+folder)
+		for _, name := range strings.Fields(out) {
+			if regexp.MustCompile("^(cluster|csidriver|storageclass)").MatchString(name) {
+				names = append(names, name)
+			}
+		}
+		return names
+	}
+	base, overlay := objects("base"), objects("overlays/ack")
+	require.NotEmpty(t, base)
+	require.NotEmpty(t, overlay)
+	for _, name := range base {
+		assert.NotContains(t, overlay, name)
+	}
 }
 
 // capacity is what the scheduler is told of a class on a node, in bytes; -1 when it is

@@ -59,7 +59,7 @@ type Config struct {
 	// Hostname of the guest; "" is pmemlab.
 	Hostname string
 	// Network, when not 0, gives the guest a network card, 10.0.Network.15, which
-	// reaches this machine's 127.0.0.1 as 10.0.Network.2 and nothing else.
+	// reaches this machine's 127.0.0.1 as 10.0.Network.2, and what this machine reaches.
 	Network int
 	// Forward are ports of this machine's 127.0.0.1 that lead to the same in the guest.
 	Forward []int

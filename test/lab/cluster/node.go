@@ -60,6 +60,7 @@ func (n *Node) Boot(ctx context.Context) error {
 }
 
 func (n *Node) boot(ctx context.Context) error {
+	began := time.Now()
 	cfg := n.cluster.cfg
 	dir := filepath.Join(cfg.DIMMDir, n.Name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -98,8 +99,10 @@ func (n *Node) boot(ctx context.Context) error {
 		return fmt.Errorf("%w\n%s", err, out.String())
 	}
 	ready := func() bool {
-		status, err := n.cluster.Kubectl(ctx, nil, "get", "node", n.Name, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}`)
-		return err == nil && status == "True"
+		out, err := n.cluster.Kubectl(ctx, nil, "get", "node", n.Name, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")]['status','lastHeartbeatTime']}`)
+		status, said, _ := strings.Cut(out, " ")
+		at, _ := time.Parse(time.RFC3339, said)
+		return err == nil && status == "True" && at.After(began) // and not by the kubelet of the boot before
 	}
 	if err := until(ctx, 4*time.Minute, "node "+n.Name, ready); err != nil {
 		words, _ := n.Run(ctx, "tail", "-n", "40", "/var/log/kubelet.log", "/var/log/containerd.log")
