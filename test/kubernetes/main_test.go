@@ -28,10 +28,13 @@ const (
 	patience = 4 * time.Minute
 )
 
+// previous is the image that testdata/with-metrics has.
+const previous = "pmemctl:previous"
+
 // suite is one cluster that tests use one after the other.
 type suite struct {
 	*cluster.Cluster
-	image, previous string // pmemctl's
+	image string // pmemctl's
 }
 
 // programs is the folder of the programs of Kubernetes.
@@ -64,8 +67,8 @@ func start(t *testing.T, dimmGiB int64, plainLater bool) *suite {
 	for tag, i := range own {
 		cfg.Images = append(cfg.Images, i.Named("pmemctl:"+tag))
 		if !strings.HasSuffix(tag, "-ack") {
-			s.image, s.previous = "pmemctl:"+tag, "pmemctl:previous"
-			cfg.Images = append(cfg.Images, i.Named(s.previous))
+			s.image = "pmemctl:" + tag
+			cfg.Images = append(cfg.Images, i.Named(previous))
 		}
 	}
 	cfg.Nodes = []cluster.NodeConfig{

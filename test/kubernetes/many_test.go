@@ -37,7 +37,6 @@ func (s *suite) deployMany(t *testing.T) {
 	s.kubectl(t, "wait", "--for=condition=Established", "crd/servicemonitors.monitoring.coreos.com")
 	s.kubectl(t, "apply", "-k", "testdata/with-metrics")
 	for _, set := range []string{"csi-local-plugin", "csi-local-plugin-lvm"} {
-		s.kubectl(t, "set", "image", "-n", "kube-system", "daemonset/"+set, "pmemctl="+s.previous)
 		s.kubectl(t, "rollout", "status", "-n", "kube-system", "daemonset/"+set, "--timeout=4m")
 	}
 	eventually(t, patience, func() string {
@@ -48,6 +47,7 @@ func (s *suite) deployMany(t *testing.T) {
 		}
 		return ""
 	})
+	require.Equal(t, previous, s.kubectl(t, "get", "pod", "-n", "kube-system", s.driver(t, "node0"), "-o", "jsonpath={.spec.containers[0].image}"))
 	nodes := s.kubectl(t, "get", "pods", "-n", "kube-system", "-o", "jsonpath={.items[*].spec.nodeName}")
 	assert.ElementsMatch(t, []string{"node0", "node1"}, strings.Fields(nodes), "a node without PMEM has no pod, and no pod waits for it")
 	assert.Empty(t, s.kubectl(t, "get", "csinode", "plain0", "-o", "jsonpath={.spec.drivers[*].name}"))
