@@ -9,13 +9,14 @@ import (
 )
 
 // Identify tells what device the kernel has under a path in /dev or /dev/mapper,
-// from sysfs: the node at that path may be stale, or another container's.
+// from sysfs: the node at that path may be stale, or another container's. The error is
+// os.ErrNotExist when there is none.
 func Identify(path string) (Number, error) {
 	if name, ok := strings.CutPrefix(path, "/dev/mapper/"); ok {
 		if m, found := FindMapped(name); found {
 			return m.Number, nil
 		}
-		return Number{}, fmt.Errorf("%s: the device mapper has no such device", path)
+		return Number{}, fmt.Errorf("device mapper, %s: %w", path, os.ErrNotExist)
 	}
 	n, _, err := sysfsDevice("/sys/class/block/" + filepath.Base(path))
 	return n, err
@@ -40,7 +41,7 @@ func Node(path string) string {
 
 func sysfsDevice(dir string) (n Number, size uint64, err error) {
 	if _, err := fmt.Sscanf(readLine(filepath.Join(dir, "dev")), "%d:%d", &n.Major, &n.Minor); err != nil {
-		return n, 0, fmt.Errorf("%s: no such block device", filepath.Base(dir))
+		return n, 0, fmt.Errorf("block device %s: %w", filepath.Base(dir), os.ErrNotExist)
 	}
 	sectors, err := strconv.ParseUint(readLine(filepath.Join(dir, "size")), 10, 64)
 	return n, sectors * 512, err

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -43,6 +44,9 @@ func (s *Service) Stats(ctx context.Context, name, path string) (Stats, error) {
 		return Stats{Abnormal: "damaged: " + vol.Health}, nil
 	}
 	number, err := blockdev.Identify(vol.Device)
+	if errors.Is(err, os.ErrNotExist) { // it is down, or was deleted meanwhile: no lock keeps it
+		return Stats{}, notThere
+	}
 	if err != nil {
 		return Stats{}, err
 	}

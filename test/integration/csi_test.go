@@ -341,6 +341,28 @@ func TestCSIInline(t *testing.T) {
 	assert.Eventually(t, func() bool { return len(volumes(t)) == 0 }, 20*time.Second, 200*time.Millisecond, "gone after a crash")
 }
 
+// TestCSIStatsOfDown asks for the figures of volumes whose devices are gone, as they are
+// for a moment when somebody deletes them.
+func TestCSIStatsOfDown(t *testing.T) {
+	ctx := context.Background()
+	resetCSI(t)
+	s := startCSI(t, nil, "--init", "--percent", "20")
+	defer func() { s.stop(t) }()
+	for kind, down := range map[string]string{
+		"lvm":    "dmsetup remove /dev/mapper/pmemvgregion0-lvm",
+		"direct": "ndctl disable-namespace $(pmemctl volume show direct -o json | jq -r .volumes[0].namespace)",
+	} {
+		_, err := s.CreateVolume(ctx, createRequest(kind, kind, 32<<20, mountCapability("ext4")))
+		require.NoError(t, err)
+		out, err := exec.Command("sh", "-c", down).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		_, err = s.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: kind, VolumePath: csiTarget})
+		assert.Equal(t, codes.NotFound, status.Code(err), "%v", err)
+		assert.ErrorContains(t, err, "volume "+kind+": is not at "+csiTarget)
+	}
+	resetCSI(t)
+}
+
 // TestCSIRefusals asserts codes and messages of what is refused.
 func TestCSIRefusals(t *testing.T) {
 	ctx := context.Background()
