@@ -11,7 +11,7 @@ set -Eeuo pipefail
 
 program=$1 version=$2 archive=$(realpath -m "$3")
 suite=bookworm
-packages=lvm2,e2fsprogs,xfsprogs,util-linux,libndctl6,libdaxctl1
+packages=lvm2,e2fsprogs,xfsprogs,util-linux,libndctl6,libdaxctl1,base-files
 programs=(sbin/lvm sbin/mke2fs sbin/mkfs.ext4 sbin/resize2fs sbin/e2fsck sbin/tune2fs sbin/mkfs.xfs usr/sbin/xfs_growfs usr/sbin/xfs_db sbin/blkid)
 loaded=(libndctl.so.6 libdaxctl.so.1) # by pmemctl, when it needs them
 
@@ -20,12 +20,21 @@ work=$(dirname "$archive")/image
 mkdir -p "$work"
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$here" log -1 --format=%ct 2>/dev/null || echo 0)}
 
+# shellcheck disable=SC2016 # for another shell
+# keep_controls writes down what each package is and has, before mmdebstrap forgets it.
+keep_controls='
+	mkdir "$1/controls" "$1/contents"
+	for deb in "$1"/var/cache/apt/archives/*.deb; do
+		name=$(dpkg-deb --field "$deb" Package)
+		dpkg-deb --field "$deb" >"$1/controls/$name"
+		dpkg-deb --fsys-tarfile "$deb" | tar --list | sed -n "s,^\./\(usr/\)\?\(.*[^/]\)$,\2,p" >"$1/contents/$name"
+	done'
 debian=$work/debian
-if [ ! -e "$debian.done" ] || [ "$(cat "$debian.done")" != "$suite $packages" ]; then
+if [ ! -e "$debian.done" ] || [ "$(cat "$debian.done")" != "$suite $packages $keep_controls" ]; then
 	rm -rf "$debian"
 	echo "image: unpacking $packages" >&2
-	mmdebstrap --quiet --variant=extract --include="$packages" "$suite" "$debian"
-	echo "$suite $packages" >"$debian.done"
+	mmdebstrap --quiet --variant=extract --include="$packages" --extract-hook="$keep_controls" "$suite" "$debian"
+	echo "$suite $packages $keep_controls" >"$debian.done"
 fi
 
 root=$work/root
@@ -69,6 +78,24 @@ install -m 644 "$here/LICENSE" "$root/usr/share/doc/pmemctl/"
 for p in lvm2 e2fsprogs xfsprogs util-linux libndctl6; do
 	install -D -m 644 "$debian/usr/share/doc/$p/copyright" "$root/usr/share/doc/$p/copyright"
 done
+# Scanners for vulnerabilities find the packages here, as in other images that are made of
+# some of Debian's files.
+install -m 644 "$debian/etc/debian_version" "$root/etc/debian_version"
+install -m 644 "$debian/usr/lib/os-release" "$root/usr/lib/os-release"
+ln -s ../usr/lib/os-release "$root/etc/os-release"
+status=$root/var/lib/dpkg/status.d
+install -d "$status"
+taken=$(cd "$root" && find . ! -type d ! -path './usr/share/doc/*' | sed 's,^\./\(usr/\)\?,,')
+for contents in "$debian"/contents/*; do
+	if grep -qxFf "$contents" <<<"$taken"; then
+		install -m 644 "$debian/controls/${contents##*/}" "$status/"
+	fi
+done
+if [ ! -e "$status/lvm2" ]; then
+	echo "image: the packages that its files are from were not found" >&2
+	exit 1
+fi
+
 strip "$root/usr/sbin/pmemctl"
 find "$root" -name '*.so*' -type f -exec strip --strip-unneeded {} +
 
