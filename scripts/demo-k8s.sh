@@ -78,7 +78,7 @@ run kubectl exec sts-direct-0 -- df /data
 
 section "What is on the nodes"
 for node in node0 node1; do
-	run kubectl exec -n kube-system "$(driver "$node")" -c pmemctl -- pmemctl tree
+	run kubectl exec -n kube-system "$(driver "$node")" -c csi-localplugin -- pmemctl tree
 done
 
 section "DAX, and data that stays"
@@ -100,6 +100,6 @@ run kubectl delete statefulset sts-lvm sts-direct
 run kubectl delete pvc pmem-lvm pmem-direct
 until_true "no PersistentVolume is left" no_volumes
 for node in node0 node1; do
-	run kubectl exec -n kube-system "$(driver "$node")" -c pmemctl -- pmemctl volume list
+	run kubectl exec -n kube-system "$(driver "$node")" -c csi-localplugin -- pmemctl volume list
 done
 run kubectl delete -k deploy/kubernetes/overlays/ack

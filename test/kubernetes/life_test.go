@@ -123,7 +123,11 @@ func (s *suite) expand(t *testing.T) {
 // kubelet's figures of them.
 func (s *suite) everyKind(t *testing.T) {
 	s.apply(t, file(t, "kinds.yaml"))
-	for _, pod := range []string{"block", "inline", "generic", "source"} {
+	filesystems := map[string]string{"ext4": "64Mi", "xfs": "320Mi"} // mkfs.xfs makes none below 300 MiB
+	for fs, size := range filesystems {
+		s.apply(t, file(t, "source.yaml"), "FS", fs, "SIZE", size)
+	}
+	for _, pod := range []string{"block", "inline", "generic", "source-ext4", "source-xfs"} {
 		s.running(t, pod)
 	}
 	s.in(t, "block", "sh", "-c", "echo raw >/dev/volume")
@@ -132,18 +136,23 @@ func (s *suite) everyKind(t *testing.T) {
 		assert.Regexp(t, `(?m)^\S+ /data ext4 rw,.*dax=always`, s.in(t, pod, "cat", "/proc/mounts"), pod)
 		s.in(t, pod, "mapsync", "/data/records", record)
 	}
-	s.in(t, "source", "mapsync", "/data/records", record)
-	s.kubectl(t, "delete", "pod", "source", "--grace-period=1")
-	s.apply(t, file(t, "clone.yaml"))
-	s.running(t, "clone")
-	assert.Contains(t, s.in(t, "clone", "dd", "if=/data/records", "bs=1k", "count=1", "status=none"), record)
-	assert.Regexp(t, `(?m)^\S+ /data xfs ro,.*dax=always`, s.in(t, "clone", "cat", "/proc/mounts"))
-	_, err := s.Kubectl(t.Context(), nil, "exec", "clone", "--", "touch", "/data/new")
-	assert.ErrorContains(t, err, "Read-only file system")
+	for fs, size := range filesystems {
+		s.in(t, "source-"+fs, "mapsync", "/data/records", record)
+		s.kubectl(t, "delete", "pod", "source-"+fs, "--grace-period=1")
+		s.apply(t, file(t, "clone.yaml"), "FS", fs, "SIZE", size)
+	}
+	for fs := range filesystems {
+		clone := "clone-" + fs
+		s.running(t, clone)
+		assert.Contains(t, s.in(t, clone, "dd", "if=/data/records", "bs=1k", "count=1", "status=none"), record, fs)
+		assert.Regexp(t, `(?m)^\S+ /data `+fs+` ro,.*dax=always`, s.in(t, clone, "cat", "/proc/mounts"))
+		_, err := s.Kubectl(t.Context(), nil, "exec", clone, "--", "touch", "/data/new")
+		assert.ErrorContains(t, err, "Read-only file system", fs)
+	}
 
 	eventually(t, patience, func() string {
 		figures := s.kubectl(t, "get", "--raw", "/api/v1/nodes/node0/proxy/metrics")
-		for _, claim := range []string{"pmem-lvm", "copy", "block"} {
+		for _, claim := range []string{"pmem-lvm", "copy-ext4", "copy-xfs", "block"} {
 			if !strings.Contains(figures, `kubelet_volume_stats_capacity_bytes{namespace="default",persistentvolumeclaim="`+claim+`"}`) {
 				return "kubelet says nothing of " + claim
 			}
@@ -151,9 +160,9 @@ func (s *suite) everyKind(t *testing.T) {
 		return ""
 	})
 
-	s.kubectl(t, "delete", "pod", "block", "inline", "generic", "clone", "--grace-period=1")
-	s.kubectl(t, "delete", "pvc", "block", "source", "copy")
-	s.gone(t, "pods/block", "pods/inline", "pvc/block", "pvc/source", "pvc/copy")
+	s.kubectl(t, "delete", "pod", "block", "inline", "generic", "clone-ext4", "clone-xfs", "--grace-period=1")
+	s.kubectl(t, "delete", "pvc", "block", "source-ext4", "copy-ext4", "source-xfs", "copy-xfs")
+	s.gone(t, "pods/block", "pods/inline", "pvc/block", "pvc/source-ext4", "pvc/copy-ext4", "pvc/source-xfs", "pvc/copy-xfs")
 	eventually(t, patience, func() string { return s.left(t, "node0", 1) })
 }
 
@@ -161,7 +170,7 @@ func (s *suite) everyKind(t *testing.T) {
 func (s *suite) left(t *testing.T, node string, count int) string {
 	var volumes volumeList
 	if s.pmemctl(t, node, &volumes, "volume", "list"); len(volumes.Volumes) != count {
-		return s.kubectl(t, "exec", "-n", "kube-system", s.driver(t, node), "-c", "pmemctl", "--", "pmemctl", "tree")
+		return s.kubectl(t, "exec", "-n", "kube-system", s.driver(t, node), "-c", container, "--", "pmemctl", "tree")
 	}
 	return ""
 }

@@ -187,7 +187,7 @@ func (s *suite) on(t *testing.T, node string, args ...string) string {
 // pmemctl runs pmemctl in the driver's pod of a node, and parses what it prints.
 func (s *suite) pmemctl(t *testing.T, node string, into any, args ...string) {
 	t.Helper()
-	out := s.kubectl(t, append([]string{"exec", "-n", "kube-system", s.driver(t, node), "-c", "pmemctl", "--", "pmemctl"}, append(args, "-o", "json")...)...)
+	out := s.kubectl(t, append([]string{"exec", "-n", "kube-system", s.driver(t, node), "-c", container, "--", "pmemctl"}, append(args, "-o", "json")...)...)
 	require.NoError(t, json.Unmarshal([]byte(out), into), out)
 }
 

@@ -5,6 +5,7 @@ package kubernetes
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,6 +26,7 @@ func TestMany(t *testing.T) {
 		{"a burst that does not fit", s.burst},
 		{"pods come and go", s.comeAndGo},
 		{"upgrade", s.upgrade},
+		{"move to the base", s.moveToBase},
 		{"delete", s.deleteMany},
 	})
 }
@@ -198,7 +200,7 @@ func (s *suite) comeAndGo(t *testing.T) {
 // upgrade replaces the driver's image under mounted volumes.
 func (s *suite) upgrade(t *testing.T) {
 	for _, set := range []string{"csi-local-plugin", "csi-local-plugin-lvm"} {
-		s.kubectl(t, "set", "image", "-n", "kube-system", "daemonset/"+set, "pmemctl="+s.image)
+		s.kubectl(t, "set", "image", "-n", "kube-system", "daemonset/"+set, container+"="+s.image)
 		s.kubectl(t, "rollout", "status", "-n", "kube-system", "daemonset/"+set, "--timeout=4m")
 	}
 	for _, d := range []string{"/lvm", "/direct"} {
@@ -207,6 +209,42 @@ func (s *suite) upgrade(t *testing.T) {
 	}
 	assert.Equal(t, "0", s.restarts(t, "both"))
 	assert.Equal(t, s.image, s.kubectl(t, "get", "pod", "-n", "kube-system", s.driver(t, "node0"), "-o", "jsonpath={.spec.containers[0].image}"))
+}
+
+// moveToBase installs the base beside the overlay, moves data from a volume of the one to
+// a volume of the other, and uninstalls the base.
+func (s *suite) moveToBase(t *testing.T) {
+	const base, baseDriver, baseLabel = root + "/deploy/kubernetes/base", "csi.pmemctl.io", "pmem.pmemctl.io/type"
+	drivers := func(want ...string) {
+		eventually(t, patience, func() string {
+			have := strings.Fields(s.kubectl(t, "get", "csinode", "node1", "-o", "jsonpath={.spec.drivers[*].name}"))
+			if len(have) != len(want) || slices.ContainsFunc(want, func(d string) bool { return !slices.Contains(have, d) }) {
+				return fmt.Sprintf("node1 has the drivers %v", have)
+			}
+			return ""
+		})
+	}
+	s.kubectl(t, "label", "node", "node1", baseLabel+"=lvm")
+	s.kubectl(t, "apply", "-k", base)
+	s.kubectl(t, "rollout", "status", "-n", "pmemctl", "daemonset/pmemctl-lvm", "--timeout=4m")
+	drivers(driverName, baseDriver)
+	assert.Equal(t, "node1", s.kubectl(t, "get", "pods", "-n", "pmemctl", "-o", "jsonpath={.items[*].spec.nodeName}"))
+
+	s.apply(t, file(t, "move.yaml"))
+	s.running(t, "move")
+	for claim, driver := range map[string]string{"old": driverName, "new": baseDriver} {
+		pv := s.kubectl(t, "get", "pvc", claim, "-o", "jsonpath={.spec.volumeName}")
+		assert.Equal(t, driver, s.kubectl(t, "get", "pv", pv, "-o", "jsonpath={.spec.csi.driver}"))
+	}
+	s.in(t, "move", "mapsync", "/old/records", record)
+	s.in(t, "move", "cp", "-a", "/old/.", "/new/")
+	s.in(t, "move", "cmp", "/old/records", "/new/records")
+	s.kubectl(t, "delete", "pod/move", "pvc/old", "pvc/new", "--grace-period=1")
+	eventually(t, patience, func() string { return s.left(t, "node1", 0) })
+
+	s.kubectl(t, "delete", "-k", base)
+	s.kubectl(t, "label", "node", "node1", baseLabel+"-")
+	drivers(driverName)
 }
 
 // deleteMany: what was made before the upgrade goes by the driver after it.

@@ -45,6 +45,7 @@ type volumeList struct {
 
 const (
 	driverName = "localplugin.csi.alibabacloud.com"
+	container  = "csi-localplugin"
 	label      = "pmem.csi.alibabacloud.com"
 )
 

@@ -137,7 +137,7 @@ func ReadArchive(archive, dir string) (map[string]Image, error) {
 func (i Image) Named(names ...string) Image { return Image{names, i.image} }
 
 // busyboxCommands are those that the tests run in pods.
-var busyboxCommands = []string{"cat", "dd", "df", "echo", "ls", "mount", "rm", "sh", "sha256sum", "sleep", "stat", "sync", "test", "touch", "true", "wc"}
+var busyboxCommands = []string{"cat", "cmp", "cp", "dd", "df", "echo", "ls", "mount", "rm", "sh", "sha256sum", "sleep", "stat", "sync", "test", "touch", "true", "wc"}
 
 // BaseImages are those that a cluster needs beside pmemctl's: the sidecars, built from
 // their sources, busybox with more programs in /bin, and what keeps a pod alive.
