@@ -43,12 +43,14 @@ END
 
 # life KIND COUNT: appends to a file how many milliseconds it took until all were ready.
 life() {
-	local began
+	local began took
 	pods "$1" "$2" >"$dir/pods.yaml"
 	began=$(date +%s%3N)
 	kubectl create -f "$dir/pods.yaml" >/dev/null
 	kubectl wait --for=condition=Ready pod -l app=bench --timeout=10m >/dev/null
-	echo $(($(date +%s%3N) - began)) >>"$dir/$1.$2"
+	took=$(($(date +%s%3N) - began))
+	echo "$took" >>"$dir/$1.$2"
+	echo "bench: $2 with $1: $took ms" >&2
 	kubectl delete pods,pvc -l app=bench --wait >/dev/null
 	while [ -n "$(kubectl get pv -o name)" ]; do sleep 1; done
 }
