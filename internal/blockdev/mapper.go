@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"unsafe"
 
@@ -20,8 +21,8 @@ type Mapped struct {
 
 // Size is the bytes of the device; 0 when it is gone.
 func (m Mapped) Size() uint64 {
-	_, size, _ := sysfsDevice(m.sysfs())
-	return size
+	sectors, _ := strconv.ParseUint(readLine(m.sysfs()+"/size"), 10, 64)
+	return sectors * 512
 }
 
 // Below are the names of the block devices that the device lies on.
@@ -125,16 +126,26 @@ func cString(data []byte) (string, bool) {
 
 // FindMapped looks up a device of the device mapper by name.
 func FindMapped(name string) (Mapped, bool) {
+	m, err := lookUpMapped(name)
+	return m, err == nil
+}
+
+// lookUpMapped says os.ErrNotExist only when the device mapper said that it has none.
+func lookUpMapped(name string) (Mapped, error) {
 	var answer unix.DmIoctl
 	if name == "" || len(name) >= len(answer.Name) {
-		return Mapped{}, false
+		return Mapped{}, os.ErrNotExist
 	}
 	copy(answer.Name[:], name)
-	if err := askMapper(unix.DM_DEV_STATUS, &answer, int(unsafe.Sizeof(answer))); err != nil {
-		return Mapped{}, false
+	err := askMapper(unix.DM_DEV_STATUS, &answer, int(unsafe.Sizeof(answer)))
+	switch {
+	case errors.Is(err, unix.ENXIO):
+		return Mapped{}, os.ErrNotExist
+	case err != nil:
+		return Mapped{}, fmt.Errorf("it cannot be asked: %v", err)
 	}
 	uuid, _ := cString(answer.Uuid[:])
-	return Mapped{Name: name, UUID: uuid, Number: Number{unix.Major(answer.Dev), unix.Minor(answer.Dev)}}, true
+	return Mapped{Name: name, UUID: uuid, Number: Number{unix.Major(answer.Dev), unix.Minor(answer.Dev)}}, nil
 }
 
 // askMapper does an ioctl with a structure that size bytes of memory begin with.

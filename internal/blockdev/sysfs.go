@@ -1,11 +1,13 @@
 package blockdev
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Identify tells what device the kernel has under a path in /dev or /dev/mapper,
@@ -13,13 +15,25 @@ import (
 // os.ErrNotExist when there is none.
 func Identify(path string) (Number, error) {
 	if name, ok := strings.CutPrefix(path, "/dev/mapper/"); ok {
-		if m, found := FindMapped(name); found {
-			return m.Number, nil
+		m, err := lookUpMapped(name)
+		if err != nil {
+			return Number{}, fmt.Errorf("device mapper, %s: %w", path, err)
 		}
-		return Number{}, fmt.Errorf("device mapper, %s: %w", path, os.ErrNotExist)
+		return m.Number, nil
 	}
-	n, _, err := sysfsDevice("/sys/class/block/" + filepath.Base(path))
-	return n, err
+	var n Number
+	name := filepath.Base(path)
+	data, err := os.ReadFile("/sys/class/block/" + name + "/dev")
+	if errors.Is(err, unix.ENODEV) { // it goes just now
+		err = os.ErrNotExist
+	}
+	if err == nil {
+		_, err = fmt.Sscanf(string(data), "%d:%d", &n.Major, &n.Minor)
+	}
+	if err != nil {
+		return n, fmt.Errorf("block device %s: %w", name, err)
+	}
+	return n, nil
 }
 
 // Node is the kernel's own node of the device at a path in /dev or /dev/mapper, when
@@ -37,14 +51,6 @@ func Node(path string) string {
 		}
 	}
 	return path
-}
-
-func sysfsDevice(dir string) (n Number, size uint64, err error) {
-	if _, err := fmt.Sscanf(readLine(filepath.Join(dir, "dev")), "%d:%d", &n.Major, &n.Minor); err != nil {
-		return n, 0, fmt.Errorf("block device %s: %w", filepath.Base(dir), os.ErrNotExist)
-	}
-	sectors, err := strconv.ParseUint(readLine(filepath.Join(dir, "size")), 10, 64)
-	return n, sectors * 512, err
 }
 
 func readLine(file string) string {

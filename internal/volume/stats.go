@@ -43,8 +43,12 @@ func (s *Service) Stats(ctx context.Context, name, path string) (Stats, error) {
 	if vol.State == Damaged {
 		return Stats{Abnormal: "damaged: " + vol.Health}, nil
 	}
+	if vol.Device == "" {
+		return Stats{}, notThere
+	}
+	// No lock keeps the volume, its mounts or the path: each may go between two looks.
 	number, err := blockdev.Identify(vol.Device)
-	if errors.Is(err, os.ErrNotExist) { // it is down, or was deleted meanwhile: no lock keeps it
+	if errors.Is(err, os.ErrNotExist) {
 		return Stats{}, notThere
 	}
 	if err != nil {
@@ -57,15 +61,18 @@ func (s *Service) Stats(ctx context.Context, name, path string) (Stats, error) {
 		return Stats{Block: true, Total: vol.Size, Abnormal: s.badblocks(vol)}, nil
 	}
 	have, point, mounted, err := mount.At(path)
+	if errors.Is(err, os.ErrNotExist) || err == nil && (!mounted || have != number) {
+		return Stats{}, notThere
+	}
 	if err != nil {
 		return Stats{}, err
 	}
-	if !mounted || have != number {
+	fs, err := statfsOf(path, number)
+	if errors.Is(err, os.ErrNotExist) {
 		return Stats{}, notThere
 	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(path, &fs); err != nil {
-		return Stats{}, &os.PathError{Op: "statfs", Path: path, Err: err}
+	if err != nil {
+		return Stats{}, err
 	}
 	block := uint64(fs.Bsize)
 	st := Stats{Total: fs.Blocks * block, Used: (fs.Blocks - fs.Bfree) * block, Available: fs.Bavail * block, Inodes: fs.Files, InodesUsed: fs.Files - fs.Ffree, Abnormal: s.badblocks(vol)}
@@ -73,6 +80,27 @@ func (s *Service) Stats(ctx context.Context, name, path string) (Stats, error) {
 		st.Abnormal = "the kernel made its file system read-only after an error; see why: dmesg | grep " + filepath.Base(vol.Device)
 	}
 	return st, nil
+}
+
+// statfsOf is statfs(2) of a path when that is on the device, and os.ErrNotExist when
+// it is not: below a mount that has gone there is the file system of the host.
+func statfsOf(path string, device blockdev.Number) (fs unix.Statfs_t, err error) {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fs, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fs, &os.PathError{Op: "fstat", Path: path, Err: err}
+	}
+	if (blockdev.Number{Major: unix.Major(st.Dev), Minor: unix.Minor(st.Dev)}) != device {
+		return fs, os.ErrNotExist
+	}
+	if err := unix.Fstatfs(fd, &fs); err != nil {
+		return fs, &os.PathError{Op: "fstatfs", Path: path, Err: err}
+	}
+	return fs, nil
 }
 
 // turnedReadOnly tells whether a file system became read-only that was mounted

@@ -349,13 +349,16 @@ func TestCSIStatsOfDown(t *testing.T) {
 	s := startCSI(t, nil, "--init", "--percent", "20")
 	defer func() { s.stop(t) }()
 	for kind, down := range map[string]string{
-		"lvm":    "dmsetup remove /dev/mapper/pmemvgregion0-lvm",
+		"lvm":    "udevadm settle; dmsetup remove --retry pmemvgregion0-lvm",
 		"direct": "ndctl disable-namespace $(pmemctl volume show direct -o json | jq -r .volumes[0].namespace)",
 	} {
 		_, err := s.CreateVolume(ctx, createRequest(kind, kind, 32<<20, mountCapability("ext4")))
 		require.NoError(t, err)
 		out, err := exec.Command("sh", "-c", down).CombinedOutput()
 		require.NoError(t, err, "%s", out)
+		for _, v := range volumes(t) {
+			require.False(t, v.Name == kind && v.Device != "", "%s is up", kind)
+		}
 		_, err = s.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: kind, VolumePath: csiTarget})
 		assert.Equal(t, codes.NotFound, status.Code(err), "%v", err)
 		assert.ErrorContains(t, err, "volume "+kind+": is not at "+csiTarget)
