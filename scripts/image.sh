@@ -23,11 +23,15 @@ export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$here" log -1 --format=%
 # shellcheck disable=SC2016 # for another shell
 # keep_controls writes down what each package is and has, before mmdebstrap forgets it.
 keep_controls='
+	set -e
 	mkdir "$1/controls" "$1/contents"
 	for deb in "$1"/var/cache/apt/archives/*.deb; do
 		name=$(dpkg-deb --field "$deb" Package)
 		dpkg-deb --field "$deb" >"$1/controls/$name"
-		dpkg-deb --fsys-tarfile "$deb" | tar --list | sed -n "s,^\./\(usr/\)\?\(.*[^/]\)$,\2,p" >"$1/contents/$name"
+		dpkg-deb --fsys-tarfile "$deb" >"$1/files.tar"
+		tar --list --file "$1/files.tar" >"$1/files"
+		sed -n "s,^\./\(usr/\)\?\(.*[^/]\)$,\2,p" "$1/files" >"$1/contents/$name"
+		rm "$1/files.tar" "$1/files"
 	done'
 debian=$work/debian
 if [ ! -e "$debian.done" ] || [ "$(cat "$debian.done")" != "$suite $packages $keep_controls" ]; then
@@ -75,9 +79,6 @@ libraries "$program"
 install -m 644 "$here/deploy/image/mke2fs.conf" "$root/etc/mke2fs.conf"
 install -d "$root/usr/share/doc/pmemctl"
 install -m 644 "$here/LICENSE" "$root/usr/share/doc/pmemctl/"
-for p in lvm2 e2fsprogs xfsprogs util-linux libndctl6; do
-	install -D -m 644 "$debian/usr/share/doc/$p/copyright" "$root/usr/share/doc/$p/copyright"
-done
 # Scanners for vulnerabilities find the packages here, as in other images that are made of
 # some of Debian's files.
 install -m 644 "$debian/etc/debian_version" "$root/etc/debian_version"
@@ -85,16 +86,21 @@ install -m 644 "$debian/usr/lib/os-release" "$root/usr/lib/os-release"
 ln -s ../usr/lib/os-release "$root/etc/os-release"
 status=$root/var/lib/dpkg/status.d
 install -d "$status"
-taken=$(cd "$root" && find . ! -type d ! -path './usr/share/doc/*' | sed 's,^\./\(usr/\)\?,,')
+taken=$(cd "$root" && find . ! -type d ! -path './usr/share/doc/*' | sed 's,^\./\(usr/\)\?,,' | sort)
 for contents in "$debian"/contents/*; do
+	p=${contents##*/}
 	if grep -qxFf "$contents" <<<"$taken"; then
-		install -m 644 "$debian/controls/${contents##*/}" "$status/"
+		install -m 644 "$debian/controls/$p" "$status/"
+		install -D -m 644 "$debian/usr/share/doc/$p/copyright" "$root/usr/share/doc/$p/copyright"
 	fi
 done
-if [ ! -e "$status/lvm2" ]; then
-	echo "image: the packages that its files are from were not found" >&2
+of_none=$(grep -vxFf <(cat "$debian"/contents/*) <<<"$taken" | tr '\n' ' ')
+if [ "$of_none" != "bin lib lib64 sbin sbin/pmemctl " ]; then
+	echo "image: files of no package of Debian's: $of_none" >&2
+	rm "$debian.done"
 	exit 1
 fi
+cp -a "$debian/usr/share/common-licenses" "$root/usr/share/" # which the copyright files name
 
 strip "$root/usr/sbin/pmemctl"
 find "$root" -name '*.so*' -type f -exec strip --strip-unneeded {} +
