@@ -112,6 +112,7 @@ func (s *suite) explain(t *testing.T) {
 		{"get", "pods,pvc,pv,csistoragecapacities", "-A", "-o", "wide"},
 		{"get", "events", "-A", "--sort-by=.lastTimestamp"},
 		{"logs", "-n", "kube-system", "-l", "app.kubernetes.io/name=pmemctl", "--all-containers", "--tail=40", "--prefix"},
+		{"logs", "-n", "pmemctl", "-l", "app.kubernetes.io/name=pmemctl", "--all-containers", "--tail=40", "--prefix"},
 	} {
 		out, err := s.Kubectl(context.Background(), nil, args...)
 		t.Logf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)

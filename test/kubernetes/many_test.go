@@ -232,17 +232,20 @@ func (s *suite) moveToBase(t *testing.T) {
 
 	s.apply(t, file(t, "move.yaml"))
 	s.running(t, "move")
+	var pvs []string
 	for claim, driver := range map[string]string{"old": driverName, "new": baseDriver} {
 		pv := s.kubectl(t, "get", "pvc", claim, "-o", "jsonpath={.spec.volumeName}")
+		pvs = append(pvs, "pv/"+pv)
 		assert.Equal(t, driver, s.kubectl(t, "get", "pv", pv, "-o", "jsonpath={.spec.csi.driver}"))
 	}
 	s.in(t, "move", "mapsync", "/old/records", record)
 	s.in(t, "move", "cp", "-a", "/old/.", "/new/")
 	s.in(t, "move", "cmp", "/old/records", "/new/records")
 	s.kubectl(t, "delete", "pod/move", "pvc/old", "pvc/new", "--grace-period=1")
-	eventually(t, patience, func() string { return s.left(t, "node1", 0) })
+	s.gone(t, pvs...) // only then the sidecars have done their part
+	assert.Empty(t, s.left(t, "node1", 0))
 
-	s.kubectl(t, "delete", "-k", base)
+	s.kubectl(t, "delete", "-k", base, "--ignore-not-found") // its namespace goes first, and takes others along
 	s.kubectl(t, "label", "node", "node1", baseLabel+"-")
 	drivers(driverName)
 }
