@@ -70,8 +70,7 @@ func dial(t *testing.T, endpoint string) *grpc.ClientConn {
 func TestSanityOnAFakeBackend(t *testing.T) {
 	s := newServer(newFakeVolumes())
 	s.ControllerEndpoint = filepath.Join(t.TempDir(), "c.sock")
-	config := csitest.SanityConfig(strings.TrimPrefix(serveFake(t, s), "unix://"))
-	config.ControllerAddress = s.ControllerEndpoint
+	config := csitest.SanityConfig(strings.TrimPrefix(serveFake(t, s), "unix://"), s.ControllerEndpoint)
 	dir := t.TempDir()
 	config.TargetPath, config.StagingPath = filepath.Join(dir, "target"), filepath.Join(dir, "staging")
 	config.TestVolumeSize = 1 << 30

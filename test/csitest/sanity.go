@@ -11,19 +11,24 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// SanityConfig configures the suite of csi-test for a server on a unix socket.
-func SanityConfig(socket string) sanity.TestConfig {
+// SanityConfig configures the suite of csi-test for a server on a unix socket, whose
+// controller is on a socket of its own, or, if that is "", on the same.
+func SanityConfig(socket, controllerSocket string) sanity.TestConfig {
 	config := sanity.NewTestConfig()
-	config.Address = "passthrough:///" + socket
-	config.DialOptions = []grpc.DialOption{
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, socket string) (net.Conn, error) {
-			// csi-test waits for the connection to change its state, and waits a minute in
-			// vain for one that is ready before it begins to wait (utils.Connect).
-			time.Sleep(50 * time.Millisecond)
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", socket)
-		}),
+	config.Address, config.DialOptions = "passthrough:///"+socket, dialSlowly
+	if controllerSocket != "" {
+		config.ControllerAddress, config.ControllerDialOptions = "passthrough:///"+controllerSocket, dialSlowly
 	}
 	return config
+}
+
+// csi-test waits for a connection to change its state, and waits a minute in vain for one
+// that is ready before it begins to wait (utils.Connect). So it is not ready for a second.
+var dialSlowly = []grpc.DialOption{
+	grpc.WithTransportCredentials(insecure.NewCredentials()),
+	grpc.WithContextDialer(func(ctx context.Context, socket string) (net.Conn, error) {
+		time.Sleep(time.Second)
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", socket)
+	}),
 }

@@ -159,7 +159,7 @@ func TestCSISanity(t *testing.T) {
 	resetCSI(t)
 	s := startCSI(t, nil, "--type", kind, "--init", "--percent", "60")
 	defer func() { s.stop(t); resetCSI(t) }()
-	config := csitest.SanityConfig(csiSocket)
+	config := csitest.SanityConfig(csiSocket, "")
 	config.TargetPath, config.StagingPath = "/mnt/csi/sanity/target", "/mnt/csi/sanity/staging"
 	require.NoError(t, os.MkdirAll("/mnt/csi/sanity", 0o755))
 	config.TestVolumeAccessType = access
