@@ -54,11 +54,11 @@ test-unit: ## unit tests, with the race detector and without cgo
 	CGO_ENABLED=0 $(GO) test ./internal/...
 
 test-guest: build guest-tests ## integration tests on a real kernel, in QEMU guests
-	$(GO) test -tags lab -count=1 -timeout 80m -v ./test/guests
+	$(GO) test -tags lab -count=1 -timeout 4h -v ./test/guests
 
 test-k8s: deps image kubernetes ## the page followed on a real Kubernetes, with nodes in guests
 	@scripts/deps.sh kubernetes
-	$(GO) test -tags lab -count=1 -timeout 2h -v ./test/kubernetes
+	$(GO) test -tags lab -count=1 -timeout 4h -v ./test/kubernetes
 
 test-k8s-pods: deps image kubernetes ## 50 pods with volumes that come and go, three times
 	@scripts/deps.sh kubernetes

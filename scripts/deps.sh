@@ -35,6 +35,8 @@ else
 fi
 echo "deps: installing$missing"
 # The list of packages may be older than the archive.
-$sudo apt-get update -qq
-# shellcheck disable=SC2086 # a list of words
-$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+apt="apt-get -qq -o Acquire::Retries=5 -o DPkg::Lock::Timeout=300"
+# shellcheck disable=SC2086 # lists of words, here and below
+$sudo $apt update
+# shellcheck disable=SC2086
+$sudo env DEBIAN_FRONTEND=noninteractive $apt install -y --no-install-recommends $missing >/dev/null

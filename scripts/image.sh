@@ -37,7 +37,7 @@ debian=$work/debian
 if [ ! -e "$debian.done" ] || [ "$(cat "$debian.done")" != "$suite $packages $keep_controls" ]; then
 	rm -rf "$debian"
 	echo "image: unpacking $packages" >&2
-	mmdebstrap --quiet --variant=extract --include="$packages" --extract-hook="$keep_controls" "$suite" "$debian"
+	mmdebstrap --quiet --aptopt="Acquire::Retries \"5\"" --variant=extract --include="$packages" --extract-hook="$keep_controls" "$suite" "$debian"
 	echo "$suite $packages $keep_controls" >"$debian.done"
 fi
 

@@ -215,7 +215,7 @@ func notInUse(vol Volume) error {
 			return err
 		}
 		// Who reads and writes it as it is, holds nothing.
-		if pids := openFor(blockdev.Node(vol.Device), time.Second); len(pids) > 0 {
+		if pids := openFor(blockdev.Node(vol.Device)); len(pids) > 0 {
 			return errs.New(errs.InUse, subject(vol.Name), fmt.Sprintf("is open in process %d", pids[0]), fmt.Sprintf("see what it is: ps %d", pids[0]))
 		}
 		return nil
@@ -251,8 +251,8 @@ func notPublished(vol Volume) error {
 
 // openFor is who has a device open all of the time: udevd looks into every device
 // for a moment after each change.
-func openFor(path string, patience time.Duration) []int {
-	const poll = 50 * time.Millisecond
+func openFor(path string) []int {
+	const poll, patience = 50 * time.Millisecond, 3 * time.Second
 	for begun := time.Now(); ; time.Sleep(poll) {
 		pids := devuser.Of(path)
 		if len(pids) == 0 || time.Since(begun) > patience {

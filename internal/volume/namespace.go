@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -255,7 +254,7 @@ func notMapped(n pmem.Namespace) error {
 	if n.Chardev == "" {
 		return nil
 	}
-	if pids := openFor("/dev/"+n.Chardev, time.Second); len(pids) > 0 {
+	if pids := openFor("/dev/" + n.Chardev); len(pids) > 0 {
 		return errs.New(errs.InUse, "namespace "+n.Dev, fmt.Sprintf("its device /dev/%s is open in process %d", n.Chardev, pids[0]), fmt.Sprintf("see what it is: ps %d", pids[0]))
 	}
 	return nil

@@ -21,7 +21,7 @@ func (s *suite) dataStays(t *testing.T) {
 		t.Helper()
 		for pod := range pods {
 			s.running(t, pod)
-			eventually(t, patience, func() string { // a restart may be about to be seen
+			eventually(t, patience, func(t testingT) string { // a restart may be about to be seen
 				out, err := s.Kubectl(t.Context(), nil, "exec", pod, "--", "sh", "-c", "dd if=/data/records bs=1k count=1 2>/dev/null; stat -c %s /data/records; cat /proc/mounts")
 				switch {
 				case err != nil:
@@ -50,7 +50,7 @@ func (s *suite) dataStays(t *testing.T) {
 			s.on(t, node, "sh", "-c", "pkill -x kubelet; while ps -C kubelet -o stat= | grep -qv Z; do sleep 0.1; done; start-kubelet")
 		}
 		for pod, node := range pods {
-			s.kubectl(t, "wait", "--for=condition=Ready", "node/"+node, "--timeout=4m")
+			s.kubectl(t, "wait", "--for=condition=Ready", "node/"+node, "--timeout="+patience.String())
 			assert.Equal(t, "0", s.restarts(t, pod))
 		}
 		there(t)
@@ -61,7 +61,7 @@ func (s *suite) dataStays(t *testing.T) {
 			assert.Equal(t, record, s.in(t, pod, "dd", "if=/data/records", fmt.Sprintf("bs=%d", len(record)), "count=1", "status=none")+"\n", "without a driver")
 		}
 		for _, set := range []string{"csi-local-plugin-lvm", "csi-local-plugin-direct"} {
-			s.kubectl(t, "rollout", "status", "-n", "kube-system", "daemonset/"+set, "--timeout=4m")
+			s.rolledOut(t, "kube-system", set)
 		}
 		there(t)
 	})
@@ -75,12 +75,18 @@ func (s *suite) dataStays(t *testing.T) {
 		there(t)
 		for pod := range pods {
 			assert.Contains(t, s.in(t, pod, "dd", "if=/data/last", "bs=1k", "count=1", "status=none"), last)
+			eventually(t, patience, func(t testingT) string { // of which the API server hears later
+				if s.restarts(t, pod) == "0" {
+					return "pod " + pod + " is not known to have been started again"
+				}
+				return ""
+			})
 		}
 	})
 }
 
 // restarts is how often a pod's container was started again.
-func (s *suite) restarts(t *testing.T, pod string) string {
+func (s *suite) restarts(t testingT, pod string) string {
 	t.Helper()
 	return s.kubectl(t, "get", "pod", pod, "-o", "jsonpath={.status.containerStatuses[0].restartCount}")
 }
@@ -93,7 +99,7 @@ func (s *suite) expand(t *testing.T) {
 	for _, kind := range []string{"lvm", "direct"} {
 		s.kubectl(t, "patch", "pvc", "pmem-"+kind, "-p", `{"spec":{"resources":{"requests":{"storage":"11Gi"}}}}`)
 	}
-	eventually(t, patience, func() string {
+	eventually(t, patience, func(t testingT) string {
 		if now := s.kubectl(t, "get", "pvc", "pmem-lvm", "-o", "jsonpath={.status.capacity.storage}"); now != "11Gi" {
 			return "the claim has " + now + ": " + s.kubectl(t, "describe", "pvc", "pmem-lvm")
 		}
@@ -105,7 +111,7 @@ func (s *suite) expand(t *testing.T) {
 	assert.Regexp(t, `(?m)^\S+ /data ext4 rw,.*dax=always`, s.in(t, "sts-lvm-0", "cat", "/proc/mounts"))
 	assert.Equal(t, starts, s.restarts(t, "sts-lvm-0"))
 
-	eventually(t, patience, func() string {
+	eventually(t, patience, func(t testingT) string {
 		events := s.kubectl(t, "get", "events", "-o", `jsonpath={range .items[?(@.reason=="VolumeResizeFailed")]}{.involvedObject.name}: {.message}{"\n"}{end}`)
 		if !strings.Contains(events, "cannot grow in place") || !strings.Contains(events, "pmemctl volume clone disk-") {
 			return "no event says what to do: " + events + s.kubectl(t, "describe", "pvc", "pmem-direct")
@@ -150,7 +156,7 @@ func (s *suite) everyKind(t *testing.T) {
 		assert.ErrorContains(t, err, "Read-only file system", fs)
 	}
 
-	eventually(t, patience, func() string {
+	eventually(t, patience, func(t testingT) string {
 		figures := s.kubectl(t, "get", "--raw", "/api/v1/nodes/node0/proxy/metrics")
 		for _, claim := range []string{"pmem-lvm", "copy-ext4", "copy-xfs", "block"} {
 			if !strings.Contains(figures, `kubelet_volume_stats_capacity_bytes{namespace="default",persistentvolumeclaim="`+claim+`"}`) {
@@ -163,11 +169,11 @@ func (s *suite) everyKind(t *testing.T) {
 	s.kubectl(t, "delete", "pod", "block", "inline", "generic", "clone-ext4", "clone-xfs", "--grace-period=1")
 	s.kubectl(t, "delete", "pvc", "block", "source-ext4", "copy-ext4", "source-xfs", "copy-xfs")
 	s.gone(t, "pods/block", "pods/inline", "pvc/block", "pvc/source-ext4", "pvc/copy-ext4", "pvc/source-xfs", "pvc/copy-xfs")
-	eventually(t, patience, func() string { return s.left(t, "node0", 1) })
+	eventually(t, patience, func(t testingT) string { return s.left(t, "node0", 1) })
 }
 
 // left tells what is wrong when a node has another number of volumes.
-func (s *suite) left(t *testing.T, node string, count int) string {
+func (s *suite) left(t testingT, node string, count int) string {
 	var volumes volumeList
 	if s.pmemctl(t, node, &volumes, "volume", "list"); len(volumes.Volumes) != count {
 		return s.kubectl(t, "exec", "-n", "kube-system", s.driver(t, node), "-c", container, "--", "pmemctl", "tree")
@@ -178,7 +184,7 @@ func (s *suite) left(t *testing.T, node string, count int) string {
 // changeType moves a node to the other type while a pod has a volume of the first.
 func (s *suite) changeType(t *testing.T) {
 	s.kubectl(t, "label", "node", "node1", "--overwrite", label+"/type=lvm")
-	eventually(t, patience, func() string {
+	eventually(t, patience, func(t testingT) string {
 		args, err := s.Kubectl(t.Context(), nil, "get", "pods", "-n", "kube-system", "-l", "app.kubernetes.io/name=pmemctl", "--field-selector", "spec.nodeName=node1", "-o", "jsonpath={.items[*].spec.containers[0].args}{.items[*].status.containerStatuses[0].ready}")
 		if err != nil || !strings.Contains(args, "--type=lvm") || strings.Contains(args, "--type=direct") || !strings.HasSuffix(args, "true") {
 			return "the driver of node1 has " + args
@@ -190,7 +196,7 @@ func (s *suite) changeType(t *testing.T) {
 	s.kubectl(t, "delete", "pod", "sts-direct-0", "--grace-period=1")
 	s.running(t, "sts-direct-0")
 	assert.Contains(t, s.in(t, "sts-direct-0", "dd", "if=/data/records", "bs=1k", "count=1", "status=none"), record)
-	eventually(t, patience, func() string {
+	eventually(t, patience, func(t testingT) string {
 		if s.capacity(t, "pmem-direct", "node1") > 0 || s.capacity(t, "pmem-lvm", "node1") <= 0 {
 			return s.kubectl(t, "get", "csistoragecapacities", "-n", "kube-system", "-o", "wide")
 		}
@@ -206,7 +212,7 @@ func (s *suite) deleteAll(t *testing.T) {
 		s.gone(t, "pods/sts-"+kind+"-0")
 		s.kubectl(t, "delete", "pvc", "pmem-"+kind)
 	}
-	s.goneWithin(t, 3*patience, "pv") // 20 GiB are erased
+	s.goneWithin(t, 2*patience, "pv") // 20 GiB are erased
 	for _, node := range []string{"node0", "node1"} {
 		assert.Empty(t, s.left(t, node, 0))
 		mounts := s.on(t, node, "sh", "-c", "grep -E 'pmem[0-9]|pmemvg' /proc/mounts || true")
@@ -225,7 +231,7 @@ func (s *suite) uninstall(t *testing.T) {
 	s.kubectl(t, "delete", "statefulset", "sts-lvm")
 	s.gone(t, "pods/sts-lvm-0")
 	s.kubectl(t, "delete", "-k", root+"/deploy/kubernetes/overlays/ack")
-	eventually(t, patience, func() string {
+	eventually(t, patience, func(t testingT) string {
 		return s.kubectl(t, "get", "pods", "-n", "kube-system", "-o", "name")
 	})
 	path, err := s.Node("node0").Run(t.Context(), "sh", "-c", "mkdir -p /mnt/check && lvchange -ay pmemvgregion0 pmemvgregion1 && mount /dev/pmemvgregion*/"+volume+" /mnt/check && head -n 1 /mnt/check/records && umount /mnt/check")

@@ -8,9 +8,11 @@ package kubernetes
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -24,8 +26,8 @@ import (
 const (
 	root = "../.."
 	// patience is how long a pod may take to come up: everything in a guest is ten times
-	// as slow as on a real machine.
-	patience = 4 * time.Minute
+	// as slow as on a real machine, and kubelet waits two minutes after a few failures.
+	patience = 10 * time.Minute
 )
 
 // previous is the image that testdata/with-metrics has.
@@ -76,7 +78,7 @@ func start(t *testing.T, dimmGiB int64, plainLater bool) *suite {
 		{Name: "node1", DIMMs: lab.LabelledDIMMs(2, dimmGiB<<30)},
 		{Name: "plain0", Later: plainLater},
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
 	c, err := cluster.Start(ctx, cfg)
 	require.NoError(t, err)
@@ -120,7 +122,7 @@ func (s *suite) explain(t *testing.T) {
 }
 
 // kubectl runs it, and the test ends when it fails.
-func (s *suite) kubectl(t *testing.T, args ...string) string {
+func (s *suite) kubectl(t testingT, args ...string) string {
 	t.Helper()
 	out, err := s.Kubectl(t.Context(), nil, args...)
 	require.NoError(t, err)
@@ -141,12 +143,36 @@ func file(t *testing.T, name string) string {
 	return string(data)
 }
 
-// eventually waits until check returns "", and fails with what it returned last.
-func eventually(t *testing.T, limit time.Duration, check func() string) {
+// testingT is a test, or one of several attempts of it.
+type testingT interface {
+	require.TestingT
+	Helper()
+	Context() context.Context
+}
+
+// attempt is one look at what may be different at the next.
+type attempt struct {
+	*testing.T
+	problem string
+}
+
+func (a *attempt) Errorf(format string, args ...any) { a.problem += fmt.Sprintf(format, args...) }
+func (a *attempt) FailNow()                          { runtime.Goexit() }
+
+// eventually looks until check returns "", and fails with what was wrong last. A look that
+// fails, as kubectl's at a pod that is just going, is one in vain and no more.
+func eventually(t *testing.T, limit time.Duration, check func(testingT) string) {
 	t.Helper()
-	problem := ""
+	var problem string
 	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(time.Second) {
-		if problem = check(); problem == "" {
+		look := &attempt{T: t}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			look.problem += check(look)
+		}()
+		<-done
+		if problem = look.problem; problem == "" {
 			return
 		}
 	}
@@ -161,7 +187,7 @@ func (s *suite) running(t *testing.T, pod string) {
 
 func (s *suite) runningWithin(t *testing.T, limit time.Duration, pod string) {
 	t.Helper()
-	eventually(t, limit, func() string {
+	eventually(t, limit, func(t testingT) string {
 		out, err := s.Kubectl(t.Context(), nil, "get", "pod", pod, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}`)
 		if err != nil || out != "True" {
 			events, _ := s.Kubectl(t.Context(), nil, "get", "events", "--field-selector", "involvedObject.name="+pod, "-o", `jsonpath={range .items[*]}{.message}{"\n"}{end}`)
@@ -186,16 +212,30 @@ func (s *suite) on(t *testing.T, node string, args ...string) string {
 }
 
 // pmemctl runs pmemctl in the driver's pod of a node, and parses what it prints.
-func (s *suite) pmemctl(t *testing.T, node string, into any, args ...string) {
+func (s *suite) pmemctl(t testingT, node string, into any, args ...string) {
 	t.Helper()
 	out := s.kubectl(t, append([]string{"exec", "-n", "kube-system", s.driver(t, node), "-c", container, "--", "pmemctl"}, append(args, "-o", "json")...)...)
 	require.NoError(t, json.Unmarshal([]byte(out), into), out)
 }
 
-// driver is the name of the driver's pod on a node.
-func (s *suite) driver(t *testing.T, node string) string {
+// driver is the name of the driver's pod on a node; one that is just going is not it.
+func (s *suite) driver(t testingT, node string) string {
 	t.Helper()
-	return s.kubectl(t, "get", "pods", "-n", "kube-system", "-l", "app.kubernetes.io/name=pmemctl", "--field-selector", "spec.nodeName="+node, "-o", "jsonpath={.items[0].metadata.name}")
+	pods := s.kubectl(t, "get", "pods", "-n", "kube-system", "-l", "app.kubernetes.io/name=pmemctl", "--field-selector", "spec.nodeName="+node,
+		"-o", `jsonpath={range .items[*]}{.metadata.name} {.metadata.deletionTimestamp}{"\n"}{end}`)
+	for _, line := range strings.Split(pods, "\n") {
+		if words := strings.Fields(line); len(words) == 1 {
+			return words[0]
+		}
+	}
+	require.Fail(t, "no driver on "+node, pods)
+	return ""
+}
+
+// rolledOut waits until the pods of a DaemonSet are ready, all with its latest template.
+func (s *suite) rolledOut(t *testing.T, namespace, set string) {
+	t.Helper()
+	s.kubectl(t, "rollout", "status", "-n", namespace, "daemonset/"+set, "--timeout="+patience.String())
 }
 
 // gone waits until objects are no more.
@@ -206,7 +246,7 @@ func (s *suite) gone(t *testing.T, objects ...string) {
 
 func (s *suite) goneWithin(t *testing.T, limit time.Duration, objects ...string) {
 	t.Helper()
-	eventually(t, limit, func() string {
+	eventually(t, limit, func(t testingT) string {
 		out := ""
 		for _, o := range objects {
 			left, err := s.Kubectl(t.Context(), nil, "get", o, "--ignore-not-found", "-o", "name")

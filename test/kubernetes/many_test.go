@@ -36,12 +36,15 @@ func (s *suite) deployMany(t *testing.T) {
 	s.kubectl(t, "label", "node", "node0", label+"=") // no type is both
 	s.kubectl(t, "label", "node", "node1", label+"=", label+"/type=lvm")
 	s.apply(t, file(t, "servicemonitor-crd.yaml"))
-	s.kubectl(t, "wait", "--for=condition=Established", "crd/servicemonitors.monitoring.coreos.com")
-	s.kubectl(t, "apply", "-k", "testdata/with-metrics")
+	s.kubectl(t, "wait", "--for=condition=Established", "crd/servicemonitors.monitoring.coreos.com", "--timeout="+patience.String())
+	eventually(t, patience, func(t testingT) string { // the API server has yet to serve it
+		s.kubectl(t, "apply", "-k", "testdata/with-metrics")
+		return ""
+	})
 	for _, set := range []string{"csi-local-plugin", "csi-local-plugin-lvm"} {
-		s.kubectl(t, "rollout", "status", "-n", "kube-system", "daemonset/"+set, "--timeout=4m")
+		s.rolledOut(t, "kube-system", set)
 	}
-	eventually(t, patience, func() string {
+	eventually(t, patience, func(t testingT) string {
 		for _, c := range []struct{ class, node string }{{"pmem-lvm", "node0"}, {"pmem-direct", "node0"}, {"pmem-lvm", "node1"}} {
 			if s.capacity(t, c.class, c.node) <= 0 {
 				return s.kubectl(t, "get", "csistoragecapacities", "-n", "kube-system", "-o", "wide")
@@ -58,7 +61,7 @@ func (s *suite) deployMany(t *testing.T) {
 
 // metrics are where the Service says.
 func (s *suite) metrics(t *testing.T) {
-	eventually(t, patience, func() string {
+	eventually(t, patience, func(t testingT) string {
 		address := s.kubectl(t, "get", "endpointslices", "-n", "kube-system", "-l", "kubernetes.io/service-name=pmemctl-metrics", "-o", `jsonpath={.items[*].endpoints[?(@.nodeName=="node0")].addresses[0]}`)
 		out, err := s.Node("node0").Run(t.Context(), "curl", "-fsS", "http://"+address+":9810/metrics")
 		if err != nil || !strings.Contains(out, "pmemctl_") {
@@ -79,7 +82,7 @@ func (s *suite) bothTypes(t *testing.T) {
 	for _, d := range []string{"/lvm", "/direct"} {
 		s.in(t, "both", "mapsync", d+"/records", record)
 	}
-	eventually(t, patience, func() string {
+	eventually(t, patience, func(t testingT) string {
 		out := s.kubectl(t, "get", "events", "--field-selector", "involvedObject.name=huge,reason=FailedScheduling", "-o", "jsonpath={.items[*].message}")
 		if !strings.Contains(out, "did not have enough free storage") {
 			return out
@@ -116,7 +119,7 @@ func (s *suite) burst(t *testing.T) {
 	require.Greater(t, fit, count/2)
 	t.Logf("%d of %d fit", fit, count)
 	s.apply(t, file(t, "many.yaml"), "COUNT", strconv.Itoa(count), "SIZE", "160Mi", "CLASS", "pmem-lvm")
-	bound := func() int {
+	bound := func(t testingT) int {
 		phases := s.kubectl(t, "get", "pvc", "-o", `jsonpath={range .items[*]}{.metadata.name} {.status.phase}{"\n"}{end}`)
 		n := 0
 		for _, line := range strings.Split(phases, "\n") {
@@ -126,17 +129,17 @@ func (s *suite) burst(t *testing.T) {
 		}
 		return n
 	}
-	eventually(t, 3*patience, func() string {
+	eventually(t, 2*patience, func(t testingT) string {
 		running := s.kubectl(t, "get", "deployment", "many", "-o", "jsonpath={.status.readyReplicas}")
-		if bound() != fit || running != strconv.Itoa(fit) {
-			return fmt.Sprintf("%d claims are bound, %s pods are ready; %d volumes fit: %s", bound(), running, fit, s.kubectl(t, "get", "pods,pvc"))
+		if bound(t) != fit || running != strconv.Itoa(fit) {
+			return fmt.Sprintf("%d claims are bound, %s pods are ready; %d volumes fit: %s", bound(t), running, fit, s.kubectl(t, "get", "pods,pvc"))
 		}
 		return ""
 	})
 	pending := s.kubectl(t, "get", "pods", "-l", "app=many", "--field-selector", "status.phase=Pending", "-o", "jsonpath={.items[*].metadata.name}")
 	assert.Len(t, strings.Fields(pending), count-fit)
 	for _, pod := range strings.Fields(pending) {
-		eventually(t, patience, func() string { // it may have been on its way to a node that is full now
+		eventually(t, patience, func(t testingT) string { // it may have been on its way to a node that is full now
 			events := s.kubectl(t, "get", "events", "--field-selector", "involvedObject.name="+pod, "-o", "jsonpath={.items[*].message}")
 			if !strings.Contains(events, "did not have enough free storage") {
 				return "pod " + pod + " is not told why it waits: " + events
@@ -145,14 +148,14 @@ func (s *suite) burst(t *testing.T) {
 		})
 	}
 	s.kubectl(t, "delete", "deployment", "many")
-	s.emptyAgain(t, 3*patience, before)
+	s.emptyAgain(t, 2*patience, before)
 }
 
 // emptyAgain waits until the pods of the Deployment many and their volumes are gone: no
 // mount, no device, and the space is what it was.
 func (s *suite) emptyAgain(t *testing.T, limit time.Duration, before map[string][]int64) {
 	t.Helper()
-	eventually(t, limit, func() string {
+	eventually(t, limit, func(t testingT) string {
 		if left := s.kubectl(t, "get", "pods", "-l", "app=many", "-o", "name"); left != "" {
 			return left
 		}
@@ -180,11 +183,11 @@ func (s *suite) comeAndGo(t *testing.T) {
 	}
 	pods, rounds := number("PMEMCTL_PODS", 6), number("PMEMCTL_ROUNDS", 1)
 	before := map[string][]int64{"node0": s.freeLVM(t, "node0"), "node1": s.freeLVM(t, "node1")}
-	limit := max(2*patience, time.Duration(pods)*30*time.Second)
+	limit := max(patience, time.Duration(pods)*30*time.Second)
 	for range rounds {
 		began := time.Now()
 		s.apply(t, file(t, "many.yaml"), "COUNT", strconv.Itoa(pods), "SIZE", "16Mi", "CLASS", "pmem-lvm")
-		eventually(t, limit, func() string {
+		eventually(t, limit, func(t testingT) string {
 			if ready := s.kubectl(t, "get", "deployment", "many", "-o", "jsonpath={.status.readyReplicas}"); ready != strconv.Itoa(pods) {
 				return ready + " pods are ready: " + s.kubectl(t, "get", "pods")
 			}
@@ -201,7 +204,7 @@ func (s *suite) comeAndGo(t *testing.T) {
 func (s *suite) upgrade(t *testing.T) {
 	for _, set := range []string{"csi-local-plugin", "csi-local-plugin-lvm"} {
 		s.kubectl(t, "set", "image", "-n", "kube-system", "daemonset/"+set, container+"="+s.image)
-		s.kubectl(t, "rollout", "status", "-n", "kube-system", "daemonset/"+set, "--timeout=4m")
+		s.rolledOut(t, "kube-system", set)
 	}
 	for _, d := range []string{"/lvm", "/direct"} {
 		assert.Contains(t, s.in(t, "both", "dd", "if="+d+"/records", "bs=1k", "count=1", "status=none"), record)
@@ -216,7 +219,7 @@ func (s *suite) upgrade(t *testing.T) {
 func (s *suite) moveToBase(t *testing.T) {
 	const base, baseDriver, baseLabel = root + "/deploy/kubernetes/base", "csi.pmemctl.io", "pmem.pmemctl.io/type"
 	drivers := func(want ...string) {
-		eventually(t, patience, func() string {
+		eventually(t, patience, func(t testingT) string {
 			have := strings.Fields(s.kubectl(t, "get", "csinode", "node1", "-o", "jsonpath={.spec.drivers[*].name}"))
 			if len(have) != len(want) || slices.ContainsFunc(want, func(d string) bool { return !slices.Contains(have, d) }) {
 				return fmt.Sprintf("node1 has the drivers %v", have)
@@ -226,7 +229,7 @@ func (s *suite) moveToBase(t *testing.T) {
 	}
 	s.kubectl(t, "label", "node", "node1", baseLabel+"=lvm")
 	s.kubectl(t, "apply", "-k", base)
-	s.kubectl(t, "rollout", "status", "-n", "pmemctl", "daemonset/pmemctl-lvm", "--timeout=4m")
+	s.rolledOut(t, "pmemctl", "pmemctl-lvm")
 	drivers(driverName, baseDriver)
 	assert.Equal(t, "node1", s.kubectl(t, "get", "pods", "-n", "pmemctl", "-o", "jsonpath={.items[*].spec.nodeName}"))
 

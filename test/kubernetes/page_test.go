@@ -58,10 +58,10 @@ func (s *suite) deploy(t *testing.T) {
 	s.privileged(t)
 	s.apart(t)
 	for _, set := range []string{"csi-local-plugin-lvm", "csi-local-plugin-direct"} {
-		s.kubectl(t, "rollout", "status", "-n", "kube-system", "daemonset/"+set, "--timeout=4m")
+		s.rolledOut(t, "kube-system", set)
 	}
 	for _, node := range []string{"node0", "node1"} {
-		eventually(t, patience, func() string {
+		eventually(t, patience, func(t testingT) string {
 			if drivers := s.kubectl(t, "get", "csinode", node, "-o", "jsonpath={.spec.drivers[*].name}"); drivers != driverName {
 				return node + " has the drivers " + strconv.Quote(drivers)
 			}
@@ -71,14 +71,14 @@ func (s *suite) deploy(t *testing.T) {
 		assert.Equal(t, driverName+"/node", topology)
 	}
 	var groups vgList
-	eventually(t, patience, func() string { // the driver prepares the regions by itself
+	eventually(t, patience, func(t testingT) string { // the driver prepares the regions by itself
 		if s.pmemctl(t, "node0", &groups, "vg", "list"); len(groups.VGs) != 2 {
 			return "there are not two volume groups"
 		}
 		return ""
 	})
 	assert.Equal(t, []string{"pmemvgregion0", "pmemvgregion1"}, []string{groups.VGs[0].Name, groups.VGs[1].Name})
-	eventually(t, patience, func() string {
+	eventually(t, patience, func(t testingT) string {
 		lvm, direct := s.capacity(t, "pmem-lvm", "node0"), s.capacity(t, "pmem-direct", "node1")
 		if lvm < 20<<30 || direct < 20<<30 {
 			return s.kubectl(t, "get", "csistoragecapacities", "-n", "kube-system", "-o", "yaml")
@@ -121,7 +121,7 @@ func (s *suite) apart(t *testing.T) {
 
 // capacity is what the scheduler is told of a class on a node, in bytes; -1 when it is
 // told nothing.
-func (s *suite) capacity(t *testing.T, class, node string) int64 {
+func (s *suite) capacity(t testingT, class, node string) int64 {
 	t.Helper()
 	out := s.kubectl(t, "get", "csistoragecapacities", "-n", "kube-system", "-o",
 		`jsonpath={range .items[?(@.storageClassName=="`+class+`")]}{.nodeTopology.matchLabels}{" "}{.capacity}{"\n"}{end}`)
@@ -145,7 +145,7 @@ func (s *suite) applications(t *testing.T) {
 	}
 	for _, k := range kinds {
 		pod, claim := "sts-"+k.name+"-0", "pmem-"+k.name
-		s.runningWithin(t, 3*patience, pod) // 10 GiB are cleared
+		s.runningWithin(t, 2*patience, pod) // 10 GiB are cleared
 		assert.Equal(t, "Bound", s.kubectl(t, "get", "pvc", claim, "-o", "jsonpath={.status.phase}"))
 		volume := s.kubectl(t, "get", "pvc", claim, "-o", "jsonpath={.spec.volumeName}")
 		assert.Regexp(t, "^disk-", volume)
@@ -177,7 +177,7 @@ func fieldsOf(t *testing.T, df string) []string {
 }
 
 // bytes reads a quantity of Kubernetes.
-func bytes(t *testing.T, quantity string) int64 {
+func bytes(t testingT, quantity string) int64 {
 	t.Helper()
 	for suffix, unit := range map[string]int64{"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30} {
 		if number, ok := strings.CutSuffix(quantity, suffix); ok {

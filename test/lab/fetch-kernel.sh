@@ -19,7 +19,7 @@ if [ -z "$found" ]; then
 	fi
 	work=$(mktemp -d "$cache/fetch.XXXXXX")
 	trap 'rm -rf "$work"' EXIT
-	(cd "$work" && apt-get download -q "$package" >&2)
+	(cd "$work" && apt-get download -q -o Acquire::Retries=5 "$package" >&2)
 	dpkg-deb -x "$work/$package"_*.deb "$work/root"
 	mv "$work/root" "$cache/$package"
 	found=$(newest)

@@ -177,7 +177,7 @@ func Boot(ctx context.Context, cfg Config) (*Machine, error) {
 }
 
 func (m *Machine) connect(ctx context.Context, socket string) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	for {
 		conn, err := net.Dial("unix", socket)

@@ -104,7 +104,7 @@ func (n *Node) boot(ctx context.Context) error {
 		at, _ := time.Parse(time.RFC3339, said)
 		return err == nil && status == "True" && at.After(began) // and not by the kubelet of the boot before
 	}
-	if err := until(ctx, 4*time.Minute, "node "+n.Name, ready); err != nil {
+	if err := until(ctx, 8*time.Minute, "node "+n.Name, ready); err != nil {
 		words, _ := n.Run(ctx, "tail", "-n", "40", "/var/log/kubelet.log", "/var/log/containerd.log")
 		return fmt.Errorf("%w\n%s", err, words)
 	}

@@ -125,7 +125,7 @@ func startUdev() error {
 		{"/lib/systemd/systemd-udevd", "--daemon"},
 		// Not for all: the modules of a processor's and a board's devices would be loaded.
 		{"udevadm", "trigger", "--action=add", "--subsystem-match=block", "--subsystem-match=dax", "--subsystem-match=misc", "--subsystem-match=nd"},
-		{"udevadm", "settle", "--timeout=30"},
+		{"udevadm", "settle", "--timeout=120"},
 	} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
 			return fmt.Errorf("%v: %w: %s", args, err, out)
