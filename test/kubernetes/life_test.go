@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 )
 
 const record = "what a database wrote through a mapping with MAP_SYNC\n"
@@ -65,13 +66,17 @@ func (s *suite) dataStays(t *testing.T) {
 		}
 		there(t)
 	})
-	t.Run("a node loses power", func(t *testing.T) {
+	t.Run("the nodes lose power", func(t *testing.T) {
 		const last = "the last before the power cut, which no unmount has flushed\n"
 		for pod, node := range pods {
 			s.in(t, pod, "mapsync", "/data/last", last)
 			s.Node(node).Kill()
-			require.NoError(t, s.Node(node).Boot(t.Context()))
 		}
+		boots, ctx := errgroup.WithContext(t.Context())
+		for _, node := range pods {
+			boots.Go(func() error { return s.Node(node).Boot(ctx) })
+		}
+		require.NoError(t, boots.Wait())
 		there(t)
 		for pod := range pods {
 			assert.Contains(t, s.in(t, pod, "dd", "if=/data/last", "bs=1k", "count=1", "status=none"), last)
