@@ -51,9 +51,8 @@ func (s *suite) asPrinted(t *testing.T) {
 	require.NoError(t, s.Node("plain0").Boot(t.Context()))
 	onPlain := `{.items[?(@.spec.nodeName=="plain0")].status.containerStatuses[*]['name','ready','restartCount']}`
 	eventually(t, patience, func(t testingT) string {
-		now := s.kubectl(t, "get", "pods", "-n", "kube-system", "-l", "app=csi-local-plugin", "-o", "jsonpath="+onPlain)
-		// A registrar that kubelet was not ready for is started again.
-		if !strings.HasPrefix(now, "csi-localplugin driver-registrar true true 0 ") {
+		const well = "csi-localplugin driver-registrar true true 0 0"
+		if now := s.kubectl(t, "get", "pods", "-n", "kube-system", "-l", "app=csi-local-plugin", "-o", "jsonpath="+onPlain); now != well {
 			return "on plain0: " + now
 		}
 		return ""

@@ -287,7 +287,7 @@ func (m *Machine) ConsoleTail() string { return m.console.text() }
 //
 // Of the processors that it has, "max" is a third slower than an old one: it clears
 // memory byte by byte, keeps large registers, and has no counter that Linux takes for a
-// clock. Caches are written back as DAX does it. A guest guards nobody's secrets.
+// clock. DAX writes caches back with clwb. A guest guards nobody's secrets.
 const (
 	processor        = "Nehalem,+clwb,+clflushopt,+rdtscp,+fsgsbase"
 	kernelParameters = "norandmaps mitigations=off" +
