@@ -7,6 +7,7 @@ package guests
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -16,6 +17,12 @@ import (
 
 	"github.com/pmemctl/pmemctl/test/lab"
 )
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	fmt.Println(lab.Summary())
+	os.Exit(code)
+}
 
 // repo is the folder of the module; it has the same path in the guest.
 func repo(t *testing.T) string {
@@ -34,7 +41,7 @@ func boot(t *testing.T, cfg lab.Config) *lab.Machine {
 		cfg.Dir = dir
 	}
 	cfg.Path = filepath.Join(repo(t), "build")
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute) // with a kernel to fetch
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute) // with a kernel to fetch
 	defer cancel()
 	m, err := lab.Boot(ctx, cfg)
 	require.NoError(t, err, "the guest must boot: nothing is skipped for want of QEMU or of a kernel")
