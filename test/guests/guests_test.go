@@ -61,7 +61,7 @@ func runTests(t *testing.T, m *lab.Machine, binary string, env []string, args ..
 	defer cancel()
 	err := m.Run(ctx, lab.Command{
 		Args:   append([]string{filepath.Join(repo(t), "build/guest", binary), "-test.v", "-test.count=1"}, args...),
-		Env:    append(env, "PMEMLAB_SOURCE="+filepath.Join(repo(t), "test/integration")),
+		Env:    append(env, "PMEMLAB_SOURCE="+filepath.Join(repo(t), "test/integration"), AllEnv+"="+os.Getenv(AllEnv)),
 		Stdout: os.Stdout, Stderr: os.Stderr,
 	})
 	if err != nil {
@@ -82,6 +82,9 @@ func guestOutput(t *testing.T, m *lab.Machine, args ...string) string {
 	return stdout.String()
 }
 
+// AllEnv asks for what make test leaves to make test-all when it is set.
+const AllEnv = "PMEMCTL_ALL"
+
 // CrashEnv asks for the long form of tests when it is set to all.
 const CrashEnv = "PMEMCTL_CRASH"
 
@@ -92,7 +95,7 @@ func crashEnv() []string { return []string{CrashEnv + "=" + os.Getenv(CrashEnv)}
 func TestGuests(t *testing.T) {
 	t.Run("regions with udev", func(t *testing.T) {
 		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})
-		runTests(t, m, "integration.test", scripts("regions"), "-test.run", "Test(Scripts|Parallel|Leak|Signal)")
+		runTests(t, m, "integration.test", scripts("regions"), "-test.run", "Test(Scripts|Parallel|Signal|Upgrade)")
 		runTests(t, m, "dax.test", nil, "-test.run", "Guest")
 		runTests(t, m, "ndctl.test", nil, "-test.run", "Guest")
 	})

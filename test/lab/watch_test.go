@@ -51,7 +51,7 @@ func fakeQEMU(script, socket string) {
 	case "hangs":
 		time.Sleep(time.Hour)
 	case "spins":
-		for {
+		for end := time.Now().Add(time.Hour); time.Now().Before(end); {
 		}
 	case "is slow":
 		time.Sleep(600 * time.Millisecond)
