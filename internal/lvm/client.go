@@ -153,15 +153,16 @@ func classify(command, reason string) error {
 }
 
 // CreateVG makes a volume group with extents of extentSize bytes whose data
-// starts on a multiple of dataAlign bytes.
+// starts on a multiple of dataAlign bytes. Each device has LVM's metadata at both
+// ends, the second copy in the last dataAlign bytes.
 func (c *Client) CreateVG(ctx context.Context, vg, tag string, extentSize, dataAlign uint64, devices ...string) error {
-	args := []string{"vgcreate", "-y", "--addtag", tag, "-s", byteCount(extentSize), "--dataalignment", byteCount(dataAlign), vg}
+	args := []string{"vgcreate", "-y", "--pvmetadatacopies", "2", "--addtag", tag, "-s", byteCount(extentSize), "--dataalignment", byteCount(dataAlign), vg}
 	return c.change(ctx, append(args, devices...)...)
 }
 
 // ExtendVG adds devices to a volume group.
 func (c *Client) ExtendVG(ctx context.Context, vg string, dataAlign uint64, devices ...string) error {
-	args := []string{"vgextend", "-y", "--dataalignment", byteCount(dataAlign), vg}
+	args := []string{"vgextend", "-y", "--pvmetadatacopies", "2", "--dataalignment", byteCount(dataAlign), vg}
 	return c.change(ctx, append(args, devices...)...)
 }
 

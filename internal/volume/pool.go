@@ -55,6 +55,10 @@ const DefaultSpanVG = "pmemvg"
 // are added for a rounding.
 const minPoolAdd = 64 * pmem.MiB
 
+// metadataSize is what LVM takes of a device for its metadata: an extent at the
+// beginning, and one at the end for the second copy.
+const metadataSize = 2 * ExtentSize
+
 // endSize is how much of both ends of a namespace is cleared of what blkid, LVM,
 // MD or GPT could find there.
 const endSize = 4 * pmem.MiB
@@ -293,7 +297,7 @@ func (v View) planShare(r pmem.Region, spec InitSpec, step *InitStep) error {
 	var target uint64
 	switch {
 	case spec.Size != 0:
-		raw, err := pmem.RawFor(pmem.RoundUp(spec.Size, ExtentSize)+ExtentSize, pmem.MapDev, pmem.DefaultAlign, align)
+		raw, err := pmem.RawFor(pmem.RoundUp(spec.Size, ExtentSize)+metadataSize, pmem.MapDev, pmem.DefaultAlign, align)
 		if err != nil {
 			return errs.Wrap(errs.OutOfRange, "region "+r.Dev, "the size is too large", "", err)
 		}
@@ -329,7 +333,7 @@ func (v View) planShare(r pmem.Region, spec InitSpec, step *InitStep) error {
 
 func (v View) shareTooLarge(r pmem.Region, spec InitSpec, step *InitStep) error {
 	most := pmem.Usable(step.Has+step.Add, pmem.MapDev, pmem.DefaultAlign)
-	most -= min(most, ExtentSize)
+	most -= min(most, metadataSize)
 	return errs.New(errs.NoSpace, "region "+r.Dev, fmt.Sprintf("%s do not fit; there is room for %s", pmem.FormatSize(spec.Size), pmem.FormatSize(most)), fmt.Sprintf("use --size %d or less, or --percent", most))
 }
 
