@@ -194,15 +194,15 @@ func correct(sum, data []byte) (at int, ok bool) {
 	if low := bits.TrailingZeros32(wrong) / 8; wrong != 0 && wrong>>(8*low) <= 0xff {
 		at, by, found = low, byte(wrong>>(8*low)), 1
 	}
-	for e := 1; e < 256; e++ {
+	// Backwards over the data: what would the difference be if it came from here?
+	for i, here := len(data)-1, wrong; i >= 0; i-- {
+		e := byTopByte[here>>24]
 		effect := crc32.IEEETable[e]
-		for i := len(data) - 1; i >= 0; i-- {
-			if effect == wrong {
-				at, by = len(sum)+i, byte(e)
-				found++
-			}
-			effect = crc32.IEEETable[byte(effect)] ^ effect>>8
+		if effect == here && e != 0 {
+			at, by = len(sum)+i, e
+			found++
 		}
+		here = (here^effect)<<8 | uint32(e)
 	}
 	if found != 1 {
 		return 0, false
@@ -214,6 +214,14 @@ func correct(sum, data []byte) (at int, ok bool) {
 	}
 	return at, true
 }
+
+// byTopByte finds an entry of the CRC's table, each of which has another top byte.
+var byTopByte = func() (entries [256]byte) {
+	for e, effect := range crc32.IEEETable {
+		entries[effect>>24] = byte(e)
+	}
+	return entries
+}()
 
 func readCopy(device io.ReaderAt, area extent) Copy {
 	c := Copy{Offset: area.offset, Size: area.size}
