@@ -19,7 +19,7 @@ type sparse struct {
 }
 
 func (s sparse) part(offset, length int64) []byte {
-	if at := offset - (s.size - int64(len(s.tail))); at >= 0 {
+	if at := offset - secondAt; at >= 0 && at < int64(len(s.tail)) {
 		return s.tail[at:][:min(length, int64(len(s.tail))-at)]
 	}
 	if offset < int64(len(s.head)) {
@@ -347,10 +347,7 @@ func FuzzReadDisk(f *testing.F) {
 	f.Add(s.head[:8192], s.tail[:8192])
 	f.Add(s.head[:8192], []byte{})
 	f.Fuzz(func(t *testing.T, head, tail []byte) {
-		s := sparse{make([]byte, 2<<20), make([]byte, secondCopy), deviceSize}
-		copy(s.head, head)
-		copy(s.tail, tail)
-		d := ReadDisk(s, deviceSize)
+		d := ReadDisk(sparse{head, tail, deviceSize}, deviceSize)
 		for _, c := range d.Copies {
 			if c.Text == nil {
 				continue
