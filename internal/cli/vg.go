@@ -13,7 +13,7 @@ import (
 
 func newVGCommand(a *app) *cobra.Command {
 	return group("vg", "Give PMEM to volume groups, for lvm volumes",
-		newVGInitCommand(a), newVGListCommand(a), newVGShowCommand(a), newVGExtendCommand(a), newVGRemoveCommand(a))
+		newVGInitCommand(a), newVGListCommand(a), newVGShowCommand(a), newVGExtendCommand(a), newVGRemoveCommand(a), newVGCheckCommand(a), newVGRepairCommand(a))
 }
 
 type vgInitOptions struct {

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pmemctl/pmemctl/internal/fault"
 )
 
 // Archive keeps the metadata of volume groups on the host, a file for each change, in
@@ -208,7 +210,10 @@ func (a Archive) write(vg, name string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	return os.Rename(temp.Name(), filepath.Join(a.dir(vg), name))
+	fault.Point("before keep")
+	err = os.Rename(temp.Name(), filepath.Join(a.dir(vg), name))
+	fault.Point("after keep")
+	return err
 }
 
 // Sync has what was kept of a group outlive a power cut.

@@ -95,7 +95,7 @@ func ReadDisk(device io.ReaderAt, size uint64) Disk {
 		areas = []extent{{offset: labelSpace}, secondArea(size)}
 	}
 	for i, area := range areas {
-		c := readCopy(device, area)
+		c := readCopy(device, area, d.Copies)
 		c.Guessed = !d.Label.Known() && i > 0
 		d.Copies = append(d.Copies, c)
 	}
@@ -223,7 +223,8 @@ var byTopByte = func() (entries [256]byte) {
 	return entries
 }()
 
-func readCopy(device io.ReaderAt, area extent) Copy {
+// readCopy reads a copy; parsed are others of the device, which usually have the same.
+func readCopy(device io.ReaderAt, area extent, parsed []Copy) Copy {
 	c := Copy{Offset: area.offset, Size: area.size}
 	header := make([]byte, areaHeader)
 	if _, err := device.ReadAt(header, int64(area.offset)); err != nil {
@@ -267,6 +268,12 @@ func readCopy(device io.ReaderAt, area extent) Copy {
 			c.Damage = "its text cannot be read: " + reason(err)
 		}
 		return c
+	}
+	for _, other := range parsed {
+		if bytes.Equal(other.Text, text) {
+			c.Text, c.Group = text, other.Group
+			return c
+		}
 	}
 	if c.Group, err = ParseGroup(text); err != nil {
 		c.Damage, c.header = "its text is not understood", nil

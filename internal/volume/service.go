@@ -67,6 +67,10 @@ type Service struct {
 	Locks    hostlock.Locks
 	// RunDir holds what is remembered until the next boot; "" for nothing.
 	RunDir string
+	// ArchiveDir keeps the metadata of volume groups across reboots; "" for nothing.
+	ArchiveDir string
+	// Note is told what went wrong beside what was asked for; it may be nil.
+	Note func(error)
 	// Progress is told of long work, such as erasing; it may be nil.
 	Progress func(what string) (step blockdev.Progress, done func())
 }
@@ -93,6 +97,7 @@ func (s *Service) changing(ctx context.Context, do func() error) error {
 	if err := hostDev(); err != nil {
 		return err
 	}
+	defer s.keepMetadata()
 	return do()
 }
 
