@@ -108,10 +108,7 @@ func (s *Service) checkVGs(name string) ([]VGPart, error) {
 	}
 	parts := []VGPart{}
 	for _, name := range names {
-		g, err := s.readGroup(name, namespaces)
-		if err != nil {
-			return nil, err
-		}
+		g := s.readGroup(name, namespaces)
 		parts = append(parts, g.parts()...)
 	}
 	return parts, nil
@@ -136,7 +133,7 @@ func (s *Service) groupNames() (names []string, namespaces []pmem.Namespace, err
 func (s *Service) archive() lvm.Archive { return lvm.Archive{Dir: s.ArchiveDir} }
 
 // readGroup reads a group from its devices and from the archive.
-func (s *Service) readGroup(name string, namespaces []pmem.Namespace) (groupOnDisk, error) {
+func (s *Service) readGroup(name string, namespaces []pmem.Namespace) groupOnDisk {
 	g := groupOnDisk{name: name}
 	for _, n := range namespaces {
 		if mark, vg := parseMark(n.Name); mark == markPool && vg == name {
@@ -146,14 +143,20 @@ func (s *Service) readGroup(name string, namespaces []pmem.Namespace) (groupOnDi
 	slices.SortFunc(g.members, func(a, b *member) int { return cmp.Compare(a.Dev, b.Dev) })
 	if s.ArchiveDir == "" {
 		g.decide(nil)
-		return g, nil
+		return g
 	}
 	archived, err := s.archive().Newest(name, g.isOf)
 	if err != nil {
-		return g, errs.Wrap("", "archive of volume group "+name, "cannot be read", "see: ls -la "+s.ArchiveDir, err)
+		s.note(errs.Wrap("", "volume group "+name, "its archive cannot be read", "see: ls -la "+s.ArchiveDir, err))
 	}
 	g.decide(archived)
-	return g, nil
+	return g
+}
+
+func (s *Service) note(err error) {
+	if s.Note != nil {
+		s.Note(err)
+	}
 }
 
 func readMember(n pmem.Namespace) *member {
@@ -202,7 +205,7 @@ func (g *groupOnDisk) decide(archived *lvm.Archived) {
 		for _, m := range g.members {
 			for i, c := range m.disk.Copies {
 				if c.Text != nil && c.Guessed == guessed {
-					consider(source{text: c.Text, group: c.Group, where: fmt.Sprintf("copy %d on %s", i+1, m.path()), guessed: guessed})
+					consider(source{text: c.Text, group: c.Group, where: copyOn(i, m), guessed: guessed})
 				}
 			}
 		}
@@ -226,11 +229,21 @@ func (g *groupOnDisk) decide(archived *lvm.Archived) {
 	if g.source == nil {
 		return
 	}
+	// Of the same in both, the device is the better known.
+	for _, m := range g.members {
+		for i, c := range m.disk.Copies {
+			if archived != nil && bytes.Equal(c.Text, archived.Text) && bytes.Equal(c.Text, g.source.text) {
+				g.source.where = copyOn(i, m)
+			}
+		}
+	}
 	if archived != nil {
 		g.source.archived = archived.Devices
 	}
 	g.assign()
 }
+
+func copyOn(i int, m *member) string { return fmt.Sprintf("copy %d on %s", i+1, m.path()) }
 
 // agree tells whether nothing is wrong with what the devices have, and all have the same.
 func (g *groupOnDisk) agree() bool {
@@ -412,8 +425,8 @@ func (s *Service) keepMetadata() {
 				devices[m.pv.UUID] = m.UUID
 			}
 		}
-		if _, err := s.archive().Keep(g.name, g.source.text, g.source.group, devices); err != nil && s.Note != nil {
-			s.Note(errs.Wrap("", "volume group "+g.name, "its metadata is not kept in "+s.ArchiveDir+", so that only the copies on the devices are left to restore it from", "", err))
+		if _, err := s.archive().Keep(g.name, g.source.text, g.source.group, devices); err != nil {
+			s.note(errs.Wrap("", "volume group "+g.name, "its metadata is not kept in "+s.ArchiveDir+", so that only the copies on the devices are left to restore it from", "", err))
 		}
 	}
 }

@@ -84,9 +84,7 @@ func (s *Service) planRepair(name string) (RepairPlan, error) {
 	if !slices.Contains(names, name) {
 		return p, noGroup(name)
 	}
-	if p.group, err = s.readGroup(name, namespaces); err != nil {
-		return p, err
-	}
+	p.group = s.readGroup(name, namespaces)
 	g, subject := &p.group, "volume group "+name
 	if err := g.repairable(); err != nil {
 		return p, err
