@@ -120,7 +120,7 @@ func (s *Service) Absent(ctx context.Context, name string) error {
 		}
 	}
 	for _, vg := range v.OwnVGs() {
-		if err := v.whole(vg.Group()); err != nil {
+		if err := v.whole(vg.Ref()); err != nil {
 			return hidden("volume group "+vg.Name+", which has a device missing", errs.NextStep(err))
 		}
 	}

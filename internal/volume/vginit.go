@@ -197,7 +197,7 @@ func (s *Service) join(ctx context.Context, step InitStep, n pmem.Namespace) err
 	group := step.group
 	// With Span the region before this one may have made it.
 	if vg, exists := state.VG(step.VG); exists && group.UUID == "" {
-		group = vg.Group()
+		group = vg.Ref()
 	}
 	if err := s.blank(ctx, n); err != nil {
 		return err
