@@ -36,8 +36,11 @@ type app struct {
 	service *volume.Service
 }
 
-// archiveDir keeps LVM's metadata across reboots.
-const archiveDir = "/var/lib/pmemctl/lvm"
+// What is kept across reboots; archiveDir has LVM's metadata.
+const (
+	stateDir   = "/var/lib/pmemctl"
+	archiveDir = stateDir + "/lvm"
+)
 
 func newApp() *app {
 	a := &app{
@@ -60,6 +63,7 @@ func newApp() *app {
 		RunDir:    hostlock.DefaultDir,
 		Progress:  a.progress,
 
+		StateDir:   stateDir,
 		ArchiveDir: archiveDir,
 		Note:       once(func(err error) { a.note("pmemctl: note: %v", err) }),
 	}

@@ -142,6 +142,7 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 	}
 	plan.copyOf = spec.copyOf
 	plan.raw = couldBeFilledRaw(spec)
+	s.rememberRegions(v, plan.Region)
 	made, err = s.make(ctx, plan)
 	return existing, made, nil, err
 }

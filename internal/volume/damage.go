@@ -37,6 +37,18 @@ func (s *Service) Damage(v View) []Damage {
 			all[i].Reason += fmt.Sprintf("; it had %d: %s", n, someOf(all[i].Volumes))
 		}
 	}
+	gone, err := s.goneRegions(v)
+	if err != nil {
+		s.note(errs.Wrap("", "regions", "that are not there cannot be told", "", err))
+	}
+	for _, r := range gone {
+		all = append(all, r.damage())
+	}
+	for _, r := range v.PMEM.Regions {
+		if r.Type == "pmem" && !r.Enabled() && s.seen(r) {
+			all = append(all, Damage{Region: r.Dev, Reason: "is disabled, and had volumes: they are out of sight", Next: "pmemctl region enable " + r.Dev})
+		}
+	}
 	return all
 }
 
@@ -61,8 +73,11 @@ func someOf(names []string) string {
 // Error is the damage as an error.
 func (d Damage) Error() error {
 	what := subject(d.Volume)
-	if d.VG != "" {
+	switch {
+	case d.VG != "":
 		what = "volume group " + d.VG
+	case d.Volume == "":
+		what = "region " + d.Region
 	}
 	return errs.New(errs.Damaged, what, d.Reason, d.Next)
 }

@@ -104,6 +104,13 @@ func (s *Service) Absent(ctx context.Context, name string) error {
 			return hidden("region "+r.Dev+", which is disabled", "pmemctl region enable "+r.Dev)
 		}
 	}
+	gone, err := s.goneRegions(v)
+	if err != nil {
+		return err
+	}
+	for _, r := range gone {
+		return hidden("region "+r.Dev+", which "+r.damage().Reason, r.damage().Next)
+	}
 	for _, n := range v.PMEM.Namespaces {
 		mark, vg := parseMark(n.Name)
 		switch {

@@ -75,6 +75,8 @@ type Service struct {
 	Locks hostlock.Locks
 	// RunDir holds what is remembered until the next boot; "" for nothing.
 	RunDir string
+	// StateDir holds what is remembered across reboots; "" for nothing.
+	StateDir string
 	// ArchiveDir keeps the metadata of volume groups across reboots; "" for nothing.
 	ArchiveDir string
 	// Note is told what went wrong beside what was asked for; it may be nil.

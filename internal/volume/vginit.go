@@ -46,6 +46,11 @@ func (s *Service) Init(ctx context.Context, spec InitSpec) (steps []InitStep, er
 			return err
 		}
 		steps, err = s.initAll(ctx, v, spec)
+		var touched []string
+		for _, step := range steps {
+			touched = append(touched, step.Region)
+		}
+		s.rememberRegions(v, touched...)
 		return err
 	})
 	return steps, err
