@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/pmemctl/pmemctl/internal/csi"
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
@@ -33,6 +35,8 @@ type csiFlags struct {
 	percent                               int
 	registrationDir, registrationEndpoint string
 	metricsAddress                        string
+	kubeletDir, inlineMaxSize             string
+	inline                                bool
 }
 
 func newServeCSICommand(a *app) *cobra.Command {
@@ -64,6 +68,9 @@ PMEMCTL_INIT, --metrics-address from PMEMCTL_METRICS_ADDRESS, and so on.`,
 	fl.BoolVar(&f.nodeExpansion, "node-expansion", false, "let only the node service expand volumes: one external-resizer speaks for all nodes, and does not know whose a volume is")
 	fl.StringVar(&f.registrationDir, "registration-dir", "", "kubelet's `folder` of plugins to register in, such as /registration; no registrar sidecar is needed then")
 	fl.StringVar(&f.registrationEndpoint, "registration-endpoint", "", "the `socket` as kubelet sees it (default /var/lib/kubelet/plugins/DRIVER/csi.sock)")
+	fl.StringVar(&f.kubeletDir, "kubelet-dir", "/var/lib/kubelet", "kubelet's `directory` (its --root-dir): volumes are mounted nowhere else, and its pods' inline volumes are kept")
+	fl.BoolVar(&f.inline, "inline", false, "allow inline (ephemeral) volumes, which take PMEM for whoever may make a pod")
+	fl.StringVar(&f.inlineMaxSize, "inline-max-size", "1Gi", "largest `size` of an inline volume")
 	fl.StringVar(&f.metricsAddress, "metrics-address", "", "`address` to serve Prometheus metrics and /healthz on, such as :9090 (default: none)")
 	fl.IntVar(&f.verbosity, "v", 2, "`level` of the log: 0 errors, 2 calls, 4 also those that change nothing, 5 also requests and answers")
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions([]string{"lvm", "direct", "all"}, cobra.ShellCompDirectiveNoFileComp))
@@ -99,6 +106,14 @@ func (f csiFlags) config() (csi.Config, error) {
 	case len(f.nodeID) > 256:
 		return c, errs.Invalidf("--nodeid", "use the node's name", "has %d bytes, 256 are the most", len(f.nodeID))
 	}
+	maximum, err := pmem.ParseSize(f.inlineMaxSize)
+	if err != nil || maximum == 0 {
+		return c, errs.Invalidf("--inline-max-size", "give a size such as 1Gi", "%q is not a size", f.inlineMaxSize)
+	}
+	if !filepath.IsAbs(f.kubeletDir) || filepath.Clean(f.kubeletDir) == "/" {
+		return c, errs.Invalidf("--kubelet-dir", "give the --root-dir of kubelet, such as /var/lib/kubelet", "%q is not the path of a directory of kubelet's", f.kubeletDir)
+	}
+	c.KubeletDir, c.Inline, c.InlineMaxSize = filepath.Clean(f.kubeletDir), f.inline, maximum
 	if c.TopologyKey == "" {
 		c.TopologyKey = f.driver + "/node"
 	}

@@ -49,7 +49,7 @@ func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest)
 	if len(req.GetMutableParameters()) > 0 {
 		return nil, invalid("mutable parameters are not supported")
 	}
-	spec, err := s.spec(req.GetParameters(), false)
+	spec, err := s.spec(req.GetParameters())
 	if err != nil {
 		return nil, err
 	}
@@ -247,7 +247,7 @@ func condition(vol volume.Volume) *csi.VolumeCondition {
 // GetCapacity tells how much can be made here, and how large one volume can be, in
 // the bytes that volumes offer.
 func (s *Server) GetCapacity(ctx context.Context, req *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
-	spec, err := s.spec(req.GetParameters(), false)
+	spec, err := s.spec(req.GetParameters())
 	if status.Code(err) == codes.ResourceExhausted {
 		return &csi.GetCapacityResponse{}, nil // nothing of that type here
 	}

@@ -136,29 +136,6 @@ func isReadOnly(req *csi.NodePublishVolumeRequest) bool {
 	return req.GetReadonly() || req.GetVolumeCapability().GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY
 }
 
-// publishInline makes an inline volume and mounts it where its pod wants it.
-func (s *Server) publishInline(ctx context.Context, req *csi.NodePublishVolumeRequest, options []string) (*csi.NodePublishVolumeResponse, error) {
-	if req.GetVolumeCapability().GetBlock() != nil {
-		return nil, invalid("an inline volume is a file system, not a block device")
-	}
-	spec, err := s.spec(req.GetVolumeContext(), true)
-	if err != nil {
-		return nil, err
-	}
-	if spec.Size == 0 {
-		return nil, invalid("attribute %s is missing: an inline volume needs one, such as 1Gi", paramSize)
-	}
-	if spec.FS, err = checkCapabilities([]*csi.VolumeCapability{req.GetVolumeCapability()}, spec.FS); err != nil {
-		return nil, err
-	}
-	spec.Name = ephemeralName(req.GetVolumeId())
-	if _, _, err := s.Volumes.Create(ctx, spec); err != nil {
-		return nil, err
-	}
-	_, err = s.Volumes.Stage(ctx, volume.MountSpec{Name: spec.Name, Path: req.GetTargetPath(), FS: spec.FS, Options: options, ReadOnly: isReadOnly(req)})
-	return &csi.NodePublishVolumeResponse{}, err
-}
-
 // NodeUnpublishVolume takes a volume from a container; an inline volume is gone
 // then.
 func (s *Server) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
@@ -184,46 +161,6 @@ func (s *Server) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublish
 		return nil, err
 	}
 	return &csi.NodeUnpublishVolumeResponse{}, nil
-}
-
-// isInline tells whether an ID is that of an inline volume. Kubelet's are longer
-// than the name of any volume.
-func (s *Server) isInline(ctx context.Context, id string) (bool, error) {
-	if volume.ValidateName(id) != nil {
-		return true, nil
-	}
-	if s.Volumes.Up(id) { // LVM, which may be stuck, need not be asked
-		return false, nil
-	}
-	_, err := s.Volumes.Get(ctx, ephemeralName(id))
-	if errs.Is(err, errs.NotFound) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-// RemoveAbandonedInline deletes inline volumes that are in no pod: a crash left
-// them. Kubelet asks again for those it still wants. It may take long, and runs
-// beside the calls.
-func (s *Server) RemoveAbandonedInline(ctx context.Context) error {
-	volumes, err := s.Volumes.List(ctx)
-	if err != nil {
-		return err
-	}
-	for _, vol := range volumes {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if !IsInline(vol.Name) || !s.work.begin(vol.Name) {
-			continue
-		}
-		err := s.Volumes.DeleteAsCreated(ctx, vol.Name)
-		s.work.end(vol.Name)
-		if err != nil && !errs.Is(err, errs.InUse) && !errs.Is(err, errs.NotFound) {
-			s.Log.Warn("an inline volume that no pod has could not be deleted", "volume", vol.Name, "error", err.Error())
-		}
-	}
-	return nil
 }
 
 // NodeGetVolumeStats tells how full a volume is, and whether it is well.

@@ -65,6 +65,12 @@ type Config struct {
 	// a provisioner for all nodes, which would take a volume of another node for deleted,
 	// finds no controller on the first. "" is none.
 	ControllerEndpoint string
+	// KubeletDir is kubelet's directory, which has that of the pods.
+	KubeletDir string
+	// Inline allows new inline volumes, of at most InlineMaxSize bytes: whoever may make a
+	// pod may have one.
+	Inline        bool
+	InlineMaxSize uint64
 }
 
 // Server answers CSI calls.
