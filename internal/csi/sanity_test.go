@@ -100,6 +100,41 @@ func TestAControllerOutOfReach(t *testing.T) {
 	assert.True(t, has(controller))
 	_, err = csi.NewControllerClient(controller).DeleteVolume(t.Context(), &csi.DeleteVolumeRequest{VolumeId: "disk"})
 	assert.NoError(t, err)
-	_, err = csi.NewNodeClient(controller).NodeGetCapabilities(t.Context(), &csi.NodeGetCapabilitiesRequest{})
-	assert.NoError(t, err, "the resizer asks for them on the same socket")
+	// The resizer asks for the capabilities on the same socket, the provisioner for the
+	// topology. What mounts or changes something is for kubelet alone.
+	node := csi.NewNodeClient(controller)
+	_, err = node.NodeGetCapabilities(t.Context(), &csi.NodeGetCapabilitiesRequest{})
+	assert.NoError(t, err)
+	info, err := node.NodeGetInfo(t.Context(), &csi.NodeGetInfoRequest{})
+	assert.NoError(t, err)
+	assert.Equal(t, s.NodeID, info.GetNodeId())
+	dir := t.TempDir()
+	for what, call := range map[string]func() error{
+		"stage": func() error {
+			_, err := node.NodeStageVolume(t.Context(), &csi.NodeStageVolumeRequest{VolumeId: "disk", StagingTargetPath: dir, VolumeCapability: mountCap})
+			return err
+		},
+		"unstage": func() error {
+			_, err := node.NodeUnstageVolume(t.Context(), &csi.NodeUnstageVolumeRequest{VolumeId: "disk", StagingTargetPath: dir})
+			return err
+		},
+		"publish": func() error {
+			_, err := node.NodePublishVolume(t.Context(), &csi.NodePublishVolumeRequest{VolumeId: "disk", StagingTargetPath: dir, TargetPath: dir, VolumeCapability: mountCap})
+			return err
+		},
+		"unpublish": func() error {
+			_, err := node.NodeUnpublishVolume(t.Context(), &csi.NodeUnpublishVolumeRequest{VolumeId: "disk", TargetPath: dir})
+			return err
+		},
+		"expand": func() error {
+			_, err := node.NodeExpandVolume(t.Context(), &csi.NodeExpandVolumeRequest{VolumeId: "disk", VolumePath: dir})
+			return err
+		},
+		"statistics": func() error {
+			_, err := node.NodeGetVolumeStats(t.Context(), &csi.NodeGetVolumeStatsRequest{VolumeId: "disk", VolumePath: dir})
+			return err
+		},
+	} {
+		assert.Equal(t, codes.Unimplemented, status.Code(call()), what)
+	}
 }

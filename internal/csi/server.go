@@ -63,7 +63,8 @@ type Config struct {
 	NodeExpansion bool
 	// ControllerEndpoint is a second socket, which alone has the controller service then:
 	// a provisioner for all nodes, which would take a volume of another node for deleted,
-	// finds no controller on the first. "" is none.
+	// finds no controller on the first; and a sidecar that is taken over can mount nothing.
+	// "" is none.
 	ControllerEndpoint string
 	// KubeletDir is kubelet's directory, which has that of the pods.
 	KubeletDir string
@@ -106,6 +107,24 @@ func (s *Server) RunController(ctx context.Context) error {
 	return s.run(ctx, s.ControllerEndpoint, true)
 }
 
+// tellingNode is the node service on ControllerEndpoint: what the sidecars of a controller
+// ask, the provisioner for the topology and the resizer for who expands. It changes
+// nothing.
+type tellingNode struct {
+	csi.UnimplementedNodeServer
+	server *Server
+}
+
+// NodeGetInfo is that of the server.
+func (n tellingNode) NodeGetInfo(ctx context.Context, req *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
+	return n.server.NodeGetInfo(ctx, req)
+}
+
+// NodeGetCapabilities is that of the server.
+func (n tellingNode) NodeGetCapabilities(ctx context.Context, req *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
+	return n.server.NodeGetCapabilities(ctx, req)
+}
+
 func (s *Server) run(ctx context.Context, endpoint string, hasController bool) error {
 	path, err := socketPath(endpoint)
 	if err != nil {
@@ -121,7 +140,11 @@ func (s *Server) run(ctx context.Context, endpoint string, hasController bool) e
 	}
 	server := grpc.NewServer(options...)
 	csi.RegisterIdentityServer(server, identity{Server: s, hasController: hasController})
-	csi.RegisterNodeServer(server, s)
+	if hasController && s.ControllerEndpoint != "" {
+		csi.RegisterNodeServer(server, tellingNode{server: s})
+	} else {
+		csi.RegisterNodeServer(server, s)
+	}
 	if hasController {
 		csi.RegisterControllerServer(server, s)
 	}

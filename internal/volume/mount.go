@@ -23,6 +23,8 @@ type MountSpec struct {
 	Options  []string
 	NoDAX    bool
 	ReadOnly bool
+
+	opened *target // Path, when another program gave it
 }
 
 // Mount mounts a volume on a folder, which is made when missing. A volume whose
@@ -37,7 +39,7 @@ func (s *Service) Mount(ctx context.Context, m MountSpec) (Volume, error) {
 		return Volume{}, err
 	}
 	m.Options, m.ReadOnly = readOnly(m.Options, m.ReadOnly)
-	path, err := mount.RealPath(m.Path)
+	path, err := m.pathToMountOn()
 	if err != nil {
 		return Volume{}, err
 	}

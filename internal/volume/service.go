@@ -67,6 +67,9 @@ type Service struct {
 	Locks    hostlock.Locks
 	// RunDir holds what is remembered until the next boot; "" for nothing.
 	RunDir string
+	// TargetRoot is where volumes are staged and published, and nowhere else; "" is
+	// anywhere. Mount and Unmount take any path.
+	TargetRoot string
 	// Progress is told of long work, such as erasing; it may be nil.
 	Progress func(what string) (step blockdev.Progress, done func())
 }

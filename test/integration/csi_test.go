@@ -32,8 +32,9 @@ import (
 
 const (
 	csiSocket  = "/run/csi-test/csi.sock"
-	csiStaging = "/mnt/csi/staging"
-	csiTarget  = "/mnt/csi/pods/target"
+	kubeletDir = "/mnt/csi"
+	csiStaging = kubeletDir + "/staging"
+	csiTarget  = kubeletDir + "/pods/target"
 	nodeID     = "node-a"
 	nodeKey    = "csi.pmemctl.io/node"
 )
@@ -59,7 +60,7 @@ func startCSI(t *testing.T, env []string, flags ...string) *csiServer {
 }
 
 func serveArgs(flags ...string) []string {
-	return append([]string{"serve-csi", "--endpoint", "unix://" + csiSocket, "--nodeid", nodeID}, flags...)
+	return append([]string{"serve-csi", "--endpoint", "unix://" + csiSocket, "--nodeid", nodeID, "--kubelet-dir", kubeletDir}, flags...)
 }
 
 // startServer starts a command that serves on csiSocket.
@@ -405,15 +406,17 @@ func TestCSIRefusals(t *testing.T) {
 		"impossible range": {create(func(r *csi.CreateVolumeRequest) {
 			r.CapacityRange = &csi.CapacityRange{RequiredBytes: 3<<20 + 1, LimitBytes: 3<<20 + 2}
 		}), codes.OutOfRange, "the smallest possible size"},
-		"mkfs with a device": {create(func(r *csi.CreateVolumeRequest) { r.Parameters["mkfsOptions"] = "-J device=/dev/pmem0" }), codes.InvalidArgument, "mkfs option"},
-		"mkfs of a folder":   {create(func(r *csi.CreateVolumeRequest) { r.Parameters["mkfsOptions"] = "-d /etc" }), codes.InvalidArgument, "mkfs option"},
-		"mkfs elsewhere":     {create(func(r *csi.CreateVolumeRequest) { r.Parameters["mkfsOptions"] = "/dev/pmem0" }), codes.InvalidArgument, "mkfs option"},
-		"path upwards":       {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = csiStaging + "/../../etc" }), codes.InvalidArgument, "is not absolute and clean"},
-		"link":               {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/mnt/csi/link" }), codes.InvalidArgument, "by a symbolic link"},
-		"behind a link":      {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/mnt/csi/link/cron.d" }), codes.InvalidArgument, "by a symbolic link"},
-		"long path":          {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/" + strings.Repeat("x", 4096) }), codes.InvalidArgument, "4095 are the most"},
-		"suid":               {stage(func(r *csi.NodeStageVolumeRequest) { r.VolumeCapability = mountCapability("ext4", "suid") }), codes.InvalidArgument, "suid is not allowed"},
-		"two options":        {stage(func(r *csi.NodeStageVolumeRequest) { r.VolumeCapability = mountCapability("ext4", "noatime,suid") }), codes.InvalidArgument, "is not one option"},
+		"mkfs with a device":      {create(func(r *csi.CreateVolumeRequest) { r.Parameters["mkfsOptions"] = "-J device=/dev/pmem0" }), codes.InvalidArgument, "mkfs option"},
+		"mkfs of a folder":        {create(func(r *csi.CreateVolumeRequest) { r.Parameters["mkfsOptions"] = "-d /etc" }), codes.InvalidArgument, "mkfs option"},
+		"mkfs elsewhere":          {create(func(r *csi.CreateVolumeRequest) { r.Parameters["mkfsOptions"] = "/dev/pmem0" }), codes.InvalidArgument, "mkfs option"},
+		"path upwards":            {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = csiStaging + "/../../etc" }), codes.InvalidArgument, "is not absolute and clean"},
+		"link":                    {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/mnt/csi/link" }), codes.InvalidArgument, "by a symbolic link"},
+		"behind a link":           {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/mnt/csi/link/cron.d" }), codes.InvalidArgument, "by a symbolic link"},
+		"a directory of the host": {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/usr/local/sbin" }), codes.InvalidArgument, "is not below kubelet's directory /mnt/csi"},
+		"no parent":               {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/mnt/csi/not/there" }), codes.FailedPrecondition, "does not exist"},
+		"long path":               {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/" + strings.Repeat("x", 4096) }), codes.InvalidArgument, "4095 are the most"},
+		"suid":                    {stage(func(r *csi.NodeStageVolumeRequest) { r.VolumeCapability = mountCapability("ext4", "suid") }), codes.InvalidArgument, "suid is not allowed"},
+		"two options":             {stage(func(r *csi.NodeStageVolumeRequest) { r.VolumeCapability = mountCapability("ext4", "noatime,suid") }), codes.InvalidArgument, "is not one option"},
 		"another device": {stage(func(r *csi.NodeStageVolumeRequest) {
 			r.VolumeCapability = mountCapability("ext4", "journal_path=/dev/pmem0")
 		}), codes.InvalidArgument, "names another device"},
