@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -139,23 +138,16 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: logLevel(f.verbosity)}))
 	a.service.TargetRoot = config.KubeletDir
 	server := &csi.Server{Config: config, Volumes: a.service, Log: log, Metrics: csi.NewMetrics(a.service)}
-	if resumed, err := a.resume(ctx); err != nil {
-		log.Error("volumes that were left suspended could not be looked for", "error", err.Error())
-	} else if len(resumed) > 0 {
-		log.Warn("volumes that a killed lvm left suspended go on", "volumes", resumed)
-	}
-	if f.init {
-		a.prepare(ctx, f, config, log)
+	a.service.Locks.Waiting = func(name, holder string) { log.Info("waiting for a lock", "lock", name, "holder", holder) }
+	server.Resume = a.service.Resume
+	if f.init && !(config.Only && config.Type == volume.TypeDirect) {
+		server.Prepare = func(ctx context.Context) error { return a.prepare(ctx, f, log) }
+	} else if f.init {
+		log.Info("nothing to prepare: direct volumes need no volume group")
 	}
 	parts := []func(context.Context) error{
 		func(ctx context.Context) error { return server.Run(ctx, f.endpoint) },
-		func(ctx context.Context) error {
-			if err := server.RemoveAbandonedInline(ctx); err != nil {
-				log.Warn("inline volumes could not be looked for", "error", err.Error())
-			}
-			<-ctx.Done()
-			return nil
-		},
+		server.Background,
 	}
 	if f.controllerEndpoint != "" {
 		parts = append(parts, server.RunController)
@@ -196,21 +188,16 @@ func together(ctx context.Context, parts []func(context.Context) error) error {
 	return errors.Join(failed...)
 }
 
-// prepare gives the regions to lvm volumes, when this node serves them. The server
-// runs also when that fails: volumes that exist have to be mounted.
-func (a *app) prepare(ctx context.Context, f csiFlags, config csi.Config, log *slog.Logger) {
-	if config.Only && config.Type == volume.TypeDirect {
-		log.Info("nothing to prepare: direct volumes need no volume group")
-		return
-	}
+// prepare gives the regions to lvm volumes.
+func (a *app) prepare(ctx context.Context, f csiFlags, log *slog.Logger) error {
 	steps, err := a.service.Init(ctx, volume.InitSpec{Percent: f.percent, Span: f.span})
 	if err != nil {
-		log.Error("the PMEM could not be prepared", "error", err.Error(), "next", errs.NextStep(err))
-		return
+		return err
 	}
 	for _, step := range steps {
 		log.Info("prepared", "region", step.Region, "vg", step.VG, "raw_had", step.Has, "raw_added", step.Add, "note", step.Reason)
 	}
+	return nil
 }
 
 // logLevel is the level for a verbosity of klog.
@@ -224,12 +211,4 @@ func logLevel(v int) slog.Level {
 		return slog.LevelInfo
 	}
 	return slog.LevelError
-}
-
-// resume does not wait for ever for another pmemctl, which would keep the server from
-// starting.
-func (a *app) resume(ctx context.Context) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	return a.service.Resume(ctx)
 }

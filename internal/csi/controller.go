@@ -72,7 +72,7 @@ func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest)
 	spec.Name = volumeName(req.GetName())
 	vol, err := s.createIn(ctx, here, spec, req.GetVolumeContentSource())
 	if err != nil {
-		return nil, err
+		return nil, s.notPrepared(err)
 	}
 	answer := s.describe(vol)
 	answer.ContentSource = req.GetVolumeContentSource()

@@ -90,6 +90,15 @@ func (f *fakeVolumes) DeleteAsCreated(_ context.Context, name string) error {
 	return nil
 }
 
+func (f *fakeVolumes) ResumeErasing(_ context.Context, name string) error {
+	done, err := f.begin("erase " + name)
+	defer done()
+	if err == nil {
+		delete(f.volumes, name)
+	}
+	return err
+}
+
 func (f *fakeVolumes) Up(string) bool { return false }
 
 func (f *fakeVolumes) Regions(context.Context) ([]pmem.Region, error) {

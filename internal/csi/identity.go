@@ -34,10 +34,13 @@ func (s identity) GetPluginCapabilities(context.Context, *csi.GetPluginCapabilit
 	)}, nil
 }
 
-// Probe tells whether volumes can be made here, and why not.
+// Probe tells whether volumes can be made here, and why not. On a socket for the
+// controller alone, it is not ready before the first preparation has ended: sidecars wait
+// then. On the others a node is to be able to unmount.
 func (s identity) Probe(ctx context.Context, _ *csi.ProbeRequest) (*csi.ProbeResponse, error) {
-	if err := s.Volumes.Ready(ctx); err != nil {
+	if err := s.ready(ctx); err != nil {
 		return nil, asPrecondition(err)
 	}
-	return &csi.ProbeResponse{Ready: wrapperspb.Bool(true)}, nil
+	first, _ := s.preparing()
+	return &csi.ProbeResponse{Ready: wrapperspb.Bool(!first || !s.hasController || s.ControllerEndpoint == "")}, nil
 }

@@ -95,17 +95,13 @@ func (s *Server) isInline(ctx context.Context, id string) (bool, error) {
 	return err == nil, err
 }
 
-// RemoveAbandonedInline deletes inline volumes of pods that are gone, which a crash left.
+// removeAbandonedInline deletes inline volumes of pods that are gone, which a crash left.
 // What kubelet still has a directory for is kept, also when it is mounted nowhere, as after
-// a reboot: its pod lives on. It may take long, and runs beside the calls.
-func (s *Server) RemoveAbandonedInline(ctx context.Context) error {
-	volumes, err := s.Volumes.List(ctx)
-	if err != nil {
-		return err
-	}
+// a reboot: its pod lives on.
+func (s *Server) removeAbandonedInline(ctx context.Context, volumes []volume.Volume) {
 	for _, vol := range volumes {
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return
 		}
 		if !IsInline(vol.Name) || !s.work.begin(vol.Name) {
 			continue
@@ -119,7 +115,6 @@ func (s *Server) RemoveAbandonedInline(ctx context.Context) error {
 			s.Log.Warn("an inline volume that no pod may have was kept", "volume", vol.Name, "error", err.Error(), "next", errs.NextStep(err))
 		}
 	}
-	return nil
 }
 
 // podVolumes are the names that the CSI volumes of all pods on this node would have as

@@ -72,7 +72,7 @@ func TestInlineVolumesOfPodsThatLiveOn(t *testing.T) {
 		s := newServer(f)
 		s.KubeletDir = t.TempDir()
 		c.prepare(s.KubeletDir)
-		require.NoError(t, s.RemoveAbandonedInline(t.Context()), what)
+		require.NoError(t, s.clearAway(t.Context()), what)
 		left, err := f.List(t.Context())
 		require.NoError(t, err)
 		var names []string

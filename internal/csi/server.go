@@ -32,6 +32,7 @@ type Volumes interface {
 	Create(context.Context, volume.Spec) (vol volume.Volume, created bool, err error)
 	Clone(context.Context, volume.CloneSpec) (volume.Volume, error)
 	DeleteAsCreated(ctx context.Context, name string) error
+	ResumeErasing(ctx context.Context, name string) error
 	Absent(ctx context.Context, name string) error
 	Get(ctx context.Context, name string) (volume.Volume, error)
 	List(context.Context) ([]volume.Volume, error)
@@ -83,10 +84,17 @@ type Server struct {
 	Volumes Volumes
 	Log     *slog.Logger
 	Metrics *Metrics // may be nil
+	// Resume has suspended volumes go on, and Prepare prepares the PMEM; Background calls
+	// them. Both may be nil.
+	Resume  func(context.Context) ([]string, error)
+	Prepare func(context.Context) error
 
-	work     inWork
-	notGrown sync.Map       // since when expansions of volumes were refused
-	detached sync.WaitGroup // calls that are at work
+	work        inWork
+	notGrown    sync.Map       // since when expansions of volumes were refused
+	detached    sync.WaitGroup // calls that are at work
+	serving     sync.Map       // the paths of the sockets
+	preparation preparation
+	deadline    func(method string) time.Duration // of tests; nil is deadlineOf
 }
 
 // maxMessage is the largest message that is taken, in bytes.
@@ -134,7 +142,7 @@ func (s *Server) run(ctx context.Context, endpoint string, hasController bool) e
 	if err != nil {
 		return err
 	}
-	options := []grpc.ServerOption{grpc.MaxRecvMsgSize(maxMessage), grpc.ChainUnaryInterceptor(s.observe, s.oneAtATime)}
+	options := []grpc.ServerOption{grpc.MaxRecvMsgSize(maxMessage), grpc.ChainUnaryInterceptor(s.observe, s.afterPreparation, s.oneAtATime)}
 	if !hasController {
 		options = append(options, grpc.UnknownServiceHandler(s.refuseController))
 	}
@@ -148,6 +156,7 @@ func (s *Server) run(ctx context.Context, endpoint string, hasController bool) e
 	if hasController {
 		csi.RegisterControllerServer(server, s)
 	}
+	s.serving.Store(path, true)
 	s.Log.Info("serving", "endpoint", "unix://"+path, "driver", s.Driver, "node", s.NodeID, "version", s.Version)
 	return serve(ctx, server, listener, &s.detached)
 }
