@@ -24,6 +24,8 @@ type fakeVolumes struct {
 	free       uint64
 	fail       error // of the next call
 	failExpand error // of the next expansion
+	hidden     error // where a volume that is not found may be
+	systems    map[string]string
 	called     []string
 }
 
@@ -106,7 +108,17 @@ func (f *fakeVolumes) Regions(context.Context) ([]pmem.Region, error) {
 	return []pmem.Region{{Dev: "region0", NUMANode: &near}, {Dev: "region1", NUMANode: &far}, {Dev: "region2", NUMANode: &far}}, nil
 }
 
-func (f *fakeVolumes) Absent(context.Context, string) error { return nil }
+func (f *fakeVolumes) Absent(context.Context, string) error { return f.hidden }
+
+// UsableAs knows the file systems of those volumes that a test gave one.
+func (f *fakeVolumes) UsableAs(_ context.Context, name, fs string) error {
+	done, err := f.begin("usable")
+	defer done()
+	if has := f.systems[name]; err == nil && has != "" && fs != "" && fs != has {
+		err = errs.New(errs.Conflict, "volume "+name, "has the file system "+has+", and "+fs+" was asked for", "")
+	}
+	return err
+}
 
 func (f *fakeVolumes) Get(_ context.Context, name string) (volume.Volume, error) {
 	done, err := f.begin("get")

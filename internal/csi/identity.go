@@ -28,10 +28,11 @@ func (s identity) GetPluginCapabilities(context.Context, *csi.GetPluginCapabilit
 	if s.hasController {
 		capabilities = append(capabilities, service(csi.PluginCapability_Service_CONTROLLER_SERVICE))
 	}
-	return &csi.GetPluginCapabilitiesResponse{Capabilities: append(capabilities,
-		service(csi.PluginCapability_Service_VOLUME_ACCESSIBILITY_CONSTRAINTS),
-		&csi.PluginCapability{Type: &csi.PluginCapability_VolumeExpansion_{VolumeExpansion: &csi.PluginCapability_VolumeExpansion{Type: csi.PluginCapability_VolumeExpansion_ONLINE}}},
-	)}, nil
+	capabilities = append(capabilities, service(csi.PluginCapability_Service_VOLUME_ACCESSIBILITY_CONSTRAINTS))
+	if s.expands() {
+		capabilities = append(capabilities, &csi.PluginCapability{Type: &csi.PluginCapability_VolumeExpansion_{VolumeExpansion: &csi.PluginCapability_VolumeExpansion{Type: csi.PluginCapability_VolumeExpansion_ONLINE}}})
+	}
+	return &csi.GetPluginCapabilitiesResponse{Capabilities: capabilities}, nil
 }
 
 // Probe tells whether volumes can be made here, and why not. On a socket for the

@@ -2,12 +2,17 @@ package csi
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
@@ -21,11 +26,18 @@ var nodeCapabilities = []csi.NodeServiceCapability_RPC_Type{
 
 // NodeGetCapabilities tells what the node can do.
 func (s *Server) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
+	return s.nodeCapabilities(s.expands()), nil
+}
+
+func (s *Server) nodeCapabilities(expands bool) *csi.NodeGetCapabilitiesResponse {
 	answer := &csi.NodeGetCapabilitiesResponse{}
 	for _, t := range nodeCapabilities {
+		if t == csi.NodeServiceCapability_RPC_EXPAND_VOLUME && !expands {
+			continue
+		}
 		answer.Capabilities = append(answer.Capabilities, &csi.NodeServiceCapability{Type: &csi.NodeServiceCapability_Rpc{Rpc: &csi.NodeServiceCapability_RPC{Type: t}}})
 	}
-	return answer, nil
+	return answer
 }
 
 // NodeGetInfo tells which node this is, and its topology.
@@ -73,15 +85,20 @@ func (s *Server) NodeStageVolume(ctx context.Context, req *csi.NodeStageVolumeRe
 		return nil, noVolume(req.GetVolumeId())
 	}
 	if req.GetVolumeCapability().GetBlock() != nil {
-		_, err := s.Volumes.Get(ctx, req.GetVolumeId())
+		vol, err := s.Volumes.Get(ctx, req.GetVolumeId())
+		if err == nil && slices.ContainsFunc(volume.Mounts(vol), func(p mount.Point) bool { return p.Path == req.GetStagingTargetPath() }) {
+			err = errs.New(errs.Conflict, "volume "+vol.Name, "is staged on "+req.GetStagingTargetPath()+" as a file system, and a raw block device was asked for", "unstage it there first")
+		}
 		return &csi.NodeStageVolumeResponse{}, err
 	}
 	options, err := mountOptions(req.GetVolumeCapability())
 	if err != nil {
 		return nil, err
 	}
-	_, err = s.Volumes.Stage(ctx, volume.MountSpec{Name: req.GetVolumeId(), Path: req.GetStagingTargetPath(), FS: req.GetVolumeCapability().GetMount().GetFsType(), Options: options})
-	return &csi.NodeStageVolumeResponse{}, err
+	return &csi.NodeStageVolumeResponse{}, s.withOptions(ctx, req.GetVolumeId(), req.GetStagingTargetPath(), options, func() error {
+		_, err := s.Volumes.Stage(ctx, volume.MountSpec{Name: req.GetVolumeId(), Path: req.GetStagingTargetPath(), FS: req.GetVolumeCapability().GetMount().GetFsType(), Options: options})
+		return err
+	})
 }
 
 // NodeUnstageVolume unmounts a volume.
@@ -96,7 +113,30 @@ func (s *Server) NodeUnstageVolume(ctx context.Context, req *csi.NodeUnstageVolu
 		return nil, noVolume(req.GetVolumeId())
 	}
 	err := s.Volumes.Unstage(ctx, req.GetVolumeId(), req.GetStagingTargetPath())
+	if err == nil {
+		s.options.Delete(place{req.GetVolumeId(), req.GetStagingTargetPath()})
+	}
 	return &csi.NodeUnstageVolumeResponse{}, err
+}
+
+// place is where a volume is staged or published.
+type place struct{ id, path string }
+
+// withOptions stages or publishes a volume, and fails when it is there with other options.
+// Those that the kernel shows the volume service compares; of the others, which are the
+// file system's own, only this server knows which ones it used.
+func (s *Server) withOptions(ctx context.Context, id, path string, options []string, do func() error) error {
+	used := strings.Join(slices.Sorted(slices.Values(options)), ",")
+	if before, ok := s.options.Load(place{id, path}); ok && before != used {
+		if _, err := s.Volumes.Stats(ctx, id, path); err == nil {
+			return errs.New(errs.Conflict, "volume "+id, fmt.Sprintf("is on %s already, with the options %s, and %s were asked for", path, before, used), "unpublish and unstage it first")
+		}
+	}
+	err := do()
+	if err == nil {
+		s.options.Store(place{id, path}, used)
+	}
+	return err
 }
 
 // NodePublishVolume gives a staged volume to a container; an inline volume is made
@@ -118,18 +158,18 @@ func (s *Server) NodePublishVolume(ctx context.Context, req *csi.NodePublishVolu
 	if req.GetVolumeContext()[ephemeralKey] == "true" {
 		return s.publishInline(ctx, req, options)
 	}
-	publish := volume.PublishSpec{Name: req.GetVolumeId(), From: req.GetStagingTargetPath(), Target: req.GetTargetPath(), ReadOnly: isReadOnly(req), Options: options}
+	publish := volume.PublishSpec{Name: req.GetVolumeId(), From: req.GetStagingTargetPath(), Target: req.GetTargetPath(), FS: req.GetVolumeCapability().GetMount().GetFsType(), ReadOnly: isReadOnly(req), Options: options}
 	switch {
 	case req.GetVolumeCapability().GetBlock() != nil:
 		publish.From = ""
-	case req.GetStagingTargetPath() == "":
-		return nil, invalid("staging_target_path is missing")
+	case req.GetStagingTargetPath() == "": // CSI spec, errors of NodePublishVolume
+		return nil, status.Error(codes.FailedPrecondition, "staging_target_path is missing; next: stage the volume first")
 	}
 	if volume.ValidateName(req.GetVolumeId()) != nil {
 		return nil, noVolume(req.GetVolumeId())
 	}
 	publish.Alone = req.GetVolumeCapability().GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER
-	return &csi.NodePublishVolumeResponse{}, s.Volumes.Publish(ctx, publish)
+	return &csi.NodePublishVolumeResponse{}, s.withOptions(ctx, publish.Name, publish.Target, options, func() error { return s.Volumes.Publish(ctx, publish) })
 }
 
 func isReadOnly(req *csi.NodePublishVolumeRequest) bool {
@@ -150,7 +190,11 @@ func (s *Server) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublish
 		return nil, err
 	}
 	if !inline {
-		return &csi.NodeUnpublishVolumeResponse{}, s.Volumes.Unpublish(ctx, req.GetVolumeId(), req.GetTargetPath())
+		err := s.Volumes.Unpublish(ctx, req.GetVolumeId(), req.GetTargetPath())
+		if err == nil {
+			s.options.Delete(place{req.GetVolumeId(), req.GetTargetPath()})
+		}
+		return &csi.NodeUnpublishVolumeResponse{}, err
 	}
 	name := ephemeralName(req.GetVolumeId())
 	if err := s.Volumes.Unpublish(ctx, name, req.GetTargetPath()); err != nil {

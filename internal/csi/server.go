@@ -43,6 +43,7 @@ type Volumes interface {
 	Publish(context.Context, volume.PublishSpec) error
 	Unpublish(ctx context.Context, name, path string) error
 	Stats(ctx context.Context, name, path string) (volume.Stats, error)
+	UsableAs(ctx context.Context, name, fs string) error
 	Ready(context.Context) error
 	Regions(context.Context) ([]pmem.Region, error)
 	Up(name string) bool
@@ -90,12 +91,17 @@ type Server struct {
 	Prepare func(context.Context) error
 
 	work        inWork
+	deleted     lately         // volumes that this server deleted
+	options     sync.Map       // with which volumes were staged and published, by place
 	notGrown    sync.Map       // since when expansions of volumes were refused
 	detached    sync.WaitGroup // calls that are at work
 	serving     sync.Map       // the paths of the sockets
 	preparation preparation
 	deadline    func(method string) time.Duration // of tests; nil is deadlineOf
 }
+
+// expands tells whether volumes are served that can grow.
+func (s *Server) expands() bool { return !s.Only || s.Type != volume.TypeDirect }
 
 // maxMessage is the largest message that is taken, in bytes.
 const maxMessage = 4 << 20
@@ -128,9 +134,10 @@ func (n tellingNode) NodeGetInfo(ctx context.Context, req *csi.NodeGetInfoReques
 	return n.server.NodeGetInfo(ctx, req)
 }
 
-// NodeGetCapabilities is that of the server.
-func (n tellingNode) NodeGetCapabilities(ctx context.Context, req *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
-	return n.server.NodeGetCapabilities(ctx, req)
+// NodeGetCapabilities is that of the server. With NodeExpansion one resizer speaks for all
+// nodes, and ends where the one beside it does not expand.
+func (n tellingNode) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
+	return n.server.nodeCapabilities(n.server.expands() || n.server.NodeExpansion), nil
 }
 
 func (s *Server) run(ctx context.Context, endpoint string, hasController bool) error {
@@ -267,4 +274,45 @@ func (w *inWork) end(names ...string) {
 	for _, name := range names {
 		delete(w.names, name)
 	}
+}
+
+// lately are names, of which the oldest are forgotten.
+type lately struct {
+	mu    sync.Mutex
+	names map[string]bool
+	order []string
+}
+
+// mostLately bounds what is remembered.
+const mostLately = 10000
+
+func (l *lately) add(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.names == nil {
+		l.names = map[string]bool{}
+	}
+	if !l.names[name] {
+		l.order = append(l.order, name)
+	}
+	l.names[name] = true
+	if len(l.order) > mostLately {
+		delete(l.names, l.order[0])
+		l.order = l.order[1:]
+	}
+}
+
+func (l *lately) remove(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.names[name] {
+		delete(l.names, name)
+		l.order = slices.DeleteFunc(l.order, func(n string) bool { return n == name })
+	}
+}
+
+func (l *lately) has(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.names[name]
 }

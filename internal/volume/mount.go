@@ -174,6 +174,9 @@ func alreadyMounted(ctx context.Context, vol Volume, path string, m MountSpec) (
 	case m.ReadOnly != slices.Contains(point.Options, "ro"):
 		return false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" already, and not as asked (read-only or read-write)", "pmemctl volume unmount "+vol.Name)
 	}
+	if how := m.differsFrom(point); how != "" {
+		return false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" already, "+how, "pmemctl volume unmount "+vol.Name)
+	}
 	if !m.NoDAX && checkDAX(path) != nil {
 		return false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" already, without DAX", "pmemctl volume unmount "+vol.Name)
 	}

@@ -19,6 +19,7 @@ import (
 // which is mounted on From, or without From its device.
 type PublishSpec struct {
 	Name     string
+	FS       string // the file system that it must have; "" is any
 	From     string // where its file system is mounted; "" for the device itself
 	Target   string // a folder, or for a device a file; made when missing
 	ReadOnly bool
@@ -79,12 +80,15 @@ func publishFilesystem(vol Volume, p PublishSpec) error {
 	if err != nil {
 		return err
 	}
-	have, _, mounted, err := mount.At(from)
+	have, staged, mounted, err := mount.At(from)
 	if err != nil {
 		return err
 	}
 	if !mounted || have != number {
 		return errs.New(errs.Unsupported, subject(vol.Name), "is not mounted on "+from, "stage it first")
+	}
+	if p.FS != "" && p.FS != staged.FSType {
+		return errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+from+" with the file system "+staged.FSType+", not "+p.FS, "")
 	}
 	have, point, mounted, err := mount.At(p.Target)
 	switch {
@@ -94,6 +98,8 @@ func publishFilesystem(vol Volume, p PublishSpec) error {
 		return errs.New(errs.Conflict, p.Target, "has something else mounted on it ("+point.FSType+", device "+have.String()+")", "unmount it: umount "+p.Target)
 	case mounted && p.ReadOnly != slices.Contains(point.Options, "ro"):
 		return errs.New(errs.Conflict, subject(vol.Name), "is on "+p.Target+" already, and not as asked (read-only or read-write)", "unpublish it there first")
+	case mounted && p.differsFrom(point, staged) != "":
+		return errs.New(errs.Conflict, subject(vol.Name), "is on "+p.Target+" already, "+p.differsFrom(point, staged), "unpublish it there first")
 	case mounted:
 		return nil
 	}
