@@ -110,6 +110,7 @@ guest-tests: $(BUILD)/pmemlab
 	$(GO) test -c -tags guest -o $(BUILD)/guest/dax.test ./internal/dax
 	$(GO) test -c -tags guest -o $(BUILD)/guest/ndctl.test ./internal/ndctl
 	$(GO) build -tags faultpoints -o $(BUILD)/guest/pmemctl-faultpoints ./cmd/pmemctl
+	CGO_ENABLED=0 $(GO) build -C test/csisanity -o $(CURDIR)/$(BUILD)/guest/ tool
 
 $(BUILD)/pmemlab: FORCE
 	$(GO) build -o $@ ./test/lab/cmd/pmemlab

@@ -197,6 +197,11 @@ func (f *fakeVolumes) Unstage(_ context.Context, name, path string) error {
 func (f *fakeVolumes) Publish(_ context.Context, p volume.PublishSpec) error {
 	done, err := f.begin("publish")
 	defer done()
+	for path := range f.at[p.Name] {
+		if p.Alone && path != p.From && path != p.Target {
+			return errs.New(errs.InUse, "volume "+p.Name, "is published on "+path, "")
+		}
+	}
 	if err == nil {
 		err = f.put(p.Name, p.Target)
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -18,7 +19,6 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
-	"github.com/kubernetes-csi/csi-test/v5/pkg/sanity"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
@@ -28,7 +28,6 @@ import (
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"github.com/pmemctl/pmemctl/internal/fault"
-	"github.com/pmemctl/pmemctl/test/csitest"
 )
 
 const (
@@ -181,37 +180,66 @@ func resetCSI(t *testing.T) {
 	require.NoError(t, resetPMEM())
 }
 
-// SanityEnv is what TestCSISanity tests: a type of volume and mount or block. The
-// suite runs once in a process.
+// SanityEnv is what TestCSISanity tests: the --type of the server, the type of the volumes,
+// and mount or block.
 const SanityEnv = "PMEMLAB_SANITY"
 
-// TestCSISanity runs the suite of csi-test against the real server.
+// growth are the specs that direct volumes cannot pass where lvm ones are served too, so
+// that EXPAND_VOLUME is offered.
+var growth = []string{
+	"Controller Service [Controller Server] ExpandVolume [Controller Server] should work",
+	"Node Service should work if node-expand is called after node-publish",
+}
+
+var (
+	sanityFigures = regexp.MustCompile(`(\d+) Passed \| (\d+) Failed \| (\d+) Pending \| (\d+) Skipped`)
+	sanityFailure = regexp.MustCompile(`(?m)^\s*\[FAIL\] (.*)$`)
+)
+
+// TestCSISanity runs the suite of csi-test, as it comes, against the real server. Of what is
+// configured, docs/csi.md says why.
 func TestCSISanity(t *testing.T) {
-	kind, access, ok := strings.Cut(os.Getenv(SanityEnv), " ")
-	require.True(t, ok, SanityEnv+" is not set")
+	what := strings.Fields(os.Getenv(SanityEnv))
+	require.Len(t, what, 3, SanityEnv+" is not set")
+	serves, kind, access := what[0], what[1], what[2]
 	resetCSI(t)
-	s := startCSI(t, nil, "--type", kind, "--init", "--percent", "60")
+	s := startCSI(t, nil, "--type", serves, "--init", "--percent", "60")
 	defer func() { s.stop(t); resetCSI(t) }()
-	config := csitest.SanityConfig(csiSocket, "")
-	config.TargetPath, config.StagingPath = "/mnt/csi/sanity/target", "/mnt/csi/sanity/staging"
-	require.NoError(t, os.MkdirAll("/mnt/csi/sanity", 0o755))
-	config.TestVolumeAccessType = access
-	// The suite asks for limits that are the size itself: it has to be a possible one.
-	// A direct volume does not grow, but is asked for what it has.
-	config.TestVolumeSize, config.TestVolumeExpandSize = 64<<20, 96<<20
-	if kind == "direct" {
+	size, passed, skipped := int64(64<<20), 51, 40
+	var failed []string
+	switch {
+	case serves == "direct":
+		passed, skipped = passed-6, skipped+6
+	case kind == "direct":
+		failed, passed = growth, passed-len(growth)
+	}
+	if kind == "direct" { // a limit that is the size itself is met by a possible size only
 		out, err := pmemctl(nil, "volume", "create", "plan", "--type", "direct", "--size", "64Mi", "--dry-run", "-o", "json")
 		require.NoError(t, err, out)
 		var planned struct{ Plan struct{ Usable int64 } }
 		require.NoError(t, json.Unmarshal([]byte(out), &planned))
-		config.TestVolumeSize, config.TestVolumeExpandSize = planned.Plan.Usable, planned.Plan.Usable
+		size = planned.Plan.Usable
 	}
 	parameters := filepath.Join(t.TempDir(), "class.yaml")
 	require.NoError(t, os.WriteFile(parameters, []byte("volumeType: PMEM\npmemType: "+kind+"\nnodeAffinity: \"true\"\n"), 0o600))
-	config.TestVolumeParametersFile = parameters
-	sanity.Test(t, config)
+	dir := filepath.Join(kubeletDir, "sanity")
+	require.NoError(t, os.MkdirAll(dir, 0o755))
+	sanity := exec.Command(filepath.Join(filepath.Dir(faultpointsBinary()), "csi-sanity"), "-ginkgo.no-color", "-csi.endpoint", "unix://"+csiSocket,
+		"-csi.mountdir", filepath.Join(dir, "target"), "-csi.stagingdir", filepath.Join(dir, "staging"), "-csi.testvolumeaccesstype", access,
+		"-csi.testvolumesize", fmt.Sprint(size), "-csi.testvolumeexpandsize", fmt.Sprint(2*size), "-csi.testvolumeparameters", parameters)
+	out, err := sanity.CombinedOutput()
+	if len(failed) == 0 {
+		assert.NoError(t, err)
+	}
+	figures := sanityFigures.FindStringSubmatch(string(out))
+	assert.Equal(t, fmt.Sprint([]int{passed, len(failed), 1, skipped}), fmt.Sprint(figures[min(1, len(figures)):]))
+	var names []string
+	for _, match := range sanityFailure.FindAllStringSubmatch(string(out), -1) {
+		names = append(names, match[1])
+	}
+	assert.ElementsMatch(t, failed, names)
 	if t.Failed() {
-		t.Log(s.log.String())
+		t.Logf("%s\n%s", out, s.log.String())
 	}
 }
 
