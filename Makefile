@@ -124,6 +124,7 @@ guest-tests: $(BUILD)/pmemlab $(BUILD)/guest/pmemctl-previous
 	$(GO) test -c -tags guest -o $(BUILD)/guest/dax.test ./internal/dax
 	$(GO) test -c -tags guest -o $(BUILD)/guest/ndctl.test ./internal/ndctl
 	$(GO) build -tags faultpoints -o $(BUILD)/guest/pmemctl-faultpoints ./cmd/pmemctl
+	CGO_ENABLED=0 $(GO) build -C test/csisanity -o $(CURDIR)/$(BUILD)/guest/ tool
 
 # What TestUpgrade upgrades from.
 $(BUILD)/guest/pmemctl-previous: scripts/previous.sh

@@ -48,6 +48,8 @@ type place struct {
 	// Usable bytes: free is what is not taken, largest and smallest what one volume
 	// can have.
 	free, largest, smallest uint64
+	// below is the largest size under that of the plan, 0 for none.
+	below uint64
 }
 
 // plan finds the place for a volume: the one with the least room that is
@@ -78,10 +80,14 @@ func (v View) plan(spec Spec) (Plan, error) {
 	}
 	switch {
 	case best < 0 && aboveLimit >= 0:
-		usable := places[aboveLimit].plan.Usable
+		usable, below := places[aboveLimit].plan.Usable, places[aboveLimit].below
+		next := fmt.Sprintf("raise the limit to %d bytes", usable)
+		if below > 0 {
+			next += fmt.Sprintf(", or ask for %d bytes, the next smaller size", below)
+		}
 		return Plan{}, errs.New(errs.OutOfRange, subject(spec.Name),
 			fmt.Sprintf("the smallest possible size of at least %s is %s, above the limit of %s", pmem.FormatSize(spec.Size), pmem.FormatSize(usable), pmem.FormatSize(spec.Limit)),
-			fmt.Sprintf("raise the limit to %d bytes", usable))
+			next)
 	case best < 0:
 		return Plan{}, v.noSpace(spec, largest)
 	}
@@ -134,6 +140,9 @@ func (v View) directPlaces(spec Spec) ([]place, error) {
 		p.plan = Plan{Name: spec.Name, Type: TypeDirect, Region: r.Dev, Asked: spec.Size, Usable: usable, Raw: raw, Overhead: raw - usable}
 		if free >= raw {
 			p.plan.FreeAfter = free - raw
+		}
+		if step := r.SizeAlign(pmem.DefaultAlign); usable > c.Smallest {
+			p.below = pmem.Usable(raw-step, pmem.MapDev, pmem.DefaultAlign)
 		}
 		places = append(places, p)
 	}
@@ -232,7 +241,7 @@ func (v View) lvmPlaces(spec Spec) ([]place, error) {
 		}
 		step := vg.ExtentSize * uint64(stripes)
 		usable := pmem.RoundUp(spec.Size, step)
-		p := place{name: name, free: vg.Free, smallest: step, largest: largest}
+		p := place{name: name, free: vg.Free, smallest: step, largest: largest, below: usable - step}
 		p.plan = Plan{Name: spec.Name, Type: TypeLVM, VG: vg.Name, vgUUID: vg.UUID, Asked: spec.Size, Usable: usable, Raw: usable, devices: devices}
 		if stripes > 1 {
 			p.plan.Stripes = stripes

@@ -123,10 +123,10 @@ func TestGuests(t *testing.T) {
 	})
 	t.Run("CSI", func(t *testing.T) {
 		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})
-		for _, what := range []string{"lvm mount", "lvm block", "direct mount", "direct block"} {
+		for _, what := range []string{"all lvm mount", "all lvm block", "all direct mount", "direct direct block"} {
 			runTests(t, m, "integration.test", []string{"PMEMLAB_SANITY=" + what}, "-test.run", "TestCSISanity")
 		}
-		runTests(t, m, "integration.test", crashEnv(), "-test.run", "TestCSI(Container|DAX|Life|RawBlock|Inline|Refusals|Surroundings|EraseDoesNotBlock|Idempotence|NoOldData|StatsOfDown)")
+		runTests(t, m, "integration.test", crashEnv(), "-test.run", "TestCSI(Container|DAX|Life|RawBlock|Inline|HeldLock|Refusals|Surroundings|EraseDoesNotBlock|Idempotence|NoOldData|StatsOfDown)")
 	})
 	t.Run("crash", func(t *testing.T) {
 		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})
