@@ -202,10 +202,11 @@ func (g *groupOnDisk) decide(archived *lvm.Archived) {
 		}
 	}
 	copies := func(guessed bool) {
+		doubtful := guessed && g.source == nil
 		for _, m := range g.members {
 			for i, c := range m.disk.Copies {
 				if c.Text != nil && c.Guessed == guessed {
-					consider(source{text: c.Text, group: c.Group, where: copyOn(i, m), guessed: guessed})
+					consider(source{text: c.Text, group: c.Group, where: copyOn(i, m), guessed: doubtful})
 				}
 			}
 		}

@@ -268,6 +268,7 @@ func TestVGRepairGone(t *testing.T) {
 		refused(t, 10, "Nobody can be asked here", "vg repair "+repairVG)
 		out := must(t, "vg repair "+repairVG+" --force")
 		assert.Contains(t, out, "comes back from "+c.source, c.what)
+		assert.Equal(t, strings.HasSuffix(c.what, "without an archive"), strings.Contains(out, "Nothing but the end of the device says so"), c.what)
 		g.holdsAll(c.what)
 		g.write(0, g.head)
 		g.write(tail, g.tail)
@@ -276,7 +277,7 @@ func TestVGRepairGone(t *testing.T) {
 	assert.Contains(t, must(t, "vg repair "+repairVG), "nothing is wrong")
 	files, err := filepath.Glob(archiveDir + "/*.overwritten.gz")
 	require.NoError(t, err)
-	assert.Len(t, files, 10, "what was overwritten is kept")
+	assert.Len(t, files, 6, "what was overwritten is kept, since the archive was removed")
 }
 
 // TestVGRepairOneCopy is about a group of an earlier version, without a second copy.
