@@ -75,6 +75,7 @@ type source struct {
 	text     []byte
 	group    lvm.Group
 	where    string // "copy 2 on /dev/pmem0" or "the archive (FILE)"
+	kept     bool   // in the archive
 	archived map[string]string
 	// guessed: only what may be a tenant's data says so.
 	guessed bool
@@ -213,7 +214,7 @@ func (g *groupOnDisk) decide(archived *lvm.Archived) {
 	}
 	copies(false)
 	if archived != nil && !g.agree() { // somebody may have gone back to an older one
-		consider(source{text: archived.Text, group: archived.Group, where: "the archive, " + archived.File})
+		consider(source{text: archived.Text, group: archived.Group, where: "the archive, " + archived.File, kept: true})
 	}
 	// What lies where no label names a place is believed only when the place is outside
 	// of the data, by what is known otherwise: a tenant can write metadata to its volume.
@@ -233,8 +234,8 @@ func (g *groupOnDisk) decide(archived *lvm.Archived) {
 	// Of the same in both, the device is the better known.
 	for _, m := range g.members {
 		for i, c := range m.disk.Copies {
-			if archived != nil && bytes.Equal(c.Text, archived.Text) && bytes.Equal(c.Text, g.source.text) {
-				g.source.where = copyOn(i, m)
+			if g.source.kept && bytes.Equal(c.Text, g.source.text) {
+				g.source.where, g.source.kept = copyOn(i, m), false
 			}
 		}
 	}
