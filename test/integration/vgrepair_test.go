@@ -295,6 +295,11 @@ vgcreate -y --addtag pmemctl -s 2097152b --dataalignment 2097152b pmemvgregion0 
 		for _, p := range g.check() {
 			assert.Equal(t, "damaged", p.State, "%s: %s", what, p.Part)
 		}
+		// LVM's own tool takes the archive too.
+		names, err := filepath.Glob(archiveDir + "/*.vg")
+		require.NoError(t, err)
+		require.NotEmpty(t, names)
+		assert.Contains(t, runOut(t, "vgcfgrestore", "--list", "--file", names[len(names)-1], repairVG), repairVG)
 		must(t, "vg repair "+repairVG+" --force")
 		g.holdsAll(what)
 		assert.Len(t, g.check(), 2, "still one copy: there is data where the second would be")
