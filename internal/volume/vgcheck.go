@@ -396,20 +396,23 @@ func (s *Service) keepMetadata() {
 	if s.ArchiveDir == "" {
 		return
 	}
-	groups := map[string]*groupOnDisk{}
+	namespaces := map[string][]pmem.Namespace{}
 	for _, n := range s.NDCTL.EnabledFSDAX() {
-		mark, name := parseMark(n.Name)
-		if mark != markPool {
+		if mark, name := parseMark(n.Name); mark == markPool {
+			namespaces[name] = append(namespaces[name], n)
+		}
+	}
+	for name, of := range namespaces {
+		last, ok := s.archive().Last(name)
+		if ok && !slices.ContainsFunc(of, func(n pmem.Namespace) bool { return !lvm.Holds("/dev/"+n.Blockdev, last) }) {
 			continue
 		}
-		if groups[name] == nil {
-			groups[name] = &groupOnDisk{name: name}
+		g := &groupOnDisk{name: name}
+		for _, n := range of {
+			g.members = append(g.members, readMember(n))
 		}
-		groups[name].members = append(groups[name].members, readMember(n))
-	}
-	for _, g := range groups {
 		g.decide(nil)
-		if g.source == nil || g.source.guessed || g.other != "" || s.archive().Holds(g.name, lvm.Sum(g.source.text)) {
+		if g.source == nil || g.source.guessed || g.other != "" {
 			continue
 		}
 		// While a copy is damaged it may be the newer one; the archive never goes back then.
