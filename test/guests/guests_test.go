@@ -123,7 +123,11 @@ func TestGuests(t *testing.T) {
 	})
 	t.Run("CSI", func(t *testing.T) {
 		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})
-		for _, what := range []string{"lvm mount", "lvm block", "direct mount", "direct block"} {
+		sanity := []string{"lvm mount", "direct mount"}
+		if os.Getenv(AllEnv) != "" {
+			sanity = append(sanity, "lvm block", "direct block")
+		}
+		for _, what := range sanity {
 			runTests(t, m, "integration.test", []string{"PMEMLAB_SANITY=" + what}, "-test.run", "TestCSISanity")
 		}
 		runTests(t, m, "integration.test", crashEnv(), "-test.run", "TestCSI(Container|DAX|Life|RawBlock|Inline|Refusals|Surroundings|EraseDoesNotBlock|Idempotence|NoOldData|StatsOfDown)")
