@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pmemctl/pmemctl/internal/fault"
+	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/test/integration/logwrites"
 )
 
@@ -23,113 +24,158 @@ import (
 // LVM's metadata, a flush or the end of a command.
 const FlushEnv = "PMEMCTL_FLUSH"
 
-// TestFlush is the power cut that QEMU's cannot be, which keeps every store: a volume group's
-// device has a cache, whose content is lost if nobody flushes it. pmemctl works on
-// dm-log-writes in place of /dev/pmem0; then each prefix of its log is what a medium may
-// hold after a power cut. What a command that has ended did is there, what it was at is
-// not half made, and the command succeeds again.
+// The power cuts of TestPowerCut keep every store. These tests have a device with a cache,
+// whose content is lost if nobody flushes it: pmemctl works on dm-log-writes in place of
+// /dev/pmem0, and each prefix of its log is what a medium may hold after a power cut.
+
+const (
+	flushGroup = "pmemvgregion0"
+	// lvmsOwn is what LVM has of a device, for its label and metadata, in bytes.
+	lvmsOwn = 2 << 20
+)
+
+// TestFlushVG: a group that was made is there; of one that was not, nothing is in the way.
+func TestFlushVG(t *testing.T) {
+	init := words("vg init --size 112Mi region0")[0]
+	require.NoError(t, resetPMEM())
+	steps := t.TempDir() + "/steps"
+	out, err := pmemctl([]string{fault.LogEnv + "=" + steps}, init...)
+	require.NoError(t, err, out)
+	at := slices.Index(stepsIn(t, steps), "before vgcreate")
+	require.GreaterOrEqual(t, at, 0)
+	joining := func() { // the namespace as it is when it is given to vgcreate
+		t.Helper()
+		require.NoError(t, resetPMEM())
+		out, err := pmemctl([]string{fmt.Sprintf("%s=%d", fault.KillAtEnv, at+1)}, init...)
+		require.True(t, wasKilled(err), "%v %s", err, out)
+	}
+	joining()
+	d := interpose(t, "pmem0")
+	base := d.read(t)
+	client := lvm.Client{RunDir: t.TempDir(), Devices: func() ([]string, error) { return []string{"pmem0"}, nil }}
+	require.NoError(t, client.CreateVG(t.Context(), flushGroup, "pmemctl", 2<<20, 2<<20, "/dev/pmem0"))
+	client.Close()
+	d.mark(t, 0)
+	const uuidOf = "vgs --noheadings -o vg_uuid " + flushGroup
+	made := output(t, "sh", "-c", uuidOf)
+	log := d.remove(t, flushGroup)
+
+	image, tried := slices.Clone(base), 0
+	for i, e := range log.Entries {
+		require.NoError(t, log.Apply(e, image))
+		where := fmt.Sprintf("after %d writes (%d bytes at %d, flags %d)", i+1, e.Length, e.Offset, e.Flags)
+		if i > 0 {
+			joining()
+		}
+		afterPowerCut(t)
+		d.write(t, nil, image)
+		out, err := pmemctl(nil, "vg", "list")
+		if !assert.NoError(t, err, "%s: %s", where, out) {
+			break
+		}
+		out, err = pmemctl(nil, init...)
+		if !assert.NoError(t, err, "%s: %s", where, out) {
+			break
+		}
+		tried++
+		now := output(t, "sh", "-c", uuidOf)
+		if e.Flags&logwrites.Mark != 0 {
+			assert.Equal(t, made, now, "vgcreate had ended, %s", where)
+			break
+		}
+	}
+	assert.Greater(t, tried, 1)
+	t.Logf("%d prefixes", tried)
+	require.NoError(t, resetPMEM())
+}
+
+// TestFlush: what a command that has ended did is there, what it was at is not half made,
+// and the command succeeds again.
 func TestFlush(t *testing.T) {
 	every := os.Getenv(FlushEnv) == "all"
-	const group = "pmemvgregion0"
 	steps := []struct {
 		args []string
-		// gone: exit code of the command when it was done already, beside 0.
-		gone int
+		gone int // exit code of the command when it was done already, beside 0
 	}{
-		{args: words("vg init --size 112Mi region0")[0]},
 		{args: words("volume create old --type lvm --size 16Mi")[0]},
 		{args: words("volume create raw --type lvm --size 8Mi --fs none")[0]},
 		{args: words("volume expand old --size 24Mi")[0]},
 		{args: words("volume clone old copy")[0], gone: 4},
 		{args: words("volume delete raw --force")[0], gone: 3},
 	}
-
-	// The namespace as it is when a group is about to be made on it.
 	require.NoError(t, resetPMEM())
-	steplog := t.TempDir() + "/steps"
-	out, err := pmemctl([]string{fault.LogEnv + "=" + steplog}, steps[0].args...)
+	out, err := pmemctl(nil, "vg", "init", "--size", "112Mi", "region0")
 	require.NoError(t, err, out)
-	at := slices.Index(stepsIn(t, steplog), "before vgcreate")
-	require.GreaterOrEqual(t, at, 0)
-	require.NoError(t, resetPMEM())
-	out, err = pmemctl([]string{fmt.Sprintf("%s=%d", fault.KillAtEnv, at+1)}, steps[0].args...)
-	require.True(t, wasKilled(err), "%v %s", err, out)
-
 	d := interpose(t, "pmem0")
-	base, names := d.read(t), []string{altName(t)}
+	base := d.read(t)
 	states := [][]listed{nil} // after each step
 	for i, s := range steps {
 		out, err := pmemctl(nil, s.args...)
 		require.NoError(t, err, "%v: %s", s.args, out)
 		d.mark(t, i)
 		states = append(states, volumes(t))
-		names = append(names, altName(t))
 	}
-	log := d.remove(t, group)
+	log := d.remove(t, flushGroup)
 	assert.Len(t, states[len(steps)], 2, "volumes")
 
-	// The log is whole, and what plays it does so right.
+	// The log is whole, and is played as it should be.
 	image := slices.Clone(base)
 	for _, e := range log.Entries {
 		require.NoError(t, log.Apply(e, image))
 	}
 	require.True(t, slices.Equal(image, d.read(t)), "what is played again is not what was written")
 
-	image, step, tried := slices.Clone(base), 0, 0
-	d.write(t, nil, image)
-	begun := time.Now()
-	on := slices.Clone(image) // what is on the device
+	copy(image, base)
+	var on []byte // what is on the device, if that is known
+	step, tried, begun := 0, 0, time.Now()
 	for i, e := range log.Entries {
 		require.NoError(t, log.Apply(e, image))
-		if e.Name == "dm-log-writes-end" {
-			break
-		}
 		ended := e.Flags&logwrites.Mark != 0
 		if ended {
-			step++
+			if step++; step > len(steps) { // the mark that the target makes in its end
+				break
+			}
 		}
-		const metadata = 2 << 20 // in front of it are LVM's label and metadata
-		if next := log.Entries[i+1]; !every && !ended && e.Offset >= metadata && e.Flags&logwrites.Flush == 0 && next.Flags == e.Flags {
+		if !every && !ended && e.Offset >= lvmsOwn && e.Flags&logwrites.Flush == 0 {
 			continue
 		}
 		tried++
-		where := fmt.Sprintf("after %d of %d writes (%d bytes at %d, flags %d), at %v", i+1, len(log.Entries), e.Length, e.Offset, e.Flags, steps[min(step, len(steps)-1)].args)
+		where := fmt.Sprintf("after %d of %d writes (%d bytes at %d, flags %d)", i+1, len(log.Entries), e.Length, e.Offset, e.Flags)
 		afterPowerCut(t)
 		d.write(t, on, image)
-		copy(on, image)
-		setAltName(t, names[step])
+		on = slices.Clone(image)
+		now := volumes(t)
 		if ended {
-			assert.Equal(t, described(states[step]), described(volumes(t)), "%v had ended, %s", steps[step-1].args, where)
+			assert.Equal(t, described(states[step]), described(now), "%v had ended, %s", steps[step-1].args, where)
 		} else {
-			asBeforeOrAfter(t, states[step], states[step+1], where)
+			asBeforeOrAfter(t, now, states[step], states[step+1], where)
 		}
-		if step > 0 {
-			groups, err := pmemctl(nil, "vg", "list")
-			assert.NoError(t, err, groups)
-			assert.Regexp(t, `(?m)^`+group+` .* pmemctl$`, groups, where)
-		}
-		sound := every || ended || e.Flags&logwrites.Flush != 0
-		for _, v := range volumes(t) {
-			if sound && v.State == "ready" && v.Name != "raw" {
-				fsckDown(t, group, v.Name, where)
+		groups, err := pmemctl(nil, "vg", "list")
+		assert.NoError(t, err, "%s, %s", groups, where)
+		assert.Regexp(t, `(?m)^`+flushGroup+` .* pmemctl *$`, groups, where)
+		if every || ended || e.Flags&logwrites.Flush != 0 {
+			for _, v := range now {
+				if v.State == "ready" && v.Name != "raw" {
+					fsckDown(t, v.Name, where)
+				}
 			}
 		}
 		// What was interrupted is done again.
-		if !ended && (every || i+2 < len(log.Entries) && log.Entries[i+1].Flags&logwrites.Mark != 0) {
+		beforeTheEnd := log.Entries[i+1].Flags&logwrites.Mark != 0
+		if !ended && (every || beforeTheEnd) {
 			out, err := pmemctl(nil, steps[step].args...)
 			if code := exitCode(err); code != 0 && code == steps[step].gone {
 				err = nil
 			}
-			assert.NoError(t, err, "%s: %s", where, out)
-			assert.Equal(t, described(states[step+1]), described(volumes(t)), "done again, %s", where)
-			deactivate(t, group)
+			assert.NoError(t, err, "%v again, %s: %s", steps[step].args, where, out)
+			assert.Equal(t, described(states[step+1]), described(volumes(t)), "%v again, %s", steps[step].args, where)
+			deactivate(t, flushGroup)
 			on = nil
 		}
 		if t.Failed() {
 			break
 		}
 	}
-	assert.Equal(t, len(steps), step)
 	t.Logf("%d of %d prefixes, %.0f s", tried, len(log.Entries), time.Since(begun).Seconds())
 	require.NoError(t, resetPMEM())
 }
@@ -144,9 +190,8 @@ func described(list []listed) (lines []string) {
 }
 
 // asBeforeOrAfter looks at the volumes in the middle of a command.
-func asBeforeOrAfter(t *testing.T, before, after []listed, where string) {
+func asBeforeOrAfter(t *testing.T, now, before, after []listed, where string) {
 	t.Helper()
-	now := volumes(t)
 	find := func(list []listed, name string) (listed, bool) {
 		i := slices.IndexFunc(list, func(v listed) bool { return v.Name == name })
 		if i < 0 {
@@ -171,8 +216,9 @@ func asBeforeOrAfter(t *testing.T, before, after []listed, where string) {
 }
 
 // fsckDown checks the ext4 of a volume, which is down before and after it.
-func fsckDown(t *testing.T, group, name, where string) {
+func fsckDown(t *testing.T, name, where string) {
 	t.Helper()
+	const group = flushGroup
 	out, err := exec.Command("lvchange", "-ay", group+"/"+name).CombinedOutput()
 	require.NoError(t, err, "%s, %s", out, where)
 	out, err = exec.Command("e2fsck", "-f", "-n", "/dev/"+group+"/"+name).CombinedOutput()
@@ -189,31 +235,6 @@ func deactivate(t *testing.T, group string) {
 func afterPowerCut(t *testing.T) {
 	t.Helper()
 	shell(t, "rm -rf /run/pmemctl /var/lib/pmemctl")
-}
-
-// altName is the name of namespace0.0, by which pmemctl knows its own, and setAltName
-// gives it another.
-func altName(t *testing.T) string {
-	t.Helper()
-	data, err := os.ReadFile("/sys/bus/nd/devices/namespace0.0/alt_name")
-	require.NoError(t, err)
-	return strings.TrimSpace(string(data))
-}
-
-func setAltName(t *testing.T, name string) {
-	t.Helper()
-	if altName(t) == name {
-		return
-	}
-	driver, err := os.Readlink("/sys/block/pmem0/device")
-	require.NoError(t, err)
-	pfn := driver[strings.LastIndex(driver, "/")+1:]
-	shell(t, `
-echo `+pfn+` >/sys/bus/nd/drivers/nd_pmem/unbind
-cd /sys/bus/nd/devices
-echo `+pfn+` namespace0.0 >/dev/null
-echo '`+name+`' >namespace0.0/alt_name
-echo `+pfn+` >/sys/bus/nd/drivers/nd_pmem/bind`)
 }
 
 // device is a block device whose node leads to a target of dm-log-writes over it.
