@@ -70,7 +70,7 @@ PMEMCTL_INIT, --metrics-address from PMEMCTL_METRICS_ADDRESS, and so on.`,
 	fl.StringVar(&f.kubeletDir, "kubelet-dir", "/var/lib/kubelet", "kubelet's `directory` (its --root-dir): volumes are mounted nowhere else, and its pods' inline volumes are kept")
 	fl.BoolVar(&f.inline, "inline", false, "allow inline (ephemeral) volumes, which take PMEM for whoever may make a pod")
 	fl.StringVar(&f.inlineMaxSize, "inline-max-size", "1Gi", "largest `size` of an inline volume")
-	fl.StringVar(&f.metricsAddress, "metrics-address", "", "`address` to serve Prometheus metrics and /healthz on, such as :9090 (default: none)")
+	fl.StringVar(&f.metricsAddress, "metrics-address", "", "`address` to serve Prometheus metrics, /healthz and /livez on, such as :9090 (default: none)")
 	fl.IntVar(&f.verbosity, "v", 2, "`level` of the log: 0 errors, 2 calls, 4 also those that change nothing, 5 also requests and answers")
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions([]string{"lvm", "direct", "all"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -140,6 +140,7 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 	if f.controllerEndpoint != "" && filepath.Dir(f.controllerEndpoint) == filepath.Dir(f.endpoint) {
 		log.Warn("the sockets of kubelet and of the sidecars are in one directory: a sidecar that is taken over can mount volumes", "next", "give --controller-endpoint a directory of its own")
 	}
+	a.service.Note = once(func(err error) { log.Error("beside what was asked for", "error", err) })
 	a.service.TargetRoot = config.KubeletDir
 	server := &csi.Server{Config: config, Volumes: a.service, Log: log, Metrics: csi.NewMetrics(a.service)}
 	a.service.Locks.Waiting = func(name, holder string) { log.Info("waiting for a lock", "lock", name, "holder", holder) }

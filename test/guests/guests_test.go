@@ -130,7 +130,7 @@ func TestGuests(t *testing.T) {
 		for _, what := range sanity {
 			runTests(t, m, "integration.test", []string{"PMEMLAB_SANITY=" + what}, "-test.run", "TestCSISanity")
 		}
-		runTests(t, m, "integration.test", crashEnv(), "-test.run", "TestCSI(Container|DAX|Life|RawBlock|Inline|HeldLock|Refusals|Surroundings|EraseDoesNotBlock|Idempotence|NoOldData|StatsOfDown)")
+		runTests(t, m, "integration.test", crashEnv(), "-test.run", "TestCSI(Container|DAX|Life|RawBlock|Inline|HeldLock|SwappedTarget|Refusals|Surroundings|EraseDoesNotBlock|Idempotence|NoOldData|StatsOfDown)")
 	})
 	t.Run("crash", func(t *testing.T) {
 		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})
