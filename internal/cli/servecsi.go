@@ -16,6 +16,7 @@ import (
 
 	"github.com/pmemctl/pmemctl/internal/csi"
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/hostconf"
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
@@ -32,7 +33,7 @@ type csiFlags struct {
 	nodeExpansion                         bool
 	percent                               int
 	registrationDir, registrationEndpoint string
-	metricsAddress                        string
+	metricsAddress, hostDir               string
 }
 
 func newServeCSICommand(a *app) *cobra.Command {
@@ -65,6 +66,7 @@ PMEMCTL_INIT, --metrics-address from PMEMCTL_METRICS_ADDRESS, and so on.`,
 	fl.StringVar(&f.registrationDir, "registration-dir", "", "kubelet's `folder` of plugins to register in, such as /registration; no registrar sidecar is needed then")
 	fl.StringVar(&f.registrationEndpoint, "registration-endpoint", "", "the `socket` as kubelet sees it (default /var/lib/kubelet/plugins/DRIVER/csi.sock)")
 	fl.StringVar(&f.metricsAddress, "metrics-address", "", "`address` to serve Prometheus metrics and /healthz on, such as :9090 (default: none)")
+	fl.StringVar(&f.hostDir, "host-dir", "", "`directory` with the host's /etc, to keep its udev and LVM off what tenants write, as host setup does (default: only look)")
 	fl.IntVar(&f.verbosity, "v", 2, "`level` of the log: 0 errors, 2 calls, 4 also those that change nothing, 5 also requests and answers")
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions([]string{"lvm", "direct", "all"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -137,6 +139,11 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 			if err := server.RemoveAbandonedInline(ctx); err != nil {
 				log.Warn("inline volumes could not be looked for", "error", err.Error())
 			}
+			<-ctx.Done()
+			return nil
+		},
+		func(ctx context.Context) error {
+			hostconf.Serve(ctx, f.hostDir, log)
 			<-ctx.Done()
 			return nil
 		},
