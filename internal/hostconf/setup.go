@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	files "github.com/pmemctl/pmemctl/deploy/host"
@@ -66,10 +67,15 @@ func (h Host) Setup(ctx context.Context, force bool) ([]Change, error) {
 			mode = 0o755
 		}
 		change, err := h.install(filepath.Join(tool.etc, name), tool.text, mode)
+		if errors.Is(err, syscall.EROFS) { // in a container, which is given what concerns udev and LVM
+			change, err = Change{File: h.path(tool.etc, name), Done: "not written: read-only from here"}, nil
+			change.Next = "on the host: " + setupCommand
+		} else {
+			change.Next = tool.again
+		}
 		if err != nil {
 			return failed(err)
 		}
-		change.Next = tool.again
 		changes = append(changes, change)
 	}
 	change, err := h.installFilter()
