@@ -31,8 +31,7 @@ type app struct {
 
 	ndctl   ndctl.Lib
 	dax     dax.Lib
-	lvm     *lvm.Client
-	allLVM  *lvm.Client
+	lvm     []*lvm.Client
 	service *volume.Service
 }
 
@@ -41,14 +40,18 @@ func newApp() *app {
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		interactive: term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
 		bars:        term.IsTerminal(int(os.Stderr.Fd())),
-		lvm:         &lvm.Client{RunDir: hostlock.DefaultDir},
-		allLVM:      &lvm.Client{RunDir: hostlock.DefaultDir, AllDevices: true},
+	}
+	seeing := func(devices func(volume.NDCTL) ([]string, error)) *lvm.Client {
+		c := &lvm.Client{RunDir: hostlock.DefaultDir, Devices: func() ([]string, error) { return devices(a.ndctl) }}
+		a.lvm = append(a.lvm, c)
+		return c
 	}
 	a.service = &volume.Service{
 		NDCTL:     a.ndctl,
 		KeepNDCTL: func() (volume.NDCTL, func()) { return a.ndctl.Keep() },
-		LVM:       a.lvm,
-		AllDisks:  a.allLVM,
+		LVM:       seeing(volume.MemberDevices),
+		Foreign:   seeing(volume.ForeignPMEM),
+		Disks:     seeing(volume.OtherDisks),
 		Locks:     hostlock.Locks{Dir: hostlock.DefaultDir, Shared: ndctl.BusNode, Waiting: a.waiting},
 		RunDir:    hostlock.DefaultDir,
 		Progress:  a.progress,
@@ -57,8 +60,9 @@ func newApp() *app {
 }
 
 func (a *app) close() {
-	a.lvm.Close()
-	a.allLVM.Close()
+	for _, c := range a.lvm {
+		c.Close()
+	}
 }
 
 // waiting tells a person why nothing happens.

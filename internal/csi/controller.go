@@ -120,7 +120,7 @@ func (s *Server) create(ctx context.Context, spec volume.Spec, from *csi.VolumeC
 // noPlace is for when there is no region or volume group for a volume, or none that
 // can be used: another node may have one.
 func noPlace(err error) error {
-	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Unsupported) {
+	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Unsupported) || errs.Is(err, errs.Damaged) {
 		return errs.Wrap(errs.NoSpace, "", "this node has no place for it", "", err)
 	}
 	return err

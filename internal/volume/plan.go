@@ -35,6 +35,7 @@ type Plan struct {
 	// Exists says that the volume is there already, as asked for.
 	Exists bool `json:"exists"`
 
+	vgUUID  string
 	devices []string // to take the extents of; none means any
 	copyOf  string   // UUID of what it is to be a copy of
 	raw     bool     // a namespace is to be filled before it is brought up as fsdax
@@ -210,7 +211,7 @@ func (v View) labelsPossible(r pmem.Region) bool {
 func (v View) lvmPlaces(spec Spec) ([]place, error) {
 	var places []place
 	for _, vg := range v.OwnVGs() {
-		if vg.PartialPVMissing || spec.VG != "" && vg.Name != spec.VG {
+		if v.whole(vg.Group()) != nil || spec.VG != "" && vg.Name != spec.VG {
 			continue
 		}
 		name := "volume group " + vg.Name
@@ -232,7 +233,7 @@ func (v View) lvmPlaces(spec Spec) ([]place, error) {
 		step := vg.ExtentSize * uint64(stripes)
 		usable := pmem.RoundUp(spec.Size, step)
 		p := place{name: name, free: vg.Free, smallest: step, largest: largest}
-		p.plan = Plan{Name: spec.Name, Type: TypeLVM, VG: vg.Name, Asked: spec.Size, Usable: usable, Raw: usable, devices: devices}
+		p.plan = Plan{Name: spec.Name, Type: TypeLVM, VG: vg.Name, vgUUID: vg.UUID, Asked: spec.Size, Usable: usable, Raw: usable, devices: devices}
 		if stripes > 1 {
 			p.plan.Stripes = stripes
 		}
@@ -245,12 +246,17 @@ func (v View) lvmPlaces(spec Spec) ([]place, error) {
 		return places, nil
 	}
 	for _, vg := range v.OwnVGs() {
-		if err := v.whole(vg.Name); err != nil && (spec.VG == "" || spec.VG == vg.Name) {
+		if err := v.whole(vg.Group()); err != nil && (spec.VG == "" || spec.VG == vg.Name) {
 			return nil, err
 		}
 	}
+	for _, d := range v.Damage() {
+		if d.VG != "" && (spec.VG == "" || spec.VG == d.VG) {
+			return nil, d.Error()
+		}
+	}
 	if spec.VG != "" {
-		if vg, ok := v.LVM.VG(spec.VG); ok && !v.Owns(vg) {
+		if vg, ok := v.group(spec.VG); ok && !v.Owns(vg) {
 			return nil, errs.New(errs.Conflict, "volume group "+spec.VG, "was not made by pmemctl and is left alone", "see those it made: pmemctl vg list")
 		}
 		return nil, errs.New(errs.NotFound, "volume group "+spec.VG, "does not exist", "see what there is: pmemctl vg list")

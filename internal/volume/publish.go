@@ -251,7 +251,7 @@ func (s *Service) takeOff(ctx context.Context, name, path string) error {
 				return errs.Wrap("", path, "has something mounted on it that is not this volume", "see what it is: findmnt "+path, err)
 			}
 			if s.isSuspended(vol) {
-				if err := s.changing(ctx, func() error { return s.LVM.Refresh(ctx, vol.VG, vol.lv) }); err != nil {
+				if err := s.changing(ctx, func() error { return s.LVM.Refresh(ctx, vol.group(), vol.lv) }); err != nil {
 					return err
 				}
 			}
