@@ -43,7 +43,7 @@ install: ## install pmemctl, its man pages and completions (DESTDIR=, prefix=)
 	install -D -m 644 deploy/host/lvmlocal.conf $(DESTDIR)$(prefix)/share/doc/pmemctl/lvmlocal.conf
 	install -D -m 755 deploy/host/initramfs-hook $(DESTDIR)$(prefix)/share/initramfs-tools/hooks/pmemctl
 	install -D -m 644 deploy/host/dracut.conf $(DESTDIR)$(prefix)/lib/dracut/dracut.conf.d/90-pmemctl.conf
-	@echo 'next: pmemctl host setup (LVM and the initramfs), pmemctl host check'
+	@echo 'next: pmemctl host setup (LVM and the initramfs), then pmemctl host check'
 
 lab: deps build $(BUILD)/pmemlab ## a shell in the guest, with pmemctl on PATH (ends with: exit)
 	$(BUILD)/pmemlab -path $(CURDIR)/$(BUILD)

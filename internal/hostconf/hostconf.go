@@ -82,7 +82,7 @@ func (h Host) Check(ctx context.Context) ([]Finding, error) {
 		return nil, errs.Wrap("", "block devices", "could not be listed", "", err)
 	}
 	findings := []Finding{h.checkRules(), h.checkEffect(own), h.checkLVM(ctx, own)}
-	return append(findings, slices.Concat(h.checkInitramfs(), h.checkMD())...), nil
+	return append(findings, slices.Concat(h.checkInitramfs(), h.checkMD(), h.checkFstab())...), nil
 }
 
 func (h Host) checkRules() Finding {
@@ -348,6 +348,20 @@ func (h Host) checkMD() []Finding {
 			Next: "add a line that names your disks, such as: DEVICE /dev/sd* /dev/nvme*"}}
 	}
 	return nil
+}
+
+// checkFstab: a rule that a package brought may have taken a link that is waited for at boot.
+func (h Host) checkFstab() []Finding {
+	if _, err := os.Stat(h.run("udev/control")); err != nil {
+		return nil
+	}
+	var findings []Finding
+	for _, l := range h.fstabLinks() {
+		if _, err := os.Lstat(l.link); errors.Is(err, os.ErrNotExist) {
+			findings = append(findings, Finding{Check: "fstab", State: Note, Detail: l.name + " leads to no device", Next: "if it is a volume of pmemctl, " + byID})
+		}
+	}
+	return findings
 }
 
 func count(n int, what string) string {

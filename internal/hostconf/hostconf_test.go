@@ -265,6 +265,18 @@ func TestCheckEffect(t *testing.T) {
 	assert.Equal(t, Problem, state["udev links"], "it has the label of another disk")
 }
 
+// The rule of a package is there without a look at /etc/fstab before.
+func TestCheckFstab(t *testing.T) {
+	m := newMachine(t)
+	m.file("run/udev/control", "")
+	m.link("dev/disk/by-uuid/aaaa", "dev/sda1")
+	_, state := m.check()
+	assert.NotContains(t, state, "fstab")
+	m.file("etc/fstab", "UUID=aaaa / ext4\nLABEL=gone /mnt ext4\n/dev/sda2 none swap\n")
+	_, state = m.check()
+	assert.Equal(t, Note, state["fstab"])
+}
+
 func TestCheckLVMWithoutAnswer(t *testing.T) {
 	m := newMachine(t)
 	m.file("etc/lvm/lvm.conf", "")

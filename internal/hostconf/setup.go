@@ -198,14 +198,27 @@ func write(file, text string, mode os.FileMode) error {
 	return fail(err)
 }
 
-// fstab finds lines that name a volume by what is written on it: after Setup there is no
+// fstab refuses lines that name a volume by what is written on it: after Setup there is no
 // link for them any more, and systemd would wait for one at boot.
 func (h Host) fstab(own []string) error {
-	data, err := os.ReadFile(h.path("etc/fstab"))
-	if err != nil {
-		return nil
+	for _, l := range h.fstabLinks() {
+		if slices.Contains(own, linkTarget(l.link)) {
+			return errs.New(errs.InUse, h.path("etc/fstab"), l.name+" is a volume of pmemctl, and there would be no such link any more", byID+", then: "+setupCommand)
+		}
 	}
+	return nil
+}
+
+const byID = "name it by its link in /dev/disk/by-id (pmem-…), which does not depend on what is written to it"
+
+// contentLink is how /etc/fstab names a device by what is written on it, and the link of
+// udevd for that.
+type contentLink struct{ name, link string }
+
+func (h Host) fstabLinks() []contentLink {
+	data, _ := os.ReadFile(h.path("etc/fstab"))
 	dirs := map[string]string{"UUID": "by-uuid", "LABEL": "by-label", "PARTUUID": "by-partuuid", "PARTLABEL": "by-partlabel"}
+	var links []contentLink
 	for line := range strings.Lines(string(data)) {
 		fields := strings.Fields(line)
 		if len(fields) < 2 || strings.HasPrefix(fields[0], "#") {
@@ -215,16 +228,11 @@ func (h Host) fstab(own []string) error {
 		if key, value, ok := strings.Cut(link, "="); ok && dirs[key] != "" {
 			link = filepath.Join("/dev/disk", dirs[key], strings.Trim(value, `"`))
 		}
-		rest, ok := strings.CutPrefix(link, "/dev/disk/by-")
-		if !ok || strings.HasPrefix(rest, "id/") {
-			continue
-		}
-		if name := linkTarget(h.dev("disk/by-" + rest)); slices.Contains(own, name) {
-			return errs.New(errs.InUse, h.path("etc/fstab"), fields[0]+" is a volume of pmemctl, and there would be no such link any more",
-				"name it by its link in /dev/disk/by-id (pmem-… or dm-name-…), which does not depend on what is written to it, then: "+setupCommand)
+		if rest, ok := strings.CutPrefix(link, "/dev/disk/by-"); ok && !strings.HasPrefix(rest, "id/") && !strings.HasPrefix(rest, "path/") {
+			links = append(links, contentLink{fields[0], h.dev("disk/by-" + rest)})
 		}
 	}
-	return nil
+	return links
 }
 
 // udevWait is how often and how long udevd is waited for. It looks for changed rules

@@ -3,7 +3,6 @@
 package integration
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
@@ -11,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -22,8 +22,8 @@ const (
 	hostLabel = "hostroot"
 )
 
-// shell runs a script that must succeed; its output is what it wrote.
-func shell(t *testing.T, script string, env ...string) string {
+// sh runs a script that must succeed; its output is what it wrote.
+func sh(t *testing.T, script string, env ...string) string {
 	t.Helper()
 	cmd := exec.Command("sh", "-ec", "export LC_ALL=C\n"+script)
 	cmd.Env = append(os.Environ(), env...)
@@ -47,7 +47,7 @@ func deviceOf(t *testing.T, volume string) string {
 	for _, v := range volumes(t) {
 		if v.Name == volume {
 			require.NotEmpty(t, v.Device, volume)
-			return strings.TrimSpace(shell(t, "basename $(readlink -f "+v.Device+")"))
+			return strings.TrimSpace(sh(t, "basename $(readlink -f "+v.Device+")"))
 		}
 	}
 	require.Fail(t, "no volume "+volume)
@@ -56,7 +56,7 @@ func deviceOf(t *testing.T, volume string) string {
 
 // hostDisk is a disk of the host's own with a file system that it finds by UUID and label.
 func hostDisk(t *testing.T) {
-	shell(t, `
+	sh(t, `
 mkdir -p /run/hostile
 truncate -s 32M /run/hostile/disk
 mkfs.ext4 -q -F -U `+hostUUID+` -L `+hostLabel+` /run/hostile/disk
@@ -81,7 +81,7 @@ func setUpHost(t *testing.T) {
 // hostSees is what the host has made of its devices, and pmemctl's lists.
 func hostSees(t *testing.T) string {
 	t.Helper()
-	return shell(t, `
+	return sh(t, `
 udevadm settle
 for dir in by-uuid by-label by-partuuid by-partlabel by-id; do
 	for link in /dev/disk/$dir/*; do
@@ -141,9 +141,9 @@ func attacks(vgName, vgUUID string) []attack {
 // write puts the bytes on a device that has been zeroed.
 func (a attack) write(t *testing.T, device string) {
 	t.Helper()
-	shell(t, "dd if=/dev/zero of=/dev/"+device+" bs=4M count=1 conv=notrunc,fsync status=none")
+	sh(t, "dd if=/dev/zero of=/dev/"+device+" bs=4M count=1 conv=notrunc,fsync status=none")
 	if a.script != "" {
-		shell(t, a.script, "DEV=/dev/"+device)
+		sh(t, a.script, "DEV=/dev/"+device)
 	} else {
 		data, err := os.ReadFile("/sys/class/block/" + device + "/size")
 		require.NoError(t, err)
@@ -166,7 +166,7 @@ func (a attack) write(t *testing.T, device string) {
 func looksAgain(t *testing.T, devices ...string) {
 	t.Helper()
 	for _, d := range devices {
-		shell(t, `
+		sh(t, `
 blockdev --rereadpt /dev/`+d+` 2>/dev/null || true
 echo add > /sys/class/block/`+d+`/uevent
 udevadm settle
@@ -209,10 +209,10 @@ func TestHostile(t *testing.T) {
 		case "UUID and label":
 			a.write(t, direct)
 			looksAgain(t, direct)
-			assert.Contains(t, shell(t, "readlink /dev/disk/by-uuid/"+hostUUID), direct)
+			assert.Contains(t, sh(t, "readlink /dev/disk/by-uuid/"+hostUUID), direct)
 		case "LVM group":
 			a.write(t, direct)
-			assert.Contains(t, shell(t, "vgs --noheadings -o vg_name"), "evil")
+			assert.Contains(t, sh(t, "vgs --noheadings -o vg_name"), "evil")
 		}
 	}
 	out, err := pmemctl(nil, "host", "check")
@@ -220,7 +220,7 @@ func TestHostile(t *testing.T) {
 	assert.Regexp(t, `udev rule +problem`, out)
 	assert.Regexp(t, `udev links +problem`, out)
 	assert.Regexp(t, `LVM +problem`, out)
-	shell(t, "dd if=/dev/zero of=/dev/"+direct+" bs=4M count=1 conv=notrunc,fsync status=none")
+	sh(t, "dd if=/dev/zero of=/dev/"+direct+" bs=4M count=1 conv=notrunc,fsync status=none")
 
 	setUpHost(t)
 	do(t, "host", "check")
@@ -246,38 +246,23 @@ func TestHostile(t *testing.T) {
 			}
 			if a.name == "LVM group" {
 				// What kubelet does for each raw block volume.
-				loop := shell(t, "losetup -f --show /dev/"+direct)
-				shell(t, "udevadm settle; test -e /dev/disk/pmemctl/$(basename "+loop+")")
+				loop := sh(t, "losetup -f --show /dev/"+direct)
+				sh(t, "udevadm settle; test -e /dev/disk/pmemctl/$(basename "+loop+")")
 				do(t, "host", "check")
 				assert.Equal(t, before, hostSees(t))
-				shell(t, "losetup -d "+loop)
+				sh(t, "losetup -d "+loop)
 			}
 		})
 	}
 
 	t.Run("file system", func(t *testing.T) { hostileFilesystem(t, before) })
 	t.Run("devices come again", func(t *testing.T) {
-		for _, a := range list {
-			if a.name == "LVM name and UUID" {
-				a.write(t, direct)
-			}
-			if a.name == "UUID and label" {
-				a.write(t, lvm)
-			}
-		}
+		writeForReboot(t, list)
 		for _, kind := range []string{"lvm", "direct"} {
 			do(t, "volume", "unmount", "other-"+kind)
 		}
-		shell(t, `
-dmsetup ls | awk '/^pmemvg/ { print $1 }' | xargs -n1 dmsetup remove
-ndctl disable-region region0 2>/dev/null
-for p in /proc/[0-9]*; do case $(cat $p/comm 2>/dev/null) in systemd-udevd) kill ${p#/proc/}; esac; done
-while pidof systemd-udevd >/dev/null; do sleep 0.1; done
-rm -rf /run/udev /run/lvm
-/lib/systemd/systemd-udevd --daemon >/dev/null 2>&1
-ndctl enable-region region0 2>/dev/null
-udevadm trigger --action=add
-udevadm settle`)
+		comeAgain(t)
+		assert.Len(t, volumes(t), 4)
 		hostileAfter(t)
 	})
 
@@ -300,7 +285,7 @@ udevadm settle`)
 // nobody else.
 func hostileFilesystem(t *testing.T, before string) {
 	device := "/dev/" + deviceOf(t, "tenant-direct")
-	shell(t, "dd if=/dev/zero of="+device+" bs=4M count=1 conv=notrunc,fsync status=none; mkfs.ext4 -q -F -b 4096 "+device)
+	sh(t, "dd if=/dev/zero of="+device+" bs=4M count=1 conv=notrunc,fsync status=none; mkfs.ext4 -q -F -b 4096 "+device)
 	good := make([]byte, 1024)
 	f, err := os.OpenFile(device, os.O_RDWR, 0)
 	require.NoError(t, err)
@@ -321,7 +306,7 @@ func hostileFilesystem(t *testing.T, before string) {
 	if err == nil {
 		do(t, "volume", "delete", "copy", "--force")
 	} else {
-		assert.Contains(t, out, "tenant-direct")
+		assert.Contains(t, out, "volume copy: could not be created")
 	}
 	assert.Equal(t, before, hostSees(t))
 
@@ -329,9 +314,9 @@ func hostileFilesystem(t *testing.T, before string) {
 	_, err = f.WriteAt(good, 1024)
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
-	shell(t, "tune2fs -e panic "+device)
+	sh(t, "tune2fs -e panic "+device)
 	do(t, "volume", "mount", "tenant-direct", "/mnt/tenant")
-	shell(t, "echo 1 > /sys/fs/ext4/"+strings.TrimPrefix(device, "/dev/")+"/trigger_fs_error; ! touch /mnt/tenant/file 2>/dev/null")
+	sh(t, "echo 1 > /sys/fs/ext4/"+strings.TrimPrefix(device, "/dev/")+"/trigger_fs_error; ! touch /mnt/tenant/file 2>/dev/null")
 	do(t, "volume", "unmount", "tenant-direct")
 	assert.Equal(t, before, hostSees(t))
 }
@@ -340,10 +325,10 @@ func hostileFilesystem(t *testing.T, before string) {
 func hostileAfter(t *testing.T) {
 	t.Helper()
 	do(t, "host", "check")
-	assert.Contains(t, shell(t, "readlink /dev/disk/by-uuid/"+hostUUID), "loop")
-	assert.Contains(t, shell(t, "readlink /dev/disk/by-label/"+hostLabel), "loop")
-	assert.NotContains(t, shell(t, "ls /dev/mapper"), "pmemvg", "the host has activated what is pmemctl's")
-	assert.NotContains(t, shell(t, "vgs --noheadings -o vg_name 2>&1 || true"), "pmemvg")
+	assert.Contains(t, sh(t, "readlink /dev/disk/by-uuid/"+hostUUID), "loop")
+	assert.Contains(t, sh(t, "readlink /dev/disk/by-label/"+hostLabel), "loop")
+	assert.NotContains(t, sh(t, "ls /dev/mapper"), "pmemvg", "the host has activated what is pmemctl's")
+	assert.NotContains(t, sh(t, "vgs --noheadings -o vg_name 2>&1 || true"), "pmemvg")
 	for _, kind := range []string{"lvm", "direct"} {
 		do(t, "volume", "mount", "other-"+kind, "/mnt/other-"+kind)
 		data, err := os.ReadFile("/mnt/other-" + kind + "/file")
@@ -353,22 +338,13 @@ func hostileAfter(t *testing.T) {
 		do(t, "volume", "delete", "new", "--force")
 	}
 	do(t, "host", "check")
-	assert.Len(t, volumes(t), 4, fmt.Sprint(volumes(t)))
 }
 
 // TestHostileBeforeReboot and TestHostileAfterReboot are for two guests with the same
-// DIMMs.
+// DIMMs, which may have other volumes.
 func TestHostileBeforeReboot(t *testing.T) {
-	require.NoError(t, resetPMEM())
 	group := prepareHostile(t)
-	for _, a := range attacks("pmemvgregion0", group) {
-		switch a.name {
-		case "LVM name and UUID":
-			a.write(t, deviceOf(t, "tenant-direct"))
-		case "UUID and label":
-			a.write(t, deviceOf(t, "tenant-lvm"))
-		}
-	}
+	writeForReboot(t, attacks("pmemvgregion0", group))
 	for _, kind := range []string{"lvm", "direct"} {
 		do(t, "volume", "unmount", "other-"+kind)
 	}
@@ -377,10 +353,73 @@ func TestHostileBeforeReboot(t *testing.T) {
 func TestHostileAfterReboot(t *testing.T) {
 	hostDisk(t)
 	setUpHost(t)
-	looksAgain(t, strings.Fields(shell(t, "cd /sys/class/block; ls -d pmem*"))...)
+	comeAgain(t) // this guest had no rule when it came up
 	hostileAfter(t)
 	do(t, "volume", "unmount", "other-lvm")
 	do(t, "volume", "unmount", "other-direct")
 	do(t, "volume", "delete", "tenant-direct", "tenant-lvm", "other-direct", "other-lvm", "--force")
-	do(t, "vg", "remove", "pmemvgregion0")
+}
+
+// writeForReboot leaves the worst: a group that passes for pmemctl's own, and a file system
+// that passes for the host's.
+func writeForReboot(t *testing.T, list []attack) {
+	t.Helper()
+	for _, a := range list {
+		switch a.name {
+		case "LVM name and UUID":
+			a.write(t, deviceOf(t, "tenant-direct"))
+		case "UUID and label":
+			a.write(t, deviceOf(t, "tenant-lvm"))
+		}
+	}
+}
+
+// comeAgain is what happens at boot: no device of region0 is there, then udevd, which
+// remembers nothing, sees them all.
+func comeAgain(t *testing.T) {
+	t.Helper()
+	sh(t, `
+dmsetup ls | awk '/^pmemvg/ { print $1 }' | xargs -r -n1 dmsetup remove
+ndctl disable-region region0 2>/dev/null
+for p in /proc/[0-9]*; do case $(cat $p/comm 2>/dev/null) in systemd-udevd) kill ${p#/proc/};; esac; done
+while pidof systemd-udevd >/dev/null; do sleep 0.1; done
+rm -rf /run/udev /run/lvm
+/lib/systemd/systemd-udevd --daemon >/dev/null 2>&1
+ndctl enable-region region0 2>/dev/null
+udevadm trigger --action=add
+udevadm settle`)
+}
+
+// TestHostileContainer: the driver sets the host up from its container, where it has no
+// udevadm of the host's, for volumes that are there already.
+func TestHostileContainer(t *testing.T) {
+	resetCSI(t)
+	t.Cleanup(func() { resetCSI(t) })
+	prepareHostile(t)
+	for _, kind := range []string{"lvm", "direct"} {
+		do(t, "volume", "unmount", "other-"+kind)
+	}
+	t.Cleanup(func() { do(t, "host", "setup", "--remove", "--force") })
+	sh(t, "mkdir -p /etc/initramfs-tools/hooks") // cannot be written from the container
+	t.Cleanup(func() { sh(t, "rm -r /etc/initramfs-tools") })
+	out, err := pmemctl(nil, "host", "check")
+	assert.Equal(t, 1, exitCode(err), out)
+
+	s := serverInContainer(t, container{hostDir: true}, "--host-dir", "/host")
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		out, _ = pmemctl(nil, "host", "check")
+		if strings.Count(out, "problem") == 1 || time.Now().After(deadline) {
+			break
+		}
+		time.Sleep(time.Second)
+	}
+	s.stop(t)
+	assert.Regexp(t, `udev rule +ok`, out)
+	assert.Regexp(t, `udev links +ok`, out)
+	assert.Regexp(t, `LVM +ok`, out)
+	assert.Regexp(t, `initramfs +problem .*pmemctl host setup`, out)
+	assert.Contains(t, s.log.String(), "/host/etc/udev/rules.d/12-pmemctl.rules")
+	assert.Contains(t, s.log.String(), "not written: read-only from here")
+	assert.Regexp(t, `level=WARN .*check=initramfs`, s.log.String())
 }
