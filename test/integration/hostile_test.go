@@ -105,8 +105,8 @@ type attack struct {
 	script string
 	// is what blkid says of the device: that the bytes are what they are meant to be.
 	is string
-	// isLVM: pmemctl has to make, grow and delete volumes all the same.
-	isLVM bool
+	// changes: try that pmemctl makes and deletes volumes all the same.
+	changes bool
 }
 
 func attacks(vgName, vgUUID string) []attack {
@@ -121,12 +121,12 @@ func attacks(vgName, vgUUID string) []attack {
 		}
 	}
 	return []attack{
-		{name: "LVM group", isLVM: true, is: "LVM2_member", make: group(lvmDevice{name: "evil", uuid: foreign, seqno: 1, tag: "pmemctl"})},
-		{name: "LVM odd byte", isLVM: true, is: "LVM2_member", make: group(lvmDevice{name: "evil", uuid: foreign, seqno: 1, tag: "odd\x01\xffbyte"})},
-		{name: "LVM name", isLVM: true, is: "LVM2_member", make: group(lvmDevice{name: vgName, uuid: foreign, seqno: 1, tag: "pmemctl"})},
-		{name: "LVM name and UUID", isLVM: true, is: "LVM2_member", make: group(lvmDevice{name: vgName, uuid: vgUUID, seqno: 100000, tag: "pmemctl"})},
-		{name: "LVM much metadata", isLVM: true, is: "LVM2_member", make: group(lvmDevice{name: "evil", uuid: foreign, seqno: 1, tag: "pmemctl", padding: 700 << 10})},
-		{name: "LVM area larger than the device", isLVM: true, is: "LVM2_member", make: group(lvmDevice{name: "evil", uuid: foreign, seqno: 1, tag: "pmemctl", metadataArea: 1 << 50})},
+		{name: "LVM group", is: "LVM2_member", make: group(lvmDevice{name: "evil", uuid: foreign, seqno: 1, tag: "pmemctl"})},
+		{name: "LVM odd byte", changes: true, is: "LVM2_member", make: group(lvmDevice{name: "evil", uuid: foreign, seqno: 1, tag: "odd\x01\xffbyte"})},
+		{name: "LVM name", changes: true, is: "LVM2_member", make: group(lvmDevice{name: vgName, uuid: foreign, seqno: 1, tag: "pmemctl"})},
+		{name: "LVM name and UUID", changes: true, is: "LVM2_member", make: group(lvmDevice{name: vgName, uuid: vgUUID, seqno: 100000, tag: "pmemctl"})},
+		{name: "LVM much metadata", is: "LVM2_member", make: group(lvmDevice{name: "evil", uuid: foreign, seqno: 1, tag: "pmemctl", padding: 700 << 10})},
+		{name: "LVM area larger than the device", is: "LVM2_member", make: group(lvmDevice{name: "evil", uuid: foreign, seqno: 1, tag: "pmemctl", metadataArea: 1 << 50})},
 		{name: "MD", is: "linux_raid_member", make: func(size uint64) image { return mdMember(size >> 9) }},
 		{name: "GPT", is: "gpt", make: func(size uint64) image { return gpt(size>>9, hostLabel) }},
 		{name: "MBR", is: "dos", make: func(uint64) image { return mbr(0x83, 2048, 16384) }},
@@ -238,7 +238,7 @@ func TestHostile(t *testing.T) {
 			}
 			do(t, "host", "check")
 			assert.Equal(t, before, hostSees(t))
-			if a.isLVM {
+			if a.changes {
 				for _, kind := range []string{"lvm", "direct"} {
 					do(t, "volume", "create", "new", "--type", kind, "--size", "16Mi", "--region", "region0")
 					do(t, "volume", "delete", "new", "--force")
