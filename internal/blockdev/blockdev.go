@@ -61,18 +61,18 @@ type Device struct {
 // Hold opens a device exclusively, after it made sure that the node at the path
 // is the device that the kernel has under that name: what is held may be about
 // to be cleared. An error of the kind InUse says that something has it already.
-func Hold(path string) (*Device, error) { return hold(path, os.O_RDWR) }
+func Hold(path string) (*Device, error) { return hold(path, os.O_RDWR|unix.O_EXCL) }
 
 // HoldToRead is Hold for what is only looked at. When a device that was open for
 // writing is closed, udevd looks at it again, and is in the way of its removal.
-func HoldToRead(path string) (*Device, error) { return hold(path, os.O_RDONLY) }
+func HoldToRead(path string) (*Device, error) { return hold(path, os.O_RDONLY|unix.O_EXCL) }
 
 func hold(path string, mode int) (*Device, error) {
 	want, err := Identify(path)
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(Node(path), mode|unix.O_EXCL|unix.O_CLOEXEC, 0)
+	f, err := os.OpenFile(Node(path), mode|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.EBUSY) {
 		return nil, errs.Wrap(errs.InUse, path, "is in use"+usedBy(path), "", err)
 	}

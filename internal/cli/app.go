@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
@@ -35,6 +36,12 @@ type app struct {
 	service *volume.Service
 }
 
+// What is kept across reboots; archiveDir has LVM's metadata.
+const (
+	stateDir   = "/var/lib/pmemctl"
+	archiveDir = stateDir + "/lvm"
+)
+
 func newApp() *app {
 	a := &app{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
@@ -55,6 +62,10 @@ func newApp() *app {
 		Locks:     hostlock.Locks{Dir: hostlock.DefaultDir, Shared: ndctl.BusNode, Waiting: a.waiting},
 		RunDir:    hostlock.DefaultDir,
 		Progress:  a.progress,
+
+		StateDir:   stateDir,
+		ArchiveDir: archiveDir,
+		Note:       once(func(err error) { a.note("pmemctl: note: %v", err) }),
 	}
 	return a
 }
@@ -119,6 +130,16 @@ func (a *app) confirm(force bool, question string) error {
 		return errs.New(errs.Aborted, "", "nothing was changed", "")
 	}
 	return nil
+}
+
+// once passes on each error that reads differently.
+func once(tell func(error)) func(error) {
+	var told sync.Map
+	return func(err error) {
+		if _, again := told.LoadOrStore(err.Error(), true); !again {
+			tell(err)
+		}
+	}
 }
 
 // needRoot fails before anything is tried that only root can do.

@@ -124,6 +124,7 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: logLevel(f.verbosity)}))
+	a.service.Note = once(func(err error) { log.Error("beside what was asked for", "error", err) })
 	server := &csi.Server{Config: config, Volumes: a.service, Log: log, Metrics: csi.NewMetrics(a.service)}
 	if resumed, err := a.resume(ctx); err != nil {
 		log.Error("volumes that were left suspended could not be looked for", "error", err.Error())

@@ -49,12 +49,12 @@ What pmemctl did not make is marked foreign.`,
 			t := tree{v}
 			nodes := t.buses()
 			if output == outputJSON || output == outputYAML {
-				return errors.Join(showObject(a.stdout, output, map[string]any{"tree": nodes}), damage(v, ""))
+				return errors.Join(showObject(a.stdout, output, map[string]any{"tree": nodes}), a.damage(v, ""))
 			}
 			for _, n := range nodes {
 				n.print(a.stdout, "", "")
 			}
-			return damage(v, "")
+			return a.damage(v, "")
 		},
 	}
 	addOutputFlag(cmd, &output)

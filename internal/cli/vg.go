@@ -15,7 +15,7 @@ import (
 
 func newVGCommand(a *app) *cobra.Command {
 	return group("vg", "Give PMEM to volume groups, for lvm volumes",
-		newVGInitCommand(a), newVGListCommand(a), newVGShowCommand(a), newVGExtendCommand(a), newVGRemoveCommand(a))
+		newVGInitCommand(a), newVGListCommand(a), newVGShowCommand(a), newVGExtendCommand(a), newVGRemoveCommand(a), newVGCheckCommand(a), newVGRepairCommand(a))
 }
 
 type vgInitOptions struct {
@@ -186,13 +186,13 @@ func (a *app) showVGs(ctx context.Context, output outputFlag, name string) error
 		}
 		vgs = []volume.VGInfo{vg}
 	}
-	return errors.Join(show(a, output, "vgs", vgs, vgColumns()), damage(v, name))
+	return errors.Join(show(a, output, "vgs", vgs, vgColumns()), a.damage(v, name))
 }
 
 // damage is what is damaged, of all volume groups or of the one of a name, as an error: a
 // list that is shorter than it should be is no success.
-func damage(v volume.View, vg string) (err error) {
-	for _, d := range v.Damage() {
+func (a *app) damage(v volume.View, vg string) (err error) {
+	for _, d := range a.service.Damage(v) {
 		if vg == "" || d.VG == vg {
 			err = errors.Join(err, d.Error())
 		}
@@ -212,10 +212,10 @@ func newVGRemoveCommand(a *app) *cobra.Command {
 			err := a.service.RemoveVG(cmd.Context(), args[0], force)
 			if errs.Is(err, errs.Damaged) && !force && a.interactive {
 				v, looked := a.service.Look(cmd.Context())
-				if looked != nil || v.Lost(args[0]) == nil {
+				if looked != nil || a.service.Lost(v, args[0]) == nil {
 					return err
 				}
-				if err := a.confirm(false, v.Lost(args[0]).Error()+". Remove it all the same?"); err != nil {
+				if err := a.confirm(false, a.service.Lost(v, args[0]).Error()+". Remove it all the same?"); err != nil {
 					return err
 				}
 				err = a.service.RemoveVG(cmd.Context(), args[0], true)

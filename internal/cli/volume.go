@@ -183,7 +183,7 @@ func newVolumeListCommand(a *app) *cobra.Command {
 			for _, vol := range v.Volumes() {
 				rows = append(rows, rowOf(vol))
 			}
-			return errors.Join(show(a, output, "volumes", rows, volumeColumns()), damage(v, ""))
+			return errors.Join(show(a, output, "volumes", rows, volumeColumns()), a.damage(v, ""))
 		},
 	}
 	addOutputFlag(cmd, &output)

@@ -39,8 +39,8 @@ type Client struct {
 	last State // of the last Report
 }
 
-// Group is a volume group, which its UUID identifies: two may have one name.
-type Group struct{ Name, UUID string }
+// VGRef is a volume group, which its UUID identifies: two may have one name.
+type VGRef struct{ Name, UUID string }
 
 // turn is whose turn it is to use the session. Waiting for it ends with a context,
 // which waiting for a mutex does not.
@@ -144,7 +144,7 @@ func (c *Client) devices(only []string) ([]blockdev.Disk, error) {
 
 // devicesOf are the devices of a group, and some more, when another group has its name;
 // nil for all.
-func (c *Client) devicesOf(g Group, more ...string) []string {
+func (c *Client) devicesOf(g VGRef, more ...string) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var only []string
@@ -176,11 +176,11 @@ func noTurn(command string, err error) error {
 // change runs a command that changes something. It is never interrupted, since it may
 // have a device that is mounted suspended: when its time is over the call ends, and
 // the command goes on. No other has a turn before it has ended.
-func (c *Client) change(ctx context.Context, g Group, args ...string) error {
+func (c *Client) change(ctx context.Context, g VGRef, args ...string) error {
 	return c.changeWith(ctx, g, nil, args)
 }
 
-func (c *Client) changeWith(ctx context.Context, g Group, more []string, args []string) error {
+func (c *Client) changeWith(ctx context.Context, g VGRef, more []string, args []string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -242,21 +242,22 @@ func classify(command, reason string) error {
 }
 
 // CreateVG makes a volume group with extents of extentSize bytes whose data
-// starts on a multiple of dataAlign bytes.
+// starts on a multiple of dataAlign bytes. Each device has LVM's metadata at both
+// ends, the second copy in the last dataAlign bytes.
 func (c *Client) CreateVG(ctx context.Context, vg, tag string, extentSize, dataAlign uint64, devices ...string) error {
-	args := []string{"vgcreate", "-y", "--addtag", tag, "-s", byteCount(extentSize), "--dataalignment", byteCount(dataAlign), vg}
-	return c.changeWith(ctx, Group{Name: vg}, devices, append(args, devices...))
+	args := []string{"vgcreate", "-y", "--pvmetadatacopies", "2", "--addtag", tag, "-s", byteCount(extentSize), "--dataalignment", byteCount(dataAlign), vg}
+	return c.changeWith(ctx, VGRef{Name: vg}, devices, append(args, devices...))
 }
 
 // ExtendVG adds devices to a volume group.
-func (c *Client) ExtendVG(ctx context.Context, vg Group, dataAlign uint64, devices ...string) error {
-	args := []string{"vgextend", "-y", "--dataalignment", byteCount(dataAlign), vg.Name}
+func (c *Client) ExtendVG(ctx context.Context, vg VGRef, dataAlign uint64, devices ...string) error {
+	args := []string{"vgextend", "-y", "--pvmetadatacopies", "2", "--dataalignment", byteCount(dataAlign), vg.Name}
 	return c.changeWith(ctx, vg, devices, append(args, devices...))
 }
 
 // RemoveVG removes a volume group without logical volumes, and the marks of LVM
 // from its devices.
-func (c *Client) RemoveVG(ctx context.Context, vg Group, devices ...string) error {
+func (c *Client) RemoveVG(ctx context.Context, vg VGRef, devices ...string) error {
 	if err := c.change(ctx, vg, "vgremove", "-qq", vg.Name); err != nil { // no to every question
 		return err
 	}
@@ -268,12 +269,12 @@ func (c *Client) RemovePVs(ctx context.Context, devices ...string) error {
 	if len(devices) == 0 {
 		return nil
 	}
-	return c.change(ctx, Group{}, append([]string{"pvremove", "-y"}, devices...)...)
+	return c.change(ctx, VGRef{}, append([]string{"pvremove", "-y"}, devices...)...)
 }
 
 // NewLV says what logical volume to make.
 type NewLV struct {
-	VG      Group
+	VG      VGRef
 	Name    string
 	Size    uint64 // bytes, a multiple of the extent size times the stripes
 	Tags    []string
@@ -299,19 +300,19 @@ func (c *Client) CreateLV(ctx context.Context, lv NewLV) error {
 
 // MarkLV adds a tag to a logical volume that nobody is to use any more, and has it
 // not come up by itself at boot.
-func (c *Client) MarkLV(ctx context.Context, vg Group, name, tag string) error {
+func (c *Client) MarkLV(ctx context.Context, vg VGRef, name, tag string) error {
 	return c.change(ctx, vg, "lvchange", "--setautoactivation", "n", "--addtag", tag, vg.Name+"/"+name)
 }
 
 // UnmarkLV takes a tag from a logical volume, and has it come up by itself at
 // boot.
-func (c *Client) UnmarkLV(ctx context.Context, vg Group, name, tag string) error {
+func (c *Client) UnmarkLV(ctx context.Context, vg VGRef, name, tag string) error {
 	return c.change(ctx, vg, "lvchange", "--setautoactivation", "y", "--deltag", tag, vg.Name+"/"+name)
 }
 
 // RemoveLV removes a logical volume that is not in use. One of that name with
 // another UUID, which somebody put in its place, is left alone.
-func (c *Client) RemoveLV(ctx context.Context, vg Group, name, uuid string) error {
+func (c *Client) RemoveLV(ctx context.Context, vg VGRef, name, uuid string) error {
 	return c.change(ctx, vg, "lvremove", "-y", "--select", "lv_uuid="+uuid, vg.Name+"/"+name)
 }
 
@@ -320,7 +321,7 @@ const MaxRanges = maxWords - 10
 
 // ExtendLV adds extents to a logical volume; it may be in use. The ranges are as
 // in LV.Ranges, by is the bytes in them, and all of them are taken.
-func (c *Client) ExtendLV(ctx context.Context, vg Group, name string, by uint64, stripes int, ranges []string) error {
+func (c *Client) ExtendLV(ctx context.Context, vg VGRef, name string, by uint64, stripes int, ranges []string) error {
 	args := []string{"lvextend", "-y", "-L", "+" + byteCount(by)}
 	if stripes > 1 {
 		args = append(args, "-i", strconv.Itoa(stripes))
@@ -330,18 +331,18 @@ func (c *Client) ExtendLV(ctx context.Context, vg Group, name string, by uint64,
 
 // Refresh gives a logical volume the device that it should have: one that a killed
 // lvm left suspended goes on.
-func (c *Client) Refresh(ctx context.Context, vg Group, name string) error {
+func (c *Client) Refresh(ctx context.Context, vg VGRef, name string) error {
 	return c.change(ctx, vg, "lvchange", "--refresh", vg.Name+"/"+name)
 }
 
 // Activate brings a logical volume up, as after a reboot.
-func (c *Client) Activate(ctx context.Context, vg Group, name string) error {
+func (c *Client) Activate(ctx context.Context, vg VGRef, name string) error {
 	return c.change(ctx, vg, "lvchange", "-ay", vg.Name+"/"+name)
 }
 
 // MakeNodes makes device nodes that are missing, as in a container whose /dev
 // no udev looks after.
-func (c *Client) MakeNodes(ctx context.Context, vg Group) error {
+func (c *Client) MakeNodes(ctx context.Context, vg VGRef) error {
 	return c.change(ctx, vg, "vgmknodes", vg.Name)
 }
 

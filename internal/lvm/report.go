@@ -115,8 +115,8 @@ type State struct {
 	Problems []string
 }
 
-// Group is the group's name and UUID.
-func (v VG) Group() Group { return Group{v.Name, v.UUID} }
+// Ref is the group's name and UUID.
+func (v VG) Ref() VGRef { return VGRef{v.Name, v.UUID} }
 
 // VG finds a volume group by name, the first where several have it.
 func (s State) VG(name string) (VG, bool) {
@@ -124,7 +124,7 @@ func (s State) VG(name string) (VG, bool) {
 }
 
 // Find finds a volume group by its UUID, or by its name where the UUID is not known.
-func (s State) Find(g Group) (VG, bool) {
+func (s State) Find(g VGRef) (VG, bool) {
 	return s.find(func(v VG) bool { return v.UUID == g.UUID || g.UUID == "" && v.Name == g.Name })
 }
 

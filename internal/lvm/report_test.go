@@ -66,10 +66,10 @@ func TestNamesakes(t *testing.T) {
 		{Name: "a", UUID: "2", PVs: []PV{{Name: "/dev/pmem1"}, {Name: "/dev/pmem2"}}},
 		{Name: "b", UUID: "3", PVs: []PV{{Name: "/dev/pmem3"}}},
 	}}}
-	assert.Equal(t, []string{"/dev/pmem1", "/dev/pmem2"}, c.devicesOf(Group{"a", "2"}))
-	assert.Equal(t, []string{"/dev/pmem0", "/dev/pmem9"}, c.devicesOf(Group{"a", "1"}, "/dev/pmem9"))
-	assert.Nil(t, c.devicesOf(Group{"b", "3"}), "all")
-	assert.Nil(t, c.devicesOf(Group{Name: "new"}, "/dev/pmem9"), "all")
+	assert.Equal(t, []string{"/dev/pmem1", "/dev/pmem2"}, c.devicesOf(VGRef{"a", "2"}))
+	assert.Equal(t, []string{"/dev/pmem0", "/dev/pmem9"}, c.devicesOf(VGRef{"a", "1"}, "/dev/pmem9"))
+	assert.Nil(t, c.devicesOf(VGRef{"b", "3"}), "all")
+	assert.Nil(t, c.devicesOf(VGRef{Name: "new"}, "/dev/pmem9"), "all")
 }
 
 func FuzzParseReport(f *testing.F) {

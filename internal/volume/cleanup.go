@@ -239,7 +239,7 @@ func (s *Service) resume(ctx context.Context) (resumed []string, err error) {
 			if m, up := blockdev.FindMapped(filepath.Base(lv.MapperPath())); !lv.HasTag(tag) || !up || !m.Suspended() {
 				continue
 			}
-			if failed := s.LVM.Refresh(ctx, vg.Group(), lv.Name); failed != nil {
+			if failed := s.LVM.Refresh(ctx, vg.Ref(), lv.Name); failed != nil {
 				err = errors.Join(err, failed)
 			} else {
 				resumed = append(resumed, lv.Name)

@@ -142,6 +142,7 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 	}
 	plan.copyOf = spec.copyOf
 	plan.raw = couldBeFilledRaw(spec)
+	s.rememberRegions(v, plan.Region)
 	made, err = s.make(ctx, plan)
 	return existing, made, nil, err
 }
@@ -199,7 +200,7 @@ func sizeThatDiffers(size, other uint64) string {
 	return fmt.Sprintf("%d bytes", size)
 }
 
-func (v View) couldStripe(g lvm.Group) bool {
+func (v View) couldStripe(g lvm.VGRef) bool {
 	vg, ok := v.LVM.Find(g)
 	return ok && len(vg.PVs) > 1
 }
@@ -261,7 +262,7 @@ func (vol Volume) isCopyOf(source string) bool {
 // makeLV makes a logical volume for a volume, with a name that has a mark or with
 // a tag that says that it is not finished.
 func (s *Service) makeLV(ctx context.Context, name string, plan Plan, tags ...string) (Volume, error) {
-	lv := lvm.NewLV{VG: lvm.Group{Name: plan.VG, UUID: plan.vgUUID}, Name: name, Size: plan.Raw, Tags: append(tags, tag), Stripes: plan.Stripes, StripeSize: ExtentSize, Devices: plan.devices}
+	lv := lvm.NewLV{VG: lvm.VGRef{Name: plan.VG, UUID: plan.vgUUID}, Name: name, Size: plan.Raw, Tags: append(tags, tag), Stripes: plan.Stripes, StripeSize: ExtentSize, Devices: plan.devices}
 	if err := s.LVM.CreateLV(ctx, lv); err != nil {
 		if !errs.Is(err, errs.Deadline) { // or lvm is still at it
 			undo, cancel := undoing(ctx)

@@ -3,6 +3,7 @@ package volume
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
@@ -18,15 +19,65 @@ type Damage struct {
 	Namespace string `json:"namespace,omitempty"`
 	Device    string `json:"device,omitempty"` // path of the block device
 	Region    string `json:"region,omitempty"`
-	Reason    string `json:"reason"`
-	Next      string `json:"next,omitempty"`
+	// Volumes are those that the volume group had, as far as that is known from elsewhere.
+	Volumes []string `json:"volumes,omitempty"`
+	Reason  string   `json:"reason"`
+	Next    string   `json:"next,omitempty"`
+}
+
+// Damage lists what is damaged on the host, with the volumes that are out of sight.
+func (s *Service) Damage(v View) []Damage {
+	all := v.Damage()
+	for i, d := range all {
+		if d.VG == "" || d.Namespace == "" {
+			continue
+		}
+		all[i].Volumes = s.onceIn(v, d.VG)
+		if n := len(all[i].Volumes); n > 0 {
+			all[i].Reason += fmt.Sprintf("; it had %d: %s", n, someOf(all[i].Volumes))
+		}
+	}
+	gone, err := s.goneRegions(v)
+	if err != nil {
+		s.note(errs.Wrap("", "regions", "that are not there cannot be told", "", err))
+	}
+	for _, r := range gone {
+		all = append(all, r.damage())
+	}
+	for _, r := range v.PMEM.Regions {
+		if r.Type == "pmem" && !r.Enabled() && s.seen(r) {
+			all = append(all, Damage{Region: r.Dev, Reason: "is disabled, and had volumes: they are out of sight", Next: "pmemctl region enable " + r.Dev})
+		}
+	}
+	return all
+}
+
+// onceIn are the volumes that a group had by what is left of its metadata on the devices,
+// or by the archive.
+func (s *Service) onceIn(v View, vg string) []string {
+	if g := s.readGroup(vg, v.PMEM.Namespaces); g.source != nil {
+		return volumesOf(g.source.group)
+	}
+	return nil
+}
+
+// someOf names the first few of many.
+func someOf(names []string) string {
+	const few = 5
+	if len(names) <= few {
+		return strings.Join(names, ", ")
+	}
+	return strings.Join(names[:few], ", ") + ", …"
 }
 
 // Error is the damage as an error.
 func (d Damage) Error() error {
 	what := subject(d.Volume)
-	if d.VG != "" {
+	switch {
+	case d.VG != "":
 		what = "volume group " + d.VG
+	case d.Volume == "":
+		what = "region " + d.Region
 	}
 	return errs.New(errs.Damaged, what, d.Reason, d.Next)
 }
@@ -113,7 +164,7 @@ func incomplete(vg lvm.VG) (reason, next string) {
 }
 
 // whole fails for a volume group that is not to be changed.
-func (v View) whole(g lvm.Group) error {
+func (v View) whole(g lvm.VGRef) error {
 	vg, _ := v.LVM.Find(g)
 	if reason, next := incomplete(vg); reason != "" {
 		kind := errs.Unsupported

@@ -104,6 +104,13 @@ func (s *Service) Absent(ctx context.Context, name string) error {
 			return hidden("region "+r.Dev+", which is disabled", "pmemctl region enable "+r.Dev)
 		}
 	}
+	gone, err := s.goneRegions(v)
+	if err != nil {
+		return err
+	}
+	for _, r := range gone {
+		return hidden("region "+r.Dev+", which "+r.damage().Reason, r.damage().Next)
+	}
 	for _, n := range v.PMEM.Namespaces {
 		mark, vg := parseMark(n.Name)
 		switch {
@@ -120,7 +127,7 @@ func (s *Service) Absent(ctx context.Context, name string) error {
 		}
 	}
 	for _, vg := range v.OwnVGs() {
-		if err := v.whole(vg.Group()); err != nil {
+		if err := v.whole(vg.Ref()); err != nil {
 			return hidden("volume group "+vg.Name+", which has a device missing", errs.NextStep(err))
 		}
 	}

@@ -211,7 +211,7 @@ func (v View) labelsPossible(r pmem.Region) bool {
 func (v View) lvmPlaces(spec Spec) ([]place, error) {
 	var places []place
 	for _, vg := range v.OwnVGs() {
-		if v.whole(vg.Group()) != nil || spec.VG != "" && vg.Name != spec.VG {
+		if v.whole(vg.Ref()) != nil || spec.VG != "" && vg.Name != spec.VG {
 			continue
 		}
 		name := "volume group " + vg.Name
@@ -246,7 +246,7 @@ func (v View) lvmPlaces(spec Spec) ([]place, error) {
 		return places, nil
 	}
 	for _, vg := range v.OwnVGs() {
-		if err := v.whole(vg.Group()); err != nil && (spec.VG == "" || spec.VG == vg.Name) {
+		if err := v.whole(vg.Ref()); err != nil && (spec.VG == "" || spec.VG == vg.Name) {
 			return nil, err
 		}
 	}

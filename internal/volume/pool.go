@@ -37,7 +37,7 @@ type InitStep struct {
 	Add    uint64 `json:"raw_added"`
 	Reason string `json:"reason"` // why it gets no more, or other than asked
 
-	group lvm.Group // UUID "" is one that is to be made
+	group lvm.VGRef // UUID "" is one that is to be made
 }
 
 // Changes tells whether the step changes anything.
@@ -49,6 +49,10 @@ const DefaultSpanVG = "pmemvg"
 // minMemberAdd is the least that a volume group is enlarged by, so that no crumbs
 // are added for a rounding.
 const minMemberAdd = 64 * pmem.MiB
+
+// metadataSize is what LVM takes of a device for its metadata: an extent at the
+// beginning, and one at the end for the second copy.
+const metadataSize = 2 * ExtentSize
 
 // endSize is how much of both ends of a namespace is cleared of what blkid, LVM,
 // MD or GPT could find there.
@@ -149,7 +153,7 @@ func (v View) planRegion(r pmem.Region, spec InitSpec) (InitStep, error) {
 		}
 		if mark == markMember {
 			if in, ok := v.groupOf(blockPath(n)); ok {
-				step.group = in.Group()
+				step.group = in.Ref()
 			}
 			step.Has += n.RawSize
 		}
@@ -171,7 +175,7 @@ func (v View) planRegion(r pmem.Region, spec InitSpec) (InitStep, error) {
 			if vg, err := v.ownGroup(step.VG); err != nil {
 				return step, err
 			} else {
-				step.group = vg.Group()
+				step.group = vg.Ref()
 			}
 		}
 		if err := v.whole(step.group); err != nil {
@@ -209,7 +213,7 @@ func (v View) planShare(r pmem.Region, spec InitSpec, step *InitStep) error {
 	var target uint64
 	switch {
 	case spec.Size != 0:
-		raw, err := pmem.RawFor(pmem.RoundUp(spec.Size, ExtentSize)+ExtentSize, pmem.MapDev, pmem.DefaultAlign, align)
+		raw, err := pmem.RawFor(pmem.RoundUp(spec.Size, ExtentSize)+metadataSize, pmem.MapDev, pmem.DefaultAlign, align)
 		if err != nil {
 			return errs.Wrap(errs.OutOfRange, "region "+r.Dev, "the size is too large", "", err)
 		}
@@ -245,7 +249,7 @@ func (v View) planShare(r pmem.Region, spec InitSpec, step *InitStep) error {
 
 func (v View) shareTooLarge(r pmem.Region, spec InitSpec, step *InitStep) error {
 	most := pmem.Usable(step.Has+step.Add, pmem.MapDev, pmem.DefaultAlign)
-	most -= min(most, ExtentSize)
+	most -= min(most, metadataSize)
 	return errs.New(errs.NoSpace, "region "+r.Dev, fmt.Sprintf("%s do not fit; there is room for %s", pmem.FormatSize(spec.Size), pmem.FormatSize(most)), fmt.Sprintf("use --size %d or less, or --percent", most))
 }
 

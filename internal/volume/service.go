@@ -42,16 +42,16 @@ type NDCTL interface {
 type LVM interface {
 	Report(context.Context) (lvm.State, error)
 	CreateVG(ctx context.Context, vg, tag string, extentSize, dataAlign uint64, devices ...string) error
-	ExtendVG(ctx context.Context, vg lvm.Group, dataAlign uint64, devices ...string) error
-	RemoveVG(ctx context.Context, vg lvm.Group, devices ...string) error
+	ExtendVG(ctx context.Context, vg lvm.VGRef, dataAlign uint64, devices ...string) error
+	RemoveVG(ctx context.Context, vg lvm.VGRef, devices ...string) error
 	CreateLV(context.Context, lvm.NewLV) error
-	MarkLV(ctx context.Context, vg lvm.Group, name, tag string) error
-	UnmarkLV(ctx context.Context, vg lvm.Group, name, tag string) error
-	RemoveLV(ctx context.Context, vg lvm.Group, name, uuid string) error
-	ExtendLV(ctx context.Context, vg lvm.Group, name string, by uint64, stripes int, ranges []string) error
-	Activate(ctx context.Context, vg lvm.Group, name string) error
-	Refresh(ctx context.Context, vg lvm.Group, name string) error
-	MakeNodes(ctx context.Context, vg lvm.Group) error
+	MarkLV(ctx context.Context, vg lvm.VGRef, name, tag string) error
+	UnmarkLV(ctx context.Context, vg lvm.VGRef, name, tag string) error
+	RemoveLV(ctx context.Context, vg lvm.VGRef, name, uuid string) error
+	ExtendLV(ctx context.Context, vg lvm.VGRef, name string, by uint64, stripes int, ranges []string) error
+	Activate(ctx context.Context, vg lvm.VGRef, name string) error
+	Refresh(ctx context.Context, vg lvm.VGRef, name string) error
+	MakeNodes(ctx context.Context, vg lvm.VGRef) error
 }
 
 // Reporter reads what LVM knows of some devices.
@@ -75,6 +75,12 @@ type Service struct {
 	Locks hostlock.Locks
 	// RunDir holds what is remembered until the next boot; "" for nothing.
 	RunDir string
+	// StateDir holds what is remembered across reboots; "" for nothing.
+	StateDir string
+	// ArchiveDir keeps the metadata of volume groups across reboots; "" for nothing.
+	ArchiveDir string
+	// Note is told what went wrong beside what was asked for; it may be nil.
+	Note func(error)
 	// Progress is told of long work, such as erasing; it may be nil.
 	Progress func(what string) (step blockdev.Progress, done func())
 }
@@ -101,6 +107,7 @@ func (s *Service) changing(ctx context.Context, do func() error) error {
 	if err := hostDev(); err != nil {
 		return err
 	}
+	defer s.keepMetadata()
 	err = do()
 	// Whoever uses a volume that lvm left suspended waits. One that is still at work will
 	// resume it.

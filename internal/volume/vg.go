@@ -42,7 +42,7 @@ func (v View) VGs() []VGInfo {
 		info := VGInfo{Name: vg.Name, Owner: OwnerForeign, Size: vg.Size, Free: vg.Free, Regions: v.VGRegions(vg), Devices: []string{}, Volumes: len(vg.LVs), UUID: vg.UUID, State: Ready, Missing: vg.PartialPVMissing}
 		if v.Owns(vg) {
 			info.Owner = OwnerPmemctl
-			if v.whole(vg.Group()) != nil {
+			if v.whole(vg.Ref()) != nil {
 				info.State = Damaged
 			}
 		}
@@ -93,15 +93,15 @@ func (s *Service) RemoveVG(ctx context.Context, name string, force bool) error {
 		vg, err := v.ownGroup(name)
 		switch {
 		case errs.Is(err, errs.NotFound) && len(members) > 0:
-			if lost := v.Lost(name); lost != nil && !force {
+			if lost := s.Lost(v, name); lost != nil && !force {
 				return lost
 			}
 		case errs.Is(err, errs.NotFound) && known: // what was left of it is gone now
 			return nil
 		case err != nil:
 			return err
-		case v.whole(vg.Group()) != nil:
-			return v.whole(vg.Group())
+		case v.whole(vg.Ref()) != nil:
+			return v.whole(vg.Ref())
 		case len(vg.LVs) > 0:
 			return errs.New(errs.InUse, "volume group "+name, fmt.Sprintf("has %d logical volumes, such as %s", len(vg.LVs), vg.LVs[0].Name), "delete them first: pmemctl volume delete NAME (a foreign one: lvremove)")
 		default:
@@ -140,7 +140,7 @@ func (s *Service) leave(ctx context.Context, v View, vg lvm.VG) ([]pmem.Namespac
 		}
 		members, devices = append(members, n), append(devices, blockPath(n))
 	}
-	err := s.LVM.RemoveVG(ctx, vg.Group(), devices...)
+	err := s.LVM.RemoveVG(ctx, vg.Ref(), devices...)
 	if err != nil && !errs.Is(err, errs.Deadline) {
 		if fresh, failed := s.Look(ctx); failed == nil {
 			_, failed = s.settleMembers(ctx, fresh)
@@ -152,7 +152,7 @@ func (s *Service) leave(ctx context.Context, v View, vg lvm.VG) ([]pmem.Namespac
 
 // Lost says what is lost when a volume group is removed that cannot be read; nil when
 // nothing is.
-func (v View) Lost(name string) error {
+func (s *Service) Lost(v View, name string) error {
 	var reasons []string
 	for _, n := range v.membersOf(name) {
 		if _, damaged := v.memberDamage(n); damaged || !n.Enabled() {
@@ -162,7 +162,11 @@ func (v View) Lost(name string) error {
 	if len(reasons) == 0 {
 		return nil
 	}
-	return errs.New(errs.Damaged, "volume group "+name, "cannot be read, and every volume in it would be lost: "+strings.Join(reasons, ", "),
+	what := "cannot be read, and every volume in it would be lost"
+	if volumes := s.onceIn(v, name); len(volumes) > 0 {
+		what += " (" + strings.Join(volumes, ", ") + ")"
+	}
+	return errs.New(errs.Damaged, "volume group "+name, what+": "+strings.Join(reasons, ", "),
 		"bring it back: pmemctl vg check "+name+"; if its data is not needed: pmemctl vg remove "+name+" --force")
 }
 

@@ -46,6 +46,11 @@ func (s *Service) Init(ctx context.Context, spec InitSpec) (steps []InitStep, er
 			return err
 		}
 		steps, err = s.initAll(ctx, v, spec)
+		var touched []string
+		for _, step := range steps {
+			touched = append(touched, step.Region)
+		}
+		s.rememberRegions(v, touched...)
 		return err
 	})
 	return steps, err
@@ -197,7 +202,7 @@ func (s *Service) join(ctx context.Context, step InitStep, n pmem.Namespace) err
 	group := step.group
 	// With Span the region before this one may have made it.
 	if vg, exists := state.VG(step.VG); exists && group.UUID == "" {
-		group = vg.Group()
+		group = vg.Ref()
 	}
 	if err := s.blank(ctx, n); err != nil {
 		return err

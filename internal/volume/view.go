@@ -46,7 +46,7 @@ type View struct {
 }
 
 // group is the volume group of a volume; none for a direct one.
-func (vol Volume) group() lvm.Group { return lvm.Group{Name: vol.VG, UUID: vol.vgUUID} }
+func (vol Volume) group() lvm.VGRef { return lvm.VGRef{Name: vol.VG, UUID: vol.vgUUID} }
 
 // Look reads the host. It takes no lock and changes nothing.
 func (s *Service) Look(ctx context.Context) (View, error) {
