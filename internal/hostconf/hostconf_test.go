@@ -6,7 +6,11 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -306,4 +310,29 @@ func TestServeSaysWhatIsWrong(t *testing.T) {
 	log.Reset()
 	Serve(context.Background(), m.path("nothing"), slog.New(slog.NewTextHandler(&log, nil)))
 	assert.Contains(t, log.String(), "is not the host's /etc")
+}
+
+// The shell part of the rule for logical volumes comes to the same as isLogicalVolume.
+func TestRuleForLogicalVolumes(t *testing.T) {
+	text := strings.ReplaceAll(files.UdevRules, "\\\n", "")
+	found := regexp.MustCompile(`(?m)^KERNEL=="dm-\*", .*PROGRAM="/bin/sh -c '(.*)'"`).FindStringSubmatch(text)
+	require.Len(t, found, 2)
+	m := newMachine(t)
+	m.fsdax("pmem0", "namespace0.3", "pmemctl=pmemvg")
+	m.fsdax("pmem1", "namespace0.1", "pmemctl:db")
+	m.fsdax("pmem2", "namespace0.5", "pmemctl")
+	m.raw("pmem3", "namespace0.8", "pmemctl+new")
+	m.raw("pmem4", "namespace0.9", "other")
+	m.partition("pmem1", "sys/devices/region0/pfn-pmem1/block/pmem1", "pmem1p1")
+	m.partition("pmem4", "sys/devices/region0/namespace0.9/block/pmem4", "pmem4p1")
+	m.file("sys/devices/sda/size", "1\n")
+	m.link("sys/class/block/sda", "sys/devices/sda")
+	for n, on := range [][]string{{"pmem0"}, {"pmem0", "pmem1"}, {"pmem1p1"}, {"pmem3"}, {"pmem2"}, {"pmem4"}, {"pmem4p1"}, {"pmem0", "pmem2"}, {"pmem0", "sda"}, {"sda"}, {}} {
+		name := "dm-" + strconv.Itoa(n)
+		m.dm(name, "LVM-abc", on...)
+		script := strings.NewReplacer("/sys%p", m.path("sys/devices/virtual/block/"+name), "$$", "$", "%%", "%").Replace(found[1])
+		err := exec.Command("/bin/sh", "-c", script).Run()
+		assert.Equal(t, m.host().isLogicalVolume(name), err == nil, "on %v", on)
+		assert.Equal(t, n < 4, err == nil, "on %v", on)
+	}
 }
