@@ -39,6 +39,11 @@ install: ## install pmemctl, its man pages and completions (DESTDIR=, prefix=)
 	install -D -m 644 completions/pmemctl.bash $(DESTDIR)$(prefix)/share/bash-completion/completions/pmemctl
 	install -D -m 644 completions/_pmemctl $(DESTDIR)$(prefix)/share/zsh/site-functions/_pmemctl
 	install -D -m 644 completions/pmemctl.fish $(DESTDIR)$(prefix)/share/fish/vendor_completions.d/pmemctl.fish
+	install -D -m 644 -t $(DESTDIR)$(prefix)/lib/udev/rules.d deploy/host/12-pmemctl.rules deploy/host/98-pmemctl.rules
+	install -D -m 644 deploy/host/lvmlocal.conf $(DESTDIR)$(prefix)/share/doc/pmemctl/lvmlocal.conf
+	install -D -m 755 deploy/host/initramfs-hook $(DESTDIR)$(prefix)/share/initramfs-tools/hooks/pmemctl
+	install -D -m 644 deploy/host/dracut.conf $(DESTDIR)$(prefix)/lib/dracut/dracut.conf.d/90-pmemctl.conf
+	@echo 'next: pmemctl host setup (LVM and the initramfs), then pmemctl host check'
 
 lab: deps build $(BUILD)/pmemlab ## a shell in the guest, with pmemctl on PATH (ends with: exit)
 	$(BUILD)/pmemlab -path $(CURDIR)/$(BUILD)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/pmemctl/pmemctl/internal/csi"
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/hostconf"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
@@ -33,7 +34,7 @@ type csiFlags struct {
 	nodeExpansion                         bool
 	percent                               int
 	registrationDir, registrationEndpoint string
-	metricsAddress                        string
+	metricsAddress, hostDir               string
 	kubeletDir, inlineMaxSize             string
 	inline                                bool
 }
@@ -71,6 +72,7 @@ PMEMCTL_INIT, --metrics-address from PMEMCTL_METRICS_ADDRESS, and so on.`,
 	fl.BoolVar(&f.inline, "inline", false, "allow inline (ephemeral) volumes, which take PMEM for whoever may make a pod")
 	fl.StringVar(&f.inlineMaxSize, "inline-max-size", "1Gi", "largest `size` of an inline volume")
 	fl.StringVar(&f.metricsAddress, "metrics-address", "", "`address` to serve Prometheus metrics, /healthz and /livez on, such as :9090 (default: none)")
+	fl.StringVar(&f.hostDir, "host-dir", "", "`directory` with the host's /etc, to keep its udev and LVM off what tenants write, as host setup does (default: only look)")
 	fl.IntVar(&f.verbosity, "v", 2, "`level` of the log: 0 errors, 2 calls, 4 also those that change nothing, 5 also requests and answers")
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions([]string{"lvm", "direct", "all"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -154,6 +156,11 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 		func(ctx context.Context) error { return server.Run(ctx, f.endpoint) },
 		server.Background,
 		func(ctx context.Context) error { a.tellDamage(ctx, log); <-ctx.Done(); return nil },
+		func(ctx context.Context) error {
+			hostconf.Serve(ctx, f.hostDir, log)
+			<-ctx.Done()
+			return nil
+		},
 	}
 	if f.controllerEndpoint != "" {
 		parts = append(parts, server.RunController)
