@@ -32,7 +32,7 @@ type csiFlags struct {
 	nodeExpansion                         bool
 	percent                               int
 	registrationDir, registrationEndpoint string
-	metricsAddress                        string
+	metricsAddress, metricsTokenFile      string
 }
 
 func newServeCSICommand(a *app) *cobra.Command {
@@ -65,6 +65,7 @@ PMEMCTL_INIT, --metrics-address from PMEMCTL_METRICS_ADDRESS, and so on.`,
 	fl.StringVar(&f.registrationDir, "registration-dir", "", "kubelet's `folder` of plugins to register in, such as /registration; no registrar sidecar is needed then")
 	fl.StringVar(&f.registrationEndpoint, "registration-endpoint", "", "the `socket` as kubelet sees it (default /var/lib/kubelet/plugins/DRIVER/csi.sock)")
 	fl.StringVar(&f.metricsAddress, "metrics-address", "", "`address` to serve Prometheus metrics and /healthz on, such as :9090 (default: none)")
+	fl.StringVar(&f.metricsTokenFile, "metrics-token-file", "", "`file` with the token that whoever reads /metrics must have (Authorization: Bearer TOKEN); it is read each time")
 	fl.IntVar(&f.verbosity, "v", 2, "`level` of the log: 0 errors, 2 calls, 4 also those that change nothing, 5 also requests and answers")
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions([]string{"lvm", "direct", "all"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -154,7 +155,7 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 	if f.metricsAddress != "" {
 		parts = append(parts, func(ctx context.Context) error {
 			// Pods need their volumes also when nobody can look at metrics.
-			if err := server.ServeMetrics(ctx, f.metricsAddress); err != nil {
+			if err := server.ServeMetrics(ctx, csi.MetricsConfig{Address: f.metricsAddress, TokenFile: f.metricsTokenFile}); err != nil {
 				log.Error("no metrics", "error", err.Error())
 			}
 			<-ctx.Done()
