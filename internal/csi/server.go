@@ -77,9 +77,10 @@ type Server struct {
 	Log     *slog.Logger
 	Metrics *Metrics // may be nil
 
-	work     inWork
-	notGrown sync.Map       // since when expansions of volumes were refused
-	detached sync.WaitGroup // calls that are at work
+	work       inWork
+	notGrown   sync.Map       // since when expansions of volumes were refused
+	noCapacity sync.Map       // why none of a type can be made, as told last
+	detached   sync.WaitGroup // calls that are at work
 }
 
 // maxMessage is the largest message that is taken, in bytes.
