@@ -61,18 +61,18 @@ type Device struct {
 // Hold opens a device exclusively, after it made sure that the node at the path
 // is the device that the kernel has under that name: what is held may be about
 // to be cleared. An error of the kind InUse says that something has it already.
-func Hold(path string) (*Device, error) { return hold(path, os.O_RDWR) }
+func Hold(path string) (*Device, error) { return hold(path, os.O_RDWR|unix.O_EXCL) }
 
 // HoldToRead is Hold for what is only looked at. When a device that was open for
 // writing is closed, udevd looks at it again, and is in the way of its removal.
-func HoldToRead(path string) (*Device, error) { return hold(path, os.O_RDONLY) }
+func HoldToRead(path string) (*Device, error) { return hold(path, os.O_RDONLY|unix.O_EXCL) }
 
 func hold(path string, mode int) (*Device, error) {
 	want, err := Identify(path)
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(Node(path), mode|unix.O_EXCL|unix.O_CLOEXEC, 0)
+	f, err := os.OpenFile(Node(path), mode|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.EBUSY) {
 		return nil, errs.Wrap(errs.InUse, path, "is in use"+usedBy(path), "", err)
 	}
@@ -157,7 +157,16 @@ func (d *Device) Write(data []byte, offset int64) error {
 
 // IsZero reads the whole device and tells whether every byte is zero.
 func (d *Device) IsZero(ctx context.Context, progress Progress) (bool, error) {
-	err := d.chunks(ctx, 0, d.Size, chunk, copyWorkers, progress, func(buf []byte, offset, length uint64) error {
+	return d.isZero(ctx, 0, d.Size, progress)
+}
+
+// IsZeroFrom reads the bytes from one offset to another and tells whether each is zero.
+func (d *Device) IsZeroFrom(ctx context.Context, from, to uint64) (bool, error) {
+	return d.isZero(ctx, from, to, nil)
+}
+
+func (d *Device) isZero(ctx context.Context, from, to uint64, progress Progress) (bool, error) {
+	err := d.chunks(ctx, from, to, chunk, copyWorkers, progress, func(buf []byte, offset, length uint64) error {
 		buf = buf[:length]
 		if _, err := d.file.ReadAt(buf, int64(offset)); err != nil {
 			return err

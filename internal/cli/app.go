@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
@@ -31,34 +32,48 @@ type app struct {
 
 	ndctl   ndctl.Lib
 	dax     dax.Lib
-	lvm     *lvm.Client
-	allLVM  *lvm.Client
+	lvm     []*lvm.Client
 	service *volume.Service
 }
+
+// What is kept across reboots; archiveDir has LVM's metadata.
+const (
+	stateDir   = "/var/lib/pmemctl"
+	archiveDir = stateDir + "/lvm"
+)
 
 func newApp() *app {
 	a := &app{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		interactive: term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
 		bars:        term.IsTerminal(int(os.Stderr.Fd())),
-		lvm:         &lvm.Client{RunDir: hostlock.DefaultDir},
-		allLVM:      &lvm.Client{RunDir: hostlock.DefaultDir, AllDevices: true},
+	}
+	seeing := func(devices func(volume.NDCTL) ([]string, error)) *lvm.Client {
+		c := &lvm.Client{RunDir: hostlock.DefaultDir, Devices: func() ([]string, error) { return devices(a.ndctl) }}
+		a.lvm = append(a.lvm, c)
+		return c
 	}
 	a.service = &volume.Service{
 		NDCTL:     a.ndctl,
 		KeepNDCTL: func() (volume.NDCTL, func()) { return a.ndctl.Keep() },
-		LVM:       a.lvm,
-		AllDisks:  a.allLVM,
+		LVM:       seeing(volume.MemberDevices),
+		Foreign:   seeing(volume.ForeignPMEM),
+		Disks:     seeing(volume.OtherDisks),
 		Locks:     hostlock.Locks{Dir: hostlock.DefaultDir, Shared: ndctl.BusNode, Waiting: a.waiting},
 		RunDir:    hostlock.DefaultDir,
 		Progress:  a.progress,
+
+		StateDir:   stateDir,
+		ArchiveDir: archiveDir,
+		Note:       once(func(err error) { a.note("pmemctl: note: %v", err) }),
 	}
 	return a
 }
 
 func (a *app) close() {
-	a.lvm.Close()
-	a.allLVM.Close()
+	for _, c := range a.lvm {
+		c.Close()
+	}
 }
 
 // waiting tells a person why nothing happens.
@@ -115,6 +130,16 @@ func (a *app) confirm(force bool, question string) error {
 		return errs.New(errs.Aborted, "", "nothing was changed", "")
 	}
 	return nil
+}
+
+// once passes on each error that reads differently.
+func once(tell func(error)) func(error) {
+	var told sync.Map
+	return func(err error) {
+		if _, again := told.LoadOrStore(err.Error(), true); !again {
+			tell(err)
+		}
+	}
 }
 
 // needRoot fails before anything is tried that only root can do.

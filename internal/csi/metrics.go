@@ -63,18 +63,13 @@ type MetricsConfig struct {
 // maxScrapes is how many may wait for the host at once.
 const maxScrapes = 16
 
-// ServeMetrics answers /metrics, and /healthz with what Probe says, over HTTP until
-// the context ends.
+// ServeMetrics answers /metrics, /healthz with what Probe says, and /livez over HTTP
+// until the context ends.
 func (s *Server) ServeMetrics(ctx context.Context, c MetricsConfig) error {
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", withToken(c.TokenFile, promhttp.HandlerFor(s.Metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})))
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, r *http.Request) {
-		if err := s.Volumes.Ready(r.Context()); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		_, _ = w.Write([]byte("ok\n"))
-	})
+	mux.HandleFunc("/healthz", s.healthz)
+	mux.HandleFunc("/livez", s.livez)
 	listener, err := net.Listen("tcp", c.Address)
 	if err != nil {
 		return err

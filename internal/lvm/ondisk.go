@@ -23,6 +23,26 @@ func MayKnow(device, name string) bool {
 	return err != nil || bytes.Contains(texts, []byte(name+" {"))
 }
 
+// HasLabel tells whether a device has the label of a physical volume; also false when it
+// cannot be read.
+func HasLabel(device string) bool {
+	f, err := os.Open(device)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	head := make([]byte, labelSectors*sectorSize)
+	if _, err := f.ReadAt(head, 0); err != nil {
+		return false
+	}
+	for ; len(head) > 0; head = head[sectorSize:] {
+		if bytes.HasPrefix(head, []byte(labelID)) {
+			return true
+		}
+	}
+	return false
+}
+
 // The format of a physical volume (lib/format_text/layout.h and lib/label/label.h of
 // LVM2). Numbers are little-endian, offsets are bytes.
 const (
@@ -37,12 +57,16 @@ const (
 	ignoredFlag   = 1
 	maxAreas      = 16
 	pvHeaderAreas = 40 // in front of the list: UUID and size
+	areaVersion   = 1
+	areaTexts     = 40 // in front of the list of texts
+	maxOffset     = 1 << 62
 )
 
 var errMetadata = errors.New("metadata of LVM that cannot be read")
 
 // readMetadata returns the metadata on a physical volume as text, all of its copies
-// one after the other; nothing of what is no physical volume.
+// one after the other, those too that are about to hold; nothing of what is no physical
+// volume.
 func readMetadata(device io.ReaderAt) ([]byte, error) {
 	head := make([]byte, labelSectors*sectorSize)
 	if n, err := device.ReadAt(head, 0); err != nil && (err != io.EOF || n < len(head)) {
@@ -70,18 +94,24 @@ func readMetadata(device io.ReaderAt) ([]byte, error) {
 
 type extent struct{ offset, size uint64 }
 
-// metadataAreas reads the second list of the PV header, which is behind that of the
-// areas for data. Each ends with zeros.
+// metadataAreas reads the second list of the PV header.
 func metadataAreas(label []byte) ([]extent, error) {
-	at := uint64(binary.LittleEndian.Uint32(label[20:])) + pvHeaderAreas
 	if string(label[24:32]) != labelType {
 		return nil, errMetadata
 	}
+	_, areas, err := pvLists(label)
+	return areas, err
+}
+
+// pvLists reads the two lists of the PV header, of the areas for data and of those for
+// metadata. Each ends with zeros.
+func pvLists(label []byte) (data, metadata []extent, err error) {
+	at := uint64(binary.LittleEndian.Uint32(label[20:])) + pvHeaderAreas
 	var lists [2][]extent
 	for i := range lists {
 		for {
 			if at+16 > uint64(len(label)) || len(lists[i]) > maxAreas {
-				return nil, errMetadata
+				return nil, nil, errMetadata
 			}
 			e := extent{binary.LittleEndian.Uint64(label[at:]), binary.LittleEndian.Uint64(label[at+8:])}
 			at += 16
@@ -91,49 +121,80 @@ func metadataAreas(label []byte) ([]extent, error) {
 			lists[i] = append(lists[i], e)
 		}
 	}
-	return lists[1], nil
+	return lists[0], lists[1], nil
 }
 
-// readArea returns the texts that the header of an area points to: the one that holds,
-// and one that is about to. They lie in a ring behind the header.
+// location says where in the ring behind the header of an area a text is. Offsets are
+// those of the area.
+type location struct {
+	extent
+	sum, flags uint32
+}
+
+// parseHeader reads the header of the area at an offset of the device: the size of the
+// area, the text that holds, and one that is about to.
+func parseHeader(header []byte, offset uint64) (size uint64, texts []location, err error) {
+	size = binary.LittleEndian.Uint64(header[32:])
+	if string(header[4:20]) != areaID || crc(header[4:]) != binary.LittleEndian.Uint32(header) ||
+		binary.LittleEndian.Uint32(header[20:]) != areaVersion ||
+		binary.LittleEndian.Uint64(header[24:]) != offset || size < 2*areaHeader || size > maxArea {
+		return 0, nil, errMetadata
+	}
+	for at := areaTexts; at+24 <= len(header); at += 24 {
+		l := location{
+			extent{binary.LittleEndian.Uint64(header[at:]), binary.LittleEndian.Uint64(header[at+8:])},
+			binary.LittleEndian.Uint32(header[at+16:]), binary.LittleEndian.Uint32(header[at+20:]),
+		}
+		if l.offset == 0 && l.flags&ignoredFlag == 0 {
+			break
+		}
+		if l.offset != 0 && (l.offset < areaHeader || l.offset >= size || l.size > size-areaHeader) {
+			return 0, nil, errMetadata
+		}
+		texts = append(texts, l)
+	}
+	return size, texts, nil
+}
+
+// readText reads a text out of the ring, and compares its checksum.
+func readText(device io.ReaderAt, area extent, l location) ([]byte, error) {
+	data := make([]byte, l.size)
+	first := min(l.size, area.size-l.offset)
+	if _, err := device.ReadAt(data[:first], int64(area.offset+l.offset)); err != nil {
+		return nil, err
+	}
+	if _, err := device.ReadAt(data[first:], int64(area.offset)+areaHeader); err != nil && len(data[first:]) > 0 {
+		return nil, err
+	}
+	if crc(data) != l.sum {
+		return nil, errMetadata
+	}
+	return data, nil
+}
+
+// readArea returns the texts that the header of an area points to.
 func readArea(device io.ReaderAt, area extent) ([]byte, error) {
 	header := make([]byte, areaHeader)
-	if area.offset > 1<<62 {
+	if area.offset > maxOffset {
 		return nil, errMetadata
 	}
 	if _, err := device.ReadAt(header, int64(area.offset)); err != nil {
 		return nil, err
 	}
-	size := binary.LittleEndian.Uint64(header[32:])
-	if string(header[4:20]) != areaID || crc(header[4:]) != binary.LittleEndian.Uint32(header) ||
-		binary.LittleEndian.Uint64(header[24:]) != area.offset || size < 2*areaHeader || size > maxArea {
-		return nil, errMetadata
+	size, locations, err := parseHeader(header, area.offset)
+	if err != nil {
+		return nil, err
 	}
 	var texts []byte
-	for at := 40; at+24 <= len(header); at += 24 {
-		text := extent{binary.LittleEndian.Uint64(header[at:]), binary.LittleEndian.Uint64(header[at+8:])}
-		sum, flags := binary.LittleEndian.Uint32(header[at+16:]), binary.LittleEndian.Uint32(header[at+20:])
-		if flags&ignoredFlag != 0 {
+	for _, l := range locations {
+		if l.flags&ignoredFlag != 0 {
 			return nil, errMetadata
 		}
-		if text.offset == 0 {
-			break
-		}
-		if text.offset < areaHeader || text.offset >= size || text.size > size-areaHeader {
-			return nil, errMetadata
-		}
-		data := make([]byte, text.size)
-		first := min(text.size, size-text.offset)
-		if _, err := device.ReadAt(data[:first], int64(area.offset+text.offset)); err != nil {
+		text, err := readText(device, extent{area.offset, size}, l)
+		if err != nil {
 			return nil, err
 		}
-		if _, err := device.ReadAt(data[first:], int64(area.offset)+areaHeader); err != nil && len(data[first:]) > 0 {
-			return nil, err
-		}
-		if crc(data) != sum {
-			return nil, errMetadata
-		}
-		texts = append(texts, data...)
+		texts = append(texts, text...)
 	}
 	return texts, nil
 }

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/moby/sys/mount"
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
@@ -210,6 +209,10 @@ func RealPath(path string) (string, error) {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		return real, nil
 	}
+	// It is not there yet, or a file system on it does not answer any more.
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
+		return filepath.Join(dir, filepath.Base(path)), nil
+	}
 	return path, nil
 }
 
@@ -250,7 +253,7 @@ func isOnTop(device, path string) error {
 func Mount(device, path, fs string, options []string) error {
 	options = slices.DeleteFunc(slices.Clone(options), forPrograms)
 	fault.Point("before mount")
-	err := mount.Mount(device, path, fs, strings.Join(options, ","))
+	err := mountAt(device, path, fs, strings.Join(options, ","))
 	fault.Point("after mount")
 	return err
 }

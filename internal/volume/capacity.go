@@ -43,6 +43,10 @@ func (v View) Capacities() []Capacity {
 			all = append(all, Capacity{Type: TypeLVM, VG: vg.Name, Total: vg.Size, Reason: "a device of it is missing"})
 			continue
 		}
+		if v.whole(vg.Ref()) != nil {
+			all = append(all, Capacity{Type: TypeLVM, VG: vg.Name, Total: vg.Size, Reason: "it is damaged"})
+			continue
+		}
 		if reason := metadataFull(vg); reason != "" {
 			all = append(all, Capacity{Type: TypeLVM, VG: vg.Name, Total: vg.Size, Reason: reason})
 			continue

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -80,7 +81,11 @@ func serverInContainer(t *testing.T, c container, flags ...string) *csiServer {
 	})
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(bundle, "config.json"), config, 0o600))
-	return startServer(t, exec.Command("runc", "run", "--bundle", bundle, "pmemctl"))
+	s := startServer(t, exec.Command("runc", "run", "--bundle", bundle, "pmemctl"))
+	if slices.Contains(flags, "--init") {
+		s.isPrepared(t)
+	}
+	return s
 }
 
 // TestCSIContainer runs the server as a pod does, beside a command line outside of

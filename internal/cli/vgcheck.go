@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+	"github.com/pmemctl/pmemctl/internal/volume"
+)
+
+func newVGCheckCommand(a *app) *cobra.Command {
+	var output outputFlag
+	cmd := &cobra.Command{
+		Use: "check [VG]", Short: "Check the labels and the copies of the metadata of volume groups",
+		Long: `Reads what LVM keeps on the devices of pmemctl's volume groups, byte for byte: the
+label, and each copy of the metadata. It changes nothing. The exit code is 11 when
+something is damaged or missing; pmemctl vg repair restores it.`,
+		Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.completeVGs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := needRoot("reading the devices of volume groups"); err != nil {
+				return err
+			}
+			parts, err := a.service.CheckVGs(cmd.Context(), append(args, "")[0])
+			if err != nil {
+				return err
+			}
+			if err := show(a, output, "parts", parts, vgPartColumns()); err != nil {
+				return err
+			}
+			if i := slices.IndexFunc(parts, volume.VGPart.Damaged); i >= 0 {
+				return errs.New(errs.Damaged, "volume group "+parts[i].VG, fmt.Sprintf("is damaged: %s: %s", partName(parts[i]), parts[i].Reason), parts[i].Next)
+			}
+			return nil
+		},
+	}
+	addOutputFlag(cmd, &output)
+	return cmd
+}
+
+func partName(p volume.VGPart) string {
+	if p.Device == "" || p.Part == "device" {
+		return p.Part + " " + dash(p.Device)
+	}
+	return p.Part + " on " + p.Device
+}
+
+func vgPartColumns() []column[volume.VGPart] {
+	return []column[volume.VGPart]{
+		{title: "VG", cell: func(p volume.VGPart) string { return p.VG }},
+		{title: "DEVICE", cell: func(p volume.VGPart) string { return dash(p.Device) }},
+		{title: "PART", cell: func(p volume.VGPart) string { return p.Part }},
+		{title: "STATE", cell: func(p volume.VGPart) string { return string(p.State) }},
+		{title: "CHANGE", cell: func(p volume.VGPart) string {
+			if p.Change == 0 {
+				return "-"
+			}
+			return fmt.Sprint(p.Change)
+		}},
+		{title: "OFFSET", wide: true, cell: func(p volume.VGPart) string { return fmt.Sprint(p.Offset) }},
+		{title: "SIZE", wide: true, cell: func(p volume.VGPart) string { return pmem.FormatSize(p.Size) }},
+		{title: "NAMESPACE", wide: true, cell: func(p volume.VGPart) string { return dash(p.Namespace) }},
+		{title: "PV UUID", wide: true, cell: func(p volume.VGPart) string { return dash(p.PVUUID) }},
+		{title: "REASON", cell: func(p volume.VGPart) string { return dash(p.Reason) }},
+		{title: "NEXT", wide: true, cell: func(p volume.VGPart) string { return dash(p.Next) }},
+	}
+}
+
+func newVGRepairCommand(a *app) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use: "repair VG", Short: "Restore the labels and the metadata of a volume group",
+		Long: `Restores what pmemctl vg check shows as damaged: from the second copy on the device
+or on another device of the group, or else from the archive of this host,
+` + archiveDir + `. It shows what the group will have, and asks. What it overwrites
+is kept in that directory. The data of volumes is neither read nor written.`,
+		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVGs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := needRoot("repairing a volume group"); err != nil {
+				return err
+			}
+			plan, err := a.service.PlanRepair(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if len(plan.Writes) == 0 {
+				a.note("volume group %s: nothing is wrong with its labels and metadata", args[0])
+				return nil
+			}
+			a.note("volume group %s comes back from %s", args[0], plan.Source)
+			a.note("  change %d of %s, with %d volumes%s", plan.Change, plan.Time.UTC().Format(time.DateTime+" MST"), len(plan.Volumes), colon(plan.Volumes))
+			for _, w := range plan.Writes {
+				a.note("  to be written: %s", w)
+			}
+			if plan.Doubt != "" {
+				a.note("  %s", plan.Doubt)
+			}
+			if err := a.confirm(force, "What is damaged will be overwritten, and changes of the group after that one are lost."); err != nil {
+				return err
+			}
+			kept, err := a.service.RepairVG(cmd.Context(), plan)
+			for _, file := range kept {
+				a.note("  what was there before: %s", file)
+			}
+			if err != nil {
+				return err
+			}
+			a.note("volume group %s is restored", args[0])
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "do not ask")
+	return cmd
+}
+
+// colon lists names behind a count.
+func colon(names []string) string {
+	const most = 20
+	text := ""
+	for i, name := range names {
+		switch {
+		case i == most:
+			return text + fmt.Sprintf(" and %d more", len(names)-most)
+		case i == 0:
+			text = ": " + name
+		default:
+			text += ", " + name
+		}
+	}
+	return text
+}

@@ -1,0 +1,434 @@
+package lvm
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math/bits"
+	"os"
+	"strings"
+
+	"github.com/pmemctl/pmemctl/internal/blockdev"
+)
+
+// Disk is what a device has of LVM: a label, and one or two copies of the metadata of
+// its group.
+type Disk struct {
+	Size uint64 // bytes of the device
+	// LabelDamage says what is wrong with the label; "" when nothing is.
+	LabelDamage string
+	// Label is zero when it cannot be told what the label was.
+	Label  Label
+	Copies []Copy
+}
+
+// Label is the header of a physical volume. Sizes and offsets are bytes.
+type Label struct {
+	PV         string // UUID
+	DeviceSize uint64
+	DataStart  uint64
+	areas      []extent
+}
+
+// Known tells whether the label is there, or at least what it was.
+func (l Label) Known() bool { return l.PV != "" }
+
+// Copy is one copy of the metadata of a group.
+type Copy struct {
+	Offset uint64
+	Size   uint64 // of its area; 0 when that is not known
+	// Damage says what is wrong with it; "" when nothing is.
+	Damage string
+	// Guessed: no label names the place. What is there may be what somebody wrote to a
+	// logical volume.
+	Guessed bool
+	// Unused: LVM neither reads nor writes it.
+	Unused bool
+	// Text is the metadata, whole and with a checksum that fits; nil when it cannot be
+	// had.
+	Text  []byte
+	Group Group
+
+	header []byte // as it is to be, when one byte of it is wrong
+}
+
+const (
+	labelSpace  = 4096 // in front of the first area: nothing but the label
+	labelSector = 1
+	labelHeader = 32
+	idLength    = 32
+	// secondCopy is the size of the area at the end of a device whose data is aligned
+	// to as much.
+	secondCopy = 2 << 20
+)
+
+// secondArea is where vgcreate puts the second copy, see CreateVG.
+func secondArea(size uint64) extent {
+	at := size / secondCopy * secondCopy
+	return extent{at - min(at, secondCopy), secondCopy}
+}
+
+// ReadDevice reads what a block device has of LVM. The error is that of opening it:
+// what cannot be read of it is damaged.
+func ReadDevice(path string) (Disk, error) {
+	f, err := os.Open(blockdev.Node(path))
+	if err != nil {
+		return Disk{}, err
+	}
+	defer f.Close()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return Disk{}, err
+	}
+	return ReadDisk(f, uint64(size)), nil
+}
+
+// ReadDisk reads what a device of size bytes has of LVM.
+func ReadDisk(device io.ReaderAt, size uint64) Disk {
+	d := Disk{Size: size}
+	d.Label, d.LabelDamage = readLabel(device)
+	areas := d.Label.areas
+	if !d.Label.Known() {
+		areas = []extent{{offset: labelSpace}, secondArea(size)}
+	}
+	for i, area := range areas {
+		c := readCopy(device, area, d.Copies)
+		c.Guessed = !d.Label.Known() && i > 0
+		d.Copies = append(d.Copies, c)
+	}
+	return d
+}
+
+// Holds tells whether all copies on a device are, by their headers, the text with that
+// checksum. It reads little, and parses nothing.
+func Holds(path string, sum uint32) bool {
+	f, err := os.Open(blockdev.Node(path))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	label, damage := readLabel(f)
+	header := make([]byte, areaHeader)
+	for _, area := range label.areas {
+		if _, err := f.ReadAt(header, int64(area.offset)); err != nil {
+			return false
+		}
+		if _, texts, err := parseHeader(header, area.offset); err != nil || len(texts) == 0 || texts[0].sum != sum {
+			return false
+		}
+	}
+	return damage == "" && len(label.areas) > 0
+}
+
+func readLabel(device io.ReaderAt) (Label, string) {
+	head := make([]byte, labelSpace)
+	if _, err := device.ReadAt(head, 0); err != nil {
+		return Label{}, "cannot be read: " + reason(err)
+	}
+	sector := bytes.Clone(head[sectorSize : 2*sectorSize])
+	clear(head[sectorSize : 2*sectorSize])
+	if l, ok := parseLabel(sector); ok {
+		if at := firstNonZero(head); at >= 0 {
+			return l, fmt.Sprintf("something else was written beside it, at byte %d of the device", at)
+		}
+		return l, ""
+	}
+	if at := firstNonZero(sector); at < 0 {
+		return Label{}, "is gone: it reads as zeros"
+	}
+	if at, good, ok := correctLabel(sector); ok {
+		l, _ := parseLabel(good)
+		return l, fmt.Sprintf("byte %d of it is wrong", at)
+	}
+	return Label{}, "is not LVM's: it was overwritten"
+}
+
+// reason is an error of the kernel without what it was at.
+func reason(err error) string {
+	if path := (*os.PathError)(nil); errors.As(err, &path) {
+		err = path.Err
+	}
+	return err.Error()
+}
+
+func firstNonZero(data []byte) int {
+	return bytes.IndexFunc(data, func(r rune) bool { return r != 0 })
+}
+
+// parseLabel takes a label only as LVM writes it.
+func parseLabel(sector []byte) (Label, bool) {
+	if string(sector[:8]) != labelID || binary.LittleEndian.Uint64(sector[8:]) != labelSector ||
+		crc(sector[20:]) != binary.LittleEndian.Uint32(sector[16:]) ||
+		binary.LittleEndian.Uint32(sector[20:]) != labelHeader || string(sector[24:32]) != labelType {
+		return Label{}, false
+	}
+	data, areas, err := pvLists(sector)
+	if err != nil || len(data) != 1 {
+		return Label{}, false
+	}
+	id := sector[labelHeader : labelHeader+idLength]
+	for _, c := range id {
+		if c <= ' ' || c > '~' {
+			return Label{}, false
+		}
+	}
+	for _, a := range areas {
+		if a.offset > maxOffset || a.size > maxArea {
+			return Label{}, false
+		}
+	}
+	return Label{PV: formatUUID(string(id)), DeviceSize: binary.LittleEndian.Uint64(sector[labelHeader+idLength:]), DataStart: data[0].offset, areas: areas}, true
+}
+
+// correctLabel finds the one byte of a label that is wrong.
+func correctLabel(sector []byte) (at int, good []byte, ok bool) {
+	good = bytes.Clone(sector)
+	// The checksum does not cover what is in front of it.
+	copy(good, labelID)
+	binary.LittleEndian.PutUint64(good[8:], labelSector)
+	differ := 0
+	for i := range good[:16] {
+		if good[i] != sector[i] {
+			at = i
+			differ++
+		}
+	}
+	if differ == 0 {
+		at, ok = correct(good[16:20], good[20:])
+		at += 16
+	}
+	_, parsed := parseLabel(good)
+	return at, good, parsed && (ok || differ == 1)
+}
+
+// correct sets the one byte right that is wrong in data or in its checksum, and tells
+// which of both together it was; false when there is no one byte, or more than one,
+// that would explain it.
+func correct(sum, data []byte) (at int, ok bool) {
+	// What a wrong byte does to a CRC depends on its place and on the bits that are
+	// wrong, not on the rest of the data.
+	wrong := crc(data) ^ binary.LittleEndian.Uint32(sum)
+	found, by := 0, byte(0)
+	if low := bits.TrailingZeros32(wrong) / 8; wrong != 0 && wrong>>(8*low) <= 0xff {
+		at, by, found = low, byte(wrong>>(8*low)), 1
+	}
+	// Backwards over the data: what would the difference be if it came from here?
+	for i, here := len(data)-1, wrong; i >= 0; i-- {
+		e := byTopByte[here>>24]
+		effect := crc32.IEEETable[e]
+		if effect == here && e != 0 {
+			at, by = len(sum)+i, e
+			found++
+		}
+		here = (here^effect)<<8 | uint32(e)
+	}
+	if found != 1 {
+		return 0, false
+	}
+	if at < len(sum) {
+		sum[at] ^= by
+	} else {
+		data[at-len(sum)] ^= by
+	}
+	return at, true
+}
+
+// byTopByte finds an entry of the CRC's table, each of which has another top byte.
+var byTopByte = func() (entries [256]byte) {
+	for e, effect := range crc32.IEEETable {
+		entries[effect>>24] = byte(e)
+	}
+	return entries
+}()
+
+// readCopy reads a copy; parsed are others of the device, which usually have the same.
+func readCopy(device io.ReaderAt, area extent, parsed []Copy) Copy {
+	c := Copy{Offset: area.offset, Size: area.size}
+	header := make([]byte, areaHeader)
+	if _, err := device.ReadAt(header, int64(area.offset)); err != nil {
+		c.Damage = "its header cannot be read: " + reason(err)
+		return c
+	}
+	size, texts, err := parseHeader(header, area.offset)
+	if err == nil && area.size != 0 && size != area.size {
+		err = errMetadata
+	}
+	if err != nil {
+		c.Damage = "its header is damaged"
+		if firstNonZero(header) < 0 {
+			c.Damage = "its header is gone: it reads as zeros"
+			return c
+		}
+		good := bytes.Clone(header)
+		at, ok := correct(good[:4], good[4:])
+		if !ok {
+			return c
+		}
+		if size, texts, err = parseHeader(good, area.offset); err != nil || area.size != 0 && size != area.size {
+			return c
+		}
+		c.Damage, c.header = fmt.Sprintf("byte %d of its header is wrong", at), good
+	}
+	c.Size = size
+	switch {
+	case len(texts) == 0 || texts[0].offset == 0:
+		c.Damage = "holds nothing"
+		return c
+	case texts[0].flags&ignoredFlag != 0:
+		c.Unused = true
+		return c
+	}
+	text, err := readText(device, extent{area.offset, size}, texts[0])
+	if err != nil {
+		c.header = nil
+		c.Damage = "its text is damaged"
+		if err != errMetadata {
+			c.Damage = "its text cannot be read: " + reason(err)
+		}
+		return c
+	}
+	for _, other := range parsed {
+		if bytes.Equal(other.Text, text) {
+			c.Text, c.Group = text, other.Group
+			return c
+		}
+	}
+	if c.Group, err = ParseGroup(text); err != nil {
+		c.Damage, c.header = "its text is not understood", nil
+		return c
+	}
+	c.Text = text
+	return c
+}
+
+// Sum is the checksum of a text.
+func Sum(text []byte) uint32 { return crc(text) }
+
+// Write is what to put on a device.
+type Write struct {
+	What   string
+	Offset uint64
+	Data   []byte
+}
+
+// Repair lists what to write to the device, in this order, so that it is the physical
+// volume of the group with the text as its metadata. A copy that holds the text already
+// is not touched; the label comes last, so that LVM sees the device when all of it is
+// there. The text must be kept elsewhere, since the one on the device may be overwritten.
+func (d Disk) Repair(text []byte, g Group, pv GroupPV) ([]Write, error) {
+	want := Label{PV: pv.UUID, DeviceSize: pv.DeviceSize, DataStart: pv.DataStart, areas: d.Label.areas}
+	if d.Size < pv.DataEnd || d.Size != pv.DeviceSize {
+		return nil, fmt.Errorf("it has %d bytes, and the group knows it with %d", d.Size, pv.DeviceSize)
+	}
+	if d.Label.Known() && (d.Label.PV != want.PV || d.Label.DataStart != want.DataStart) {
+		return nil, fmt.Errorf("its label is that of physical volume %s, whose data begins at %d, and not of %s at %d", d.Label.PV, d.Label.DataStart, want.PV, want.DataStart)
+	}
+	if !d.Label.Known() {
+		want.areas = []extent{{labelSpace, pv.DataStart - min(pv.DataStart, labelSpace)}}
+		if first := d.copyAt(labelSpace); first.Size != 0 {
+			want.areas[0].size = first.Size
+		}
+		if second := secondArea(d.Size); second.offset >= pv.DataEnd {
+			want.areas = append(want.areas, second)
+		}
+	}
+	var writes []Write
+	for i, area := range want.areas {
+		inFront := area.offset >= labelSpace && area.offset+area.size <= pv.DataStart
+		behind := area.offset >= pv.DataEnd && area.offset+area.size <= d.Size
+		if area.offset > d.Size || area.size < 2*labelSpace || area.size > maxArea || !inFront && !behind {
+			return nil, fmt.Errorf("the place of its metadata, %d bytes at %d, is not free", area.size, area.offset)
+		}
+		c := d.copyAt(area.offset)
+		name := fmt.Sprintf("copy %d", i+1)
+		switch {
+		case c.Unused, c.Damage == "" && bytes.Equal(c.Text, text):
+		case c.header != nil && bytes.Equal(c.Text, text):
+			writes = append(writes, Write{"the header of " + name, area.offset, c.header})
+		case uint64(len(text)) > area.size-labelSpace:
+			return nil, fmt.Errorf("its metadata does not fit into %d bytes", area.size)
+		default:
+			// In whole pages: the kernel clears a media error only so.
+			page := make([]byte, labelSpace)
+			copy(page, newHeader(area, text))
+			padded := append(bytes.Clone(text), make([]byte, -len(text)&(labelSpace-1))...)
+			writes = append(writes,
+				Write{"the text of " + name, area.offset + labelSpace, padded[:min(uint64(len(padded)), area.size-labelSpace)]},
+				Write{"the header of " + name, area.offset, page})
+		}
+	}
+	if d.LabelDamage != "" {
+		head := make([]byte, labelSpace)
+		copy(head[labelSector*sectorSize:], want.sector())
+		writes = append(writes, Write{"the label", 0, head})
+	}
+	return writes, nil
+}
+
+func (d Disk) copyAt(offset uint64) Copy {
+	for _, c := range d.Copies {
+		if c.Offset == offset {
+			return c
+		}
+	}
+	return Copy{Damage: "is not known"}
+}
+
+// newHeader is that of an area with the text one page behind its beginning.
+func newHeader(area extent, text []byte) []byte {
+	h := make([]byte, areaHeader)
+	copy(h[4:], areaID)
+	binary.LittleEndian.PutUint32(h[20:], areaVersion)
+	binary.LittleEndian.PutUint64(h[24:], area.offset)
+	binary.LittleEndian.PutUint64(h[32:], area.size)
+	binary.LittleEndian.PutUint64(h[areaTexts:], labelSpace)
+	binary.LittleEndian.PutUint64(h[areaTexts+8:], uint64(len(text)))
+	binary.LittleEndian.PutUint32(h[areaTexts+16:], crc(text))
+	binary.LittleEndian.PutUint32(h, crc(h[4:]))
+	return h
+}
+
+// sector is the label of a physical volume that is in a group, as LVM writes it.
+func (l Label) sector() []byte {
+	s := make([]byte, sectorSize)
+	copy(s, labelID)
+	binary.LittleEndian.PutUint64(s[8:], labelSector)
+	binary.LittleEndian.PutUint32(s[20:], labelHeader)
+	copy(s[24:], labelType)
+	at := labelHeader
+	at += copy(s[at:], rawUUID(l.PV))
+	put := func(n uint64) {
+		binary.LittleEndian.PutUint64(s[at:], n)
+		at += 8
+	}
+	put(l.DeviceSize)
+	put(l.DataStart)
+	put(0) // to the end
+	put(0)
+	put(0)
+	for _, a := range l.areas {
+		put(a.offset)
+		put(a.size)
+	}
+	put(0)
+	put(0)
+	const version, used = 2, 1 // of the extension, which has no list
+	put(version | used<<32)
+	binary.LittleEndian.PutUint32(s[16:], crc(s[20:]))
+	return s
+}
+
+func rawUUID(uuid string) string { return strings.ReplaceAll(uuid, "-", "") }
+
+// Ends are the parts of the device that Repair may write to: in front of the data and
+// behind it.
+func (d Disk) Ends(pv GroupPV) [][2]uint64 {
+	ends := [][2]uint64{{0, min(pv.DataStart, d.Size)}}
+	if pv.DataEnd < d.Size {
+		ends = append(ends, [2]uint64{pv.DataEnd, d.Size})
+	}
+	return ends
+}

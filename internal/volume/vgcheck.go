@@ -1,0 +1,450 @@
+package volume
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/ndctl"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// VGPart is a part of a device that a volume group needs to be read: the label, or a
+// copy of the metadata.
+type VGPart struct {
+	VG     string    `json:"vg"`
+	Device string    `json:"device,omitempty"`
+	Part   string    `json:"part"` // label, copy 1, copy 2 or device
+	State  PartState `json:"state"`
+	// Change is the number of the last change of the group that the part holds; 0 for
+	// none.
+	Change uint64 `json:"change,omitempty"`
+	// Offset and Size are bytes on the device.
+	Offset    uint64 `json:"offset"`
+	Size      uint64 `json:"size"`
+	Namespace string `json:"namespace,omitempty"` // changes over a reboot
+	PVUUID    string `json:"pv_uuid,omitempty"`
+	VGUUID    string `json:"vg_uuid,omitempty"`
+	Reason    string `json:"reason,omitempty"`
+	Next      string `json:"next,omitempty"`
+}
+
+// PartState is the state of a VGPart.
+type PartState string
+
+// The states of parts.
+const (
+	PartOK      PartState = "ok"
+	PartDamaged PartState = "damaged"
+	PartMissing PartState = "missing" // the device is not there
+	PartUnused  PartState = "unused"  // the group does without
+)
+
+// Damaged tells whether the group needs something done.
+func (p VGPart) Damaged() bool { return p.State == PartDamaged || p.State == PartMissing }
+
+// member is a namespace with the mark of a volume group.
+type member struct {
+	pmem.Namespace
+	disk   lvm.Disk
+	broken string // why the device cannot be read; "" when it can
+	// pv is what the device is in the group; its UUID is "" for none.
+	pv lvm.GroupPV
+}
+
+func (m *member) path() string { return "/dev/" + m.Blockdev }
+
+// groupOnDisk is a volume group as the bytes of its devices and the archive have it.
+type groupOnDisk struct {
+	name    string
+	members []*member
+	// source is the metadata that holds; nil when there is none.
+	source *source
+	// other is the UUID of a second group that copies are of; "" for none.
+	other string
+	// missing are physical volumes of the group that no member is.
+	missing []lvm.GroupPV
+}
+
+// source is where the metadata of a group is to be had.
+type source struct {
+	text     []byte
+	group    lvm.Group
+	where    string // "copy 2 on /dev/pmem0" or "the archive (FILE)"
+	kept     bool   // in the archive
+	archived map[string]string
+	// guessed: only what may be a tenant's data says so.
+	guessed bool
+}
+
+// CheckVGs reads what the devices of pmemctl's volume groups, or of the one of a name,
+// have of LVM. It does not ask LVM, and changes nothing.
+func (s *Service) CheckVGs(ctx context.Context, name string) ([]VGPart, error) {
+	parts, err := s.checkVGs(name)
+	if err != nil || !slices.ContainsFunc(parts, VGPart.Damaged) {
+		return parts, err
+	}
+	// Somebody may have been writing just now.
+	err = s.changing(ctx, func() error {
+		parts, err = s.checkVGs(name)
+		return err
+	})
+	return parts, err
+}
+
+func (s *Service) checkVGs(name string) ([]VGPart, error) {
+	names, namespaces, err := s.groupNames()
+	if err != nil {
+		return nil, err
+	}
+	if name != "" {
+		if !slices.Contains(names, name) {
+			return nil, noGroup(name)
+		}
+		names = []string{name}
+	}
+	parts := []VGPart{}
+	for _, name := range names {
+		g := s.readGroup(name, namespaces)
+		parts = append(parts, g.parts()...)
+	}
+	return parts, nil
+}
+
+func noGroup(name string) error {
+	return errs.New(errs.NotFound, "volume group "+quoteIfOdd(name), "has no device that pmemctl made", "see what there is: pmemctl vg list; pmemctl namespace list -o wide")
+}
+
+// groupNames are the groups that namespaces are marked for.
+func (s *Service) groupNames() (names []string, namespaces []pmem.Namespace, err error) {
+	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
+	for _, n := range sys.Namespaces {
+		if mark, vg := parseMark(n.Name); mark == markMember && !slices.Contains(names, vg) {
+			names = append(names, vg)
+		}
+	}
+	slices.Sort(names)
+	return names, sys.Namespaces, err
+}
+
+func (s *Service) archive() lvm.Archive { return lvm.Archive{Dir: s.ArchiveDir} }
+
+// readGroup reads a group from its devices and from the archive.
+func (s *Service) readGroup(name string, namespaces []pmem.Namespace) groupOnDisk {
+	g := groupOnDisk{name: name}
+	for _, n := range namespaces {
+		if mark, vg := parseMark(n.Name); mark == markMember && vg == name {
+			g.members = append(g.members, readMember(n))
+		}
+	}
+	slices.SortFunc(g.members, func(a, b *member) int { return cmp.Compare(a.Dev, b.Dev) })
+	if s.ArchiveDir == "" {
+		g.decide(nil)
+		return g
+	}
+	archived, err := s.archive().Newest(name, g.isOf)
+	if err != nil {
+		s.note(errs.Wrap("", "volume group "+name, "its archive cannot be read", "see: ls -la "+s.ArchiveDir, err))
+	}
+	g.decide(archived)
+	return g
+}
+
+func (s *Service) note(err error) {
+	if s.Note != nil {
+		s.Note(err)
+	}
+}
+
+func readMember(n pmem.Namespace) *member {
+	m := &member{Namespace: n}
+	switch {
+	case !n.Enabled():
+		m.broken = "its namespace is disabled"
+	case n.Mode != pmem.ModeFSDAX || n.Blockdev == "":
+		m.broken = "its namespace did not come up as fsdax, so that its info block is lost"
+	default:
+		disk, err := lvm.ReadDevice(m.path())
+		if m.disk = disk; err != nil {
+			m.broken = "cannot be opened: " + err.Error()
+		}
+	}
+	return m
+}
+
+// isOf tells whether a change in the archive is one of the group on these devices, and
+// not of a former group of that name.
+func (g *groupOnDisk) isOf(a lvm.Archived) bool {
+	return slices.ContainsFunc(g.members, func(m *member) bool {
+		for _, uuid := range a.Devices {
+			if uuid == m.UUID {
+				return m.UUID != ""
+			}
+		}
+		return false
+	})
+}
+
+// decide finds the metadata that holds, what each member is in the group, and what is
+// missing.
+func (g *groupOnDisk) decide(archived *lvm.Archived) {
+	consider := func(c source) {
+		switch {
+		case g.source == nil:
+			g.source = &c
+		case g.source.group.UUID != c.group.UUID:
+			g.other = c.group.UUID
+		case g.source.group.Seqno < c.group.Seqno:
+			g.source = &c
+		}
+	}
+	copies := func(guessed bool) {
+		doubtful := guessed && g.source == nil
+		for _, m := range g.members {
+			for i, c := range m.disk.Copies {
+				if c.Text != nil && c.Guessed == guessed {
+					consider(source{text: c.Text, group: c.Group, where: copyOn(i, m), guessed: doubtful})
+				}
+			}
+		}
+	}
+	copies(false)
+	if archived != nil && !g.agree() { // somebody may have gone back to an older one
+		consider(source{text: archived.Text, group: archived.Group, where: "the archive, " + archived.File, kept: true})
+	}
+	// What lies where no label names a place is believed only when the place is outside
+	// of the data, by what is known otherwise: a tenant can write metadata to its volume.
+	if g.source != nil {
+		for _, m := range g.members {
+			for i := range m.disk.Copies {
+				if c := &m.disk.Copies[i]; c.Guessed && !g.outside(m, *c, archived) {
+					c.Text, c.Damage = nil, "is not LVM's"
+				}
+			}
+		}
+	}
+	copies(true)
+	if g.source == nil {
+		return
+	}
+	// Of the same in both, the device is the better known.
+	for _, m := range g.members {
+		for i, c := range m.disk.Copies {
+			if g.source.kept && bytes.Equal(c.Text, g.source.text) {
+				g.source.where, g.source.kept = copyOn(i, m), false
+			}
+		}
+	}
+	if archived != nil {
+		g.source.archived = archived.Devices
+	}
+	g.assign()
+}
+
+func copyOn(i int, m *member) string { return fmt.Sprintf("copy %d on %s", i+1, m.path()) }
+
+// agree tells whether nothing is wrong with what the devices have, and all have the same.
+func (g *groupOnDisk) agree() bool {
+	return g.source != nil && !slices.ContainsFunc(g.members, func(m *member) bool {
+		return m.broken != "" || m.disk.LabelDamage != "" || slices.ContainsFunc(m.disk.Copies, func(c lvm.Copy) bool {
+			return !c.Unused && (c.Damage != "" || !bytes.Equal(c.Text, g.source.text))
+		})
+	})
+}
+
+// outside tells whether a copy lies outside of the data of the physical volume that the
+// device is for certain, or that it could be.
+func (g *groupOnDisk) outside(m *member, c lvm.Copy, archived *lvm.Archived) bool {
+	return !slices.ContainsFunc(g.source.group.PVs, func(pv lvm.GroupPV) bool {
+		if archived != nil {
+			if uuid := archived.Devices[pv.UUID]; uuid != "" && uuid != m.UUID {
+				return false
+			}
+		}
+		return pv.DeviceSize == m.disk.Size && pv.DataEnd > c.Offset
+	})
+}
+
+// assign finds the physical volume that each member is: by its label, by the archive,
+// or because no other is left of its size.
+func (g *groupOnDisk) assign() {
+	taken := map[string]bool{}
+	take := func(m *member, uuid string) {
+		if pv, ok := g.source.group.PV(uuid); ok && !taken[uuid] && m.pv.UUID == "" {
+			m.pv, taken[uuid] = pv, true
+		}
+	}
+	for _, m := range g.members {
+		if m.disk.Label.Known() {
+			take(m, m.disk.Label.PV)
+		}
+	}
+	unknown := func(m *member) bool { return m.pv.UUID == "" && !m.disk.Label.Known() }
+	for _, m := range g.members {
+		for pv, uuid := range g.source.archived {
+			if uuid == m.UUID && unknown(m) {
+				take(m, pv)
+			}
+		}
+	}
+	for _, m := range g.members {
+		if !unknown(m) || m.broken != "" {
+			continue
+		}
+		var fits []string
+		for _, pv := range g.source.group.PVs {
+			if !taken[pv.UUID] && g.source.archived[pv.UUID] == "" && pv.DeviceSize == m.disk.Size {
+				fits = append(fits, pv.UUID)
+			}
+		}
+		alike := 0
+		for _, other := range g.members {
+			if unknown(other) && other.broken == "" && other.disk.Size == m.disk.Size {
+				alike++
+			}
+		}
+		if len(fits) == 1 && alike == 1 {
+			take(m, fits[0])
+		}
+	}
+	for _, pv := range g.source.group.PVs {
+		if !taken[pv.UUID] {
+			g.missing = append(g.missing, pv)
+		}
+	}
+}
+
+// parts are the rows of what was found.
+func (g *groupOnDisk) parts() []VGPart {
+	repair := "pmemctl vg repair " + g.name
+	var parts []VGPart
+	for _, m := range g.members {
+		row := VGPart{VG: g.name, Namespace: m.Dev, State: PartOK, PVUUID: m.disk.Label.PV}
+		if m.Blockdev != "" {
+			row.Device = m.path()
+		}
+		if m.broken != "" {
+			row.Part, row.State, row.Reason, row.Next = "device", PartDamaged, m.broken, "see why: pmemctl namespace show "+m.Dev+"; dmesg | tail"
+			if m.Enabled() {
+				row.PVUUID = ""
+			} else {
+				row.State = PartMissing
+			}
+			parts = append(parts, row)
+			continue
+		}
+		damaged := func(p VGPart, reason string) VGPart {
+			p.State, p.Reason, p.Next = PartDamaged, reason, repair
+			if g.source == nil {
+				p.Next = "nothing is left to restore it from; keep the device, and look for media errors: pmemctl region show " + m.Region
+			}
+			return p
+		}
+		if g.source != nil && m.pv.UUID == "" && len(g.missing) == 0 {
+			// It was about to be added.
+			row.Part, row.State, row.Reason, row.Next = "device", PartUnused, "the group does not have this device", "pmemctl vg list; to add it: pmemctl vg init"
+			parts = append(parts, row)
+			continue
+		}
+		label := row
+		label.Part, label.Size = "label", 4096
+		switch {
+		case m.disk.LabelDamage != "":
+			label = damaged(label, m.disk.LabelDamage)
+		case g.source != nil && m.pv.UUID == "":
+			label = damaged(label, "the group does not have this physical volume")
+		case m.pv.UUID != "" && m.pv.DeviceSize != m.disk.Size:
+			label = damaged(label, fmt.Sprintf("the group knows the device with %d bytes, and it has %d", m.pv.DeviceSize, m.disk.Size))
+		}
+		parts = append(parts, label)
+		for i, c := range m.disk.Copies {
+			if c.Guessed && c.Text == nil && (m.pv.UUID == "" || m.pv.DataEnd > c.Offset) {
+				continue // there never was one
+			}
+			copied := row
+			copied.Part, copied.Offset, copied.Size, copied.Change, copied.VGUUID = fmt.Sprintf("copy %d", i+1), c.Offset, c.Size, c.Group.Seqno, c.Group.UUID
+			switch {
+			case c.Damage != "":
+				copied = damaged(copied, c.Damage)
+			case c.Unused:
+				copied.State, copied.Reason = PartUnused, "LVM does not use this copy"
+			case g.source != nil && c.Group.Seqno < g.source.group.Seqno:
+				copied = damaged(copied, fmt.Sprintf("it is of change %d, and the group is at %d", c.Group.Seqno, g.source.group.Seqno))
+			case g.source != nil && !bytes.Equal(c.Text, g.source.text):
+				copied = damaged(copied, "it is not the same as "+g.source.where)
+			}
+			parts = append(parts, copied)
+		}
+	}
+	for _, pv := range g.missing {
+		if slices.ContainsFunc(g.members, func(m *member) bool { return m.pv.UUID == "" && m.broken == "" }) {
+			continue // shown as damaged
+		}
+		parts = append(parts, VGPart{VG: g.name, Part: "device", State: PartMissing, PVUUID: pv.UUID, Size: pv.DeviceSize,
+			Reason: "physical volume " + pv.UUID + " of " + pmem.FormatSize(pv.DeviceSize) + " is not there", Next: "bring it back: pmemctl region list; pmemctl namespace list"})
+	}
+	return parts
+}
+
+// keepMetadata adds the metadata that changed to the archive. The host is locked. That
+// it cannot is told once, and is no failure: what was to be done is done.
+func (s *Service) keepMetadata() {
+	if s.ArchiveDir == "" {
+		return
+	}
+	namespaces := map[string][]pmem.Namespace{}
+	for _, n := range s.NDCTL.EnabledFSDAX() {
+		if mark, name := parseMark(n.Name); mark == markMember {
+			namespaces[name] = append(namespaces[name], n)
+		}
+	}
+	for name, of := range namespaces {
+		last, ok := s.archive().Last(name)
+		if ok && !slices.ContainsFunc(of, func(n pmem.Namespace) bool { return !lvm.Holds("/dev/"+n.Blockdev, last) }) {
+			continue
+		}
+		g := &groupOnDisk{name: name}
+		for _, n := range of {
+			g.members = append(g.members, readMember(n))
+		}
+		g.decide(nil)
+		if g.source == nil || g.source.guessed || g.other != "" {
+			continue
+		}
+		// While a copy is damaged it may be the newer one; the archive never goes back then.
+		if slices.ContainsFunc(g.parts(), VGPart.Damaged) {
+			later := func(a lvm.Archived) bool {
+				return a.Group.UUID == g.source.group.UUID && a.Group.Seqno >= g.source.group.Seqno
+			}
+			if a, err := s.archive().Newest(g.name, later); err != nil || a != nil {
+				continue
+			}
+		}
+		devices := map[string]string{}
+		for _, m := range g.members {
+			if m.disk.LabelDamage == "" && m.pv.UUID != "" && m.UUID != "" {
+				devices[m.pv.UUID] = m.UUID
+			}
+		}
+		if _, err := s.archive().Keep(g.name, g.source.text, g.source.group, devices); err != nil {
+			s.note(errs.Wrap("", "volume group "+g.name, "its metadata is not kept in "+s.ArchiveDir+", so that only the copies on the devices are left to restore it from", "", err))
+		}
+	}
+}
+
+// volumesOf are the names of what a group has.
+func volumesOf(g lvm.Group) []string {
+	names := []string{}
+	for _, lv := range g.LVs {
+		name := lv.Name
+		if !slices.Contains(lv.Tags, tag) {
+			name += " (not made by pmemctl)"
+		}
+		names = append(names, name)
+	}
+	return names
+}

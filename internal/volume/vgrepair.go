@@ -1,0 +1,304 @@
+package volume
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pmemctl/pmemctl/internal/blockdev"
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/lvm"
+)
+
+// RepairPlan is what RepairVG is to do.
+type RepairPlan struct {
+	VG, UUID string
+	// Source is where the metadata comes from: change Change, made at Time.
+	Source string
+	Change uint64
+	Time   time.Time
+	// Volumes are what the group has by then.
+	Volumes []string
+	// Writes are what is written where; none when nothing is wrong.
+	Writes []string
+	// Doubt is what speaks against it; "" for nothing.
+	Doubt string
+
+	sum   uint32
+	group groupOnDisk
+	todo  map[*member][]lvm.Write
+}
+
+// PlanRepair tells what RepairVG would do, and changes nothing.
+func (s *Service) PlanRepair(_ context.Context, name string) (RepairPlan, error) {
+	return s.planRepair(name)
+}
+
+// RepairVG restores the labels and the metadata of a volume group from a copy on a
+// device or from the archive. It writes in front of the data and behind it only, and
+// keeps what it overwrites in the files it returns. A good copy is not touched before
+// the others are restored, and the label of a device comes last, so that the same call
+// goes on after a crash.
+func (s *Service) RepairVG(ctx context.Context, plan RepairPlan) (kept []string, err error) {
+	err = s.changing(ctx, func() error {
+		now, err := s.planRepair(plan.VG)
+		if err != nil || len(now.Writes) == 0 {
+			return err
+		}
+		if now.sum != plan.sum {
+			return errs.New(errs.Conflict, "volume group "+plan.VG, "changed since it was looked at", "look again: pmemctl vg repair "+plan.VG)
+		}
+		if kept, err = s.keepBefore(now); err != nil {
+			return errs.Wrap(errs.Unsupported, "volume group "+plan.VG, "is not repaired, since what is overwritten cannot be kept in "+s.ArchiveDir,
+				"make room there, or make it writable: mkdir -p "+s.ArchiveDir, err)
+		}
+		for _, m := range now.group.members {
+			if len(now.todo[m]) == 0 {
+				continue
+			}
+			if err := writeMember(m, now.todo[m]); err != nil {
+				return errs.Wrap("", "volume group "+plan.VG, "is not repaired yet", "try again: pmemctl vg repair "+plan.VG, err)
+			}
+		}
+		s.forgetAll()
+		return s.verifyRepair(ctx, now)
+	})
+	return kept, err
+}
+
+func (s *Service) planRepair(name string) (RepairPlan, error) {
+	p := RepairPlan{VG: name, todo: map[*member][]lvm.Write{}}
+	if err := ValidateName(name); err != nil {
+		return p, err
+	}
+	names, namespaces, err := s.groupNames()
+	if err != nil {
+		return p, err
+	}
+	if !slices.Contains(names, name) {
+		return p, noGroup(name)
+	}
+	p.group = s.readGroup(name, namespaces)
+	g, subject := &p.group, "volume group "+name
+	if err := g.repairable(); err != nil {
+		return p, err
+	}
+	p.Source, p.Change, p.Time, p.UUID, p.Volumes = g.source.where, g.source.group.Seqno, g.source.group.Time, g.source.group.UUID, volumesOf(g.source.group)
+	p.sum = lvm.Sum(g.source.text)
+	if g.source.guessed {
+		p.Doubt = "Nothing but the end of the device says so; in a group of an earlier version a tenant's volume may lie there. Look at the volumes named."
+	}
+	for _, m := range g.members {
+		if m.pv.UUID == "" {
+			continue
+		}
+		writes, err := m.disk.Repair(g.source.text, g.source.group, m.pv)
+		if err != nil {
+			return p, errs.Wrap(errs.Unsupported, subject, m.path()+" cannot be restored", "see: pmemctl vg check "+name+" -o wide", err)
+		}
+		for _, w := range writes {
+			p.Writes = append(p.Writes, fmt.Sprintf("%s on %s (%d bytes at %d)", w.What, m.path(), len(w.Data), w.Offset))
+		}
+		if len(writes) > 0 {
+			p.todo[m] = writes
+		}
+	}
+	if len(p.Writes) == 0 {
+		return p, nil
+	}
+	return p, g.sameTables()
+}
+
+// repairable fails when it is not certain what the group is to be.
+func (g *groupOnDisk) repairable() error {
+	subject, look := "volume group "+g.name, "see: pmemctl vg check "+g.name+" -o wide"
+	for _, m := range g.members {
+		if m.broken != "" {
+			return errs.New(errs.Unsupported, subject, "its namespace "+m.Dev+" cannot be read: "+m.broken, "see why: pmemctl namespace show "+m.Dev+"; dmesg | tail")
+		}
+	}
+	if g.source == nil {
+		return errs.New(errs.Unsupported, subject, "nothing is left to restore it from: no copy on a device can be read, and the archive has none of it",
+			"keep the devices as they are; a copy of the archive of this host may be elsewhere")
+	}
+	if g.other != "" {
+		return errs.New(errs.Conflict, subject, "its copies are of two groups, "+g.source.group.UUID+" and "+g.other, look)
+	}
+	if len(g.missing) == 0 {
+		return nil
+	}
+	for _, m := range g.members {
+		if m.pv.UUID == "" && !m.disk.Label.Known() {
+			return errs.New(errs.Unsupported, subject, fmt.Sprintf("it cannot be told which of its %d physical volumes %s is", len(g.missing), m.path()), look)
+		}
+	}
+	return errs.New(errs.Unsupported, subject, "has a device missing: physical volume "+g.missing[0].UUID, "bring it back: pmemctl region list; pmemctl namespace list")
+}
+
+// sameTables fails when a logical volume is active on the devices in a way that the
+// metadata to restore does not have.
+func (g *groupOnDisk) sameTables() error {
+	numbers, names := map[string]string{}, map[string]bool{}
+	for _, m := range g.members {
+		names[m.Blockdev] = true
+		if m.pv.UUID == "" {
+			continue
+		}
+		n, err := blockdev.Identify(m.path())
+		if err != nil {
+			return err
+		}
+		numbers[m.pv.UUID] = n.String()
+	}
+	tables := map[string]string{}
+	for _, lv := range g.source.group.LVs {
+		if table, ok := g.source.group.Table(lv, numbers); ok {
+			tables[g.source.group.MapperUUID(lv)] = table
+		}
+	}
+	mapped, err := blockdev.MappedDevices()
+	if err != nil {
+		return err
+	}
+	ofGroup := "LVM-" + strings.ReplaceAll(g.source.group.UUID, "-", "")
+	for _, m := range mapped {
+		if !strings.HasPrefix(m.UUID, ofGroup) && !slices.ContainsFunc(m.Below(), func(below string) bool { return names[below] }) {
+			continue
+		}
+		table, err := m.Table()
+		if errors.Is(err, os.ErrNotExist) {
+			continue // it is gone by now
+		}
+		if err != nil {
+			return err
+		}
+		if want, known := tables[m.UUID]; !known || want != table {
+			return errs.New(errs.InUse, "volume group "+g.name, "/dev/mapper/"+m.Name+" is active with another table than "+g.source.where+" has for it",
+				"unmount it and take it down, when its data is safe: dmsetup remove "+m.Name)
+		}
+	}
+	return nil
+}
+
+// keepBefore puts the metadata to restore into the archive, and what is about to be
+// overwritten.
+func (s *Service) keepBefore(p RepairPlan) (kept []string, err error) {
+	if s.ArchiveDir == "" {
+		return nil, errors.New("there is no archive")
+	}
+	devices := map[string]string{}
+	for _, m := range p.group.members {
+		if m.pv.UUID != "" && m.UUID != "" {
+			devices[m.pv.UUID] = m.UUID
+		}
+	}
+	if _, err := s.archive().Keep(p.VG, p.group.source.text, p.group.source.group, devices); err != nil {
+		return nil, err
+	}
+	for _, m := range p.group.members {
+		if _, ok := p.todo[m]; !ok {
+			continue
+		}
+		for _, end := range m.disk.Ends(m.pv) {
+			data, err := readWhatCan(m.path(), end[0], end[1])
+			if err != nil {
+				return nil, err
+			}
+			file, err := s.archive().KeepOverwritten(p.VG, m.Blockdev, end[0], data)
+			if err != nil {
+				return nil, err
+			}
+			kept = append(kept, file)
+		}
+	}
+	return kept, s.archive().Sync(p.VG)
+}
+
+// readWhatCan reads a part of a device and compresses it; what cannot be read of it is
+// zeros.
+func readWhatCan(path string, from, to uint64) ([]byte, error) {
+	f, err := os.Open(blockdev.Node(path))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var packed bytes.Buffer
+	zip, err := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
+	if err != nil {
+		return nil, err
+	}
+	page := make([]byte, 4096)
+	for ; from < to; from += uint64(len(page)) {
+		page = page[:min(4096, to-from)]
+		if _, err := f.ReadAt(page, int64(from)); err != nil {
+			clear(page)
+		}
+		if _, err := zip.Write(page); err != nil {
+			return nil, err
+		}
+	}
+	if err := zip.Close(); err != nil {
+		return nil, err
+	}
+	return packed.Bytes(), nil
+}
+
+// writeMember writes to a device that nobody but logical volumes of the group uses.
+func writeMember(m *member, writes []lvm.Write) error {
+	open := blockdev.Hold
+	if n, err := blockdev.Identify(m.path()); err == nil && len(blockdev.Holders(n)) > 0 {
+		open = blockdev.OpenShared // sameTables knows them
+	}
+	dev, err := open(m.path())
+	if err != nil {
+		return err
+	}
+	for _, w := range writes {
+		if err := dev.Write(w.Data, int64(w.Offset)); err != nil {
+			return errors.Join(errs.Wrap("", m.path(), w.What+" cannot be written", "look for media errors: pmemctl region show "+m.Region, err), dev.Close())
+		}
+	}
+	return dev.Close()
+}
+
+// verifyRepair reads the group again, and has LVM read it.
+func (s *Service) verifyRepair(ctx context.Context, p RepairPlan) error {
+	now, err := s.planRepair(p.VG)
+	if err != nil {
+		return err
+	}
+	failed := func(reason string) error {
+		return errs.New(errs.Internal, "volume group "+p.VG, "was written, and "+reason, "what was there before is in "+s.ArchiveDir+"; look for media errors: pmemctl dimm list -o wide")
+	}
+	if len(now.Writes) > 0 || now.sum != p.sum {
+		return failed("does not read as what was written")
+	}
+	state, err := s.LVM.Report(ctx)
+	if err != nil {
+		return err
+	}
+	for _, vg := range state.VGs {
+		if vg.UUID != p.UUID {
+			continue
+		}
+		seen := map[string]bool{}
+		for _, lv := range vg.LVs {
+			seen[lv.UUID] = true
+		}
+		lost := func(lv lvm.GroupLV) bool { return slices.Contains(lv.Tags, tag) && !seen[lv.UUID] }
+		switch {
+		case vg.PartialPVMissing:
+			return failed("LVM holds a device of it for missing")
+		case slices.ContainsFunc(p.group.source.group.LVs, lost):
+			return failed("LVM does not see all volumes in it")
+		}
+		return nil
+	}
+	return failed("LVM does not see it")
+}
