@@ -31,6 +31,7 @@ type Host interface {
 	Look(context.Context) (volume.View, error)
 	// LookAtEverything also asks the firmware of the DIMMs.
 	LookAtEverything(context.Context) (volume.View, error)
+	Damage(volume.View) []volume.Damage
 }
 
 // NewMetrics makes the metrics of a server.
@@ -117,9 +118,10 @@ type collector struct {
 	mu          sync.Mutex
 	reading     chan struct{} // closed when the read at work has ended; nil when there is none
 	view        volume.View
-	err         error     // of the last read
-	tried       time.Time // when that ended
-	viewed      time.Time // when view was read; zero before the first one
+	damage      []volume.Damage // in view
+	err         error           // of the last read
+	tried       time.Time       // when that ended
+	viewed      time.Time       // when view was read; zero before the first one
 	askedHealth time.Time
 	healthTold  time.Time // when dimms and badblocks were read
 	dimms       []pmem.DIMM
@@ -136,6 +138,9 @@ var (
 	vgSize        = prometheus.NewDesc("pmemctl_vg_size_bytes", "Size of a volume group of pmemctl's.", []string{"vg"}, nil)
 	vgFree        = prometheus.NewDesc("pmemctl_vg_free_bytes", "What is free of a volume group.", []string{"vg"}, nil)
 	vgMissing     = prometheus.NewDesc("pmemctl_vg_missing_devices", "1 when a device of a volume group is missing.", []string{"vg"}, nil)
+	vgDamaged     = prometheus.NewDesc("pmemctl_vg_damaged", "1 for a volume group of which something cannot be read or is missing.", []string{"vg"}, nil)
+	regionGone    = prometheus.NewDesc("pmemctl_region_damaged", "1 for a region that had volumes and is disabled or gone.", regionLabels, nil)
+	volumesHidden = prometheus.NewDesc("pmemctl_volumes_out_of_sight", "Volumes that once were, as far as is known, and are where nothing can be read now.", nil, nil)
 	volumeCount   = prometheus.NewDesc("pmemctl_volumes", "Volumes by type and state; deleting is the queue of what is to be erased.", []string{"type", "state"}, nil)
 	volumeBytes   = prometheus.NewDesc("pmemctl_volume_bytes", "Bytes of volumes by type and state.", []string{"type", "state"}, nil)
 	dimmHealth    = prometheus.NewDesc("pmemctl_dimm_health", "1 for the state of health that the firmware of a DIMM tells.", []string{"dimm", "state"}, nil)
@@ -183,6 +188,10 @@ func (c *collector) read(withHealth bool) {
 		look = c.host.LookAtEverything
 	}
 	view, err := look(ctx)
+	var damage []volume.Damage
+	if err == nil {
+		damage = c.host.Damage(view)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tried, c.err = time.Now(), err
@@ -190,7 +199,7 @@ func (c *collector) read(withHealth bool) {
 		c.askedHealth = c.tried
 	}
 	if err == nil {
-		c.view, c.viewed = view, c.tried
+		c.view, c.damage, c.viewed = view, damage, c.tried
 	}
 	if err == nil && withHealth {
 		c.healthTold, c.dimms, c.badblocks = c.tried, view.PMEM.DIMMs, map[string]uint64{}
@@ -231,6 +240,25 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(vgFree, float64(vg.Free), vg.Name)
 		gauge(vgMissing, number(vg.PartialPVMissing), vg.Name)
 	}
+	groups, regions, hidden := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for _, d := range c.damage {
+		switch {
+		case d.VG != "":
+			groups[d.VG] = true
+		case d.Volume == "" && d.Region != "":
+			regions[d.Region] = true
+		}
+		for _, name := range d.Volumes {
+			hidden[name] = true
+		}
+	}
+	for vg := range groups {
+		gauge(vgDamaged, 1, vg)
+	}
+	for region := range regions {
+		gauge(regionGone, 1, region)
+	}
+	gauge(volumesHidden, float64(len(hidden)))
 	type key struct{ kind, state string }
 	count, bytes := map[key]int{}, map[key]uint64{}
 	for _, t := range []volume.Type{volume.TypeLVM, volume.TypeDirect} {

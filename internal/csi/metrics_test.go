@@ -39,6 +39,15 @@ func (h *countedHost) LookAtEverything(ctx context.Context) (volume.View, error)
 	return h.answer(ctx, true)
 }
 
+func (h *countedHost) Damage(volume.View) []volume.Damage {
+	return []volume.Damage{
+		{VG: "pmemvg", Namespace: "namespace0.0", Region: "region0", Volumes: []string{"a", "b"}},
+		{VG: "pmemvg", Namespace: "namespace1.0", Region: "region1", Volumes: []string{"a", "b"}},
+		{Region: "region7", Volumes: []string{"c"}},
+		{Volume: "d", Region: "region0"},
+	}
+}
+
 func (h *countedHost) answer(ctx context.Context, all bool) (volume.View, error) {
 	h.most.Store(max(h.most.Load(), h.atOnce.Add(1)))
 	defer h.atOnce.Add(-1)
@@ -140,6 +149,28 @@ func TestScrapesOfAHostThatDoesNotAnswer(t *testing.T) {
 		time.Sleep(healthEvery)
 		assert.Equal(t, map[string]float64{"error": 0, "age": 0, "health age": 0, "size": 1 << 30, "bad": 7, "health": 1}, scrape(t))
 	})
+}
+
+// TestDamageIsAMetric: a group is told once, also where two of its devices are damaged.
+func TestDamageIsAMetric(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(&collector{host: &countedHost{}})
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetValue()
+			}
+			got[name] = m.GetGauge().GetValue()
+		}
+	}
+	assert.Equal(t, 1.0, got["pmemctl_vg_damaged pmemvg"])
+	assert.Equal(t, 1.0, got["pmemctl_region_damaged region7"])
+	assert.NotContains(t, got, "pmemctl_region_damaged region0")
+	assert.Equal(t, 3.0, got["pmemctl_volumes_out_of_sight"])
 }
 
 func TestMetricsToken(t *testing.T) {
