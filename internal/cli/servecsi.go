@@ -34,7 +34,8 @@ type csiFlags struct {
 	nodeExpansion                         bool
 	percent                               int
 	registrationDir, registrationEndpoint string
-	metricsAddress, hostDir               string
+	metricsAddress, metricsTokenFile      string
+	hostDir                               string
 	kubeletDir, inlineMaxSize             string
 	inline                                bool
 }
@@ -73,6 +74,7 @@ PMEMCTL_INIT, --metrics-address from PMEMCTL_METRICS_ADDRESS, and so on.`,
 	fl.StringVar(&f.inlineMaxSize, "inline-max-size", "1Gi", "largest `size` of an inline volume")
 	fl.StringVar(&f.metricsAddress, "metrics-address", "", "`address` to serve Prometheus metrics, /healthz and /livez on, such as :9090 (default: none)")
 	fl.StringVar(&f.hostDir, "host-dir", "", "`directory` with the host's /etc, to keep its udev and LVM off what tenants write, as host setup does (default: only look)")
+	fl.StringVar(&f.metricsTokenFile, "metrics-token-file", "", "`file` with the token that whoever reads /metrics must have (Authorization: Bearer TOKEN); it is read each time")
 	fl.IntVar(&f.verbosity, "v", 2, "`level` of the log: 0 errors, 2 calls, 4 also those that change nothing, 5 also requests and answers")
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions([]string{"lvm", "direct", "all"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -175,7 +177,7 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 	if f.metricsAddress != "" {
 		parts = append(parts, func(ctx context.Context) error {
 			// Pods need their volumes also when nobody can look at metrics.
-			if err := server.ServeMetrics(ctx, f.metricsAddress); err != nil {
+			if err := server.ServeMetrics(ctx, csi.MetricsConfig{Address: f.metricsAddress, TokenFile: f.metricsTokenFile}); err != nil {
 				log.Error("no metrics", "error", err.Error())
 			}
 			<-ctx.Done()

@@ -293,6 +293,9 @@ func (s *Server) GetCapacity(ctx context.Context, req *csi.GetCapacityRequest) (
 	if err != nil {
 		return nil, err
 	}
+	if old, _ := s.noCapacity.Swap(spec.Type, c.Reason); old != c.Reason && c.Reason != "" { // it is asked all the time
+		s.Log.Warn("no capacity", "type", spec.Type, "reason", c.Reason)
+	}
 	return &csi.GetCapacityResponse{AvailableCapacity: int64(c.Free), MaximumVolumeSize: wrapperspb.Int64(int64(c.Largest)), MinimumVolumeSize: wrapperspb.Int64(int64(c.Smallest))}, nil
 }
 

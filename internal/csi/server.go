@@ -94,6 +94,7 @@ type Server struct {
 	deleted     lately         // volumes that this server deleted
 	options     sync.Map       // with which volumes were staged and published, by place
 	notGrown    sync.Map       // since when expansions of volumes were refused
+	noCapacity  sync.Map       // why none of a type can be made, as told last
 	detached    sync.WaitGroup // calls that are at work
 	serving     sync.Map       // the paths of the sockets
 	preparation preparation
