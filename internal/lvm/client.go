@@ -29,6 +29,7 @@ type Client struct {
 
 	turn    turn
 	session *session
+	seen    string // by the session, of devices
 }
 
 // turn is whose turn it is to use the session. Waiting for it ends with a context,
@@ -75,6 +76,10 @@ func (c *Client) read(ctx context.Context, args ...string) (answer, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	if seen := seenDevices(); seen != c.seen {
+		c.drop()
+		c.seen = seen
+	}
 	if c.session == nil {
 		dir, devices, err := writeConfig(c.RunDir, c.AllDevices)
 		if err != nil {
