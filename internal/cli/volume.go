@@ -35,6 +35,13 @@ func rowOf(v volume.Volume) volumeRow {
 	return row
 }
 
+// noteHealth says what is wrong with a volume, for which no column has room.
+func (a *app) noteHealth(v volume.Volume) {
+	if v.Health != "" {
+		a.note("volume %s: %s", v.Name, v.Health)
+	}
+}
+
 func volumeColumns() []column[volumeRow] {
 	return []column[volumeRow]{
 		{title: "VOLUME", cell: func(v volumeRow) string { return v.Name }},
@@ -47,6 +54,7 @@ func volumeColumns() []column[volumeRow] {
 		{title: "REGIONS", wide: true, cell: func(v volumeRow) string { return dash(strings.Join(v.Regions, ",")) }},
 		{title: "VG", wide: true, cell: func(v volumeRow) string { return dash(v.VG) }},
 		{title: "NAMESPACE", wide: true, cell: func(v volumeRow) string { return dash(v.Namespace) }},
+		{title: "HEALTH", wide: true, cell: func(v volumeRow) string { return dash(v.Health) }},
 		{title: "UUID", wide: true, cell: func(v volumeRow) string { return v.UUID }},
 	}
 }
@@ -181,6 +189,7 @@ func newVolumeListCommand(a *app) *cobra.Command {
 			rows := []volumeRow{}
 			for _, v := range volumes {
 				rows = append(rows, rowOf(v))
+				a.noteHealth(v)
 			}
 			return show(a, output, "volumes", rows, volumeColumns())
 		},
@@ -197,7 +206,7 @@ func newVolumeShowCommand(a *app) *cobra.Command {
 			if err := needRoot("reading volumes"); err != nil {
 				return err
 			}
-			v, err := a.service.Get(cmd.Context(), args[0])
+			v, err := a.service.Show(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -358,6 +367,7 @@ is zero is formatted first; one with other content than a file system is left al
 				return err
 			}
 			a.say("%s is mounted on %s", v.Device, m.Path)
+			a.noteHealth(v)
 			return nil
 		},
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +28,9 @@ type Stats struct {
 // Stats looks at a volume at a path where it was published; NotFound when it is
 // not there.
 func (s *Service) Stats(ctx context.Context, name, path string) (Stats, error) {
+	if u, used, err := mount.UseAt(path); err == nil && used && s.lost(name, u) {
+		return Stats{Block: u.Node, Abnormal: "its device is gone, or went and came back, since it was published here"}, nil
+	}
 	vol, ok := s.up(name)
 	if !ok {
 		var err error
@@ -67,6 +69,17 @@ func (s *Service) Stats(ctx context.Context, name, path string) (Stats, error) {
 	if err != nil {
 		return Stats{}, err
 	}
+	if s.isSuspended(vol) { // the file system would wait
+		return Stats{Abnormal: "its device is suspended"}, nil
+	}
+	points, err := mount.Points(number)
+	if err != nil {
+		return Stats{}, err
+	}
+	fault := mount.FaultOf(number, point, points)
+	if fault == mount.ShutDown {
+		return Stats{Abnormal: s.faultText(vol, fault)}, nil
+	}
 	fs, err := statfsOf(path, number)
 	if errors.Is(err, os.ErrNotExist) {
 		return Stats{}, notThere
@@ -76,8 +89,11 @@ func (s *Service) Stats(ctx context.Context, name, path string) (Stats, error) {
 	}
 	block := uint64(fs.Bsize)
 	st := Stats{Total: fs.Blocks * block, Used: (fs.Blocks - fs.Bfree) * block, Available: fs.Bavail * block, Inodes: fs.Files, InodesUsed: fs.Files - fs.Ffree, Abnormal: s.badblocks(vol)}
-	if st.Abnormal == "" && turnedReadOnly(number, point) {
-		st.Abnormal = "the kernel made its file system read-only after an error; see why: dmesg | grep " + filepath.Base(vol.Device)
+	switch {
+	case fault != "":
+		st.Abnormal = s.faultText(vol, fault)
+	case st.Abnormal == "":
+		st.Abnormal = notGrown(vol, point)
 	}
 	return st, nil
 }
@@ -103,14 +119,8 @@ func statfsOf(path string, device blockdev.Number) (fs unix.Statfs_t, err error)
 	return fs, nil
 }
 
-// turnedReadOnly tells whether a file system became read-only that was mounted
-// writable somewhere: the kernel does that after an error.
-func turnedReadOnly(device blockdev.Number, point mount.Point) bool {
-	if !slices.Contains(point.Super, "ro") {
-		return false
-	}
-	points, _ := mount.Points(device)
-	return slices.ContainsFunc(points, func(p mount.Point) bool { return !slices.Contains(p.Own, "ro") })
+func (s *Service) faultText(vol Volume, fault mount.Fault) string {
+	return "its file system " + string(fault) + s.andMedium(vol) + "; see why: dmesg | grep " + filepath.Base(blockdev.Node(vol.Device))
 }
 
 // badblocks are media errors below a volume, as the kernel lists them for its

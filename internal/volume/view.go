@@ -39,6 +39,8 @@ type Volume struct {
 type View struct {
 	PMEM pmem.System
 	LVM  lvm.State
+
+	examined []Volume
 }
 
 // Look reads the host. It takes no lock and changes nothing.
@@ -48,7 +50,20 @@ func (s *Service) Look(ctx context.Context) (View, error) {
 
 // LookAtEverything also asks the DIMMs for their health and for bad blocks.
 func (s *Service) LookAtEverything(ctx context.Context) (View, error) {
-	return s.look(ctx, ndctl.Everything)
+	v, err := s.look(ctx, ndctl.Everything)
+	if err == nil {
+		v.examined = s.examine(v.Volumes())
+	}
+	return v, err
+}
+
+// Examined are the volumes with what is wrong with them where they are used, if
+// LookAtEverything looked for it.
+func (v View) Examined() []Volume {
+	if v.examined != nil {
+		return v.examined
+	}
+	return v.Volumes()
 }
 
 func (s *Service) look(ctx context.Context, sel ndctl.Select) (View, error) {
@@ -300,7 +315,23 @@ func (s *Service) List(ctx context.Context) ([]Volume, error) {
 	if err != nil {
 		return nil, err
 	}
-	return v.Volumes(), nil
+	return s.examine(v.Volumes()), nil
+}
+
+// Show is Get with what is wrong with the volume where it is used. It finds one too of
+// which nothing else is left.
+func (s *Service) Show(ctx context.Context, name string) (Volume, error) {
+	vol, err := s.Get(ctx, name)
+	var found []Volume
+	if err == nil {
+		found = []Volume{vol}
+	}
+	for _, vol := range s.examine(found) {
+		if vol.Name == name && (err == nil || errs.Is(err, errs.NotFound)) {
+			return vol, nil
+		}
+	}
+	return vol, err
 }
 
 // Get returns a volume that is finished.
