@@ -19,6 +19,8 @@ type Use struct {
 	Number blockdev.Number
 	// Node says that the device's node is bound there. Source is its path then.
 	Node bool
+	// Removed says that the node is not in /dev any more: its device went.
+	Removed bool
 }
 
 // Uses lists what is mounted in this mount namespace from block devices, also from
@@ -64,7 +66,7 @@ func useOf(i *mountinfo.Info) (Use, bool) {
 		return u, false
 	}
 	n, err := blockdev.NumberOf(i.Mountpoint)
-	u.Number, u.Node, u.Source = n, true, "/dev"+strings.TrimSuffix(i.Root, deleted)
+	u.Number, u.Node, u.Removed, u.Source = n, true, strings.HasSuffix(i.Root, deleted), "/dev"+strings.TrimSuffix(i.Root, deleted)
 	return u, err == nil
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
+	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
 // A device may go while it is mounted or published: its namespace is unbound, its DIMM
@@ -81,16 +82,22 @@ func (s *Service) forgetUse(n blockdev.Number) {
 // lost tells whether something mounted, or a bound node, is what is left of a volume
 // whose device is gone. What is not known to be of this volume is foreign.
 func (s *Service) lost(name string, u mount.Use) bool {
-	if !blockdev.Gone(u.Number) {
-		return false
-	}
 	owner, ok := s.lostOf(u)
 	return ok && owner.Name == name
 }
 
-// lostOf is the volume that what is left of a device that is gone belongs to.
+// lostOf is the volume that something mounted, or a bound node, is left of; false where
+// the device is there.
 func (s *Service) lostOf(u mount.Use) (use, bool) {
 	remembered, ok := s.lastUse(u.Number)
+	if !blockdev.Gone(u.Number) {
+		// A node holds nothing, so that another device may have the number by now.
+		isAnother := func() bool {
+			name := u.Number.KernelName()
+			return !slices.ContainsFunc(s.NDCTL.EnabledFSDAX(), func(n pmem.Namespace) bool { return n.Blockdev == name && n.UUID == remembered.UUID })
+		}
+		return remembered, ok && u.Removed && remembered.Type == TypeDirect && remembered.Source == u.Source && isAnother()
+	}
 	if m, mapped := mappedNumber(u.Number); mapped {
 		// The mapper knows better than what is remembered, which may be of an older device.
 		_, lv, uuid, isLV := lvm.ParseMapper(m.Name, m.UUID)
@@ -137,9 +144,6 @@ func mappedNumber(n blockdev.Number) (blockdev.Mapped, bool) {
 func (s *Service) lostUses(name string) (uses []mount.Use, owners []use) {
 	all, _ := mount.Uses()
 	for _, u := range all {
-		if !blockdev.Gone(u.Number) {
-			continue
-		}
 		if owner, ok := s.lostOf(u); ok && (name == "" || owner.Name == name) {
 			uses, owners = append(uses, u), append(owners, owner)
 		}
@@ -240,10 +244,7 @@ func faultAt(n blockdev.Number, p mount.Point) (mount.Fault, error) {
 // device is gone, or whose file system the kernel gave up, is damaged. Those are added of
 // which nothing but what is left where they were used can be seen.
 func (s *Service) examine(volumes []Volume) []Volume {
-	uses, err := mount.Uses()
-	if err != nil || len(uses) == 0 {
-		return volumes
-	}
+	uses, _ := mount.Uses()
 	lostUses, owners := s.lostUses("")
 	for i, u := range lostUses {
 		was := func(vol Volume) bool { return vol.UUID == owners[i].UUID && vol.UUID != "" }
@@ -255,8 +256,12 @@ func (s *Service) examine(volumes []Volume) []Volume {
 		volumes[at].State, volumes[at].Health = Damaged, "its device is gone, or went and came back, since it was used on "+u.Path
 	}
 	for i, vol := range volumes {
-		if vol.State == Ready && vol.Device != "" && !s.isSuspended(vol) {
-			volumes[i] = s.examineMounted(vol, uses)
+		if vol.State != Ready || vol.Device == "" || s.isSuspended(vol) {
+			continue
+		}
+		volumes[i] = s.examineMounted(vol, uses)
+		if volumes[i].Health == "" {
+			volumes[i].Health = s.badblocks(vol)
 		}
 	}
 	slices.SortStableFunc(volumes, func(a, b Volume) int { return strings.Compare(a.Name, b.Name) })

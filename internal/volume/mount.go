@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/mount"
@@ -260,6 +262,9 @@ func (s *Service) ensureFilesystem(ctx context.Context, vol Volume, m MountSpec)
 	}
 	content, err := mount.Probe(ctx, vol.Device)
 	if err != nil {
+		if errors.Is(err, unix.EIO) {
+			return "", errs.Wrap(errs.Unsupported, subject(m.Name), "its content could not be read"+s.andMedium(vol), "see where: pmemctl tree; copy the volume if its data matters, then repair it from another superblock: e2fsck -b 32768 -B 4096 "+vol.Device+", or xfs_repair "+vol.Device, err)
+		}
 		return "", errs.Wrap("", subject(m.Name), "its content could not be read", "", err)
 	}
 	switch {

@@ -280,6 +280,9 @@ func (s *Service) takeOff(ctx context.Context, name, path string) error {
 				}
 			}
 		}
+		if vol.Device == "" {
+			return errs.New(errs.Conflict, path, "has something mounted on it that is not this volume", "see what it is: findmnt "+path)
+		}
 		want, err := blockdev.Identify(vol.Device)
 		if err != nil {
 			return err

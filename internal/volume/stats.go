@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -123,16 +122,18 @@ func (s *Service) faultText(vol Volume, fault mount.Fault) string {
 	return "its file system " + string(fault) + s.andMedium(vol) + "; see why: dmesg | grep " + filepath.Base(blockdev.Node(vol.Device))
 }
 
-// badblocks are media errors below a volume, as the kernel lists them for its
-// block devices.
+// badblocks are media errors in a volume's own parts of its devices, as the kernel lists
+// them.
 func (s *Service) badblocks(vol Volume) string {
-	devices := []string{filepath.Base(vol.Device)}
+	var parts []blockdev.Extent
 	if m, ok := s.mapped(vol); ok {
-		devices = m.Below()
+		parts, _ = m.Extents()
+	} else if n, err := blockdev.Identify(vol.Device); err == nil {
+		parts = []blockdev.Extent{{Device: n, Length: vol.Size / 512}}
 	}
-	for _, d := range devices {
-		if data, _ := os.ReadFile("/sys/class/block/" + d + "/badblocks"); len(strings.TrimSpace(string(data))) > 0 {
-			return fmt.Sprintf("media errors on /dev/%s; see where: pmemctl tree", d)
+	for _, part := range parts {
+		if part.Badblocks() {
+			return fmt.Sprintf("media errors on /dev/%s; see where: pmemctl tree", part.Device.KernelName())
 		}
 	}
 	return ""

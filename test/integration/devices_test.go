@@ -344,3 +344,172 @@ func TestDevicesGoneRegion(t *testing.T) {
 	require.NoError(t, s.unstage("direct-fs"))
 	require.NoError(t, s.remove("direct-fs"))
 }
+
+// ext4State is what the superblock of a volume's device says of its state.
+func ext4State(t *testing.T, device string) string {
+	t.Helper()
+	return shell(t, "dumpe2fs -h %s 2>/dev/null | sed -n 's/^Filesystem state: *//p'", device)
+}
+
+// passed runs pmemctl and returns the points of change that it passed.
+func passed(t *testing.T, args ...string) (points string, out string, err error) {
+	t.Helper()
+	log := filepath.Join(t.TempDir(), "log")
+	out, err = pmemctl([]string{"PMEMCTL_FAULT_LOG=" + log}, args...)
+	data, _ := os.ReadFile(log)
+	return string(data), out, err
+}
+
+// TestDevicesFaults has the kernel give up file systems that pods have, and looks that
+// the next pod gets a sound one.
+func TestDevicesFaults(t *testing.T) {
+	resetDevices(t)
+	defer resetDevices(t)
+	const metrics = "127.0.0.1:9099"
+	s := startCSI(t, nil, "--init", "--percent", "60", "--metrics-address", metrics)
+	defer func() { s.stop(t) }()
+	for _, c := range []struct {
+		name, kind, fs, flag string
+		fault                string // a command, given the kernel's name of the device and a path on it
+		says                 string
+	}{
+		{"lvm-fs", "lvm", "ext4", "errors=remount-ro", "echo 1 > /sys/fs/ext4/%s/trigger_fs_error # %s", "was made read-only by the kernel"},
+		{"direct-fs", "direct", "ext4", "dax", ": %s; xfs_io -x -c shutdown %s", "was shut down by the kernel"},
+		{"lvm-xfs", "lvm", "xfs", "dax", ": %s; xfs_io -x -c shutdown %s", "was shut down by the kernel"},
+	} {
+		capability := mountCapability(c.fs, c.flag)
+		size := map[string]int64{"ext4": 32 << 20, "xfs": 304 << 20}[c.fs]
+		_, err := s.CreateVolume(context.Background(), createRequest(c.name, c.kind, size, capability))
+		require.NoError(t, err)
+		require.NoError(t, s.stage(c.name, capability))
+		require.NoError(t, s.publish(c.name, capability))
+		write(t, c.name, capability)
+		_, _, device := shown(t, c.name)
+		kernel := shell(t, "basename $(realpath %s)", device)
+		assert.Empty(t, s.condition(t, c.name, targetOf(c.name)))
+		shell(t, c.fault, kernel, targetOf(c.name))
+
+		assert.Contains(t, s.condition(t, c.name, targetOf(c.name)), c.says)
+		state, health, _ := shown(t, c.name)
+		assert.Equal(t, "damaged", state)
+		assert.Contains(t, health, c.says)
+		out, _ := pmemctl(nil, "volume", "show", c.name)
+		assert.Contains(t, out, c.says)
+		assert.Contains(t, shell(t, "curl -s http://%s/metrics", metrics), `pmemctl_volumes{state="damaged",type="`+c.kind+`"} 1`)
+		for _, target := range []string{targetOf(c.name) + "-2", targetOf(c.name)} {
+			refused(t, s.publishAt(c.name, target, capability), c.says)
+		}
+		assert.NoFileExists(t, targetOf(c.name)+"-2")
+		refused(t, s.stage(c.name, capability), c.says)
+		require.Len(t, mountsOn(t, targetOf(c.name)), 1, "the pod keeps what it has")
+		require.NoError(t, s.unpublish(c.name, targetOf(c.name)))
+
+		// Nobody uses it: it is mounted anew, and checked before that.
+		require.NoError(t, s.stage(c.name, capability))
+		require.NoError(t, s.publish(c.name, capability))
+		assertContent(t, c.name, capability)
+		write(t, c.name, capability)
+		assert.Empty(t, s.condition(t, c.name, targetOf(c.name)))
+		if c.fs == "ext4" {
+			assert.Equal(t, "clean", ext4State(t, device))
+		}
+		require.NoError(t, s.unpublish(c.name, targetOf(c.name)))
+		require.NoError(t, s.unstage(c.name))
+		assert.Contains(t, shell(t, "curl -s http://%s/metrics", metrics), `pmemctl_volumes{state="damaged",type="`+c.kind+`"} 0`)
+	}
+	// A log of XFS that cannot be replayed.
+	_, _, device := shown(t, "lvm-xfs")
+	shell(t, `mkdir -p /mnt/broken; mount %[1]s /mnt/broken; touch /mnt/broken/new; xfs_io -x -c "shutdown -f" /mnt/broken; umount /mnt/broken
+		log=$(xfs_db -r -c "sb 0" -c "p logstart" %[1]s | sed 's/.*= //')
+		at=$(xfs_db -r -c "convert fsblock $log daddr" %[1]s | sed 's/.*(\(.*\))/\1/')
+		dd if=/dev/urandom of=%[1]s bs=512 seek=$((at+1)) count=8000 conv=notrunc status=none`, device)
+	refused(t, s.stage("lvm-xfs", mountCapability("xfs")), "xfs_repair "+device+"; if its log cannot be replayed, xfs_repair -L")
+	assert.Empty(t, mountsOn(t, stagingOf("lvm-xfs")))
+
+	// With its error flag set, and expanded: checked, mounted, grown.
+	_, _, device = shown(t, "lvm-fs")
+	capability := mountCapability("ext4")
+	shell(t, "debugfs -w -R 'set_super_value state 3' %s 2>/dev/null; pmemctl volume expand lvm-fs --size 64Mi", device)
+	require.NoError(t, s.stage("lvm-fs", capability))
+	assert.Equal(t, "clean", ext4State(t, device))
+	assert.Greater(t, shell(t, "stat -f -c %%b %s", stagingOf("lvm-fs")), "13000", "blocks of 4 KiB")
+	// With an error while it is mounted it does not grow, but stays mounted, and is shown.
+	shell(t, "echo 1 > /sys/fs/ext4/$(basename $(realpath %s))/trigger_fs_error", device)
+	_, err := pmemctl(nil, "volume", "expand", "lvm-fs", "--size", "128Mi")
+	assert.ErrorContains(t, err, "exit status 7")
+	require.NoError(t, s.stage("lvm-fs", capability), "it is mounted: success, again and again")
+	require.NoError(t, s.publish("lvm-fs", capability))
+	assert.Contains(t, s.condition(t, "lvm-fs", targetOf("lvm-fs")), "has errors, which are repaired when it is mounted the next time")
+	state, health, _ := shown(t, "lvm-fs")
+	assert.Equal(t, "ready", state)
+	assert.Contains(t, health, "has errors")
+	_, err = s.NodeExpandVolume(context.Background(), &csi.NodeExpandVolumeRequest{VolumeId: "lvm-fs", VolumePath: targetOf("lvm-fs"), CapacityRange: &csi.CapacityRange{RequiredBytes: 128 << 20}})
+	refused(t, err, "does not grow before it was checked")
+	// It is mounted already: whoever mounts it once more does not have it checked.
+	points, out, err := passed(t, "volume", "mount", "lvm-fs", "/mnt/second")
+	require.NoError(t, err, out)
+	assert.NotContains(t, points, "e2fsck")
+	assert.Equal(t, "clean with errors", ext4State(t, device))
+	require.NoError(t, s.unpublish("lvm-fs", targetOf("lvm-fs")))
+	shell(t, "pmemctl volume unmount lvm-fs")
+	// Nor for a read-only mount, nor one that is clean.
+	points, out, err = passed(t, "volume", "mount", "lvm-fs", "/mnt/second", "--read-only")
+	require.NoError(t, err, out)
+	assert.NotContains(t, points, "e2fsck")
+	assert.Equal(t, "clean with errors", ext4State(t, device))
+	shell(t, "pmemctl volume unmount lvm-fs")
+	for _, checked := range []bool{true, false} {
+		points, out, err = passed(t, "volume", "mount", "lvm-fs", "/mnt/second")
+		require.NoError(t, err, out)
+		assert.Equal(t, checked, strings.Contains(points, "before e2fsck"))
+		assert.Greater(t, shell(t, "stat -f -c %%b /mnt/second"), "26000", "it has grown")
+		shell(t, "pmemctl volume unmount lvm-fs")
+	}
+	// What cannot be repaired without being asked is refused, and not touched.
+	shell(t, "debugfs -w -R 'clri <2>' %[1]s 2>/dev/null; debugfs -w -R 'set_super_value state 2' %[1]s 2>/dev/null", device)
+	refused(t, s.stage("lvm-fs", capability), "repair it: e2fsck -f "+device)
+	assert.Empty(t, mountsOn(t, stagingOf("lvm-fs")))
+}
+
+// TestDevicesRawOrMounted: who has a volume as a raw device has it alone.
+func TestDevicesRawOrMounted(t *testing.T) {
+	resetDevices(t)
+	defer resetDevices(t)
+	s := startCSI(t, nil, "--init", "--percent", "20")
+	defer func() { s.stop(t) }()
+	for _, name := range []string{"lvm-fs", "direct-fs"} {
+		kind := uses()[name].kind
+		_, err := s.CreateVolume(context.Background(), createRequest(name, kind, 32<<20, mountCapability("ext4")))
+		require.NoError(t, err)
+		require.NoError(t, s.stage(name, mountCapability("ext4")))
+		refused(t, s.publish(name, blockCapability()), "is mounted on "+stagingOf(name))
+		assert.NoFileExists(t, targetOf(name))
+		require.NoError(t, s.unstage(name))
+		require.NoError(t, s.publish(name, blockCapability()))
+		require.NoError(t, s.publishAt(name, targetOf(name)+"-2", blockCapability()), "a second raw device of it is for the access mode to allow")
+		refused(t, s.stage(name, mountCapability("ext4")), "is published on "+targetOf(name))
+		out, err := pmemctl(nil, "volume", "mount", name, "/mnt/second")
+		assert.ErrorContains(t, err, "exit status 6", out)
+		assert.Empty(t, mountsOn(t, stagingOf(name)))
+		require.NoError(t, s.unpublish(name, targetOf(name)+"-2"))
+		require.NoError(t, s.unpublish(name, targetOf(name)))
+		require.NoError(t, s.stage(name, mountCapability("ext4")))
+		require.NoError(t, s.unstage(name))
+	}
+	// A number comes again once nothing holds it: what was published under it is not
+	// given the device of another volume.
+	require.NoError(t, s.publish("direct-fs", blockCapability()))
+	_, _, device := shown(t, "direct-fs")
+	was := numberOf(t, device)
+	bind := unbind(t, filepath.Base(device))
+	_, err := s.CreateVolume(context.Background(), createRequest("direct-raw", "direct", 32<<20, blockCapability()))
+	require.NoError(t, err)
+	_, _, device = shown(t, "direct-raw")
+	require.Equal(t, was, numberOf(t, device), "the kernel gives the number again")
+	refused(t, s.publish("direct-raw", blockCapability()), "has the number that the device of volume direct-fs had")
+	assert.NoFileExists(t, targetOf("direct-raw"))
+	require.NoError(t, s.unpublish("direct-fs", targetOf("direct-fs")))
+	require.NoError(t, s.publish("direct-raw", blockCapability()))
+	require.NoError(t, s.unpublish("direct-raw", targetOf("direct-raw")))
+	bind()
+}
