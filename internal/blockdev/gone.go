@@ -34,10 +34,15 @@ func gone(sysfs string, n Number, below func(Number) ([]Number, error)) bool {
 	if err != nil {
 		return false
 	}
+	// A kernel without the links that say which device holds which says less.
+	slaves, _ := os.ReadDir(filepath.Join(device, "slaves"))
 	for _, b := range numbers {
+		if gone(sysfs, b, below) {
+			return true
+		}
 		// One that came back, or another with its number, is not held by this table.
 		_, err := os.Stat(filepath.Join(sysfs, b.String(), "holders", filepath.Base(device)))
-		if errors.Is(err, os.ErrNotExist) || gone(sysfs, b, below) {
+		if len(slaves) > 0 && errors.Is(err, os.ErrNotExist) {
 			return true
 		}
 	}

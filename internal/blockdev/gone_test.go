@@ -19,6 +19,7 @@ func TestGone(t *testing.T) {
 		require.NoError(t, os.MkdirAll(filepath.Join(sys, "devices", name, "holders"), 0o755))
 		if name[0] == 'd' {
 			require.NoError(t, os.Mkdir(filepath.Join(sys, "devices", name, "dm"), 0o755))
+			require.NoError(t, os.MkdirAll(filepath.Join(sys, "devices", name, "slaves", "pmem0"), 0o755))
 		}
 		require.NoError(t, os.Symlink(filepath.Join("devices", name), filepath.Join(sys, number)))
 	}
@@ -42,6 +43,8 @@ func TestGone(t *testing.T) {
 	} {
 		assert.Equal(t, c.gone, gone(sys, c.n, below), c.what)
 	}
+	require.NoError(t, os.Remove(filepath.Join(sys, "devices", "dm-1", "slaves", "pmem0")))
+	assert.False(t, gone(sys, Number{254, 1}, below), "a kernel that has no such links")
 	cannotTell := func(Number) ([]Number, error) { return nil, errors.New("no permission") }
 	assert.False(t, gone(sys, Number{254, 1}, cannotTell), "what cannot be told is not gone")
 }

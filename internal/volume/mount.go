@@ -263,7 +263,7 @@ func (s *Service) ensureFilesystem(ctx context.Context, vol Volume, m MountSpec)
 	content, err := mount.Probe(ctx, vol.Device)
 	if err != nil {
 		if errors.Is(err, unix.EIO) {
-			return "", errs.Wrap(errs.Unsupported, subject(m.Name), "its content could not be read"+s.andMedium(vol), "see where: pmemctl tree; copy the volume if its data matters, then repair it from another superblock: e2fsck -b 32768 -B 4096 "+vol.Device+", or xfs_repair "+vol.Device, err)
+			return "", errs.Wrap(errs.Unsupported, subject(m.Name), "its content could not be read"+s.andMedium(vol), "save what can be read: dd if="+vol.Device+" of=FILE bs=512 iflag=direct conv=noerror,sync; then write over what cannot, which heals it, and repair the rest: docs/errors.md", err)
 		}
 		return "", errs.Wrap("", subject(m.Name), "its content could not be read", "", err)
 	}
