@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"unsafe"
 
@@ -56,4 +57,66 @@ func parseTable(data []byte, targets int) (string, error) {
 		at = int(next)
 	}
 	return strings.Join(lines, "\n"), nil
+}
+
+// Extent is a part of a device, in sectors of 512 bytes.
+type Extent struct {
+	Device        Number
+	Start, Length uint64
+}
+
+// Extents are the parts of other devices that a mapped device consists of. Targets other
+// than linear and striped have none.
+func (m Mapped) Extents() ([]Extent, error) {
+	table, err := m.Table()
+	if err != nil {
+		return nil, err
+	}
+	return extentsOf(table)
+}
+
+func extentsOf(table string) ([]Extent, error) {
+	var all []Extent
+	for _, line := range strings.Split(table, "\n") {
+		words := strings.Fields(line)
+		if len(words) < 3 {
+			continue
+		}
+		length, err := strconv.ParseUint(words[1], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("the table of the device mapper has %q: %w", line, err)
+		}
+		kind, words := words[2], words[3:]
+		switch {
+		case kind == "striped" && len(words) > 2: // number of stripes, size of a chunk
+			words = words[2:]
+			length /= max(1, uint64(len(words)/2))
+		case kind != "linear":
+			continue
+		}
+		for ; len(words) >= 2; words = words[2:] {
+			e := Extent{Length: length}
+			if _, err := fmt.Sscanf(words[0]+" "+words[1], "%d:%d %d", &e.Device.Major, &e.Device.Minor, &e.Start); err != nil {
+				return nil, fmt.Errorf("the table of the device mapper has %q: %w", line, err)
+			}
+			all = append(all, e)
+		}
+	}
+	return all, nil
+}
+
+// Badblocks tells whether the kernel lists media errors in a part of a device.
+func (e Extent) Badblocks() bool {
+	data, _ := os.ReadFile("/sys/dev/block/" + e.Device.String() + "/badblocks")
+	return hasBadblocks(string(data), e.Start, e.Length)
+}
+
+func hasBadblocks(list string, start, length uint64) bool {
+	for _, line := range strings.Split(list, "\n") {
+		var from, count uint64
+		if n, _ := fmt.Sscanf(line, "%d %d", &from, &count); n == 2 && from < start+length && from+count > start {
+			return true
+		}
+	}
+	return false
 }

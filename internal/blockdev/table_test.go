@@ -44,3 +44,25 @@ func FuzzParseTable(f *testing.F) {
 	f.Add(target(0, 100, 64, "linear", "259:0 4096", 64), 1)
 	f.Fuzz(func(_ *testing.T, data []byte, targets int) { _, _ = parseTable(data, targets%1000) })
 }
+
+func TestExtents(t *testing.T) {
+	got, err := extentsOf("0 4096 linear 259:0 8192\n4096 8 error\n4104 8192 striped 2 4096 259:1 4096 259:2 12288")
+	require.NoError(t, err)
+	assert.Equal(t, []Extent{{Number{259, 0}, 8192, 4096}, {Number{259, 1}, 4096, 4096}, {Number{259, 2}, 12288, 4096}}, got)
+	got, err = extentsOf("")
+	assert.NoError(t, err)
+	assert.Empty(t, got)
+	_, err = extentsOf("0 8 linear pmem0 0")
+	assert.Error(t, err)
+}
+
+func TestHasBadblocks(t *testing.T) {
+	const list = "100 8\n4000 1\n"
+	for _, c := range []struct {
+		start, length uint64
+		bad           bool
+	}{{0, 100, false}, {0, 101, true}, {107, 1, true}, {108, 3892, false}, {4000, 1, true}, {4001, 1 << 40, false}} {
+		assert.Equal(t, c.bad, hasBadblocks(list, c.start, c.length), "%v", c)
+	}
+	assert.False(t, hasBadblocks("", 0, 1<<40))
+}

@@ -174,7 +174,7 @@ func (t tree) namespace(n pmem.Namespace) *node {
 // unfinished is the state of a volume that is not ready, by the UUID of its
 // device.
 func (t tree) unfinished(uuid string) []string {
-	for _, vol := range t.view.Volumes() {
+	for _, vol := range t.view.Examined() {
 		if uuid != "" && vol.UUID == uuid && vol.State != volume.Ready {
 			return []string{string(vol.State)}
 		}

@@ -36,6 +36,13 @@ func rowOf(v volume.Volume) volumeRow {
 	return row
 }
 
+// noteHealth says what is wrong with a volume, for which no column has room.
+func (a *app) noteHealth(v volume.Volume) {
+	if v.Health != "" {
+		a.note("volume %s: %s", v.Name, v.Health)
+	}
+}
+
 func volumeColumns() []column[volumeRow] {
 	return []column[volumeRow]{
 		{title: "VOLUME", cell: func(v volumeRow) string { return v.Name }},
@@ -48,6 +55,7 @@ func volumeColumns() []column[volumeRow] {
 		{title: "REGIONS", wide: true, cell: func(v volumeRow) string { return dash(strings.Join(v.Regions, ",")) }},
 		{title: "VG", wide: true, cell: func(v volumeRow) string { return dash(v.VG) }},
 		{title: "NAMESPACE", wide: true, cell: func(v volumeRow) string { return dash(v.Namespace) }},
+		{title: "HEALTH", wide: true, cell: func(v volumeRow) string { return dash(v.Health) }},
 		{title: "UUID", wide: true, cell: func(v volumeRow) string { return v.UUID }},
 	}
 }
@@ -180,8 +188,9 @@ func newVolumeListCommand(a *app) *cobra.Command {
 				return err
 			}
 			rows := []volumeRow{}
-			for _, vol := range v.Volumes() {
+			for _, vol := range a.service.Examine(v) {
 				rows = append(rows, rowOf(vol))
+				a.noteHealth(vol)
 			}
 			return errors.Join(show(a, output, "volumes", rows, volumeColumns()), a.damage(v, ""))
 		},
@@ -198,7 +207,7 @@ func newVolumeShowCommand(a *app) *cobra.Command {
 			if err := needRoot("reading volumes"); err != nil {
 				return err
 			}
-			v, err := a.service.Get(cmd.Context(), args[0])
+			v, err := a.service.Show(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -359,6 +368,7 @@ is zero is formatted first; one with other content than a file system is left al
 				return err
 			}
 			a.say("%s is mounted on %s", v.Device, m.Path)
+			a.noteHealth(v)
 			return nil
 		},
 	}

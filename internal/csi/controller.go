@@ -261,6 +261,9 @@ func condition(vol volume.Volume) *csi.VolumeCondition {
 	if vol.State == volume.Damaged {
 		return &csi.VolumeCondition{Abnormal: true, Message: "damaged: " + vol.Health}
 	}
+	if vol.Health != "" {
+		return &csi.VolumeCondition{Abnormal: true, Message: vol.Health}
+	}
 	return &csi.VolumeCondition{Message: string(vol.State)}
 }
 

@@ -266,7 +266,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			count[key{string(t), string(state)}] = 0
 		}
 	}
-	for _, vol := range view.Volumes() {
+	for _, vol := range view.Examined() {
 		k := key{string(vol.Type), string(vol.State)}
 		count[k]++
 		bytes[k] += vol.Size

@@ -96,7 +96,10 @@ func (s *Server) NodeStageVolume(ctx context.Context, req *csi.NodeStageVolumeRe
 		return nil, err
 	}
 	return &csi.NodeStageVolumeResponse{}, s.withOptions(ctx, req.GetVolumeId(), req.GetStagingTargetPath(), options, func() error {
-		_, err := s.Volumes.Stage(ctx, volume.MountSpec{Name: req.GetVolumeId(), Path: req.GetStagingTargetPath(), FS: req.GetVolumeCapability().GetMount().GetFsType(), Options: options})
+		vol, err := s.Volumes.Stage(ctx, volume.MountSpec{Name: req.GetVolumeId(), Path: req.GetStagingTargetPath(), FS: req.GetVolumeCapability().GetMount().GetFsType(), Options: options})
+		if err == nil && vol.Health != "" {
+			s.Log.Warn("a volume is staged, and not well", "volume", vol.Name, "health", vol.Health)
+		}
 		return err
 	})
 }

@@ -158,6 +158,7 @@ type Point struct {
 	FSType  string
 	Options []string
 	Root    string // the folder within the file system; "/" for all of it
+	Source  string // the device as it was named at the mount
 	// Own are the options of this mount point alone, Super those of the file system,
 	// which all of its mount points have.
 	Own, Super []string
@@ -197,7 +198,7 @@ func BoundNodes(n blockdev.Number) ([]string, error) {
 
 func pointOf(i *mountinfo.Info) Point {
 	own, super := strings.Split(i.Options, ","), strings.Split(i.VFSOptions, ",")
-	return Point{Path: i.Mountpoint, FSType: i.FSType, Options: slices.Concat(own, super), Own: own, Super: super, Root: i.Root}
+	return Point{Path: i.Mountpoint, FSType: i.FSType, Options: slices.Concat(own, super), Own: own, Super: super, Root: i.Root, Source: i.Source}
 }
 
 // RealPath is a path as the kernel's table of mounts has it.

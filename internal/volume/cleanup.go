@@ -185,8 +185,8 @@ func (s *Service) activate(ctx context.Context, vol Volume) (Volume, error) {
 		return vol, damaged(vol)
 	case vol.State == Damaged:
 		return vol, errs.New(errs.Unsupported, subject(vol.Name), "is damaged: lvm says "+vol.Health, "see what is missing: pmemctl tree; pvs -a")
-	case s.isSuspended(vol):
-		return vol, s.LVM.Refresh(ctx, vol.group(), vol.lv)
+	case s.needsRefresh(vol):
+		return vol, s.refresh(ctx, vol)
 	case vol.Device != "":
 		return vol, nil
 	case vol.Type == TypeLVM:

@@ -152,14 +152,17 @@ func (s *Service) beginDeleting(ctx context.Context, name string, erase func(Vol
 	if len(found) == 0 {
 		return d, notFound(name)
 	}
+	if err := s.noneLost(name); err != nil {
+		return d, err
+	}
 	for _, vol := range found {
 		if err := v.whole(vol.group()); err != nil {
 			return d, errs.Wrap("", subject(name), "is not deleted", "", err)
 		}
 	}
 	for _, vol := range found {
-		if s.isSuspended(vol) { // or what is done to it waits for ever
-			if err := s.LVM.Refresh(ctx, vol.group(), vol.lv); err != nil {
+		if s.needsRefresh(vol) { // or what is done to it waits for ever, or fails
+			if err := s.refresh(ctx, vol); err != nil {
 				return d, err
 			}
 		}

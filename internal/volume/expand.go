@@ -179,6 +179,9 @@ func growMounted(ctx context.Context, vol Volume, p mount.Point) error {
 	if covered+2*ExtentSize > vol.Size {
 		return nil
 	}
+	if p.FSType == mount.Ext4 && mount.HasErrors(vol.Device) {
+		return errs.New(errs.Unsupported, vol.Device, "has errors, and does not grow before it was checked", "unmount it everywhere (pmemctl volume unmount "+vol.Name+") and mount it again: it is checked then")
+	}
 	return mount.Grow(ctx, vol.Device, p)
 }
 

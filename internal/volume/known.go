@@ -28,7 +28,7 @@ func (s *Service) up(name string) (Volume, bool) {
 	}
 	for _, m := range mapped {
 		vg, lv, uuid, ok := lvm.ParseMapper(m.Name, m.UUID)
-		if ok && lv == name && !m.Suspended() && s.isKnown(uuid) && s.onlyOnMembers(m) {
+		if ok && lv == name && !m.Suspended() && s.isKnown(uuid) && s.onlyOnMembers(m) && !blockdev.Gone(m.Number) {
 			found = append(found, Volume{lv: lv, Name: name, Type: TypeLVM, State: Ready, Size: m.Size(), VG: vg, vgUUID: lvm.MapperGroupUUID(m.UUID), UUID: uuid, Device: lvm.MapperPath(vg, lv)})
 		}
 	}

@@ -8,9 +8,12 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/mount"
+	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
 // MountSpec says where and how to mount a volume.
@@ -30,7 +33,10 @@ type MountSpec struct {
 // Mount mounts a volume on a folder, which is made when missing. A volume whose
 // every byte is zero is formatted first; one with content that is no file
 // system is left alone. With DAX asked for, the mount is undone when the kernel
-// does not grant it. Mounted there already: nothing is done.
+// does not grant it. Mounted there already: nothing is done. What is left there of the
+// volume, from before its device went and came back, is taken off first; a file system
+// that has errors, or a journal to be replayed, is checked before it is mounted writable.
+// That it did not grow to its volume's size is told by Health, and no error.
 func (s *Service) Mount(ctx context.Context, m MountSpec) (Volume, error) {
 	if err := ValidateName(m.Name); err != nil {
 		return Volume{}, err
@@ -48,15 +54,36 @@ func (s *Service) Mount(ctx context.Context, m MountSpec) (Volume, error) {
 		return Volume{}, err
 	}
 	defer lock.Release()
+	if err := s.takeOffLost(m.Name, path); err != nil {
+		return Volume{}, err
+	}
+	if err := s.noneLost(m.Name); err != nil {
+		return Volume{}, err
+	}
 	vol, err := s.ready(ctx, m.Name)
 	if err != nil {
 		return Volume{}, err
 	}
-	if done, err := alreadyMounted(ctx, vol, path, m); done || err != nil {
+	if vol, done, err := s.alreadyMounted(ctx, vol, path, m); done || err != nil {
+		return vol, err
+	}
+	if err := notPublished(vol); err != nil {
 		return vol, err
 	}
 	fs, err := s.ensureFilesystem(ctx, vol, m)
 	if err != nil {
+		return vol, err
+	}
+	if !m.ReadOnly {
+		if err := mount.Check(ctx, vol.Device); err != nil {
+			return vol, errs.Wrap("", subject(m.Name), "is not mounted", "", err)
+		}
+	}
+	number, err := blockdev.Identify(vol.Device)
+	if err != nil {
+		return vol, err
+	}
+	if err := s.rememberUse(vol, number, vol.Device); err != nil {
 		return vol, err
 	}
 	if err := os.MkdirAll(path, 0o755); err != nil {
@@ -70,7 +97,11 @@ func (s *Service) Mount(ctx context.Context, m MountSpec) (Volume, error) {
 		}
 	}
 	if err != nil {
-		return vol, errs.Wrap("", subject(m.Name), "cannot be mounted on "+path, "see the kernel's reason: dmesg | tail", err)
+		next := mount.HowToRepair(vol.Device, fs, err)
+		if next == "" {
+			return vol, errs.Wrap("", subject(m.Name), "cannot be mounted on "+path, "see the kernel's reason: dmesg | tail", err)
+		}
+		return vol, errs.Wrap(errs.Unsupported, subject(m.Name), "cannot be mounted on "+path+", since its "+fs+" is damaged"+s.andMedium(vol), next, err)
 	}
 	if err := checkDAX(path); !m.NoDAX && err != nil {
 		return vol, errors.Join(errs.Wrap(errs.Unsupported, subject(m.Name), "was mounted, but without DAX, and is unmounted again", "see the kernel's reason: dmesg | tail; or mount it without: --no-dax", err), mount.Unmount(vol.Device, path))
@@ -79,7 +110,7 @@ func (s *Service) Mount(ctx context.Context, m MountSpec) (Volume, error) {
 	if err != nil {
 		return vol, err
 	}
-	return vol, growIfWritable(ctx, vol, point, m)
+	return growIfWritable(ctx, vol, point, m), nil
 }
 
 func mountOptions(m MountSpec) []string {
@@ -142,7 +173,7 @@ func (s *Service) readyByLook(ctx context.Context, name string) (Volume, error) 
 	if err != nil {
 		return vol, err
 	}
-	if vol.Device == "" || vol.State != Ready || s.isSuspended(vol) {
+	if vol.Device == "" || vol.State != Ready || s.needsRefresh(vol) {
 		err = s.changing(ctx, func() error {
 			vol, err = s.activate(ctx, vol)
 			return err
@@ -156,40 +187,72 @@ func (s *Service) readyByLook(ctx context.Context, name string) (Volume, error) 
 }
 
 // alreadyMounted tells whether the volume is on that path already; what else is
-// there is an error.
-func alreadyMounted(ctx context.Context, vol Volume, path string, m MountSpec) (bool, error) {
+// there is an error. A file system that the kernel gave up is unmounted, to be checked
+// and mounted anew, if nobody uses it.
+func (s *Service) alreadyMounted(ctx context.Context, vol Volume, path string, m MountSpec) (Volume, bool, error) {
 	have, point, mounted, err := mount.At(path)
 	if err != nil || !mounted {
-		return false, err
+		return vol, false, err
 	}
 	n, err := blockdev.Identify(vol.Device)
 	if err != nil {
-		return false, err
+		return vol, false, err
 	}
 	switch {
 	case have != n:
-		return false, errs.New(errs.Conflict, path, "has something else mounted on it ("+point.FSType+", device "+have.String()+")", "choose another folder, or unmount it: umount "+path)
+		return vol, false, errs.New(errs.Conflict, path, "has something else mounted on it ("+point.FSType+", device "+have.String()+")", "choose another folder, or unmount it: umount "+path)
 	case m.FS != "" && m.FS != point.FSType:
-		return false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" with the file system "+point.FSType+", not "+m.FS, "")
+		return vol, false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" with the file system "+point.FSType+", not "+m.FS, "")
 	case m.ReadOnly != slices.Contains(point.Options, "ro"):
-		return false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" already, and not as asked (read-only or read-write)", "pmemctl volume unmount "+vol.Name)
+		return vol, false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" already, and not as asked (read-only or read-write)", "pmemctl volume unmount "+vol.Name)
+	}
+	fault, err := faultAt(n, point)
+	if err != nil {
+		return vol, false, err
+	}
+	if fault != "" {
+		if points, err := mount.Points(n); err == nil && len(points) == 1 && mount.Unmount(vol.Device, path) == nil {
+			return vol, false, nil
+		}
+		return vol, false, faultError(vol, fault, path)
 	}
 	if how := m.differsFrom(point); how != "" {
-		return false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" already, "+how, "pmemctl volume unmount "+vol.Name)
+		return vol, false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" already, "+how, "pmemctl volume unmount "+vol.Name)
 	}
 	if !m.NoDAX && checkDAX(path) != nil {
-		return false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" already, without DAX", "pmemctl volume unmount "+vol.Name)
+		return vol, false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" already, without DAX", "pmemctl volume unmount "+vol.Name)
 	}
-	return true, growIfWritable(ctx, vol, point, m)
+	return growIfWritable(ctx, vol, point, m), true, nil
 }
 
 // growIfWritable lets the file system have what its volume was expanded by while
-// it was not mounted.
-func growIfWritable(ctx context.Context, vol Volume, p mount.Point, m MountSpec) error {
+// it was not mounted. Where it does not grow, it is mounted all the same, with the size
+// that it has.
+func growIfWritable(ctx context.Context, vol Volume, p mount.Point, m MountSpec) Volume {
 	if m.ReadOnly {
-		return nil
+		return vol
 	}
-	return errs.Wrap("", subject(vol.Name), "is mounted, but its file system could not grow to the volume's size", "", growMounted(ctx, vol, p))
+	if err := growMounted(ctx, vol, p); err != nil {
+		vol.Health = "its file system did not grow to the volume's size: " + err.Error()
+	}
+	return vol
+}
+
+// notGrown says that a mounted file system is smaller than its volume.
+func notGrown(vol Volume, p mount.Point) string {
+	covered, err := mount.Extent(vol.Device, p.FSType)
+	if err != nil || covered+2*ExtentSize > vol.Size {
+		return ""
+	}
+	return fmt.Sprintf("its file system has %s of the volume's %s; let it grow: pmemctl volume expand %s --size %d", pmem.FormatSize(covered), pmem.FormatSize(vol.Size), vol.Name, vol.Size)
+}
+
+// andMedium names media errors below a volume, which may be the reason.
+func (s *Service) andMedium(vol Volume) string {
+	if bad := s.badblocks(vol); bad != "" {
+		return " (" + bad + ")"
+	}
+	return ""
 }
 
 // ensureFilesystem returns the file system of a volume, and makes one on a
@@ -204,6 +267,9 @@ func (s *Service) ensureFilesystem(ctx context.Context, vol Volume, m MountSpec)
 	}
 	content, err := mount.Probe(ctx, vol.Device)
 	if err != nil {
+		if errors.Is(err, unix.EIO) {
+			return "", errs.Wrap(errs.Unsupported, subject(m.Name), "its content could not be read"+s.andMedium(vol), "save what can be read: dd if="+vol.Device+" of=FILE bs=512 iflag=direct conv=noerror,sync; then write over what cannot, which heals it, and repair the rest: docs/errors.md", err)
+		}
 		return "", errs.Wrap("", subject(m.Name), "its content could not be read", "", err)
 	}
 	switch {
@@ -266,9 +332,10 @@ func (s *Service) Unmount(ctx context.Context, name, path string) ([]string, err
 		return nil, err
 	}
 	defer lock.Release()
+	lost, _ := s.lostUses(name)
 	vol, ok := s.up(name)
-	if !ok { // one that is not up is mounted nowhere
-		if vol, err = s.Get(ctx, name); err != nil {
+	if !ok { // one that is not up is mounted nowhere, or its device is gone
+		if vol, err = s.Get(ctx, name); err != nil && len(lost) == 0 {
 			return nil, err
 		}
 	}
@@ -278,7 +345,20 @@ func (s *Service) Unmount(ctx context.Context, name, path string) ([]string, err
 		}
 	}
 	var paths []string
-	for _, p := range slices.Backward(Mounts(vol)) { // the last one mounted is on top
+	for _, u := range slices.Backward(lost) { // the last one mounted is on top
+		if path != "" && u.Path != path {
+			continue
+		}
+		if top, used, err := mount.UseAt(u.Path); err != nil || !used || top.Number != u.Number {
+			return paths, errors.Join(err, errs.New(errs.InUse, u.Path, "has something else mounted over it", "unmount that first: umount "+u.Path))
+		}
+		if err := mount.Detach(u.Path); err != nil {
+			return paths, errs.Wrap("", subject(name), "is still mounted", "", err)
+		}
+		s.forgetUse(u.Number)
+		paths = append(paths, u.Path)
+	}
+	for _, p := range slices.Backward(Mounts(vol)) {
 		if path != "" && p.Path != path {
 			continue
 		}
@@ -286,6 +366,9 @@ func (s *Service) Unmount(ctx context.Context, name, path string) ([]string, err
 			return paths, errs.Wrap("", subject(name), "is still mounted", "", err)
 		}
 		paths = append(paths, p.Path)
+	}
+	if n, err := blockdev.Identify(vol.Device); err == nil && len(paths) > 0 {
+		s.forgetUse(n)
 	}
 	if path != "" && len(paths) == 0 {
 		return nil, errs.New(errs.NotFound, subject(name), "is not mounted on "+path, "see where it is: pmemctl volume show "+name)

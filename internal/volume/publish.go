@@ -56,22 +56,25 @@ func (s *Service) Publish(ctx context.Context, p PublishSpec) (err error) {
 		return err
 	}
 	defer lock.Release()
+	if err := s.takeOffLost(p.Name, p.Target); err != nil {
+		return err
+	}
 	if p.From == "" {
 		// Nothing was mounted that would tell more than sysfs: that it is being deleted.
 		vol, err := s.readyByLook(ctx, p.Name)
 		if err != nil {
 			return err
 		}
-		return publishDevice(vol, p)
+		return s.publishDevice(vol, p)
 	}
 	vol, err := s.ready(ctx, p.Name)
 	if err != nil {
 		return err
 	}
-	return publishFilesystem(vol, p)
+	return s.publishFilesystem(vol, p)
 }
 
-func publishFilesystem(vol Volume, p PublishSpec) error {
+func (s *Service) publishFilesystem(vol Volume, p PublishSpec) error {
 	from, err := mount.RealPath(p.From)
 	if err != nil {
 		return err
@@ -84,11 +87,21 @@ func publishFilesystem(vol Volume, p PublishSpec) error {
 	if err != nil {
 		return err
 	}
+	if mounted && blockdev.Gone(have) {
+		return goneError(vol.Name, from)
+	}
 	if !mounted || have != number {
 		return errs.New(errs.Unsupported, subject(vol.Name), "is not mounted on "+from, "stage it first")
 	}
 	if p.FS != "" && p.FS != staged.FSType {
 		return errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+from+" with the file system "+staged.FSType+", not "+p.FS, "")
+	}
+	fault, err := faultAt(number, staged)
+	if err != nil {
+		return err
+	}
+	if fault != "" {
+		return faultError(vol, fault, from)
 	}
 	have, point, mounted, err := mount.At(p.Target)
 	switch {
@@ -130,7 +143,7 @@ func publishedElsewhere(vol Volume, path string) error {
 
 // publishDevice binds the node of the device to a file: the container runtime
 // makes a node of its own after it.
-func publishDevice(vol Volume, p PublishSpec) error {
+func (s *Service) publishDevice(vol Volume, p PublishSpec) error {
 	if p.ReadOnly {
 		return errs.New(errs.Unsupported, subject(vol.Name), "is a raw block device, which cannot be read-only in one place and writable in another", "publish it writable, or use a file system")
 	}
@@ -138,18 +151,23 @@ func publishDevice(vol Volume, p PublishSpec) error {
 	if err != nil || bound {
 		return err
 	}
-	if p.Alone {
-		number, err := blockdev.Identify(vol.Device)
-		if err != nil {
-			return err
+	number, err := blockdev.Identify(vol.Device)
+	if err != nil {
+		return err
+	}
+	paths, err := mount.BoundNodes(number)
+	if err != nil {
+		return err
+	}
+	if len(paths) > 0 {
+		if was, ok := s.lastUse(number); ok && was.UUID != vol.UUID {
+			return errs.New(errs.InUse, subject(vol.Name), "has the number that the device of volume "+was.Name+" had, which is gone and still published on "+paths[0], "unpublish that first: umount "+paths[0])
 		}
-		paths, err := mount.BoundNodes(number)
-		if err != nil {
-			return err
-		}
-		if len(paths) > 0 {
+		if p.Alone {
 			return publishedElsewhere(vol, paths[0])
 		}
+	} else if err := notMounted(vol); err != nil {
+		return err
 	}
 	create := func() error {
 		f, err := os.OpenFile(p.Target, os.O_CREATE|os.O_EXCL|os.O_RDONLY|unix.O_NOFOLLOW, 0o660)
@@ -165,6 +183,9 @@ func publishDevice(vol Volume, p PublishSpec) error {
 	remove, err := makeLast(p.Target, create)
 	if err != nil {
 		return err
+	}
+	if err := s.rememberUse(vol, number, node); err != nil {
+		return errors.Join(err, remove())
 	}
 	if err := mount.Bind(node, p.Target, false, nil); err != nil {
 		return errors.Join(errs.Wrap("", subject(vol.Name), "its device cannot be bound to "+p.Target, "", err), remove())
@@ -259,6 +280,9 @@ func (s *Service) takeOff(ctx context.Context, name, path string) error {
 	defer lock.Release()
 	// One thing may be mounted over another.
 	for {
+		if err := s.takeOffLost(name, path); err != nil {
+			return errs.Wrap("", subject(name), "is still on "+path, "", err)
+		}
 		number, _, mounted, err := mount.At(path)
 		if err != nil || !mounted {
 			return err
@@ -274,6 +298,9 @@ func (s *Service) takeOff(ctx context.Context, name, path string) error {
 				}
 			}
 		}
+		if vol.Device == "" {
+			return errs.New(errs.Conflict, path, "has something mounted on it that is not this volume", "see what it is: findmnt "+path)
+		}
 		want, err := blockdev.Identify(vol.Device)
 		if err != nil {
 			return err
@@ -286,5 +313,6 @@ func (s *Service) takeOff(ctx context.Context, name, path string) error {
 		if err := mount.UnmountPath(path); err != nil {
 			return errs.Wrap("", subject(name), "is still on "+path, "", err)
 		}
+		s.forgetUse(want)
 	}
 }

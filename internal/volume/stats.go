@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -29,6 +27,9 @@ type Stats struct {
 // Stats looks at a volume at a path where it was published; NotFound when it is
 // not there.
 func (s *Service) Stats(ctx context.Context, name, path string) (_ Stats, err error) {
+	if u, used, err := mount.UseAt(path); err == nil && used && s.lost(name, u) {
+		return Stats{Block: u.Node, Abnormal: "its device is gone, or went and came back, since it was published here"}, nil
+	}
 	vol, ok := s.up(name)
 	if !ok {
 		var err error
@@ -70,6 +71,17 @@ func (s *Service) Stats(ctx context.Context, name, path string) (_ Stats, err er
 	if err != nil {
 		return Stats{}, err
 	}
+	if s.isSuspended(vol) { // the file system would wait
+		return Stats{Abnormal: "its device is suspended"}, nil
+	}
+	points, err := mount.Points(number)
+	if err != nil {
+		return Stats{}, err
+	}
+	fault := mount.FaultOf(number, point, points)
+	if fault == mount.ShutDown {
+		return Stats{Abnormal: s.faultText(vol, fault)}, nil
+	}
 	fs, err := statfsOf(path, number)
 	if errors.Is(err, os.ErrNotExist) {
 		return Stats{}, notThere
@@ -79,8 +91,11 @@ func (s *Service) Stats(ctx context.Context, name, path string) (_ Stats, err er
 	}
 	block := uint64(fs.Bsize)
 	st := Stats{Total: fs.Blocks * block, Used: (fs.Blocks - fs.Bfree) * block, Available: fs.Bavail * block, Inodes: fs.Files, InodesUsed: fs.Files - fs.Ffree, Abnormal: s.badblocks(vol)}
-	if st.Abnormal == "" && turnedReadOnly(number, point) {
-		st.Abnormal = "the kernel made its file system read-only after an error; see why: dmesg | grep " + filepath.Base(vol.Device)
+	switch {
+	case fault != "":
+		st.Abnormal = s.faultText(vol, fault)
+	case st.Abnormal == "":
+		st.Abnormal = notGrown(vol, point)
 	}
 	return st, nil
 }
@@ -106,26 +121,22 @@ func statfsOf(path string, device blockdev.Number) (fs unix.Statfs_t, err error)
 	return fs, nil
 }
 
-// turnedReadOnly tells whether a file system became read-only that was mounted
-// writable somewhere: the kernel does that after an error.
-func turnedReadOnly(device blockdev.Number, point mount.Point) bool {
-	if !slices.Contains(point.Super, "ro") {
-		return false
-	}
-	points, _ := mount.Points(device)
-	return slices.ContainsFunc(points, func(p mount.Point) bool { return !slices.Contains(p.Own, "ro") })
+func (s *Service) faultText(vol Volume, fault mount.Fault) string {
+	return "its file system " + string(fault) + s.andMedium(vol) + "; see why: dmesg | grep " + filepath.Base(blockdev.Node(vol.Device))
 }
 
-// badblocks are media errors below a volume, as the kernel lists them for its
-// block devices.
+// badblocks are media errors in a volume's own parts of its devices, as the kernel lists
+// them.
 func (s *Service) badblocks(vol Volume) string {
-	devices := []string{filepath.Base(vol.Device)}
+	var parts []blockdev.Extent
 	if m, ok := s.mapped(vol); ok {
-		devices = m.Below()
+		parts, _ = m.Extents()
+	} else if n, err := blockdev.Identify(vol.Device); err == nil {
+		parts = []blockdev.Extent{{Device: n, Length: vol.Size / 512}}
 	}
-	for _, d := range devices {
-		if data, _ := os.ReadFile("/sys/class/block/" + d + "/badblocks"); len(strings.TrimSpace(string(data))) > 0 {
-			return fmt.Sprintf("media errors on /dev/%s; see where: pmemctl tree", d)
+	for _, part := range parts {
+		if part.Badblocks() {
+			return fmt.Sprintf("media errors on /dev/%s; see where: pmemctl tree", part.Device.KernelName())
 		}
 	}
 	return ""

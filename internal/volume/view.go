@@ -43,6 +43,8 @@ type View struct {
 	// LVM is what is on the devices of pmemctl's volume groups, Foreign what is on PMEM
 	// of others.
 	LVM, Foreign lvm.State
+
+	examined []Volume
 }
 
 // group is the volume group of a volume; none for a direct one.
@@ -55,7 +57,20 @@ func (s *Service) Look(ctx context.Context) (View, error) {
 
 // LookAtEverything also asks the DIMMs for their health and for bad blocks.
 func (s *Service) LookAtEverything(ctx context.Context) (View, error) {
-	return s.look(ctx, ndctl.Everything)
+	v, err := s.look(ctx, ndctl.Everything)
+	if err == nil {
+		v.examined = s.examine(v.Volumes())
+	}
+	return v, err
+}
+
+// Examined are the volumes with what is wrong with them where they are used, if
+// LookAtEverything looked for it.
+func (v View) Examined() []Volume {
+	if v.examined != nil {
+		return v.examined
+	}
+	return v.Volumes()
 }
 
 func (s *Service) look(ctx context.Context, sel ndctl.Select) (View, error) {
@@ -388,8 +403,27 @@ func (s *Service) List(ctx context.Context) ([]Volume, error) {
 	if err != nil {
 		return nil, err
 	}
-	return v.Volumes(), nil
+	return s.examine(v.Volumes()), nil
 }
+
+// Show is Get with what is wrong with the volume where it is used. It finds one too of
+// which nothing else is left.
+func (s *Service) Show(ctx context.Context, name string) (Volume, error) {
+	vol, err := s.Get(ctx, name)
+	var found []Volume
+	if err == nil {
+		found = []Volume{vol}
+	}
+	for _, vol := range s.examine(found) {
+		if vol.Name == name && (err == nil || errs.Is(err, errs.NotFound)) {
+			return vol, nil
+		}
+	}
+	return vol, err
+}
+
+// Examine lists the volumes of a view, with what is wrong with each where it is used here.
+func (s *Service) Examine(v View) []Volume { return s.examine(v.Volumes()) }
 
 // Get returns a volume that is finished.
 func (s *Service) Get(ctx context.Context, name string) (Volume, error) {

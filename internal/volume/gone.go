@@ -1,0 +1,311 @@
+package volume
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pmemctl/pmemctl/internal/blockdev"
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/mount"
+	"github.com/pmemctl/pmemctl/internal/ndctl"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// A device may go while it is mounted or published: its namespace is unbound, its DIMM
+// or the whole region is lost. What is left is a mount, or a node, with a number that
+// sysfs does not have any more, or a mapped device whose table is on such a number. The
+// namespace or the group, if it is seen at all, says nothing of either. So it is
+// remembered until the next boot which volume a number was used for; for a logical
+// volume, the device mapper's own name and UUID say so too.
+
+// use is what a device's number was used for.
+type use struct {
+	Name   string `json:"name"`
+	UUID   string `json:"uuid"`
+	Type   Type   `json:"type"`
+	Source string `json:"source"` // the device as the table of mounts has it
+}
+
+func (s *Service) useFile(n blockdev.Number) string {
+	return filepath.Join(s.RunDir, "used", n.String())
+}
+
+// rememberUse is called before a volume is mounted or published. A number has one user:
+// the kernel gives it to another device only when nothing holds it.
+func (s *Service) rememberUse(vol Volume, n blockdev.Number, source string) error {
+	if s.RunDir == "" {
+		return nil
+	}
+	data, err := json.Marshal(use{vol.Name, vol.UUID, vol.Type, source})
+	if err != nil {
+		return err
+	}
+	file := s.useFile(n)
+	if old, err := os.ReadFile(file); err == nil && string(old) == string(data) {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(file+".new", data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(file+".new", file)
+}
+
+func (s *Service) lastUse(n blockdev.Number) (u use, ok bool) {
+	data, err := os.ReadFile(s.useFile(n))
+	if s.RunDir == "" || err != nil || json.Unmarshal(data, &u) != nil {
+		return use{}, false
+	}
+	return u, true
+}
+
+// forgetUse is called when a volume was taken off a path: that a number is remembered
+// must not outlive its use.
+func (s *Service) forgetUse(n blockdev.Number) {
+	uses, err := mount.Uses()
+	if s.RunDir != "" && err == nil && !slices.ContainsFunc(uses, func(u mount.Use) bool { return u.Number == n }) {
+		_ = os.Remove(s.useFile(n))
+	}
+}
+
+// lost tells whether something mounted, or a bound node, is what is left of a volume
+// whose device is gone. What is not known to be of this volume is foreign.
+func (s *Service) lost(name string, u mount.Use) bool {
+	owner, ok := s.lostOf(u)
+	return ok && owner.Name == name
+}
+
+// lostOf is the volume that something mounted, or a bound node, is left of; false where
+// the device is there.
+func (s *Service) lostOf(u mount.Use) (use, bool) {
+	remembered, ok := s.lastUse(u.Number)
+	if !blockdev.Gone(u.Number) {
+		// A node holds nothing, so that another device may have the number by now.
+		isAnother := func() bool {
+			name := u.Number.KernelName()
+			return !slices.ContainsFunc(s.NDCTL.EnabledFSDAX(), func(n pmem.Namespace) bool { return n.Blockdev == name && n.UUID == remembered.UUID })
+		}
+		return remembered, ok && u.Removed && remembered.Type == TypeDirect && remembered.Source == u.Source && isAnother()
+	}
+	if m, mapped := mappedNumber(u.Number); mapped {
+		// The mapper knows better than what is remembered, which may be of an older device.
+		_, lv, uuid, isLV := lvm.ParseMapper(m.Name, m.UUID)
+		return use{lv, uuid, TypeLVM, u.Source}, isLV && (s.isKnown(uuid) || ok && remembered.UUID == uuid)
+	}
+	if ok {
+		return remembered, remembered.Source == u.Source
+	}
+	// Mounted by a pmemctl that did not remember it: the name of the device is that of its
+	// namespace (drivers/nvdimm/namespace_devs.c, nvdimm_namespace_disk_name).
+	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
+	if err != nil {
+		return use{}, false
+	}
+	for _, n := range sys.Namespaces {
+		region, index, _ := strings.Cut(strings.TrimPrefix(n.Dev, "namespace"), ".")
+		node := "/dev/pmem" + region
+		if index != "0" {
+			node += "." + index
+		}
+		if vol, ok := directVolume(n); ok && u.Source == node && s.isKnown(n.UUID) {
+			return use{vol.Name, vol.UUID, TypeDirect, node}, true
+		}
+	}
+	return use{}, false
+}
+
+// mappedNumber is the device of the device mapper with a number.
+func mappedNumber(n blockdev.Number) (blockdev.Mapped, bool) {
+	if !n.Exists() {
+		return blockdev.Mapped{}, false
+	}
+	all, _ := blockdev.MappedDevices()
+	for _, m := range all {
+		if m.Number == n {
+			return m, true
+		}
+	}
+	return blockdev.Mapped{}, false
+}
+
+// lostUses are the places where a volume was used whose device is gone; the last one is
+// on top of the others. A name of "" is any volume's.
+func (s *Service) lostUses(name string) (uses []mount.Use, owners []use) {
+	all, _ := mount.Uses()
+	for _, u := range all {
+		if owner, ok := s.lostOf(u); ok && (name == "" || owner.Name == name) {
+			uses, owners = append(uses, u), append(owners, owner)
+		}
+	}
+	return uses, owners
+}
+
+// takeOffLost takes what is left of a volume off a path, so that there is room for the
+// volume itself. What else is there stays.
+func (s *Service) takeOffLost(name, path string) error {
+	for {
+		u, used, err := mount.UseAt(path)
+		if err != nil || !used || !s.lost(name, u) {
+			return err
+		}
+		if err := mount.Detach(u.Path); err != nil {
+			return err
+		}
+		s.forgetUse(u.Number)
+	}
+}
+
+// noneLost fails when a volume is still used somewhere as it was before its device went.
+func (s *Service) noneLost(name string) error {
+	lost, _ := s.lostUses(name)
+	if len(lost) == 0 {
+		return nil
+	}
+	return errs.New(errs.InUse, subject(name), "is still on "+lost[0].Path+", from before its device went", "end who uses it, and take it off: pmemctl volume unmount "+name)
+}
+
+// hasGone tells whether the mapped device of a volume lies on a device that is gone.
+func (s *Service) hasGone(vol Volume) bool {
+	m, ok := s.mapped(vol)
+	return ok && blockdev.Gone(m.Number)
+}
+
+// needsRefresh tells whether a volume has a mapped device that cannot be used as it is:
+// an lvm that was killed left it suspended, or the device below it went and came back
+// with another number.
+func (s *Service) needsRefresh(vol Volume) bool { return s.isSuspended(vol) || s.hasGone(vol) }
+
+// refresh gives a logical volume the mapped device that it should have. The host is
+// locked.
+func (s *Service) refresh(ctx context.Context, vol Volume) error {
+	m, ok := s.mapped(vol)
+	if !ok || !blockdev.Gone(m.Number) {
+		return s.LVM.Refresh(ctx, vol.group(), vol.lv)
+	}
+	// Its table cannot be exchanged: to the kernel the device of the same name holds it
+	// still. And who has it open has seen errors, and must see that they are another's.
+	if paths, err := mount.BoundNodes(m.Number); err != nil || len(paths) > 0 {
+		return errors.Join(err, stillLost(vol, "unpublish it there first: umount "+strings.Join(paths, " ")))
+	}
+	err := m.Remove()
+	if errors.Is(err, unix.EBUSY) || errors.Is(err, os.ErrExist) {
+		return stillLost(vol, fmt.Sprintf("unmount it (pmemctl volume unmount %s), and end what has files of it open (fuser -vm /dev/%s)", vol.Name, m.Number.KernelName()))
+	}
+	if err != nil {
+		return errs.Wrap("", subject(vol.Name), "its device went and came back, and its mapping cannot be removed", "", err)
+	}
+	if err := s.LVM.Activate(ctx, vol.group(), vol.lv); err != nil {
+		return errs.Wrap("", subject(vol.Name), "its device went and came back, and is not brought up again", "", err)
+	}
+	return s.waitForNode(ctx, vol)
+}
+
+func stillLost(vol Volume, next string) error {
+	return errs.New(errs.InUse, subject(vol.Name), "its device went and came back, and is still used as it was before", next)
+}
+
+// goneError says why a volume is not given to anybody.
+func goneError(name, path string) error {
+	return errs.New(errs.Unsupported, subject(name), "its device is gone, or went and came back, since it was mounted on "+path, "unmount it there, and mount it again: pmemctl volume unmount "+name+"; see what is there: pmemctl tree")
+}
+
+// faultError refuses a file system that the kernel gave up.
+func faultError(vol Volume, fault mount.Fault, path string) error {
+	return errs.New(errs.Unsupported, subject(vol.Name), "is mounted on "+path+", and its file system "+string(fault),
+		"see why: dmesg | grep "+filepath.Base(blockdev.Node(vol.Device))+"; end who uses it, unmount it everywhere (pmemctl volume unmount "+vol.Name+"), and mount it again: it is checked then")
+}
+
+// faultAt is what is wrong with the file system of a volume that is mounted on a path;
+// "" for nothing that keeps it from being used.
+func faultAt(n blockdev.Number, p mount.Point) (mount.Fault, error) {
+	points, err := mount.Points(n)
+	if err != nil {
+		return "", err
+	}
+	fault := mount.FaultOf(n, p, points)
+	if fault == mount.Erred {
+		fault = ""
+	}
+	return fault, nil
+}
+
+// examine tells of each volume what is wrong with it where it is used here. One whose
+// device is gone, or whose file system the kernel gave up, is damaged. Those are added of
+// which nothing but what is left where they were used can be seen.
+func (s *Service) examine(volumes []Volume) []Volume {
+	uses, _ := mount.Uses()
+	lostUses, owners := s.lostUses("")
+	for i, u := range lostUses {
+		was := func(vol Volume) bool { return vol.UUID == owners[i].UUID && vol.UUID != "" }
+		at := slices.IndexFunc(volumes, was)
+		if at < 0 {
+			volumes = append(volumes, Volume{Name: owners[i].Name, Type: owners[i].Type, UUID: owners[i].UUID, Regions: []string{}})
+			at = len(volumes) - 1
+		}
+		volumes[at].State, volumes[at].Health = Damaged, "its device is gone, or went and came back, since it was used on "+u.Path
+	}
+	for i, vol := range volumes {
+		if vol.State != Ready || vol.Device == "" || s.isSuspended(vol) {
+			continue
+		}
+		volumes[i] = s.examineMounted(vol, uses)
+		if volumes[i].Health == "" {
+			volumes[i].Health = s.badblocks(vol)
+		}
+	}
+	slices.SortStableFunc(volumes, func(a, b Volume) int { return strings.Compare(a.Name, b.Name) })
+	return volumes
+}
+
+func (s *Service) examineMounted(vol Volume, uses []mount.Use) Volume {
+	n, err := blockdev.Identify(vol.Device)
+	if err != nil {
+		return vol
+	}
+	var points []mount.Point
+	for _, u := range uses {
+		if u.Number == n && !u.Node {
+			points = append(points, u.Point)
+		}
+	}
+	if len(points) == 0 {
+		return vol
+	}
+	switch fault := mount.FaultOf(n, points[0], points); fault {
+	case "":
+		vol.Health = notGrown(vol, points[0])
+	case mount.Erred:
+		vol.Health = "its file system " + string(fault)
+	default:
+		vol.State, vol.Health = Damaged, "its file system "+string(fault)
+	}
+	return vol
+}
+
+// notMounted fails when a volume is mounted, here or elsewhere, or held by something
+// else: who has its device as it is must have it alone.
+func notMounted(vol Volume) error {
+	dev, err := blockdev.HoldToRead(vol.Device)
+	if err == nil {
+		return dev.Close()
+	}
+	if !errs.Is(err, errs.InUse) {
+		return err
+	}
+	where := "is mounted or held, in a container perhaps"
+	if points := Mounts(vol); len(points) > 0 {
+		where = "is mounted on " + points[0].Path
+	}
+	return errs.Wrap(errs.InUse, subject(vol.Name), where+", and is not given away as a raw device", "unmount it first: pmemctl volume unmount "+vol.Name, err)
+}
