@@ -27,7 +27,7 @@ import (
 func stagingOf(name string) string { return "/mnt/csi/staging-" + name }
 func targetOf(name string) string  { return "/mnt/csi/pods/" + name }
 
-func shell(t *testing.T, command string, args ...any) string {
+func shellf(t *testing.T, command string, args ...any) string {
 	t.Helper()
 	out, err := exec.Command("sh", "-c", fmt.Sprintf(command, args...)).CombinedOutput()
 	require.NoError(t, err, "%s", out)
@@ -221,9 +221,9 @@ func TestDevicesGone(t *testing.T) {
 		defer func() { _ = held[name].Process.Kill(); _ = held[name].Wait() }()
 	}
 	assert.Error(t, exec.Command("umount", targetOf("lvm-fs")).Run(), "it is busy")
-	shell(t, "mount -t tmpfs foreign %s/below", targetOf("direct-fs"))
+	shellf(t, "mount -t tmpfs foreign %s/below", targetOf("direct-fs"))
 
-	pools := strings.Fields(shell(t, "pvs --noheadings -o pv_name -S vg_tags=pmemctl"))
+	pools := strings.Fields(shellf(t, "pvs --noheadings -o pv_name -S vg_tags=pmemctl"))
 	was := map[string]string{}
 	for _, device := range direct {
 		was[device] = numberOf(t, device)
@@ -249,7 +249,7 @@ func TestDevicesGone(t *testing.T) {
 	for _, path := range []string{targetOf("direct-xfs"), targetOf("direct-raw"), targetOf("lvm-raw"), targetOf("direct-fs") + "/below", targetOf("direct-fs")} {
 		assert.Len(t, mountsOn(t, path), 1, path)
 	}
-	shell(t, "umount %s/below", targetOf("direct-fs"))
+	shellf(t, "umount %s/below", targetOf("direct-fs"))
 
 	// Half of them end while their devices are away, the others when they are back.
 	end := func(name string, u use) {
@@ -300,7 +300,7 @@ func TestDevicesGone(t *testing.T) {
 		state, health, device := shown(t, name)
 		assert.Equal(t, "ready", state, "%s: %s", name, health)
 		if u.kind == "lvm" {
-			assert.Contains(t, shell(t, "dmsetup table %s", device), " "+numberOf(t, pools[0])+" ", name)
+			assert.Contains(t, shellf(t, "dmsetup table %s", device), " "+numberOf(t, pools[0])+" ", name)
 		}
 		write(t, name, u.c)
 		end(name, u)
@@ -323,7 +323,7 @@ func TestDevicesGoneRegion(t *testing.T) {
 	require.NoError(t, s.stage("direct-fs", u.c))
 	require.NoError(t, s.publish("direct-fs", u.c))
 	write(t, "direct-fs", u.c)
-	region := shell(t, "pmemctl volume show direct-fs -o json | jq -r '.volumes[0].regions[0]'")
+	region := shellf(t, "pmemctl volume show direct-fs -o json | jq -r '.volumes[0].regions[0]'")
 	unit := func(file string) {
 		require.NoError(t, os.WriteFile("/sys/bus/nd/drivers/nd_region/"+file, []byte(region), 0))
 	}
@@ -348,7 +348,7 @@ func TestDevicesGoneRegion(t *testing.T) {
 // ext4State is what the superblock of a volume's device says of its state.
 func ext4State(t *testing.T, device string) string {
 	t.Helper()
-	return shell(t, "dumpe2fs -h %s 2>/dev/null | sed -n 's/^Filesystem state: *//p'", device)
+	return shellf(t, "dumpe2fs -h %s 2>/dev/null | sed -n 's/^Filesystem state: *//p'", device)
 }
 
 // passed runs pmemctl and returns the points of change that it passed.
@@ -385,9 +385,9 @@ func TestDevicesFaults(t *testing.T) {
 		require.NoError(t, s.publish(c.name, capability))
 		write(t, c.name, capability)
 		_, _, device := shown(t, c.name)
-		kernel := shell(t, "basename $(realpath %s)", device)
+		kernel := shellf(t, "basename $(realpath %s)", device)
 		assert.Empty(t, s.condition(t, c.name, targetOf(c.name)))
-		shell(t, c.fault, kernel, targetOf(c.name))
+		shellf(t, c.fault, kernel, targetOf(c.name))
 
 		assert.Contains(t, s.condition(t, c.name, targetOf(c.name)), c.says)
 		state, health, _ := shown(t, c.name)
@@ -395,7 +395,7 @@ func TestDevicesFaults(t *testing.T) {
 		assert.Contains(t, health, c.says)
 		out, _ := pmemctl(nil, "volume", "show", c.name)
 		assert.Contains(t, out, c.says)
-		assert.Contains(t, shell(t, "curl -s http://%s/metrics", metrics), `pmemctl_volumes{state="damaged",type="`+c.kind+`"} 1`)
+		assert.Contains(t, shellf(t, "curl -s http://%s/metrics", metrics), `pmemctl_volumes{state="damaged",type="`+c.kind+`"} 1`)
 		for _, target := range []string{targetOf(c.name) + "-2", targetOf(c.name)} {
 			refused(t, s.publishAt(c.name, target, capability), c.says)
 		}
@@ -415,11 +415,11 @@ func TestDevicesFaults(t *testing.T) {
 		}
 		require.NoError(t, s.unpublish(c.name, targetOf(c.name)))
 		require.NoError(t, s.unstage(c.name))
-		assert.Contains(t, shell(t, "curl -s http://%s/metrics", metrics), `pmemctl_volumes{state="damaged",type="`+c.kind+`"} 0`)
+		assert.Contains(t, shellf(t, "curl -s http://%s/metrics", metrics), `pmemctl_volumes{state="damaged",type="`+c.kind+`"} 0`)
 	}
 	// A log of XFS that cannot be replayed.
 	_, _, device := shown(t, "lvm-xfs")
-	shell(t, `mkdir -p /mnt/broken; mount %[1]s /mnt/broken; touch /mnt/broken/new; xfs_io -x -c "shutdown -f" /mnt/broken; umount /mnt/broken
+	shellf(t, `mkdir -p /mnt/broken; mount %[1]s /mnt/broken; touch /mnt/broken/new; xfs_io -x -c "shutdown -f" /mnt/broken; umount /mnt/broken
 		log=$(xfs_db -r -c "sb 0" -c "p logstart" %[1]s | sed 's/.*= //')
 		at=$(xfs_db -r -c "convert fsblock $log daddr" %[1]s | sed 's/.*(\(.*\))/\1/')
 		dd if=/dev/urandom of=%[1]s bs=512 seek=$((at+1)) count=8000 conv=notrunc status=none`, device)
@@ -429,12 +429,12 @@ func TestDevicesFaults(t *testing.T) {
 	// With its error flag set, and expanded: checked, mounted, grown.
 	_, _, device = shown(t, "lvm-fs")
 	capability := mountCapability("ext4")
-	shell(t, "debugfs -w -R 'set_super_value state 3' %s 2>/dev/null; pmemctl volume expand lvm-fs --size 64Mi", device)
+	shellf(t, "debugfs -w -R 'set_super_value state 3' %s 2>/dev/null; pmemctl volume expand lvm-fs --size 64Mi", device)
 	require.NoError(t, s.stage("lvm-fs", capability))
 	assert.Equal(t, "clean", ext4State(t, device))
-	assert.Greater(t, shell(t, "stat -f -c %%b %s", stagingOf("lvm-fs")), "13000", "blocks of 4 KiB")
+	assert.Greater(t, shellf(t, "stat -f -c %%b %s", stagingOf("lvm-fs")), "13000", "blocks of 4 KiB")
 	// With an error while it is mounted it does not grow, but stays mounted, and is shown.
-	shell(t, "echo 1 > /sys/fs/ext4/$(basename $(realpath %s))/trigger_fs_error", device)
+	shellf(t, "echo 1 > /sys/fs/ext4/$(basename $(realpath %s))/trigger_fs_error", device)
 	_, err := pmemctl(nil, "volume", "expand", "lvm-fs", "--size", "128Mi")
 	assert.ErrorContains(t, err, "exit status 7")
 	require.NoError(t, s.stage("lvm-fs", capability), "it is mounted: success, again and again")
@@ -451,22 +451,22 @@ func TestDevicesFaults(t *testing.T) {
 	assert.NotContains(t, points, "e2fsck")
 	assert.Equal(t, "clean with errors", ext4State(t, device))
 	require.NoError(t, s.unpublish("lvm-fs", targetOf("lvm-fs")))
-	shell(t, "pmemctl volume unmount lvm-fs")
+	shellf(t, "pmemctl volume unmount lvm-fs")
 	// Nor for a read-only mount, nor one that is clean.
 	points, out, err = passed(t, "volume", "mount", "lvm-fs", "/mnt/second", "--read-only")
 	require.NoError(t, err, out)
 	assert.NotContains(t, points, "e2fsck")
 	assert.Equal(t, "clean with errors", ext4State(t, device))
-	shell(t, "pmemctl volume unmount lvm-fs")
+	shellf(t, "pmemctl volume unmount lvm-fs")
 	for _, checked := range []bool{true, false} {
 		points, out, err = passed(t, "volume", "mount", "lvm-fs", "/mnt/second")
 		require.NoError(t, err, out)
 		assert.Equal(t, checked, strings.Contains(points, "before e2fsck"))
-		assert.Greater(t, shell(t, "stat -f -c %%b /mnt/second"), "26000", "it has grown")
-		shell(t, "pmemctl volume unmount lvm-fs")
+		assert.Greater(t, shellf(t, "stat -f -c %%b /mnt/second"), "26000", "it has grown")
+		shellf(t, "pmemctl volume unmount lvm-fs")
 	}
 	// What cannot be repaired without being asked is refused, and not touched.
-	shell(t, "debugfs -w -R 'clri <2>' %[1]s 2>/dev/null; debugfs -w -R 'set_super_value state 2' %[1]s 2>/dev/null", device)
+	shellf(t, "debugfs -w -R 'clri <2>' %[1]s 2>/dev/null; debugfs -w -R 'set_super_value state 2' %[1]s 2>/dev/null", device)
 	refused(t, s.stage("lvm-fs", capability), "repair it: e2fsck -f "+device)
 	assert.Empty(t, mountsOn(t, stagingOf("lvm-fs")))
 }

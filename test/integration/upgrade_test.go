@@ -56,16 +56,16 @@ func makeOld(t *testing.T) (devices map[string]string) {
 	for _, v := range oldVolumes {
 		if v.filesystem {
 			run(t, old, "volume", "mount", v.name, "/mnt/"+v.name)
-			script(t, "head -c 8M /dev/urandom >/mnt/"+v.name+"/file; sync -f /mnt/"+v.name+"; sha256sum </mnt/"+v.name+"/file >/tmp/sum-"+v.name)
+			shell(t, "head -c 8M /dev/urandom >/mnt/"+v.name+"/file; sync -f /mnt/"+v.name+"; sha256sum </mnt/"+v.name+"/file >/tmp/sum-"+v.name)
 			continue
 		}
-		script(t, "head -c 8M /dev/urandom >/tmp/raw; dd if=/tmp/raw of="+devices[v.name]+" bs=1M oflag=direct conv=notrunc status=none; sha256sum </tmp/raw >/tmp/sum-"+v.name)
+		shell(t, "head -c 8M /dev/urandom >/tmp/raw; dd if=/tmp/raw of="+devices[v.name]+" bs=1M oflag=direct conv=notrunc status=none; sha256sum </tmp/raw >/tmp/sum-"+v.name)
 	}
 	run(t, old, "volume", "unmount", "cache")
 	return devices
 }
 
-func script(t *testing.T, script string) {
+func shell(t *testing.T, script string) {
 	t.Helper()
 	out, err := exec.Command("sh", "-ec", script).CombinedOutput()
 	require.NoError(t, err, "%s: %s", script, out)
@@ -94,14 +94,14 @@ func holdsOld(t *testing.T, binary string, devices map[string]string) {
 	t.Helper()
 	for _, v := range oldVolumes {
 		if !v.filesystem {
-			script(t, `test "$(head -c 8M `+devices[v.name]+` | sha256sum)" = "$(cat /tmp/sum-`+v.name+`)"`)
+			shell(t, `test "$(head -c 8M `+devices[v.name]+` | sha256sum)" = "$(cat /tmp/sum-`+v.name+`)"`)
 			continue
 		}
 		run(t, binary, "volume", "mount", v.name, "/mnt/"+v.name)
 		mounts, err := os.ReadFile("/proc/mounts")
 		require.NoError(t, err)
 		assert.Regexp(t, "(?m)^"+devices[v.name]+" /mnt/"+v.name+" ext4 rw,.*dax=always", string(mounts))
-		script(t, `test "$(sha256sum </mnt/`+v.name+`/file)" = "$(cat /tmp/sum-`+v.name+`)"`)
+		shell(t, `test "$(sha256sum </mnt/`+v.name+`/file)" = "$(cat /tmp/sum-`+v.name+`)"`)
 		run(t, binary, "volume", "unmount", v.name)
 	}
 }

@@ -70,7 +70,7 @@ func must(t *testing.T, line string) string {
 	return out
 }
 
-func refused(t *testing.T, code int, reason, line string) {
+func vgRefused(t *testing.T, code int, reason, line string) {
 	t.Helper()
 	out, err := pmemctl(nil, strings.Fields(line)...)
 	assert.Equal(t, code, exitCode(err), "pmemctl %s: %s", line, out)
@@ -261,7 +261,7 @@ func TestVGRepairGone(t *testing.T) {
 			states = append(states, p.State)
 		}
 		assert.Equal(t, c.states, strings.Join(states, " "), c.what)
-		refused(t, 10, "Nobody can be asked here", "vg repair "+repairVG)
+		vgRefused(t, 10, "Nobody can be asked here", "vg repair "+repairVG)
 		out := must(t, "vg repair "+repairVG+" --force")
 		assert.Contains(t, out, "comes back from "+c.source, c.what)
 		assert.Equal(t, strings.HasSuffix(c.what, "without an archive"), strings.Contains(out, "Nothing but the end of the device says so"), c.what)
@@ -355,8 +355,8 @@ func (g *brokenGroup) flipBack() {
 func TestVGRepairRefusals(t *testing.T) {
 	g := newGroup(t)
 	tail := g.size - endBytes
-	refused(t, 3, "has no device that pmemctl made", "vg repair nosuch")
-	refused(t, 3, "has no device that pmemctl made", "vg check nosuch")
+	vgRefused(t, 3, "has no device that pmemctl made", "vg repair nosuch")
+	vgRefused(t, 3, "has no device that pmemctl made", "vg check nosuch")
 
 	// In use, the repair of a lost head works as long as the tables are the same.
 	must(t, "volume mount a /mnt/a")
@@ -381,10 +381,10 @@ func TestVGRepairRefusals(t *testing.T) {
 	}
 	g.write(0, zeros(endBytes))
 	g.write(tail, zeros(endBytes))
-	refused(t, 6, "/dev/mapper/pmemvgregion0-a is active with another table", "vg repair "+repairVG+" --force")
+	vgRefused(t, 6, "/dev/mapper/pmemvgregion0-a is active with another table", "vg repair "+repairVG+" --force")
 	require.NoError(t, os.RemoveAll(archiveDir))
-	refused(t, 7, "nothing is left to restore it from", "vg repair "+repairVG+" --force")
-	refused(t, 11, "is damaged", "vg check")
+	vgRefused(t, 7, "nothing is left to restore it from", "vg repair "+repairVG+" --force")
+	vgRefused(t, 11, "is damaged", "vg check")
 	assert.Equal(t, zeros(endBytes), g.read(0, endBytes), "nothing was written")
 	assert.Equal(t, zeros(endBytes), g.read(tail, endBytes), "nothing was written")
 	require.NoError(t, os.MkdirAll(archiveDir, 0o700))
@@ -396,7 +396,7 @@ func TestVGRepairRefusals(t *testing.T) {
 	// Without a place for what is overwritten nothing is.
 	g.write(0, zeros(endBytes))
 	runOut(t, "sh", "-c", "mv /var/lib/pmemctl/lvm /var/lib/pmemctl/away && touch /var/lib/pmemctl/lvm")
-	refused(t, 7, "cannot be", "vg repair "+repairVG+" --force")
+	vgRefused(t, 7, "cannot be", "vg repair "+repairVG+" --force")
 	assert.Equal(t, zeros(endBytes), g.read(0, endBytes), "nothing was written")
 	g.flipBack()
 
@@ -411,7 +411,7 @@ func TestVGRepairRefusals(t *testing.T) {
 	other := strings.TrimSpace(runOut(t, "pvs", "--noheadings", "-o", "pv_name", "-S", "vg_name="+repairVG+" && pv_name!="+g.device))
 	g.write(0, zeros(4096))
 	runOut(t, "ndctl", "disable-namespace", strings.TrimSpace(runOut(t, "cat", "/sys/block/"+filepath.Base(other)+"/device/namespace")))
-	refused(t, 7, "is disabled", "vg repair "+repairVG+" --force")
+	vgRefused(t, 7, "is disabled", "vg repair "+repairVG+" --force")
 	assert.Equal(t, zeros(4096), g.read(0, 4096), "nothing was written")
 	runOut(t, "ndctl", "enable-namespace", "-r", "region1", "all")
 	must(t, "vg repair "+repairVG+" --force")
