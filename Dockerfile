@@ -21,6 +21,6 @@ ENTRYPOINT ["/usr/sbin/pmemctl", "serve-csi"]
 
 FROM image AS ack
 ENV PMEMCTL_INIT=true PMEMCTL_PERCENT=50 PMEMCTL_NODE_EXPANSION=true \
-	PMEMCTL_CONTROLLER_ENDPOINT=/var/lib/kubelet/csi-plugins/localplugin.csi.alibabacloud.com/controller.sock
+	PMEMCTL_CONTROLLER_ENDPOINT=/var/lib/kubelet/csi-plugins/localplugin.csi.alibabacloud.com/controller/csi.sock
 
 FROM image

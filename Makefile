@@ -39,6 +39,11 @@ install: ## install pmemctl, its man pages and completions (DESTDIR=, prefix=)
 	install -D -m 644 completions/pmemctl.bash $(DESTDIR)$(prefix)/share/bash-completion/completions/pmemctl
 	install -D -m 644 completions/_pmemctl $(DESTDIR)$(prefix)/share/zsh/site-functions/_pmemctl
 	install -D -m 644 completions/pmemctl.fish $(DESTDIR)$(prefix)/share/fish/vendor_completions.d/pmemctl.fish
+	install -D -m 644 -t $(DESTDIR)$(prefix)/lib/udev/rules.d deploy/host/12-pmemctl.rules deploy/host/98-pmemctl.rules
+	install -D -m 644 deploy/host/lvmlocal.conf $(DESTDIR)$(prefix)/share/doc/pmemctl/lvmlocal.conf
+	install -D -m 755 deploy/host/initramfs-hook $(DESTDIR)$(prefix)/share/initramfs-tools/hooks/pmemctl
+	install -D -m 644 deploy/host/dracut.conf $(DESTDIR)$(prefix)/lib/dracut/dracut.conf.d/90-pmemctl.conf
+	@echo 'next: pmemctl host setup (LVM and the initramfs), then pmemctl host check'
 
 lab: deps build $(BUILD)/pmemlab ## a shell in the guest, with pmemctl on PATH (ends with: exit)
 	$(BUILD)/pmemlab -path $(CURDIR)/$(BUILD)
@@ -127,6 +132,7 @@ guest-tests: $(BUILD)/pmemlab $(BUILD)/guest/pmemctl-previous
 	$(GO) test -c -tags guest -o $(BUILD)/guest/dax.test ./internal/dax
 	$(GO) test -c -tags guest -o $(BUILD)/guest/ndctl.test ./internal/ndctl
 	$(GO) build -tags faultpoints -o $(BUILD)/guest/pmemctl-faultpoints ./cmd/pmemctl
+	CGO_ENABLED=0 $(GO) build -C test/csisanity -o $(CURDIR)/$(BUILD)/guest/ tool
 
 # What TestUpgrade upgrades from.
 $(BUILD)/guest/pmemctl-previous: scripts/previous.sh

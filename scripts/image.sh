@@ -123,8 +123,10 @@ tag() { # TAG UMOCI-CONFIG-ARGUMENT...
 }
 tag "$version"
 tag "$version-ack" --config.env PMEMCTL_INIT=true --config.env PMEMCTL_PERCENT=50 --config.env PMEMCTL_NODE_EXPANSION=true \
-	--config.env PMEMCTL_CONTROLLER_ENDPOINT=/var/lib/kubelet/csi-plugins/localplugin.csi.alibabacloud.com/controller.sock
+	--config.env PMEMCTL_CONTROLLER_ENDPOINT=/var/lib/kubelet/csi-plugins/localplugin.csi.alibabacloud.com/controller/csi.sock
 umoci gc --layout "$layout"
+# By these a registry's copy can be named, so that it is this one.
+grep -o '"digest":"[^"]*"[^}]*"org.opencontainers.image.ref.name":"[^"]*"' "$layout/index.json" | sed 's/^"digest":"\([^"]*\)".*:"\(.*\)"$/image: \2 is \1/' >&2
 rm -f "$archive"
 tar --create --file "$archive" --directory "$layout" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" .
 rm -rf "$layer"

@@ -2,9 +2,13 @@ package csi
 
 import (
 	"context"
+	"crypto/subtle"
 	"errors"
 	"net"
 	"net/http"
+	"os"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,9 +26,12 @@ type Metrics struct {
 	duration *prometheus.HistogramVec
 }
 
-// Host is what the metrics read of the host when they are asked for.
+// Host is what the metrics read of the host.
 type Host interface {
+	Look(context.Context) (volume.View, error)
+	// LookAtEverything also asks the firmware of the DIMMs.
 	LookAtEverything(context.Context) (volume.View, error)
+	Damage(volume.View) []volume.Damage
 }
 
 // NewMetrics makes the metrics of a server.
@@ -46,23 +53,29 @@ func (m *Metrics) called(method string, code codes.Code, took time.Duration) {
 	}
 }
 
-// ServeMetrics answers /metrics, and /healthz with what Probe says, over HTTP until
-// the context ends.
-func (s *Server) ServeMetrics(ctx context.Context, address string) error {
+// MetricsConfig says where metrics are served, and to whom.
+type MetricsConfig struct {
+	Address string
+	// TokenFile has the token that a reader of /metrics must have ("Authorization: Bearer");
+	// "" asks for none. It is read for each request: a Secret changes below it.
+	TokenFile string
+}
+
+// maxScrapes is how many may wait for the host at once.
+const maxScrapes = 16
+
+// ServeMetrics answers /metrics, /healthz with what Probe says, and /livez over HTTP
+// until the context ends.
+func (s *Server) ServeMetrics(ctx context.Context, c MetricsConfig) error {
 	mux := http.NewServeMux()
-	mux.Handle("/metrics", promhttp.HandlerFor(s.Metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 1}))
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, r *http.Request) {
-		if err := s.Volumes.Ready(r.Context()); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		_, _ = w.Write([]byte("ok\n"))
-	})
-	listener, err := net.Listen("tcp", address)
+	mux.Handle("/metrics", withToken(c.TokenFile, promhttp.HandlerFor(s.Metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})))
+	mux.HandleFunc("/healthz", s.healthz)
+	mux.HandleFunc("/livez", s.livez)
+	listener, err := net.Listen("tcp", c.Address)
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	server := httpServer(mux)
 	context.AfterFunc(ctx, func() { server.Close() })
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
@@ -70,8 +83,50 @@ func (s *Server) ServeMetrics(ctx context.Context, address string) error {
 	return nil
 }
 
-// collector reads the host for each scrape: devices are the only record.
-type collector struct{ host Host }
+// httpServer lets no client hold a connection by reading or writing slowly.
+func httpServer(handler http.Handler) *http.Server {
+	return &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
+}
+
+// withToken refuses who does not have the token of a file. An empty file, or none, is no
+// reason to let anybody in.
+func withToken(file string, handler http.Handler) http.Handler {
+	if file == "" {
+		return handler
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		data, err := os.ReadFile(file)
+		token := strings.TrimSpace(string(data))
+		if err != nil || token == "" {
+			http.Error(w, "there is no token in the file of --metrics-token-file", http.StatusServiceUnavailable)
+			return
+		}
+		if subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), []byte("Bearer "+token)) != 1 {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			http.Error(w, "a token is needed", http.StatusUnauthorized)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})
+}
+
+// collector tells what is on the host. It reads the host at a rate of its own, once for all
+// that ask at a time.
+type collector struct {
+	host Host
+
+	mu          sync.Mutex
+	reading     chan struct{} // closed when the read at work has ended; nil when there is none
+	view        volume.View
+	damage      []volume.Damage // in view
+	err         error           // of the last read
+	tried       time.Time       // when that ended
+	viewed      time.Time       // when view was read; zero before the first one
+	askedHealth time.Time
+	healthTold  time.Time // when dimms and badblocks were read
+	dimms       []pmem.DIMM
+	badblocks   map[string]uint64 // of regions, in blocks of 512 bytes
+}
 
 var (
 	regionLabels  = []string{"region"}
@@ -83,40 +138,127 @@ var (
 	vgSize        = prometheus.NewDesc("pmemctl_vg_size_bytes", "Size of a volume group of pmemctl's.", []string{"vg"}, nil)
 	vgFree        = prometheus.NewDesc("pmemctl_vg_free_bytes", "What is free of a volume group.", []string{"vg"}, nil)
 	vgMissing     = prometheus.NewDesc("pmemctl_vg_missing_devices", "1 when a device of a volume group is missing.", []string{"vg"}, nil)
+	vgDamaged     = prometheus.NewDesc("pmemctl_vg_damaged", "1 for a volume group of which something cannot be read or is missing.", []string{"vg"}, nil)
+	regionGone    = prometheus.NewDesc("pmemctl_region_damaged", "1 for a region that had volumes and is disabled or gone.", regionLabels, nil)
+	volumesHidden = prometheus.NewDesc("pmemctl_volumes_out_of_sight", "Volumes that once were, as far as is known, and are where nothing can be read now.", nil, nil)
 	volumeCount   = prometheus.NewDesc("pmemctl_volumes", "Volumes by type and state; deleting is the queue of what is to be erased.", []string{"type", "state"}, nil)
 	volumeBytes   = prometheus.NewDesc("pmemctl_volume_bytes", "Bytes of volumes by type and state.", []string{"type", "state"}, nil)
 	dimmHealth    = prometheus.NewDesc("pmemctl_dimm_health", "1 for the state of health that the firmware of a DIMM tells.", []string{"dimm", "state"}, nil)
-	readErrorDesc = prometheus.NewDesc("pmemctl_read_error", "1 when the host could not be read.", nil, nil)
+	readErrorDesc = prometheus.NewDesc("pmemctl_read_error", "1 when the host could not be read the last time.", nil, nil)
+	viewAge       = prometheus.NewDesc("pmemctl_view_age_seconds", "How long ago the host was read, as it is told here. It grows while the host does not answer.", nil, nil)
+	healthAge     = prometheus.NewDesc("pmemctl_health_age_seconds", "How long ago the DIMMs told their health and media errors.", nil, nil)
 )
 
-func (c *collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+// Describe says nothing, so that the host need not be read when the server starts.
+func (c *collector) Describe(chan<- *prometheus.Desc) {}
 
-// scrapeTimeout is less than what Prometheus waits.
-const scrapeTimeout = 8 * time.Second
+const (
+	// viewEvery and healthEvery are how often the host, and the DIMMs' firmware, are asked
+	// at most, however many ask for metrics.
+	viewEvery   = 15 * time.Second
+	healthEvery = time.Minute
+	// scrapeTimeout is less than what Prometheus waits: 10 seconds.
+	scrapeTimeout = 8 * time.Second
+	// readTimeout ends the lvm of a read that takes too long.
+	readTimeout = time.Minute
+)
+
+// begin reads the host unless that was done just now, or is being done, and returns what
+// is closed when it has ended.
+func (c *collector) begin() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reading == nil && (c.tried.IsZero() || time.Since(c.tried) >= viewEvery) {
+		c.reading = make(chan struct{})
+		go c.read(c.tried.IsZero() || time.Since(c.askedHealth) >= healthEvery)
+	}
+	if c.reading == nil {
+		done := make(chan struct{})
+		close(done)
+		return done
+	}
+	return c.reading
+}
+
+func (c *collector) read(withHealth bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
+	defer cancel()
+	look := c.host.Look
+	if withHealth {
+		look = c.host.LookAtEverything
+	}
+	view, err := look(ctx)
+	var damage []volume.Damage
+	if err == nil {
+		damage = c.host.Damage(view)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tried, c.err = time.Now(), err
+	if withHealth {
+		c.askedHealth = c.tried
+	}
+	if err == nil {
+		c.view, c.damage, c.viewed = view, damage, c.tried
+	}
+	if err == nil && withHealth {
+		c.healthTold, c.dimms, c.badblocks = c.tried, view.PMEM.DIMMs, map[string]uint64{}
+		for _, r := range view.PMEM.Regions {
+			c.badblocks[r.Dev] = r.BadblockCount
+		}
+	}
+	close(c.reading)
+	c.reading = nil
+}
 
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
-	defer cancel()
+	select {
+	case <-c.begin():
+	case <-time.After(scrapeTimeout): // what was read last, and its age
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	view, err := c.host.LookAtEverything(ctx)
-	gauge(readErrorDesc, number(err != nil))
-	if err != nil {
+	gauge(readErrorDesc, number(c.err != nil))
+	if c.viewed.IsZero() {
 		return
 	}
+	gauge(viewAge, time.Since(c.viewed).Seconds())
+	gauge(healthAge, time.Since(c.healthTold).Seconds())
+	view := c.view
 	for _, r := range view.PMEM.Regions {
 		gauge(regionSize, float64(r.Size), r.Dev)
 		gauge(regionFree, float64(r.AvailableSize), r.Dev)
 		gauge(regionExtent, float64(r.MaxAvailableExtent), r.Dev)
 		gauge(regionFrag, fragmentation(r), r.Dev)
-		gauge(regionBad, float64(r.BadblockCount), r.Dev)
+		gauge(regionBad, float64(c.badblocks[r.Dev]), r.Dev)
 	}
 	for _, vg := range view.OwnVGs() {
 		gauge(vgSize, float64(vg.Size), vg.Name)
 		gauge(vgFree, float64(vg.Free), vg.Name)
 		gauge(vgMissing, number(vg.PartialPVMissing), vg.Name)
 	}
+	groups, regions, hidden := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for _, d := range c.damage {
+		switch {
+		case d.VG != "":
+			groups[d.VG] = true
+		case d.Volume == "" && d.Region != "":
+			regions[d.Region] = true
+		}
+		for _, name := range d.Volumes {
+			hidden[name] = true
+		}
+	}
+	for vg := range groups {
+		gauge(vgDamaged, 1, vg)
+	}
+	for region := range regions {
+		gauge(regionGone, 1, region)
+	}
+	gauge(volumesHidden, float64(len(hidden)))
 	type key struct{ kind, state string }
 	count, bytes := map[key]int{}, map[key]uint64{}
 	for _, t := range []volume.Type{volume.TypeLVM, volume.TypeDirect} {
@@ -133,7 +275,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(volumeCount, float64(n), k.kind, k.state)
 		gauge(volumeBytes, float64(bytes[k]), k.kind, k.state)
 	}
-	for _, d := range view.PMEM.DIMMs {
+	for _, d := range c.dimms {
 		if d.Health != nil {
 			gauge(dimmHealth, 1, d.Dev, d.Health.State)
 		}

@@ -77,11 +77,18 @@ func (a Archive) names(vg, ext string) ([]string, error) {
 	return names, nil
 }
 
-// Holds tells whether the last change of a group in the archive is the one with that
-// checksum.
-func (a Archive) Holds(vg string, sum uint32) bool {
+// Last is the checksum of the last change of a group in the archive; false for none.
+func (a Archive) Last(vg string) (sum uint32, ok bool) {
 	names, err := a.names(vg, archiveExt)
-	return err == nil && len(names) > 0 && strings.Contains(names[0], fmt.Sprintf("-%08x-", sum))
+	if err != nil || len(names) == 0 {
+		return 0, false
+	}
+	parts := strings.Split(names[0], "-")
+	if len(parts) != 4 {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(parts[2], 16, 32)
+	return uint32(n), err == nil
 }
 
 // Newest is the last change of a group in the archive that fits; nil when there is none.
@@ -92,13 +99,18 @@ func (a Archive) Newest(vg string, fits func(Archived) bool) (*Archived, error) 
 		return nil, err
 	}
 	for _, name := range names {
-		if one, err := readArchived(filepath.Join(a.dir(vg), name)); err == nil && fits(one) {
+		one, err := readArchived(filepath.Join(a.dir(vg), name))
+		if err == nil {
+			one.Group, err = ParseGroup(one.Text)
+		}
+		if err == nil && fits(one) {
 			return &one, nil
 		}
 	}
 	return nil, nil
 }
 
+// readArchived reads all of a file but what group its text is of.
 func readArchived(file string) (Archived, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -127,8 +139,7 @@ func readArchived(file string) (Archived, error) {
 	if uint64(crc(a.Text)) != sum {
 		return a, errMetadata
 	}
-	a.Group, err = ParseGroup(a.Text)
-	return a, err
+	return a, nil
 }
 
 // Keep adds a change of a group, unless it is the last one there already, and returns
@@ -140,10 +151,12 @@ func (a Archive) Keep(vg string, text []byte, g Group, devices map[string]string
 		return "", err
 	}
 	known := map[string]string{}
-	if last, err := a.Newest(vg, func(Archived) bool { return true }); err == nil && last != nil {
-		known = last.Devices
-		if bytes.Equal(last.Text, text) && covers(known, devices) {
-			return last.File, nil
+	if len(names) > 0 {
+		if last, err := readArchived(filepath.Join(a.dir(vg), names[0])); err == nil {
+			known = last.Devices
+			if bytes.Equal(last.Text, text) && covers(known, devices) {
+				return last.File, nil
+			}
 		}
 	}
 	plain := bytes.TrimSuffix(text, []byte{0})

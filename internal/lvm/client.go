@@ -229,6 +229,8 @@ func classify(command, reason string) error {
 		{"insufficient free space", errs.NoSpace},
 		{"Insufficient free space", errs.NoSpace},
 		{"Insufficient suitable", errs.NoSpace},
+		{"exceeds maximum metadata size", errs.NoSpace},
+		{"too large for circular buffer", errs.NoSpace},
 		{"already exists", errs.Conflict},
 		{"in use", errs.InUse},
 		{"is used by another device", errs.InUse},

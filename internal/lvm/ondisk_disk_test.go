@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"io"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -366,4 +367,34 @@ func FuzzReadDisk(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestHolds(t *testing.T) {
+	s := lvmDevice(t)
+	file, err := os.Create(filepath.Join(t.TempDir(), "device"))
+	require.NoError(t, err)
+	defer file.Close()
+	put := func(s sparse) {
+		_, err := file.WriteAt(s.head[:inUse], 0)
+		require.NoError(t, err)
+		_, err = file.WriteAt(s.tail[:inUse], secondAt)
+		require.NoError(t, err)
+	}
+	require.NoError(t, file.Truncate(deviceSize))
+	put(s)
+	sum := Sum(ReadDisk(s, deviceSize).Copies[0].Text)
+	assert.True(t, Holds(file.Name(), sum))
+	assert.False(t, Holds(file.Name(), sum+1), "another change")
+	for what, damage := range map[string]func(sparse){
+		"the label":         func(s sparse) { s.head[600] ^= 1 },
+		"the first header":  func(s sparse) { s.head[4100] ^= 1 },
+		"the second header": func(s sparse) { s.tail[4] ^= 1 },
+		"all":               func(s sparse) { clear(s.head) },
+	} {
+		bad := s.clone()
+		damage(bad)
+		put(bad)
+		assert.False(t, Holds(file.Name(), sum), what)
+	}
+	assert.False(t, Holds("/nosuch", sum))
 }

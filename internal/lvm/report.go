@@ -14,13 +14,16 @@ import (
 
 // VG is a volume group. Sizes are bytes.
 type VG struct {
-	Name, UUID       string
-	Size, Free       uint64
-	ExtentSize       uint64
-	Tags             []string
-	PartialPVMissing bool
-	PVs              []PV
-	LVs              []LV
+	Name, UUID string
+	Size, Free uint64
+	ExtentSize uint64
+	// MetadataSize is that of the smallest area for metadata, MetadataFree by how much the
+	// text in it can still grow. LVM keeps room for two copies of the text.
+	MetadataSize, MetadataFree uint64
+	Tags                       []string
+	PartialPVMissing           bool
+	PVs                        []PV
+	LVs                        []LV
 }
 
 // PV is a physical volume, in a volume group or in none.
@@ -139,7 +142,7 @@ func (s State) find(is func(VG) bool) (VG, bool) {
 // mapper for, one after the other: there may be hundreds.
 var reportArgs = []string{
 	"fullreport", "--units", "b", "--nosuffix",
-	"--configreport", "vg", "-o", "vg_name,vg_uuid,vg_size,vg_free,vg_extent_size,vg_tags,vg_missing_pv_count",
+	"--configreport", "vg", "-o", "vg_name,vg_uuid,vg_size,vg_free,vg_extent_size,vg_tags,vg_missing_pv_count,vg_mda_size,vg_mda_free",
 	"--configreport", "pv", "-o", "pv_name,pv_uuid,dev_size,pv_size,pv_free,pe_start,pv_missing",
 	"--configreport", "lv", "-o", "lv_name,lv_uuid,lv_size,lv_tags",
 	"--configreport", "seg", "-o", "lv_uuid,segtype,stripes,seg_pe_ranges",
@@ -196,6 +199,8 @@ type (
 		Extent  string `json:"vg_extent_size"`
 		Tags    string `json:"vg_tags"`
 		Missing string `json:"vg_missing_pv_count"`
+		MDASize string `json:"vg_mda_size"`
+		MDAFree string `json:"vg_mda_free"`
 	}
 	pvRow struct {
 		Name    string `json:"pv_name"`
@@ -252,6 +257,7 @@ func (s *State) add(o map[string]json.RawMessage) error {
 	if len(vgs) == 1 {
 		v := vgs[0]
 		vg = VG{Name: v.Name, UUID: v.UUID, Size: n.parse(v.Size), Free: n.parse(v.Free), ExtentSize: n.parse(v.Extent), Tags: list(v.Tags), PartialPVMissing: n.parse(v.Missing) > 0}
+		vg.MetadataSize, vg.MetadataFree = n.parse(v.MDASize), n.parse(v.MDAFree)
 	}
 	var orphans []PV
 	missing := map[string]bool{} // by name

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+
+	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
 // Error is a libndctl call that failed on a device.
@@ -23,6 +25,20 @@ var ErrUnsupported = errors.New("not supported by this build or by the installed
 
 // ErrNotFound is wrapped by the error for a device that is not there.
 var ErrNotFound = errors.New("no such device")
+
+// ErrNoSlot is wrapped by the error of a change for which the label area of a DIMM has no
+// free slot: the kernel writes each label anew, and frees the old one after it
+// (drivers/nvdimm/label.c). It answers ENXIO.
+var ErrNoSlot = fmt.Errorf("the label area has no free slot: %w", syscall.ENOSPC)
+
+// noSlot tells that a change failed for want of a slot, where it did.
+func noSlot(err error, mappings []pmem.Mapping) error {
+	var e *Error
+	if errors.Is(err, syscall.ENXIO) && errors.As(err, &e) && labelsFull(mappings) {
+		return &Error{Op: e.Op, Dev: e.Dev, Err: ErrNoSlot}
+	}
+	return err
+}
 
 // check turns the return value of libndctl, a negative errno or anything else,
 // into an error.

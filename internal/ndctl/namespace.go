@@ -39,6 +39,7 @@ func (l Lib) CreateNamespace(spec pmem.NamespaceSpec) (made pmem.Namespace, err 
 	}
 	dev := C.GoString(C.ndctl_namespace_get_devname(n))
 	if err := configure(r, n, dev, spec); err != nil {
+		err = noSlot(err, snapshotRegion(r, "", false).Mappings)
 		return pmem.Namespace{}, errors.Join(err, rollBack(n, dev))
 	}
 	if spec.Mode == pmem.ModeDevDAX {
@@ -344,7 +345,9 @@ func (l Lib) EnableNamespace(key string) (pmem.Namespace, error) {
 
 // RenameNamespace changes the alt name, which is one write to the label area: a
 // power cut leaves the old name or the new one. The namespace is disabled for
-// the time of it, and comes back by its info block; EBUSY when it is in use.
+// the time of it, and comes back by its info block; EBUSY when it is in use. With
+// ErrNoSlot the old name stays on the medium, and the kernel shows the new one until the
+// next boot.
 func (l Lib) RenameNamespace(key, name string) (renamed pmem.Namespace, err error) {
 	// The namespace gets a pfn device with another number, and others may get the one
 	// that it had: what a kept context knows of them is old.
@@ -355,7 +358,7 @@ func (l Lib) RenameNamespace(key, name string) (renamed pmem.Namespace, err erro
 			return err
 		}
 		C.ndctl_namespace_set_raw_mode(n, 0)
-		err := setAltName(n, dev, name)
+		err := noSlot(setAltName(n, dev, name), snapshotRegion(C.ndctl_namespace_get_region(n), "", false).Mappings)
 		if enabled {
 			err = errors.Join(err, change("enable", dev, func() C.int { return C.ndctl_namespace_enable(n) }))
 		}

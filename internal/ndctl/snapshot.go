@@ -141,6 +141,7 @@ func snapshotRegion(r *C.struct_ndctl_region, bus string, withBadblocks bool) pm
 			Position: int(C.ndctl_mapping_get_position(m)),
 		})
 	}
+	region.LabelsFull = region.Labels && labelsFull(region.Mappings)
 	if withBadblocks {
 		for b := C.ndctl_region_get_first_badblock(r); b != nil; b = C.ndctl_region_get_next_badblock(r) {
 			region.Badblocks = append(region.Badblocks, badblock(b))

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -131,6 +132,7 @@ func (r *sysfsReader) region(dev string, withBadblocks bool) (region pmem.Region
 			region.Mappings = append(region.Mappings, m)
 		}
 	}
+	region.LabelsFull = region.Labels && r.labelsFull(region.Mappings)
 	if withBadblocks {
 		for line := range strings.Lines(r.attribute(dev, "badblocks")) {
 			if b, ok := parseBadblock(line); ok {
@@ -141,6 +143,15 @@ func (r *sysfsReader) region(dev string, withBadblocks bool) (region pmem.Region
 	}
 	return region, true
 }
+
+// labelsFull tells whether a DIMM has no slot for one more label. The kernel leaves the one
+// that it keeps out of what it counts (available_slots). Where that one is taken too, it
+// warns of it, once.
+func (r *sysfsReader) labelsFull(mappings []pmem.Mapping) bool {
+	return slices.ContainsFunc(mappings, func(m pmem.Mapping) bool { return r.attribute(m.DIMM, "available_slots") == "0" })
+}
+
+func labelsFull(mappings []pmem.Mapping) bool { return (&sysfsReader{}).labelsFull(mappings) }
 
 // parseMapping reads "nmem0,0,4294967296,0": DIMM, offset, length, position. Old
 // kernels leave out the position.

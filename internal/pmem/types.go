@@ -97,6 +97,9 @@ type Region struct {
 	// Labels tells whether namespaces are described by labels, so that the
 	// region can be divided.
 	Labels bool `json:"labels"`
+	// LabelsFull: the label area of one of its DIMMs has no slot for one more namespace. The
+	// kernel keeps a last one free, which it needs to change a label.
+	LabelsFull bool `json:"-"`
 }
 
 // Enabled tells whether the region's driver is bound.

@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 
+	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
@@ -46,6 +47,10 @@ func (v View) Capacities() []Capacity {
 			all = append(all, Capacity{Type: TypeLVM, VG: vg.Name, Total: vg.Size, Reason: "it is damaged"})
 			continue
 		}
+		if reason := metadataFull(vg); reason != "" {
+			all = append(all, Capacity{Type: TypeLVM, VG: vg.Name, Total: vg.Size, Reason: reason})
+			continue
+		}
 		all = append(all, Capacity{Type: TypeLVM, VG: vg.Name, Total: vg.Size, Free: vg.Free, Largest: largestLV(vg, 1), Smallest: vg.ExtentSize})
 	}
 	return all
@@ -55,12 +60,28 @@ func (v View) Capacities() []Capacity {
 func capacityOf(r pmem.Region) Capacity {
 	align := r.SizeAlign(pmem.DefaultAlign)
 	c := Capacity{Type: TypeDirect, Region: r.Dev, Total: r.Size}
+	if r.LabelsFull {
+		c.Reason = "the label area of its DIMMs has no room for one more namespace"
+		return c
+	}
 	c.Free = pmem.Usable(pmem.RoundDown(r.AvailableSize, align), pmem.MapDev, pmem.DefaultAlign)
 	c.Largest = pmem.Usable(r.MaxRaw(pmem.DefaultAlign), pmem.MapDev, pmem.DefaultAlign)
 	if raw, err := pmem.RawFor(1, pmem.MapDev, pmem.DefaultAlign, align); err == nil {
 		c.Smallest = pmem.Usable(raw, pmem.MapDev, pmem.DefaultAlign)
 	}
 	return c
+}
+
+// metadataReserve is what is left free of LVM's metadata, in bytes, so that volumes can be
+// marked and grown: some hundred times what a change adds to it.
+const metadataReserve = 32 * pmem.KiB
+
+// metadataFull says why nothing can be made in a volume group; "" when something can.
+func metadataFull(vg lvm.VG) string {
+	if vg.MetadataSize == 0 || vg.MetadataFree >= metadataReserve { // 0: not known
+		return ""
+	}
+	return "its metadata area has no room for one more volume"
 }
 
 // Capacity reads the host and lists its capacities.
@@ -97,6 +118,10 @@ func (v View) capacityFor(spec Spec) Capacity {
 		return c // no region or group that would take one
 	}
 	for _, p := range places {
+		if p.full != "" {
+			c.Reason = p.full
+			continue
+		}
 		c.Free += p.free
 		c.Largest = max(c.Largest, p.largest)
 		if c.Smallest == 0 || p.smallest < c.Smallest {
@@ -108,6 +133,9 @@ func (v View) capacityFor(spec Spec) Capacity {
 	}
 	if c.Largest < c.Smallest {
 		c.Largest = 0
+	}
+	if c.Largest > 0 {
+		c.Reason = "" // there is another place
 	}
 	return c
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/pmem"
@@ -64,4 +65,45 @@ func TestCapacityFor(t *testing.T) {
 			assert.Error(t, err)
 		})
 	}
+}
+
+// TestFullMetadata: where nothing more can be written down, nothing is promised.
+func TestFullMetadata(t *testing.T) {
+	full := func(v View, spec Spec, reason string) {
+		t.Helper()
+		got := v.capacityFor(spec)
+		assert.Equal(t, Capacity{Type: spec.Type, Reason: reason}, got)
+		spec.Name, spec.Size = "a", 1
+		_, err := v.plan(spec)
+		assert.True(t, errs.Is(err, errs.NoSpace), "%v", err)
+		assert.ErrorContains(t, err, reason)
+		assert.NotEmpty(t, errs.NextStep(err))
+	}
+	const labels = "the label area of its DIMMs has no room for one more namespace"
+	v := threeRegions(1<<30, 1<<30)
+	v.PMEM.Regions[0].AvailableSize, v.PMEM.Regions[0].MaxAvailableExtent = 1<<29, 1<<29
+	direct := Spec{Type: TypeDirect}
+	assert.NotZero(t, v.capacityFor(direct).Largest)
+	v.PMEM.Regions[0].LabelsFull = true
+	full(v, Spec{Type: TypeDirect, Region: "region0"}, labels)
+	assert.Equal(t, labels, v.Capacities()[0].Reason)
+	assert.Zero(t, v.Capacities()[0].Largest)
+	v.PMEM.Regions[1].AvailableSize, v.PMEM.Regions[1].MaxAvailableExtent = 1<<29, 1<<29
+	got := v.capacityFor(direct)
+	assert.NotZero(t, got.Largest, "the other region has room")
+	assert.Empty(t, got.Reason)
+	direct.Name, direct.Size = "a", 1
+	plan, err := v.plan(direct)
+	require.NoError(t, err)
+	assert.Equal(t, "region1", plan.Region)
+
+	const metadata = "its metadata area has no room for one more volume"
+	v.LVM.VGs[0].MetadataSize, v.LVM.VGs[0].MetadataFree = 2<<20, metadataReserve
+	assert.NotZero(t, v.capacityFor(Spec{Type: TypeLVM}).Largest)
+	v.LVM.VGs[0].MetadataFree--
+	full(v, Spec{Type: TypeLVM}, metadata)
+	full(v, Spec{Type: TypeLVM, Stripe: true}, metadata)
+	all := v.Capacities()
+	assert.Equal(t, metadata, all[len(all)-1].Reason)
+	assert.Zero(t, all[len(all)-1].Largest)
 }

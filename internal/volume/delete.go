@@ -13,6 +13,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/mount"
+	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
 // Delete removes a volume that is not in use. With erase its bytes are zeroed
@@ -210,7 +211,43 @@ func (s *Service) markRemoving(ctx context.Context, vol Volume) (Volume, error) 
 		return s.LVM.MarkLV(ctx, vol.group(), vol.lv, tagRemoving)
 	})
 	vol.State = Deleting
+	if errs.Is(err, errs.NoSpace) {
+		// No label slot, or no byte of LVM's metadata, is free for the mark. To erase and remove
+		// it needs none. Its head goes first: after a crash in between it is there again as
+		// what it was, damaged or without a file system, and is deleted again.
+		return vol, s.eraseHead(ctx, vol)
+	}
 	return vol, errs.Wrap("", subject(vol.Name), "could not be marked for removal", "", err)
+}
+
+// eraseHead erases what tells the kind of a volume: the info block of a namespace, or the
+// superblock of a file system.
+func (s *Service) eraseHead(ctx context.Context, vol Volume) error {
+	err := s.changeDevice(ctx, vol, func() (err error) {
+		if vol.Type != TypeDirect {
+			if vol.Device == "" {
+				err = s.LVM.Activate(ctx, vol.group(), vol.lv)
+			}
+			vol.Device = lvm.MapperPath(vol.VG, vol.lv)
+			return err
+		}
+		blockdev, err := s.NDCTL.EnableRaw(vol.UUID)
+		vol.Device = "/dev/" + blockdev
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if vol.Type == TypeLVM {
+		if err := s.waitForNode(ctx, vol); err != nil {
+			return err
+		}
+	}
+	dev, err := blockdev.Hold(vol.Device)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dev.Zero(ctx, 0, min(dev.Size, pmem.DefaultAlign), nil), dev.Close())
 }
 
 // notInUse fails when a volume is mounted, or held by anything at all.

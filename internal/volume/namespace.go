@@ -168,6 +168,9 @@ func (v View) fitNamespace(r pmem.Region, q NamespaceRequest) (uint64, error) {
 	if reason, next := unusable(r, v); reason != "" {
 		return 0, errs.New(errs.Unsupported, "region "+r.Dev, reason, next)
 	}
+	if r.LabelsFull {
+		return 0, errs.New(errs.NoSpace, "region "+r.Dev, capacityOf(r).Reason, "destroy one that is not needed: pmemctl namespace list; or use another region: pmemctl capacity")
+	}
 	raw, err := q.rawFor(r)
 	if err != nil {
 		return 0, err

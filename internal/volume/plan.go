@@ -48,6 +48,10 @@ type place struct {
 	// Usable bytes: free is what is not taken, largest and smallest what one volume
 	// can have.
 	free, largest, smallest uint64
+	// full says why nothing can be made there, whatever is free; "" is nothing of that kind.
+	full string
+	// below is the largest size under that of the plan, 0 for none.
+	below uint64
 }
 
 // plan finds the place for a volume: the one with the least room that is
@@ -63,7 +67,7 @@ func (v View) plan(spec Spec) (Plan, error) {
 		if p.largest > largest.largest || i == 0 {
 			largest = p
 		}
-		if p.plan.Usable > p.largest {
+		if p.full != "" || p.plan.Usable > p.largest {
 			continue
 		}
 		if spec.Limit != 0 && p.plan.Usable > spec.Limit {
@@ -78,12 +82,16 @@ func (v View) plan(spec Spec) (Plan, error) {
 	}
 	switch {
 	case best < 0 && aboveLimit >= 0:
-		usable := places[aboveLimit].plan.Usable
+		usable, below := places[aboveLimit].plan.Usable, places[aboveLimit].below
+		next := fmt.Sprintf("raise the limit to %d bytes", usable)
+		if below > 0 {
+			next += fmt.Sprintf(", or ask for %d bytes, the next smaller size", below)
+		}
 		return Plan{}, errs.New(errs.OutOfRange, subject(spec.Name),
 			fmt.Sprintf("the smallest possible size of at least %s is %s, above the limit of %s", pmem.FormatSize(spec.Size), pmem.FormatSize(usable), pmem.FormatSize(spec.Limit)),
-			fmt.Sprintf("raise the limit to %d bytes", usable))
+			next)
 	case best < 0:
-		return Plan{}, v.noSpace(spec, largest)
+		return Plan{}, v.noSpace(spec, places, largest)
 	}
 	plan := places[best].plan
 	plan.Largest = places[best].largest
@@ -97,7 +105,10 @@ func (v View) placesFor(spec Spec) ([]place, error) {
 	return v.lvmPlaces(spec)
 }
 
-func (v View) noSpace(spec Spec, largest place) error {
+func (v View) noSpace(spec Spec, places []place, largest place) error {
+	if i := slices.IndexFunc(places, func(p place) bool { return p.full != "" }); i >= 0 && largest.largest == 0 {
+		return errs.New(errs.NoSpace, subject(spec.Name), "no volume fits in "+places[i].name+": "+places[i].full, "delete volumes that are not needed: pmemctl volume list; or use another region or group: pmemctl capacity")
+	}
 	next := "see what is free: pmemctl capacity"
 	deleting := inState(v.Volumes(), Deleting)
 	switch {
@@ -130,10 +141,13 @@ func (v View) directPlaces(spec Spec) ([]place, error) {
 		usable := pmem.Usable(raw, pmem.MapDev, pmem.DefaultAlign)
 		free := r.AvailableSize
 		c := capacityOf(r)
-		p := place{name: r.Dev, free: c.Free, largest: c.Largest, smallest: c.Smallest}
+		p := place{name: r.Dev, free: c.Free, largest: c.Largest, smallest: c.Smallest, full: c.Reason}
 		p.plan = Plan{Name: spec.Name, Type: TypeDirect, Region: r.Dev, Asked: spec.Size, Usable: usable, Raw: raw, Overhead: raw - usable}
 		if free >= raw {
 			p.plan.FreeAfter = free - raw
+		}
+		if step := r.SizeAlign(pmem.DefaultAlign); usable > c.Smallest {
+			p.below = pmem.Usable(raw-step, pmem.MapDev, pmem.DefaultAlign)
 		}
 		places = append(places, p)
 	}
@@ -232,7 +246,10 @@ func (v View) lvmPlaces(spec Spec) ([]place, error) {
 		}
 		step := vg.ExtentSize * uint64(stripes)
 		usable := pmem.RoundUp(spec.Size, step)
-		p := place{name: name, free: vg.Free, smallest: step, largest: largest}
+		p := place{name: name, free: vg.Free, smallest: step, largest: largest, below: usable - step}
+		if p.full = metadataFull(vg); p.full != "" {
+			p.free, p.largest = 0, 0
+		}
 		p.plan = Plan{Name: spec.Name, Type: TypeLVM, VG: vg.Name, vgUUID: vg.UUID, Asked: spec.Size, Usable: usable, Raw: usable, devices: devices}
 		if stripes > 1 {
 			p.plan.Stripes = stripes

@@ -81,6 +81,9 @@ type Service struct {
 	ArchiveDir string
 	// Note is told what went wrong beside what was asked for; it may be nil.
 	Note func(error)
+	// TargetRoot is where volumes are staged and published, and nowhere else; "" is
+	// anywhere. Mount and Unmount take any path.
+	TargetRoot string
 	// Progress is told of long work, such as erasing; it may be nil.
 	Progress func(what string) (step blockdev.Progress, done func())
 }

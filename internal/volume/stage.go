@@ -17,10 +17,13 @@ import (
 
 // Stage is Mount on a path that another program chose.
 func (s *Service) Stage(ctx context.Context, m MountSpec) (Volume, error) {
-	if err := validateTarget(m.Path); err != nil {
-		return Volume{}, err
+	target, err := s.openTarget(m.Path)
+	if err != nil {
+		return Volume{}, asPrecondition(err)
 	}
-	return s.Mount(ctx, m)
+	m.opened = target
+	vol, err := s.Mount(ctx, m)
+	return vol, target.done(err)
 }
 
 // Regions lists the regions of PMEM.

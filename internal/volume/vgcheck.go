@@ -75,6 +75,7 @@ type source struct {
 	text     []byte
 	group    lvm.Group
 	where    string // "copy 2 on /dev/pmem0" or "the archive (FILE)"
+	kept     bool   // in the archive
 	archived map[string]string
 	// guessed: only what may be a tenant's data says so.
 	guessed bool
@@ -202,17 +203,18 @@ func (g *groupOnDisk) decide(archived *lvm.Archived) {
 		}
 	}
 	copies := func(guessed bool) {
+		doubtful := guessed && g.source == nil
 		for _, m := range g.members {
 			for i, c := range m.disk.Copies {
 				if c.Text != nil && c.Guessed == guessed {
-					consider(source{text: c.Text, group: c.Group, where: copyOn(i, m), guessed: guessed})
+					consider(source{text: c.Text, group: c.Group, where: copyOn(i, m), guessed: doubtful})
 				}
 			}
 		}
 	}
 	copies(false)
 	if archived != nil && !g.agree() { // somebody may have gone back to an older one
-		consider(source{text: archived.Text, group: archived.Group, where: "the archive, " + archived.File})
+		consider(source{text: archived.Text, group: archived.Group, where: "the archive, " + archived.File, kept: true})
 	}
 	// What lies where no label names a place is believed only when the place is outside
 	// of the data, by what is known otherwise: a tenant can write metadata to its volume.
@@ -232,8 +234,8 @@ func (g *groupOnDisk) decide(archived *lvm.Archived) {
 	// Of the same in both, the device is the better known.
 	for _, m := range g.members {
 		for i, c := range m.disk.Copies {
-			if archived != nil && bytes.Equal(c.Text, archived.Text) && bytes.Equal(c.Text, g.source.text) {
-				g.source.where = copyOn(i, m)
+			if g.source.kept && bytes.Equal(c.Text, g.source.text) {
+				g.source.where, g.source.kept = copyOn(i, m), false
 			}
 		}
 	}
@@ -394,20 +396,23 @@ func (s *Service) keepMetadata() {
 	if s.ArchiveDir == "" {
 		return
 	}
-	groups := map[string]*groupOnDisk{}
+	namespaces := map[string][]pmem.Namespace{}
 	for _, n := range s.NDCTL.EnabledFSDAX() {
-		mark, name := parseMark(n.Name)
-		if mark != markMember {
+		if mark, name := parseMark(n.Name); mark == markMember {
+			namespaces[name] = append(namespaces[name], n)
+		}
+	}
+	for name, of := range namespaces {
+		last, ok := s.archive().Last(name)
+		if ok && !slices.ContainsFunc(of, func(n pmem.Namespace) bool { return !lvm.Holds("/dev/"+n.Blockdev, last) }) {
 			continue
 		}
-		if groups[name] == nil {
-			groups[name] = &groupOnDisk{name: name}
+		g := &groupOnDisk{name: name}
+		for _, n := range of {
+			g.members = append(g.members, readMember(n))
 		}
-		groups[name].members = append(groups[name].members, readMember(n))
-	}
-	for _, g := range groups {
 		g.decide(nil)
-		if g.source == nil || g.source.guessed || g.other != "" || s.archive().Holds(g.name, lvm.Sum(g.source.text)) {
+		if g.source == nil || g.source.guessed || g.other != "" {
 			continue
 		}
 		// While a copy is damaged it may be the newer one; the archive never goes back then.

@@ -123,14 +123,15 @@ func TestGuests(t *testing.T) {
 	})
 	t.Run("CSI", func(t *testing.T) {
 		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})
-		sanity := []string{"lvm mount", "direct mount"}
+		sanity := []string{"all lvm mount", "all direct mount"}
 		if os.Getenv(AllEnv) != "" {
-			sanity = append(sanity, "lvm block", "direct block")
+			sanity = append(sanity, "all lvm block", "direct direct block")
 		}
 		for _, what := range sanity {
 			runTests(t, m, "integration.test", []string{"PMEMLAB_SANITY=" + what}, "-test.run", "TestCSISanity")
 		}
-		runTests(t, m, "integration.test", crashEnv(), "-test.run", "TestCSI(Container|DAX|Life|RawBlock|Inline|Refusals|Surroundings|EraseDoesNotBlock|Idempotence|NoOldData|StatsOfDown)")
+		runTests(t, m, "integration.test", crashEnv(), "-test.run", "TestCSI(Container|DAX|Life|RawBlock|Inline|HeldLock|SwappedTarget|Refusals|Surroundings|EraseDoesNotBlock|Idempotence|NoOldData|StatsOfDown)")
+		runTests(t, m, "integration.test", nil, "-test.run", "TestHostile(Container)?$")
 	})
 	t.Run("crash", func(t *testing.T) {
 		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})

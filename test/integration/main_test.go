@@ -49,12 +49,15 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", "/root")
+			env.Setenv("FAULTPOINTS", faultpointsBinary())
 			nameOddRegions(env)
 			return resetPMEM()
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"fails": fails,
-			"holds": holds,
+			"fails":        fails,
+			"holds":        holds,
+			"freeslots":    freeSlots,
+			"fillmetadata": fillMetadata,
 		},
 	})
 }

@@ -235,7 +235,7 @@ func (s *suite) uninstall(t *testing.T) {
 	volume := s.kubectl(t, "get", "pvc", "pmem-lvm", "-o", "jsonpath={.spec.volumeName}")
 	s.kubectl(t, "delete", "statefulset", "sts-lvm")
 	s.gone(t, "pods/sts-lvm-0")
-	s.kubectl(t, "delete", "-k", root+"/deploy/kubernetes/overlays/ack")
+	s.kubectl(t, "delete", "-k", "testdata/with-components")
 	eventually(t, patience, func(t testingT) string {
 		return s.kubectl(t, "get", "pods", "-n", "kube-system", "-o", "name")
 	})

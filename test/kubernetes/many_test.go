@@ -59,13 +59,17 @@ func (s *suite) deployMany(t *testing.T) {
 	s.Node("plain0").Kill() // the others need the processor
 }
 
-// metrics are where the Service says.
+// metrics are where the Service says, for who has the token.
 func (s *suite) metrics(t *testing.T) {
 	eventually(t, patience, func(t testingT) string {
 		address := s.kubectl(t, "get", "endpointslices", "-n", "kube-system", "-l", "kubernetes.io/service-name=pmemctl-metrics", "-o", `jsonpath={.items[*].endpoints[?(@.nodeName=="node0")].addresses[0]}`)
-		out, err := s.Node("node0").Run(t.Context(), "curl", "-fsS", "http://"+address+":9810/metrics")
+		out, err := s.Node("node0").Run(t.Context(), "curl", "-fsS", "-H", "Authorization: Bearer secret", "http://"+address+":9810/metrics")
 		if err != nil || !strings.Contains(out, "pmemctl_") {
 			return out
+		}
+		out, err = s.Node("node0").Run(t.Context(), "curl", "-sS", "http://"+address+":9810/metrics")
+		if err != nil || out != "a token is needed\n" {
+			return "without the token: " + out
 		}
 		return ""
 	})

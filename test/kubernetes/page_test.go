@@ -49,12 +49,13 @@ const (
 	label      = "pmem.csi.alibabacloud.com"
 )
 
-// deploy labels the nodes and applies the overlay: everything becomes ready, and the
+// deploy labels the nodes and applies the overlay, with inline volumes and the narrowed
+// account: everything becomes ready, and the
 // regions are prepared by the driver.
 func (s *suite) deploy(t *testing.T) {
 	s.kubectl(t, "label", "node", "node0", label+"=", label+"/type=lvm")
 	s.kubectl(t, "label", "node", "node1", label+"=", label+"/type=direct")
-	s.kubectl(t, "apply", "-k", root+"/deploy/kubernetes/overlays/ack")
+	s.kubectl(t, "apply", "-k", "testdata/with-components") // the overlay, and what may be added
 	s.privileged(t)
 	s.apart(t)
 	for _, set := range []string{"csi-local-plugin-lvm", "csi-local-plugin-direct"} {
