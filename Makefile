@@ -9,6 +9,8 @@ LDFLAGS := -X github.com/pmemctl/pmemctl/internal/cli.Version=$(VERSION)
 # Built files go here; nothing else is written into the tree.
 BUILD   := build
 FUZZTIME ?= 5m
+# The commit that upgrades are tested from.
+PREVIOUS := 8b1b26fef3534e02eb6ae986e7d4a38024a0a44a
 # Without it each of them says that it is v0.0.0, and the others refuse that.
 KUBE_VERSION := -X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36
 
@@ -37,6 +39,11 @@ install: ## install pmemctl, its man pages and completions (DESTDIR=, prefix=)
 	install -D -m 644 completions/pmemctl.bash $(DESTDIR)$(prefix)/share/bash-completion/completions/pmemctl
 	install -D -m 644 completions/_pmemctl $(DESTDIR)$(prefix)/share/zsh/site-functions/_pmemctl
 	install -D -m 644 completions/pmemctl.fish $(DESTDIR)$(prefix)/share/fish/vendor_completions.d/pmemctl.fish
+	install -D -m 644 -t $(DESTDIR)$(prefix)/lib/udev/rules.d deploy/host/12-pmemctl.rules deploy/host/98-pmemctl.rules
+	install -D -m 644 deploy/host/lvmlocal.conf $(DESTDIR)$(prefix)/share/doc/pmemctl/lvmlocal.conf
+	install -D -m 755 deploy/host/initramfs-hook $(DESTDIR)$(prefix)/share/initramfs-tools/hooks/pmemctl
+	install -D -m 644 deploy/host/dracut.conf $(DESTDIR)$(prefix)/lib/dracut/dracut.conf.d/90-pmemctl.conf
+	@echo 'next: pmemctl host setup (LVM and the initramfs), then pmemctl host check'
 
 lab: deps build $(BUILD)/pmemlab ## a shell in the guest, with pmemctl on PATH (ends with: exit)
 	$(BUILD)/pmemlab -path $(CURDIR)/$(BUILD)
@@ -44,9 +51,14 @@ lab: deps build $(BUILD)/pmemlab ## a shell in the guest, with pmemctl on PATH (
 ##@ Test
 
 # The programs of Kubernetes are built beside the guests' tests, which leave a processor idle.
-test: deps lint test-unit ## everything: lint, unit tests, integration tests in the guest, Kubernetes
+test: deps lint test-unit ## what CI runs, 45 minutes: lint, unit tests, guests, Kubernetes in short
 	@scripts/deps.sh image kubernetes
 	$(MAKE) -j 2 test-guest kubernetes
+	$(MAKE) test-k8s-short
+
+test-all: deps lint test-unit ## make test, with the whole of its guests' and Kubernetes' tests
+	@scripts/deps.sh image kubernetes
+	$(MAKE) -j 2 test-guest-all kubernetes
 	$(MAKE) test-k8s
 
 test-unit: ## unit tests, with the race detector and without cgo
@@ -56,7 +68,14 @@ test-unit: ## unit tests, with the race detector and without cgo
 test-guest: build guest-tests ## integration tests on a real kernel, in QEMU guests
 	$(GO) test -tags lab -count=1 -timeout 4h -v ./test/guests
 
-test-k8s: deps image kubernetes ## the page followed on a real Kubernetes, with nodes in guests
+test-guest-all: build guest-tests ## the same, with what takes long for what it shows
+	PMEMCTL_ALL=1 $(GO) test -tags lab -count=1 -timeout 4h -v ./test/guests
+
+test-k8s-short: deps image kubernetes ## a driver and volumes of both types on a real Kubernetes, an upgrade, the end
+	@scripts/deps.sh kubernetes
+	$(GO) test -tags lab -count=1 -timeout 1h -v -run '^TestMany$$/^(deploy|metrics|both types on one node|upgrade|delete)$$' ./test/kubernetes
+
+test-k8s: deps image kubernetes ## all of it: the page followed, more claims than room, pods that come and go
 	@scripts/deps.sh kubernetes
 	$(GO) test -tags lab -count=1 -timeout 4h -v ./test/kubernetes
 
@@ -69,6 +88,9 @@ test-crash: build guest-tests ## kill -9 at every single step of every operation
 
 test-powercut: build guest-tests ## 100 power cuts of a guest at work
 	PMEMCTL_CUTS=100 $(GO) test -tags lab -count=1 -timeout 4h -v -run '^TestPowerCut$$' ./test/guests
+
+test-flush: build guest-tests ## a medium that loses what nobody flushed: every prefix of what was written
+	PMEMCTL_FLUSH=all $(GO) test -tags lab -count=1 -timeout 1h -v -run '^TestFlush$$' ./test/guests
 
 test-stress: build guest-tests ## 32 clients of the CSI server for 10 minutes
 	PMEMCTL_STRESS=10m $(GO) test -tags lab -count=1 -timeout 1h -v -run '^TestStress$$' ./test/guests
@@ -105,11 +127,16 @@ generate: ## write man pages and completions again
 deps: ## install the Debian packages that are missing
 	@scripts/deps.sh
 
-guest-tests: $(BUILD)/pmemlab
+guest-tests: $(BUILD)/pmemlab $(BUILD)/guest/pmemctl-previous
 	$(GO) test -c -tags 'guest faultpoints' -o $(BUILD)/guest/integration.test ./test/integration
 	$(GO) test -c -tags guest -o $(BUILD)/guest/dax.test ./internal/dax
 	$(GO) test -c -tags guest -o $(BUILD)/guest/ndctl.test ./internal/ndctl
 	$(GO) build -tags faultpoints -o $(BUILD)/guest/pmemctl-faultpoints ./cmd/pmemctl
+	CGO_ENABLED=0 $(GO) build -C test/csisanity -o $(CURDIR)/$(BUILD)/guest/ tool
+
+# What TestUpgrade upgrades from.
+$(BUILD)/guest/pmemctl-previous: scripts/previous.sh
+	GO='$(GO)' scripts/previous.sh $(PREVIOUS) $@
 
 $(BUILD)/pmemlab: FORCE
 	$(GO) build -o $@ ./test/lab/cmd/pmemlab
@@ -129,7 +156,7 @@ clean: ## remove what was built
 	rm -rf $(BUILD)
 
 help: ## this list
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s:\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s:\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 FORCE:
-.PHONY: demo demo-k8s build image kubernetes install lab test test-unit test-guest test-k8s test-k8s-pods test-crash test-powercut test-stress fuzz bench bench-k8s lint generate deps guest-tests clean help FORCE
+.PHONY: demo demo-k8s build image kubernetes install lab test test-all test-unit test-guest test-guest-all test-k8s test-k8s-short test-k8s-pods test-crash test-powercut test-flush test-stress fuzz bench bench-k8s lint generate deps guest-tests clean help FORCE

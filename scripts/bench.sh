@@ -186,7 +186,7 @@ endpoint=unix:///run/bench/csi.sock
 client() { csiclient --endpoint "$endpoint" "$@" 2>>"$log"; }
 
 start_server() {
-	pmemctl serve-csi --endpoint "$endpoint" --nodeid bench --v 0 >>"$log" 2>&1 &
+	pmemctl serve-csi --endpoint "$endpoint" --nodeid bench --kubelet-dir /mnt/csi --v 0 >>"$log" 2>&1 &
 	server=$!
 	client capacity >>"$log" # waits until it answers
 }

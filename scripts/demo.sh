@@ -138,7 +138,7 @@ shows "What can still be made, per type and place."
 
 echo "== The same over CSI"
 echo
-serves pmemctl serve-csi --endpoint unix:///run/demo/csi.sock --nodeid lab --v 0
+serves pmemctl serve-csi --endpoint unix:///run/demo/csi.sock --nodeid lab --kubelet-dir /mnt --v 0
 shows "The server of this node, which in a cluster Kubernetes calls. Here csiclient makes the same calls."
 run export CSI_ENDPOINT=unix:///run/demo/csi.sock
 shows "Where it finds the server."

@@ -25,6 +25,7 @@ var marked = regexp.MustCompile(`^(fault\.Point|change|run\.Change|c\.change|cla
 
 // covered by the points of who calls them, or no step on the way to a volume.
 var covered = map[string]string{
+	"mount.mountAt":       "Mount and Bind",
 	"mount.bindAtOnce":    "Bind",
 	"mount.bindInSteps":   "Bind",
 	"run.output":          "Change",

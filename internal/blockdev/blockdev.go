@@ -157,7 +157,16 @@ func (d *Device) Write(data []byte, offset int64) error {
 
 // IsZero reads the whole device and tells whether every byte is zero.
 func (d *Device) IsZero(ctx context.Context, progress Progress) (bool, error) {
-	err := d.chunks(ctx, 0, d.Size, chunk, copyWorkers, progress, func(buf []byte, offset, length uint64) error {
+	return d.isZero(ctx, 0, d.Size, progress)
+}
+
+// IsZeroFrom reads the bytes from one offset to another and tells whether each is zero.
+func (d *Device) IsZeroFrom(ctx context.Context, from, to uint64) (bool, error) {
+	return d.isZero(ctx, from, to, nil)
+}
+
+func (d *Device) isZero(ctx context.Context, from, to uint64, progress Progress) (bool, error) {
+	err := d.chunks(ctx, from, to, chunk, copyWorkers, progress, func(buf []byte, offset, length uint64) error {
 		buf = buf[:length]
 		if _, err := d.file.ReadAt(buf, int64(offset)); err != nil {
 			return err

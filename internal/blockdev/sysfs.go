@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +35,45 @@ func Identify(path string) (Number, error) {
 		return n, fmt.Errorf("block device %s: %w", name, err)
 	}
 	return n, nil
+}
+
+// Disk is a block device as it is now. Two that are equal are the same device, with the
+// same size.
+type Disk struct {
+	Name   string // in /sys/class/block
+	Number Number
+	Size   uint64 // bytes
+	// sequence tells two devices apart that had the same number after each other
+	// (diskseq, since Linux 5.15).
+	sequence string
+}
+
+// ReadDisk describes the block device of a name in /sys/class/block; os.ErrNotExist when
+// there is none.
+func ReadDisk(name string) (Disk, error) {
+	n, err := Identify(name)
+	if err != nil {
+		return Disk{}, err
+	}
+	dir := "/sys/class/block/" + name
+	sectors, err := strconv.ParseUint(readLine(dir+"/size"), 10, 64)
+	if err != nil {
+		return Disk{}, fmt.Errorf("block device %s: its size: %w", name, err)
+	}
+	return Disk{Name: name, Number: n, Size: sectors * 512, sequence: readLine(dir + "/diskseq")}, nil
+}
+
+// Names lists the block devices of the host by their names in /sys/class/block.
+func Names() ([]string, error) {
+	entries, err := os.ReadDir("/sys/class/block")
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, nil
 }
 
 // Node is the kernel's own node of the device at a path in /dev or /dev/mapper, when

@@ -32,31 +32,38 @@ type app struct {
 
 	ndctl   ndctl.Lib
 	dax     dax.Lib
-	lvm     *lvm.Client
-	allLVM  *lvm.Client
+	lvm     []*lvm.Client
 	service *volume.Service
 }
 
-// archiveDir keeps LVM's metadata across reboots.
-const archiveDir = "/var/lib/pmemctl/lvm"
+// What is kept across reboots; archiveDir has LVM's metadata.
+const (
+	stateDir   = "/var/lib/pmemctl"
+	archiveDir = stateDir + "/lvm"
+)
 
 func newApp() *app {
 	a := &app{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		interactive: term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
 		bars:        term.IsTerminal(int(os.Stderr.Fd())),
-		lvm:         &lvm.Client{RunDir: hostlock.DefaultDir},
-		allLVM:      &lvm.Client{RunDir: hostlock.DefaultDir, AllDevices: true},
+	}
+	seeing := func(devices func(volume.NDCTL) ([]string, error)) *lvm.Client {
+		c := &lvm.Client{RunDir: hostlock.DefaultDir, Devices: func() ([]string, error) { return devices(a.ndctl) }}
+		a.lvm = append(a.lvm, c)
+		return c
 	}
 	a.service = &volume.Service{
 		NDCTL:     a.ndctl,
 		KeepNDCTL: func() (volume.NDCTL, func()) { return a.ndctl.Keep() },
-		LVM:       a.lvm,
-		AllDisks:  a.allLVM,
+		LVM:       seeing(volume.MemberDevices),
+		Foreign:   seeing(volume.ForeignPMEM),
+		Disks:     seeing(volume.OtherDisks),
 		Locks:     hostlock.Locks{Dir: hostlock.DefaultDir, Shared: ndctl.BusNode, Waiting: a.waiting},
 		RunDir:    hostlock.DefaultDir,
 		Progress:  a.progress,
 
+		StateDir:   stateDir,
 		ArchiveDir: archiveDir,
 		Note:       once(func(err error) { a.note("pmemctl: note: %v", err) }),
 	}
@@ -64,8 +71,9 @@ func newApp() *app {
 }
 
 func (a *app) close() {
-	a.lvm.Close()
-	a.allLVM.Close()
+	for _, c := range a.lvm {
+		c.Close()
+	}
 }
 
 // waiting tells a person why nothing happens.

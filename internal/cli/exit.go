@@ -22,6 +22,7 @@ const (
 	exitPermission  = 8
 	exitBusy        = 9
 	exitAborted     = 10
+	exitDamaged     = 11
 	exitDeadline    = 124 // as timeout(1)
 	exitCanceled    = 130 // as the shell after SIGINT
 )
@@ -36,6 +37,7 @@ var exitCodes = map[errs.Kind]int{
 	errs.InUse:       exitInUse,
 	errs.Unsupported: exitUnsupported,
 	errs.FixedSize:   exitUnsupported,
+	errs.Damaged:     exitDamaged,
 	errs.Permission:  exitPermission,
 	errs.Busy:        exitBusy,
 	errs.Aborted:     exitAborted,

@@ -16,7 +16,7 @@ import (
 
 func TestEveryKindOfErrorHasAnExitCode(t *testing.T) {
 	kinds := []errs.Kind{errs.Internal, errs.Invalid, errs.OutOfRange, errs.NotFound, errs.Conflict, errs.NoSpace, errs.InUse,
-		errs.Unsupported, errs.FixedSize, errs.Permission, errs.Busy, errs.Aborted, errs.Deadline, errs.Canceled}
+		errs.Unsupported, errs.FixedSize, errs.Damaged, errs.Permission, errs.Busy, errs.Aborted, errs.Deadline, errs.Canceled}
 	for _, kind := range kinds {
 		code, ok := exitCodes[kind]
 		assert.True(t, ok, kind)

@@ -15,7 +15,7 @@ import (
 func newRegionCommand(a *app) *cobra.Command {
 	return group("region", "Show and prepare regions of PMEM",
 		newRegionListCommand(a), newRegionShowCommand(a), newRegionInitLabelsCommand(a),
-		newRegionSwitchCommand(a, "enable", "Bring a region up"), newRegionSwitchCommand(a, "disable", "Take a region down that nothing uses"))
+		newRegionSwitchCommand(a, "enable", "Bring a region up"), newRegionForgetCommand(a), newRegionSwitchCommand(a, "disable", "Take a region down that nothing uses"))
 }
 
 func regionColumns() []column[pmem.Region] {
@@ -219,4 +219,26 @@ func newRegionSwitchCommand(a *app, verb, short string) *cobra.Command {
 			return nil
 		},
 	}
+}
+
+func newRegionForgetCommand(a *app) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use: "forget ID", Short: "Forget a region that is lost for good, with the volumes in it",
+		Long: `A host remembers which regions had volumes. While one of them is not there, no volume
+counts as deleted only because it is not found. When its DIMMs are lost for good, this
+ends it: by the ID that "pmemctl volume list" tells.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := needRoot("forgetting a region"); err != nil {
+				return err
+			}
+			if err := a.confirm(force, "The volumes in region "+args[0]+" will count as deleted."); err != nil {
+				return err
+			}
+			return a.service.ForgetRegion(cmd.Context(), args[0])
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "do not ask")
+	return cmd
 }

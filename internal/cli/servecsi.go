@@ -6,16 +6,18 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/pmemctl/pmemctl/internal/csi"
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/hostconf"
+	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
@@ -32,7 +34,9 @@ type csiFlags struct {
 	nodeExpansion                         bool
 	percent                               int
 	registrationDir, registrationEndpoint string
-	metricsAddress                        string
+	metricsAddress, hostDir               string
+	kubeletDir, inlineMaxSize             string
+	inline                                bool
 }
 
 func newServeCSICommand(a *app) *cobra.Command {
@@ -64,7 +68,11 @@ PMEMCTL_INIT, --metrics-address from PMEMCTL_METRICS_ADDRESS, and so on.`,
 	fl.BoolVar(&f.nodeExpansion, "node-expansion", false, "let only the node service expand volumes: one external-resizer speaks for all nodes, and does not know whose a volume is")
 	fl.StringVar(&f.registrationDir, "registration-dir", "", "kubelet's `folder` of plugins to register in, such as /registration; no registrar sidecar is needed then")
 	fl.StringVar(&f.registrationEndpoint, "registration-endpoint", "", "the `socket` as kubelet sees it (default /var/lib/kubelet/plugins/DRIVER/csi.sock)")
-	fl.StringVar(&f.metricsAddress, "metrics-address", "", "`address` to serve Prometheus metrics and /healthz on, such as :9090 (default: none)")
+	fl.StringVar(&f.kubeletDir, "kubelet-dir", "/var/lib/kubelet", "kubelet's `directory` (its --root-dir): volumes are mounted nowhere else, and its pods' inline volumes are kept")
+	fl.BoolVar(&f.inline, "inline", false, "allow inline (ephemeral) volumes, which take PMEM for whoever may make a pod")
+	fl.StringVar(&f.inlineMaxSize, "inline-max-size", "1Gi", "largest `size` of an inline volume")
+	fl.StringVar(&f.metricsAddress, "metrics-address", "", "`address` to serve Prometheus metrics, /healthz and /livez on, such as :9090 (default: none)")
+	fl.StringVar(&f.hostDir, "host-dir", "", "`directory` with the host's /etc, to keep its udev and LVM off what tenants write, as host setup does (default: only look)")
 	fl.IntVar(&f.verbosity, "v", 2, "`level` of the log: 0 errors, 2 calls, 4 also those that change nothing, 5 also requests and answers")
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions([]string{"lvm", "direct", "all"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -99,6 +107,14 @@ func (f csiFlags) config() (csi.Config, error) {
 	case len(f.nodeID) > 256:
 		return c, errs.Invalidf("--nodeid", "use the node's name", "has %d bytes, 256 are the most", len(f.nodeID))
 	}
+	maximum, err := pmem.ParseSize(f.inlineMaxSize)
+	if err != nil || maximum == 0 {
+		return c, errs.Invalidf("--inline-max-size", "give a size such as 1Gi", "%q is not a size", f.inlineMaxSize)
+	}
+	if !filepath.IsAbs(f.kubeletDir) || filepath.Clean(f.kubeletDir) == "/" {
+		return c, errs.Invalidf("--kubelet-dir", "give the --root-dir of kubelet, such as /var/lib/kubelet", "%q is not the path of a directory of kubelet's", f.kubeletDir)
+	}
+	c.KubeletDir, c.Inline, c.InlineMaxSize = filepath.Clean(f.kubeletDir), f.inline, maximum
 	if c.TopologyKey == "" {
 		c.TopologyKey = f.driver + "/node"
 	}
@@ -123,21 +139,25 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 	}
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: logLevel(f.verbosity)}))
 	a.service.Note = once(func(err error) { log.Error("beside what was asked for", "error", err) })
-	server := &csi.Server{Config: config, Volumes: a.service, Log: log, Metrics: csi.NewMetrics(a.service)}
-	if resumed, err := a.resume(ctx); err != nil {
-		log.Error("volumes that were left suspended could not be looked for", "error", err.Error())
-	} else if len(resumed) > 0 {
-		log.Warn("volumes that a killed lvm left suspended go on", "volumes", resumed)
+	if f.controllerEndpoint != "" && filepath.Dir(f.controllerEndpoint) == filepath.Dir(f.endpoint) {
+		log.Warn("the sockets of kubelet and of the sidecars are in one directory: a sidecar that is taken over can mount volumes", "next", "give --controller-endpoint a directory of its own")
 	}
-	if f.init {
-		a.prepare(ctx, f, config, log)
+	a.service.Note = once(func(err error) { log.Error("beside what was asked for", "error", err) })
+	a.service.TargetRoot = config.KubeletDir
+	server := &csi.Server{Config: config, Volumes: a.service, Log: log, Metrics: csi.NewMetrics(a.service)}
+	a.service.Locks.Waiting = func(name, holder string) { log.Info("waiting for a lock", "lock", name, "holder", holder) }
+	server.Resume = a.service.Resume
+	if f.init && !(config.Only && config.Type == volume.TypeDirect) {
+		server.Prepare = func(ctx context.Context) error { return a.prepare(ctx, f, log) }
+	} else if f.init {
+		log.Info("nothing to prepare: direct volumes need no volume group")
 	}
 	parts := []func(context.Context) error{
 		func(ctx context.Context) error { return server.Run(ctx, f.endpoint) },
+		server.Background,
+		func(ctx context.Context) error { a.tellDamage(ctx, log); <-ctx.Done(); return nil },
 		func(ctx context.Context) error {
-			if err := server.RemoveAbandonedInline(ctx); err != nil {
-				log.Warn("inline volumes could not be looked for", "error", err.Error())
-			}
+			hostconf.Serve(ctx, f.hostDir, log)
 			<-ctx.Done()
 			return nil
 		},
@@ -181,20 +201,37 @@ func together(ctx context.Context, parts []func(context.Context) error) error {
 	return errors.Join(failed...)
 }
 
-// prepare gives the regions to lvm volumes, when this node serves them. The server
-// runs also when that fails: volumes that exist have to be mounted.
-func (a *app) prepare(ctx context.Context, f csiFlags, config csi.Config, log *slog.Logger) {
-	if config.Only && config.Type == volume.TypeDirect {
-		log.Info("nothing to prepare: direct volumes need no volume group")
-		return
-	}
+// prepare gives the regions to lvm volumes.
+func (a *app) prepare(ctx context.Context, f csiFlags, log *slog.Logger) error {
 	steps, err := a.service.Init(ctx, volume.InitSpec{Percent: f.percent, Span: f.span})
+	for _, step := range steps { // also where the others are damaged
+		log.Info("prepared", "region", step.Region, "vg", step.VG, "raw_had", step.Has, "raw_added", step.Add, "note", step.Reason)
+	}
+	return err
+}
+
+// tellDamage logs what is damaged when the server starts, and remembers the regions that
+// have volumes.
+func (a *app) tellDamage(ctx context.Context, log *slog.Logger) {
+	if err := a.service.RememberRegions(ctx); err != nil {
+		log.Error("regions cannot be read", "error", err.Error())
+	}
+	v, err := a.service.Look(ctx)
 	if err != nil {
-		log.Error("the PMEM could not be prepared", "error", err.Error(), "next", errs.NextStep(err))
+		log.Error("whether anything is damaged could not be looked for", "error", err.Error(), "next", errs.NextStep(err))
 		return
 	}
-	for _, step := range steps {
-		log.Info("prepared", "region", step.Region, "vg", step.VG, "raw_had", step.Has, "raw_added", step.Add, "note", step.Reason)
+	for _, d := range a.service.Damage(v) {
+		log.Error("damaged", "error", d.Error().Error(), "next", d.Next)
+	}
+	parts, err := a.service.CheckVGs(ctx, "")
+	if err != nil {
+		log.Error("volume groups could not be checked", "error", err.Error())
+	}
+	for _, p := range parts {
+		if p.Damaged() {
+			log.Error("damaged", "vg", p.VG, "device", p.Device, "part", p.Part, "reason", p.Reason, "next", p.Next)
+		}
 	}
 }
 
@@ -209,12 +246,4 @@ func logLevel(v int) slog.Level {
 		return slog.LevelInfo
 	}
 	return slog.LevelError
-}
-
-// resume does not wait for ever for another pmemctl, which would keep the server from
-// starting.
-func (a *app) resume(ctx context.Context) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	return a.service.Resume(ctx)
 }

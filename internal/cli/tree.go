@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -48,12 +49,12 @@ What pmemctl did not make is marked foreign.`,
 			t := tree{v}
 			nodes := t.buses()
 			if output == outputJSON || output == outputYAML {
-				return showObject(a.stdout, output, map[string]any{"tree": nodes})
+				return errors.Join(showObject(a.stdout, output, map[string]any{"tree": nodes}), a.damage(v, ""))
 			}
 			for _, n := range nodes {
 				n.print(a.stdout, "", "")
 			}
-			return nil
+			return a.damage(v, "")
 		},
 	}
 	addOutputFlag(cmd, &output)
@@ -153,6 +154,9 @@ func (t tree) namespace(n pmem.Namespace) *node {
 		ns.Owner = volume.OwnerPmemctl
 		notes = append(notes, owner)
 		notes = append(notes, t.unfinished(n.UUID)...)
+		if slices.ContainsFunc(t.view.Damage(), func(d volume.Damage) bool { return d.VG != "" && d.Namespace == n.Dev }) {
+			notes = append(notes, string(volume.Damaged))
+		}
 	}
 	ns.Note = strings.Join(notes, ", ")
 	if n.Size > 0 && n.RawSize > n.Size {
@@ -180,7 +184,7 @@ func (t tree) unfinished(uuid string) []string {
 
 func (t tree) blockDevice(n pmem.Namespace) *node {
 	path := "/dev/" + n.Blockdev
-	for _, vg := range t.view.LVM.VGs {
+	for _, vg := range slices.Concat(t.view.LVM.VGs, t.view.Foreign.VGs) {
 		for _, pv := range vg.PVs {
 			if pv.Name == path {
 				return t.physicalVolume(n, vg, pv)

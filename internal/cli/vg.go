@@ -2,11 +2,13 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
@@ -109,10 +111,10 @@ func (a *app) initVGs(cmd *cobra.Command, o *vgInitOptions) error {
 		do = a.service.PlanInit
 	}
 	steps, err := do(cmd.Context(), o.spec)
-	if err != nil {
+	if err != nil && !errs.Is(err, errs.Damaged) {
 		return err
 	}
-	return show(a, o.output, "steps", steps, []column[volume.InitStep]{
+	return errors.Join(err, show(a, o.output, "steps", steps, []column[volume.InitStep]{
 		{title: "REGION", cell: func(s volume.InitStep) string { return s.Region }},
 		{title: "VG", cell: func(s volume.InitStep) string { return s.VG }},
 		{title: "HAD", cell: func(s volume.InitStep) string { return pmem.FormatSize(s.Has) }},
@@ -123,7 +125,7 @@ func (a *app) initVGs(cmd *cobra.Command, o *vgInitOptions) error {
 			}
 			return dash(s.Reason)
 		}},
-	})
+	}))
 }
 
 func vgColumns() []column[volume.VGInfo] {
@@ -133,6 +135,7 @@ func vgColumns() []column[volume.VGInfo] {
 		{title: "FREE", cell: func(v volume.VGInfo) string { return pmem.FormatSize(v.Free) }},
 		{title: "VOLUMES", cell: func(v volume.VGInfo) string { return fmt.Sprint(v.Volumes) }},
 		{title: "REGIONS", cell: func(v volume.VGInfo) string { return dash(strings.Join(v.Regions, ",")) }},
+		{title: "STATE", cell: func(v volume.VGInfo) string { return string(v.State) }},
 		{title: "OWNER", cell: func(v volume.VGInfo) string { return v.Owner }},
 		{title: "DEVICES", wide: true, cell: func(v volume.VGInfo) string { return strings.Join(v.Devices, ",") }},
 		{title: "UUID", wide: true, cell: func(v volume.VGInfo) string { return v.UUID }},
@@ -183,22 +186,47 @@ func (a *app) showVGs(ctx context.Context, output outputFlag, name string) error
 		}
 		vgs = []volume.VGInfo{vg}
 	}
-	return show(a, output, "vgs", vgs, vgColumns())
+	return errors.Join(show(a, output, "vgs", vgs, vgColumns()), a.damage(v, name))
+}
+
+// damage is what is damaged, of all volume groups or of the one of a name, as an error: a
+// list that is shorter than it should be is no success.
+func (a *app) damage(v volume.View, vg string) (err error) {
+	for _, d := range a.service.Damage(v) {
+		if vg == "" || d.VG == vg {
+			err = errors.Join(err, d.Error())
+		}
+	}
+	return err
 }
 
 func newVGRemoveCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	var force bool
+	cmd := &cobra.Command{
 		Use: "remove VG", Aliases: []string{"rm"}, Short: "Remove a volume group without volumes, and give its space back",
 		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVGs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := needRoot("removing a volume group"); err != nil {
 				return err
 			}
-			if err := a.service.RemoveVG(cmd.Context(), args[0]); err != nil {
+			err := a.service.RemoveVG(cmd.Context(), args[0], force)
+			if errs.Is(err, errs.Damaged) && !force && a.interactive {
+				v, looked := a.service.Look(cmd.Context())
+				if looked != nil || a.service.Lost(v, args[0]) == nil {
+					return err
+				}
+				if err := a.confirm(false, a.service.Lost(v, args[0]).Error()+". Remove it all the same?"); err != nil {
+					return err
+				}
+				err = a.service.RemoveVG(cmd.Context(), args[0], true)
+			}
+			if err != nil {
 				return err
 			}
 			a.say("volume group %s removed", args[0])
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&force, "force", false, "remove also a group that cannot be read, with every volume in it")
+	return cmd
 }

@@ -17,7 +17,7 @@ func newVGCheckCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "check [VG]", Short: "Check the labels and the copies of the metadata of volume groups",
 		Long: `Reads what LVM keeps on the devices of pmemctl's volume groups, byte for byte: the
-label, and each copy of the metadata. It changes nothing. The exit code is 7 when
+label, and each copy of the metadata. It changes nothing. The exit code is 11 when
 something is damaged or missing; pmemctl vg repair restores it.`,
 		Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.completeVGs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -32,7 +32,7 @@ something is damaged or missing; pmemctl vg repair restores it.`,
 				return err
 			}
 			if i := slices.IndexFunc(parts, volume.VGPart.Damaged); i >= 0 {
-				return errs.New(errs.Unsupported, "volume group "+parts[i].VG, fmt.Sprintf("is damaged: %s: %s", partName(parts[i]), parts[i].Reason), parts[i].Next)
+				return errs.New(errs.Damaged, "volume group "+parts[i].VG, fmt.Sprintf("is damaged: %s: %s", partName(parts[i]), parts[i].Reason), parts[i].Next)
 			}
 			return nil
 		},

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -174,15 +175,15 @@ func newVolumeListCommand(a *app) *cobra.Command {
 			if err := needRoot("listing volumes"); err != nil {
 				return err
 			}
-			volumes, err := a.service.List(cmd.Context())
+			v, err := a.service.Look(cmd.Context())
 			if err != nil {
 				return err
 			}
 			rows := []volumeRow{}
-			for _, v := range volumes {
-				rows = append(rows, rowOf(v))
+			for _, vol := range v.Volumes() {
+				rows = append(rows, rowOf(vol))
 			}
-			return show(a, output, "volumes", rows, volumeColumns())
+			return errors.Join(show(a, output, "volumes", rows, volumeColumns()), a.damage(v, ""))
 		},
 	}
 	addOutputFlag(cmd, &output)

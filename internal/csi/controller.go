@@ -33,7 +33,7 @@ var controllerCapabilities = []csi.ControllerServiceCapability_RPC_Type{
 func (s *Server) ControllerGetCapabilities(context.Context, *csi.ControllerGetCapabilitiesRequest) (*csi.ControllerGetCapabilitiesResponse, error) {
 	answer := &csi.ControllerGetCapabilitiesResponse{}
 	for _, t := range controllerCapabilities {
-		if t == csi.ControllerServiceCapability_RPC_EXPAND_VOLUME && s.NodeExpansion {
+		if t == csi.ControllerServiceCapability_RPC_EXPAND_VOLUME && (s.NodeExpansion || !s.expands()) {
 			continue
 		}
 		answer.Capabilities = append(answer.Capabilities, &csi.ControllerServiceCapability{Type: &csi.ControllerServiceCapability_Rpc{Rpc: &csi.ControllerServiceCapability_RPC{Type: t}}})
@@ -49,7 +49,7 @@ func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest)
 	if len(req.GetMutableParameters()) > 0 {
 		return nil, invalid("mutable parameters are not supported")
 	}
-	spec, err := s.spec(req.GetParameters(), false)
+	spec, err := s.spec(req.GetParameters())
 	if err != nil {
 		return nil, err
 	}
@@ -72,8 +72,9 @@ func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest)
 	spec.Name = volumeName(req.GetName())
 	vol, err := s.createIn(ctx, here, spec, req.GetVolumeContentSource())
 	if err != nil {
-		return nil, err
+		return nil, s.notPrepared(err)
 	}
+	s.deleted.remove(vol.Name)
 	answer := s.describe(vol)
 	answer.ContentSource = req.GetVolumeContentSource()
 	answer.VolumeContext = maps.Clone(req.GetParameters())
@@ -100,7 +101,10 @@ func (s *Server) createIn(ctx context.Context, places []placement, spec volume.S
 
 func (s *Server) create(ctx context.Context, spec volume.Spec, from *csi.VolumeContentSource) (volume.Volume, error) {
 	if from == nil {
-		vol, _, err := s.Volumes.Create(ctx, spec)
+		vol, created, err := s.Volumes.Create(ctx, spec)
+		if err == nil && !created && spec.FS == mount.None { // of another access type
+			err = s.Volumes.UsableAs(ctx, vol.Name, spec.FS)
+		}
 		return vol, noPlace(err)
 	}
 	source := from.GetVolume().GetVolumeId()
@@ -120,7 +124,7 @@ func (s *Server) create(ctx context.Context, spec volume.Spec, from *csi.VolumeC
 // noPlace is for when there is no region or volume group for a volume, or none that
 // can be used: another node may have one.
 func noPlace(err error) error {
-	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Unsupported) {
+	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Unsupported) || errs.Is(err, errs.Damaged) {
 		return errs.Wrap(errs.NoSpace, "", "this node has no place for it", "", err)
 	}
 	return err
@@ -167,7 +171,12 @@ func (s *Server) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeRequest)
 		return &csi.DeleteVolumeResponse{}, nil
 	}
 	err := s.Volumes.DeleteAsCreated(ctx, req.GetVolumeId())
-	if errs.Is(err, errs.NotFound) {
+	switch {
+	case err == nil:
+		s.deleted.add(req.GetVolumeId())
+	case errs.Is(err, errs.NotFound) && s.deleted.has(req.GetVolumeId()):
+		err = nil // whatever is out of sight now
+	case errs.Is(err, errs.NotFound):
 		err = s.Volumes.Absent(ctx, req.GetVolumeId())
 	}
 	return &csi.DeleteVolumeResponse{}, err
@@ -187,6 +196,17 @@ func (s *Server) ValidateVolumeCapabilities(ctx context.Context, req *csi.Valida
 	for _, c := range req.GetVolumeCapabilities() {
 		if err := checkCapability(c); err != nil {
 			return &csi.ValidateVolumeCapabilitiesResponse{Message: status.Convert(err).Message()}, nil
+		}
+		fs := c.GetMount().GetFsType()
+		if c.GetBlock() != nil {
+			fs = mount.None
+		}
+		err := s.Volumes.UsableAs(ctx, req.GetVolumeId(), fs)
+		if errs.Is(err, errs.Conflict) {
+			return &csi.ValidateVolumeCapabilitiesResponse{Message: err.Error()}, nil
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	return &csi.ValidateVolumeCapabilitiesResponse{Confirmed: &csi.ValidateVolumeCapabilitiesResponse_Confirmed{
@@ -247,7 +267,7 @@ func condition(vol volume.Volume) *csi.VolumeCondition {
 // GetCapacity tells how much can be made here, and how large one volume can be, in
 // the bytes that volumes offer.
 func (s *Server) GetCapacity(ctx context.Context, req *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
-	spec, err := s.spec(req.GetParameters(), false)
+	spec, err := s.spec(req.GetParameters())
 	if status.Code(err) == codes.ResourceExhausted {
 		return &csi.GetCapacityResponse{}, nil // nothing of that type here
 	}

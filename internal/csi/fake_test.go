@@ -24,6 +24,8 @@ type fakeVolumes struct {
 	free       uint64
 	fail       error // of the next call
 	failExpand error // of the next expansion
+	hidden     error // where a volume that is not found may be
+	systems    map[string]string
 	called     []string
 }
 
@@ -90,6 +92,15 @@ func (f *fakeVolumes) DeleteAsCreated(_ context.Context, name string) error {
 	return nil
 }
 
+func (f *fakeVolumes) ResumeErasing(_ context.Context, name string) error {
+	done, err := f.begin("erase " + name)
+	defer done()
+	if err == nil {
+		delete(f.volumes, name)
+	}
+	return err
+}
+
 func (f *fakeVolumes) Up(string) bool { return false }
 
 func (f *fakeVolumes) Regions(context.Context) ([]pmem.Region, error) {
@@ -97,7 +108,17 @@ func (f *fakeVolumes) Regions(context.Context) ([]pmem.Region, error) {
 	return []pmem.Region{{Dev: "region0", NUMANode: &near}, {Dev: "region1", NUMANode: &far}, {Dev: "region2", NUMANode: &far}}, nil
 }
 
-func (f *fakeVolumes) Absent(context.Context, string) error { return nil }
+func (f *fakeVolumes) Absent(context.Context, string) error { return f.hidden }
+
+// UsableAs knows the file systems of those volumes that a test gave one.
+func (f *fakeVolumes) UsableAs(_ context.Context, name, fs string) error {
+	done, err := f.begin("usable")
+	defer done()
+	if has := f.systems[name]; err == nil && has != "" && fs != "" && fs != has {
+		err = errs.New(errs.Conflict, "volume "+name, "has the file system "+has+", and "+fs+" was asked for", "")
+	}
+	return err
+}
 
 func (f *fakeVolumes) Get(_ context.Context, name string) (volume.Volume, error) {
 	done, err := f.begin("get")
@@ -176,6 +197,11 @@ func (f *fakeVolumes) Unstage(_ context.Context, name, path string) error {
 func (f *fakeVolumes) Publish(_ context.Context, p volume.PublishSpec) error {
 	done, err := f.begin("publish")
 	defer done()
+	for path := range f.at[p.Name] {
+		if p.Alone && path != p.From && path != p.Target {
+			return errs.New(errs.InUse, "volume "+p.Name, "is published on "+path, "")
+		}
+	}
 	if err == nil {
 		err = f.put(p.Name, p.Target)
 	}

@@ -28,16 +28,20 @@ func (s identity) GetPluginCapabilities(context.Context, *csi.GetPluginCapabilit
 	if s.hasController {
 		capabilities = append(capabilities, service(csi.PluginCapability_Service_CONTROLLER_SERVICE))
 	}
-	return &csi.GetPluginCapabilitiesResponse{Capabilities: append(capabilities,
-		service(csi.PluginCapability_Service_VOLUME_ACCESSIBILITY_CONSTRAINTS),
-		&csi.PluginCapability{Type: &csi.PluginCapability_VolumeExpansion_{VolumeExpansion: &csi.PluginCapability_VolumeExpansion{Type: csi.PluginCapability_VolumeExpansion_ONLINE}}},
-	)}, nil
+	capabilities = append(capabilities, service(csi.PluginCapability_Service_VOLUME_ACCESSIBILITY_CONSTRAINTS))
+	if s.expands() {
+		capabilities = append(capabilities, &csi.PluginCapability{Type: &csi.PluginCapability_VolumeExpansion_{VolumeExpansion: &csi.PluginCapability_VolumeExpansion{Type: csi.PluginCapability_VolumeExpansion_ONLINE}}})
+	}
+	return &csi.GetPluginCapabilitiesResponse{Capabilities: capabilities}, nil
 }
 
-// Probe tells whether volumes can be made here, and why not.
+// Probe tells whether volumes can be made here, and why not. On a socket for the
+// controller alone, it is not ready before the first preparation has ended: sidecars wait
+// then. On the others a node is to be able to unmount.
 func (s identity) Probe(ctx context.Context, _ *csi.ProbeRequest) (*csi.ProbeResponse, error) {
-	if err := s.Volumes.Ready(ctx); err != nil {
+	if err := s.ready(ctx); err != nil {
 		return nil, asPrecondition(err)
 	}
-	return &csi.ProbeResponse{Ready: wrapperspb.Bool(true)}, nil
+	first, _ := s.preparing()
+	return &csi.ProbeResponse{Ready: wrapperspb.Bool(!first || !s.hasController || s.ControllerEndpoint == "")}, nil
 }

@@ -50,18 +50,50 @@ func (s *Server) observe(ctx context.Context, req any, info *grpc.UnaryServerInf
 // quiet are the calls that come all the time and change nothing.
 var quiet = map[string]bool{"Probe": true, "GetPluginInfo": true, "GetPluginCapabilities": true, "NodeGetCapabilities": true, "ControllerGetCapabilities": true, "NodeGetVolumeStats": true, "GetCapacity": true}
 
+// The deadlines are generous: whoever is at work when one passes is stuck, or has not been
+// given a lock. What is begun is undone, or goes on with the next call.
+const (
+	readDeadline  = time.Minute
+	mountDeadline = 30 * time.Minute // a file system may be checked first, or made
+	longDeadline  = 4 * time.Hour    // terabytes are copied or erased
+)
+
+var deadlines = map[string]time.Duration{
+	"CreateVolume": longDeadline, "DeleteVolume": longDeadline, "ControllerExpandVolume": longDeadline, "NodeExpandVolume": longDeadline,
+	"NodeStageVolume": mountDeadline, "NodeUnstageVolume": mountDeadline, "NodePublishVolume": mountDeadline,
+	"NodeUnpublishVolume": longDeadline, // it erases inline volumes
+}
+
+// deadlineOf is how long a call may take.
+func deadlineOf(method string) time.Duration {
+	if d, ok := deadlines[method]; ok {
+		return d
+	}
+	return readDeadline
+}
+
 // oneAtATime answers Aborted to a call on a volume that another call is at work
 // on, as the spec asks. A call that changes something goes on when its caller is
 // no longer there: clearing a large volume takes longer than callers wait, and
-// would begin anew with each of their retries.
+// would begin anew with each of their retries. Each call has a deadline of its own, at
+// which there is an answer also when the kernel has none.
 func (s *Server) oneAtATime(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	method, names := path.Base(info.FullMethod), volumesOf(req)
-	if len(names) == 0 || quiet[method] {
-		return handler(ctx, req)
+	if quiet[method] {
+		names = nil
 	}
 	if !s.work.begin(names...) {
 		return nil, status.Errorf(codes.Aborted, "volume %s: another call is at work on it; try again when that has ended", names[0])
 	}
+	limit := deadlineOf(method)
+	if s.deadline != nil {
+		limit = s.deadline(method)
+	}
+	ownContext := ctx
+	if len(names) > 0 {
+		ownContext = context.WithoutCancel(ctx)
+	}
+	ownContext, cancel := context.WithTimeout(ownContext, limit)
 	type ending struct {
 		answer any
 		err    error
@@ -74,18 +106,26 @@ func (s *Server) oneAtATime(ctx context.Context, req any, info *grpc.UnaryServer
 				e.err = s.panicked(method, fault)
 			}
 			s.work.end(names...)
-			if ctx.Err() != nil {
+			if len(names) > 0 && ctx.Err() != nil {
 				s.Log.Info("ended without its caller", "method", method, "volume", names[0], "code", status.Code(toStatus(e.err)).String())
 			}
 			ended <- e
+			cancel()
 		}()
-		e.answer, e.err = handler(context.WithoutCancel(ctx), req)
+		e.answer, e.err = handler(ownContext, req)
 	})
 	select {
 	case e := <-ended:
 		return e.answer, e.err
 	case <-ctx.Done():
 		return nil, status.FromContextError(ctx.Err()).Err()
+	case <-ownContext.Done():
+	}
+	select {
+	case e := <-ended:
+		return e.answer, e.err
+	case <-time.After(time.Second):
+		return nil, status.Errorf(codes.DeadlineExceeded, "%s: did not end within %v; next: see what holds it up: dmesg | tail, and cat /run/pmemctl/*.lock", method, limit)
 	}
 }
 

@@ -46,18 +46,13 @@ func (m *Metrics) called(method string, code codes.Code, took time.Duration) {
 	}
 }
 
-// ServeMetrics answers /metrics, and /healthz with what Probe says, over HTTP until
-// the context ends.
+// ServeMetrics answers /metrics, /healthz with what Probe says, and /livez over HTTP
+// until the context ends.
 func (s *Server) ServeMetrics(ctx context.Context, address string) error {
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(s.Metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 1}))
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, r *http.Request) {
-		if err := s.Volumes.Ready(r.Context()); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		_, _ = w.Write([]byte("ok\n"))
-	})
+	mux.HandleFunc("/healthz", s.healthz)
+	mux.HandleFunc("/livez", s.livez)
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return err

@@ -2,12 +2,17 @@ package csi
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
@@ -21,11 +26,18 @@ var nodeCapabilities = []csi.NodeServiceCapability_RPC_Type{
 
 // NodeGetCapabilities tells what the node can do.
 func (s *Server) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
+	return s.nodeCapabilities(s.expands()), nil
+}
+
+func (s *Server) nodeCapabilities(expands bool) *csi.NodeGetCapabilitiesResponse {
 	answer := &csi.NodeGetCapabilitiesResponse{}
 	for _, t := range nodeCapabilities {
+		if t == csi.NodeServiceCapability_RPC_EXPAND_VOLUME && !expands {
+			continue
+		}
 		answer.Capabilities = append(answer.Capabilities, &csi.NodeServiceCapability{Type: &csi.NodeServiceCapability_Rpc{Rpc: &csi.NodeServiceCapability_RPC{Type: t}}})
 	}
-	return answer, nil
+	return answer
 }
 
 // NodeGetInfo tells which node this is, and its topology.
@@ -73,15 +85,20 @@ func (s *Server) NodeStageVolume(ctx context.Context, req *csi.NodeStageVolumeRe
 		return nil, noVolume(req.GetVolumeId())
 	}
 	if req.GetVolumeCapability().GetBlock() != nil {
-		_, err := s.Volumes.Get(ctx, req.GetVolumeId())
+		vol, err := s.Volumes.Get(ctx, req.GetVolumeId())
+		if err == nil && slices.ContainsFunc(volume.Mounts(vol), func(p mount.Point) bool { return p.Path == req.GetStagingTargetPath() }) {
+			err = errs.New(errs.Conflict, "volume "+vol.Name, "is staged on "+req.GetStagingTargetPath()+" as a file system, and a raw block device was asked for", "unstage it there first")
+		}
 		return &csi.NodeStageVolumeResponse{}, err
 	}
 	options, err := mountOptions(req.GetVolumeCapability())
 	if err != nil {
 		return nil, err
 	}
-	_, err = s.Volumes.Stage(ctx, volume.MountSpec{Name: req.GetVolumeId(), Path: req.GetStagingTargetPath(), FS: req.GetVolumeCapability().GetMount().GetFsType(), Options: options})
-	return &csi.NodeStageVolumeResponse{}, err
+	return &csi.NodeStageVolumeResponse{}, s.withOptions(ctx, req.GetVolumeId(), req.GetStagingTargetPath(), options, func() error {
+		_, err := s.Volumes.Stage(ctx, volume.MountSpec{Name: req.GetVolumeId(), Path: req.GetStagingTargetPath(), FS: req.GetVolumeCapability().GetMount().GetFsType(), Options: options})
+		return err
+	})
 }
 
 // NodeUnstageVolume unmounts a volume.
@@ -96,7 +113,30 @@ func (s *Server) NodeUnstageVolume(ctx context.Context, req *csi.NodeUnstageVolu
 		return nil, noVolume(req.GetVolumeId())
 	}
 	err := s.Volumes.Unstage(ctx, req.GetVolumeId(), req.GetStagingTargetPath())
+	if err == nil {
+		s.options.Delete(place{req.GetVolumeId(), req.GetStagingTargetPath()})
+	}
 	return &csi.NodeUnstageVolumeResponse{}, err
+}
+
+// place is where a volume is staged or published.
+type place struct{ id, path string }
+
+// withOptions stages or publishes a volume, and fails when it is there with other options.
+// Those that the kernel shows the volume service compares; of the others, which are the
+// file system's own, only this server knows which ones it used.
+func (s *Server) withOptions(ctx context.Context, id, path string, options []string, do func() error) error {
+	used := strings.Join(slices.Sorted(slices.Values(options)), ",")
+	if before, ok := s.options.Load(place{id, path}); ok && before != used {
+		if _, err := s.Volumes.Stats(ctx, id, path); err == nil {
+			return errs.New(errs.Conflict, "volume "+id, fmt.Sprintf("is on %s already, with the options %s, and %s were asked for", path, before, used), "unpublish and unstage it first")
+		}
+	}
+	err := do()
+	if err == nil {
+		s.options.Store(place{id, path}, used)
+	}
+	return err
 }
 
 // NodePublishVolume gives a staged volume to a container; an inline volume is made
@@ -118,45 +158,22 @@ func (s *Server) NodePublishVolume(ctx context.Context, req *csi.NodePublishVolu
 	if req.GetVolumeContext()[ephemeralKey] == "true" {
 		return s.publishInline(ctx, req, options)
 	}
-	publish := volume.PublishSpec{Name: req.GetVolumeId(), From: req.GetStagingTargetPath(), Target: req.GetTargetPath(), ReadOnly: isReadOnly(req), Options: options}
+	publish := volume.PublishSpec{Name: req.GetVolumeId(), From: req.GetStagingTargetPath(), Target: req.GetTargetPath(), FS: req.GetVolumeCapability().GetMount().GetFsType(), ReadOnly: isReadOnly(req), Options: options}
 	switch {
 	case req.GetVolumeCapability().GetBlock() != nil:
 		publish.From = ""
-	case req.GetStagingTargetPath() == "":
-		return nil, invalid("staging_target_path is missing")
+	case req.GetStagingTargetPath() == "": // CSI spec, errors of NodePublishVolume
+		return nil, status.Error(codes.FailedPrecondition, "staging_target_path is missing; next: stage the volume first")
 	}
 	if volume.ValidateName(req.GetVolumeId()) != nil {
 		return nil, noVolume(req.GetVolumeId())
 	}
 	publish.Alone = req.GetVolumeCapability().GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER
-	return &csi.NodePublishVolumeResponse{}, s.Volumes.Publish(ctx, publish)
+	return &csi.NodePublishVolumeResponse{}, s.withOptions(ctx, publish.Name, publish.Target, options, func() error { return s.Volumes.Publish(ctx, publish) })
 }
 
 func isReadOnly(req *csi.NodePublishVolumeRequest) bool {
 	return req.GetReadonly() || req.GetVolumeCapability().GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY
-}
-
-// publishInline makes an inline volume and mounts it where its pod wants it.
-func (s *Server) publishInline(ctx context.Context, req *csi.NodePublishVolumeRequest, options []string) (*csi.NodePublishVolumeResponse, error) {
-	if req.GetVolumeCapability().GetBlock() != nil {
-		return nil, invalid("an inline volume is a file system, not a block device")
-	}
-	spec, err := s.spec(req.GetVolumeContext(), true)
-	if err != nil {
-		return nil, err
-	}
-	if spec.Size == 0 {
-		return nil, invalid("attribute %s is missing: an inline volume needs one, such as 1Gi", paramSize)
-	}
-	if spec.FS, err = checkCapabilities([]*csi.VolumeCapability{req.GetVolumeCapability()}, spec.FS); err != nil {
-		return nil, err
-	}
-	spec.Name = ephemeralName(req.GetVolumeId())
-	if _, _, err := s.Volumes.Create(ctx, spec); err != nil {
-		return nil, err
-	}
-	_, err = s.Volumes.Stage(ctx, volume.MountSpec{Name: spec.Name, Path: req.GetTargetPath(), FS: spec.FS, Options: options, ReadOnly: isReadOnly(req)})
-	return &csi.NodePublishVolumeResponse{}, err
 }
 
 // NodeUnpublishVolume takes a volume from a container; an inline volume is gone
@@ -173,7 +190,11 @@ func (s *Server) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublish
 		return nil, err
 	}
 	if !inline {
-		return &csi.NodeUnpublishVolumeResponse{}, s.Volumes.Unpublish(ctx, req.GetVolumeId(), req.GetTargetPath())
+		err := s.Volumes.Unpublish(ctx, req.GetVolumeId(), req.GetTargetPath())
+		if err == nil {
+			s.options.Delete(place{req.GetVolumeId(), req.GetTargetPath()})
+		}
+		return &csi.NodeUnpublishVolumeResponse{}, err
 	}
 	name := ephemeralName(req.GetVolumeId())
 	if err := s.Volumes.Unpublish(ctx, name, req.GetTargetPath()); err != nil {
@@ -184,46 +205,6 @@ func (s *Server) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublish
 		return nil, err
 	}
 	return &csi.NodeUnpublishVolumeResponse{}, nil
-}
-
-// isInline tells whether an ID is that of an inline volume. Kubelet's are longer
-// than the name of any volume.
-func (s *Server) isInline(ctx context.Context, id string) (bool, error) {
-	if volume.ValidateName(id) != nil {
-		return true, nil
-	}
-	if s.Volumes.Up(id) { // LVM, which may be stuck, need not be asked
-		return false, nil
-	}
-	_, err := s.Volumes.Get(ctx, ephemeralName(id))
-	if errs.Is(err, errs.NotFound) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-// RemoveAbandonedInline deletes inline volumes that are in no pod: a crash left
-// them. Kubelet asks again for those it still wants. It may take long, and runs
-// beside the calls.
-func (s *Server) RemoveAbandonedInline(ctx context.Context) error {
-	volumes, err := s.Volumes.List(ctx)
-	if err != nil {
-		return err
-	}
-	for _, vol := range volumes {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if !IsInline(vol.Name) || !s.work.begin(vol.Name) {
-			continue
-		}
-		err := s.Volumes.DeleteAsCreated(ctx, vol.Name)
-		s.work.end(vol.Name)
-		if err != nil && !errs.Is(err, errs.InUse) && !errs.Is(err, errs.NotFound) {
-			s.Log.Warn("an inline volume that no pod has could not be deleted", "volume", vol.Name, "error", err.Error())
-		}
-	}
-	return nil
 }
 
 // NodeGetVolumeStats tells how full a volume is, and whether it is well.

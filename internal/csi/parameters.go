@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/pmemctl/pmemctl/internal/mount"
-	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
@@ -25,7 +24,6 @@ const (
 	paramMkfsOptions      = "mkfsOptions"
 	paramNodeAffinity     = "nodeAffinity" // every volume is on one node, whatever it says
 	paramEraseAfterDelete = "eraseAfterDelete"
-	paramSize             = "size" // of inline volumes
 
 	kubernetesPrefix = "csi.storage.k8s.io/"
 	kubernetesFSType = kubernetesPrefix + "fstype"
@@ -34,9 +32,8 @@ const (
 
 var parameters = []string{paramVolumeType, paramPMEMType, paramPMEMRegion, paramVGName, paramLVMType, paramFSType, paramMkfsOptions, paramNodeAffinity, paramEraseAfterDelete}
 
-// spec turns parameters into what the volume service takes. What is recorded in
-// the volume's context comes back with NodePublishVolume of inline volumes.
-func (s *Server) spec(params map[string]string, inline bool) (volume.Spec, error) {
+// spec turns parameters into what the volume service takes.
+func (s *Server) spec(params map[string]string) (volume.Spec, error) {
 	spec := volume.Spec{Type: s.Type, OrLarger: true}
 	volumeType := ""
 	for key, value := range params {
@@ -76,15 +73,9 @@ func (s *Server) spec(params map[string]string, inline bool) (volume.Spec, error
 			if key == paramEraseAfterDelete {
 				spec.NoErase = !yes
 			}
-		case paramSize:
-			size, err := pmem.ParseSize(value)
-			if !inline || err != nil {
-				return spec, unknown(key, value, inline)
-			}
-			spec.Size = size
 		default:
 			if !strings.HasPrefix(key, kubernetesPrefix) {
-				return spec, unknown(key, value, inline)
+				return spec, invalid("parameter %q is not known; did you mean %s?", key, nearest(key, parameters))
 			}
 		}
 	}
@@ -102,13 +93,6 @@ func (s *Server) spec(params map[string]string, inline bool) (volume.Spec, error
 		return spec, status.Errorf(codes.ResourceExhausted, "parameter %s: this node serves %s volumes only, not %s; choose another StorageClass, or another label for the node", paramPMEMType, s.Type, spec.Type)
 	}
 	return spec, nil
-}
-
-func unknown(key, value string, inline bool) error {
-	if key == paramSize && inline {
-		return invalid("attribute %s: %q is not a size such as 1Gi", key, value)
-	}
-	return invalid("parameter %q is not known; did you mean %s?", key, nearest(key, parameters))
 }
 
 // nearest is the known word with the fewest letters changed.

@@ -38,7 +38,7 @@ func TestParameters(t *testing.T) {
 		"SSD":              {all, map[string]string{"volumeType": "SSD"}, volume.Spec{}, "neither PMEM nor LVM"},
 		"ntfs":             {all, map[string]string{"fsType": "ntfs"}, volume.Spec{}, "neither ext4 nor xfs"},
 	} {
-		got, err := c.server.spec(c.params, false)
+		got, err := c.server.spec(c.params)
 		if c.err != "" {
 			assert.Contains(t, status.Convert(err).Message(), c.err, name)
 			continue
@@ -47,9 +47,6 @@ func TestParameters(t *testing.T) {
 		c.want.OrLarger = true
 		assert.Equal(t, c.want, got, name)
 	}
-	inline, err := all.spec(map[string]string{"size": "2Gi", "csi.storage.k8s.io/ephemeral": "true"}, true)
-	assert.NoError(t, err)
-	assert.EqualValues(t, 2<<30, inline.Size)
 }
 
 func TestNames(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,7 +12,6 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
-	"github.com/kubernetes-csi/csi-test/v5/pkg/sanity"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
@@ -20,7 +20,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/pmemctl/pmemctl/internal/volume"
-	"github.com/pmemctl/pmemctl/test/csitest"
 )
 
 func newServer(f *fakeVolumes) *Server {
@@ -66,16 +65,21 @@ func dial(t *testing.T, endpoint string) *grpc.ClientConn {
 }
 
 // TestSanityOnAFakeBackend runs it with a socket for the controller; on real regions it
-// is run with one socket for all.
+// is run with one socket for all. There it is run for each type, too.
 func TestSanityOnAFakeBackend(t *testing.T) {
-	s := newServer(newFakeVolumes())
-	s.ControllerEndpoint = filepath.Join(t.TempDir(), "c.sock")
-	config := csitest.SanityConfig(strings.TrimPrefix(serveFake(t, s), "unix://"), s.ControllerEndpoint)
 	dir := t.TempDir()
-	config.TargetPath, config.StagingPath = filepath.Join(dir, "target"), filepath.Join(dir, "staging")
-	config.TestVolumeSize = 1 << 30
-	config.TestVolumeExpandSize = 2 << 30
-	sanity.Test(t, config)
+	build := exec.Command("go", "build", "-C", "../../test/csisanity", "-o", dir+"/", "tool")
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	s := newServer(newFakeVolumes())
+	s.ControllerEndpoint = filepath.Join(dir, "c.sock")
+	out, err = exec.Command(filepath.Join(dir, "csi-sanity"), "-ginkgo.no-color", "-csi.endpoint", serveFake(t, s), "-csi.controllerendpoint", "unix://"+s.ControllerEndpoint,
+		"-csi.mountdir", filepath.Join(dir, "target"), "-csi.stagingdir", filepath.Join(dir, "staging")).CombinedOutput()
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if !assert.NoError(t, err) {
+		t.Log(string(out))
+	}
+	assert.Contains(t, lines[len(lines)-1], "49 Passed | 0 Failed | 1 Pending | 53 Skipped")
 }
 
 // TestAControllerOutOfReach is what keeps a provisioner that speaks for all nodes from
@@ -100,6 +104,41 @@ func TestAControllerOutOfReach(t *testing.T) {
 	assert.True(t, has(controller))
 	_, err = csi.NewControllerClient(controller).DeleteVolume(t.Context(), &csi.DeleteVolumeRequest{VolumeId: "disk"})
 	assert.NoError(t, err)
-	_, err = csi.NewNodeClient(controller).NodeGetCapabilities(t.Context(), &csi.NodeGetCapabilitiesRequest{})
-	assert.NoError(t, err, "the resizer asks for them on the same socket")
+	// The resizer asks for the capabilities on the same socket, the provisioner for the
+	// topology. What mounts or changes something is for kubelet alone.
+	node := csi.NewNodeClient(controller)
+	_, err = node.NodeGetCapabilities(t.Context(), &csi.NodeGetCapabilitiesRequest{})
+	assert.NoError(t, err)
+	info, err := node.NodeGetInfo(t.Context(), &csi.NodeGetInfoRequest{})
+	assert.NoError(t, err)
+	assert.Equal(t, s.NodeID, info.GetNodeId())
+	dir := t.TempDir()
+	for what, call := range map[string]func() error{
+		"stage": func() error {
+			_, err := node.NodeStageVolume(t.Context(), &csi.NodeStageVolumeRequest{VolumeId: "disk", StagingTargetPath: dir, VolumeCapability: mountCap})
+			return err
+		},
+		"unstage": func() error {
+			_, err := node.NodeUnstageVolume(t.Context(), &csi.NodeUnstageVolumeRequest{VolumeId: "disk", StagingTargetPath: dir})
+			return err
+		},
+		"publish": func() error {
+			_, err := node.NodePublishVolume(t.Context(), &csi.NodePublishVolumeRequest{VolumeId: "disk", StagingTargetPath: dir, TargetPath: dir, VolumeCapability: mountCap})
+			return err
+		},
+		"unpublish": func() error {
+			_, err := node.NodeUnpublishVolume(t.Context(), &csi.NodeUnpublishVolumeRequest{VolumeId: "disk", TargetPath: dir})
+			return err
+		},
+		"expand": func() error {
+			_, err := node.NodeExpandVolume(t.Context(), &csi.NodeExpandVolumeRequest{VolumeId: "disk", VolumePath: dir})
+			return err
+		},
+		"statistics": func() error {
+			_, err := node.NodeGetVolumeStats(t.Context(), &csi.NodeGetVolumeStatsRequest{VolumeId: "disk", VolumePath: dir})
+			return err
+		},
+	} {
+		assert.Equal(t, codes.Unimplemented, status.Code(call()), what)
+	}
 }

@@ -32,6 +32,7 @@ type Volumes interface {
 	Create(context.Context, volume.Spec) (vol volume.Volume, created bool, err error)
 	Clone(context.Context, volume.CloneSpec) (volume.Volume, error)
 	DeleteAsCreated(ctx context.Context, name string) error
+	ResumeErasing(ctx context.Context, name string) error
 	Absent(ctx context.Context, name string) error
 	Get(ctx context.Context, name string) (volume.Volume, error)
 	List(context.Context) ([]volume.Volume, error)
@@ -42,6 +43,7 @@ type Volumes interface {
 	Publish(context.Context, volume.PublishSpec) error
 	Unpublish(ctx context.Context, name, path string) error
 	Stats(ctx context.Context, name, path string) (volume.Stats, error)
+	UsableAs(ctx context.Context, name, fs string) error
 	Ready(context.Context) error
 	Regions(context.Context) ([]pmem.Region, error)
 	Up(name string) bool
@@ -63,8 +65,15 @@ type Config struct {
 	NodeExpansion bool
 	// ControllerEndpoint is a second socket, which alone has the controller service then:
 	// a provisioner for all nodes, which would take a volume of another node for deleted,
-	// finds no controller on the first. "" is none.
+	// finds no controller on the first; and a sidecar that is taken over can mount nothing.
+	// "" is none.
 	ControllerEndpoint string
+	// KubeletDir is kubelet's directory, which has that of the pods.
+	KubeletDir string
+	// Inline allows new inline volumes, of at most InlineMaxSize bytes: whoever may make a
+	// pod may have one.
+	Inline        bool
+	InlineMaxSize uint64
 }
 
 // Server answers CSI calls.
@@ -76,11 +85,23 @@ type Server struct {
 	Volumes Volumes
 	Log     *slog.Logger
 	Metrics *Metrics // may be nil
+	// Resume has suspended volumes go on, and Prepare prepares the PMEM; Background calls
+	// them. Both may be nil.
+	Resume  func(context.Context) ([]string, error)
+	Prepare func(context.Context) error
 
-	work     inWork
-	notGrown sync.Map       // since when expansions of volumes were refused
-	detached sync.WaitGroup // calls that are at work
+	work        inWork
+	deleted     lately         // volumes that this server deleted
+	options     sync.Map       // with which volumes were staged and published, by place
+	notGrown    sync.Map       // since when expansions of volumes were refused
+	detached    sync.WaitGroup // calls that are at work
+	serving     sync.Map       // the paths of the sockets
+	preparation preparation
+	deadline    func(method string) time.Duration // of tests; nil is deadlineOf
 }
+
+// expands tells whether volumes are served that can grow.
+func (s *Server) expands() bool { return !s.Only || s.Type != volume.TypeDirect }
 
 // maxMessage is the largest message that is taken, in bytes.
 const maxMessage = 4 << 20
@@ -100,6 +121,25 @@ func (s *Server) RunController(ctx context.Context) error {
 	return s.run(ctx, s.ControllerEndpoint, true)
 }
 
+// tellingNode is the node service on ControllerEndpoint: what the sidecars of a controller
+// ask, the provisioner for the topology and the resizer for who expands. It changes
+// nothing.
+type tellingNode struct {
+	csi.UnimplementedNodeServer
+	server *Server
+}
+
+// NodeGetInfo is that of the server.
+func (n tellingNode) NodeGetInfo(ctx context.Context, req *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
+	return n.server.NodeGetInfo(ctx, req)
+}
+
+// NodeGetCapabilities is that of the server. With NodeExpansion one resizer speaks for all
+// nodes, and ends where the one beside it does not expand.
+func (n tellingNode) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
+	return n.server.nodeCapabilities(n.server.expands() || n.server.NodeExpansion), nil
+}
+
 func (s *Server) run(ctx context.Context, endpoint string, hasController bool) error {
 	path, err := socketPath(endpoint)
 	if err != nil {
@@ -109,16 +149,21 @@ func (s *Server) run(ctx context.Context, endpoint string, hasController bool) e
 	if err != nil {
 		return err
 	}
-	options := []grpc.ServerOption{grpc.MaxRecvMsgSize(maxMessage), grpc.ChainUnaryInterceptor(s.observe, s.oneAtATime)}
+	options := []grpc.ServerOption{grpc.MaxRecvMsgSize(maxMessage), grpc.ChainUnaryInterceptor(s.observe, s.afterPreparation, s.oneAtATime)}
 	if !hasController {
 		options = append(options, grpc.UnknownServiceHandler(s.refuseController))
 	}
 	server := grpc.NewServer(options...)
 	csi.RegisterIdentityServer(server, identity{Server: s, hasController: hasController})
-	csi.RegisterNodeServer(server, s)
+	if hasController && s.ControllerEndpoint != "" {
+		csi.RegisterNodeServer(server, tellingNode{server: s})
+	} else {
+		csi.RegisterNodeServer(server, s)
+	}
 	if hasController {
 		csi.RegisterControllerServer(server, s)
 	}
+	s.serving.Store(path, true)
 	s.Log.Info("serving", "endpoint", "unix://"+path, "driver", s.Driver, "node", s.NodeID, "version", s.Version)
 	return serve(ctx, server, listener, &s.detached)
 }
@@ -229,4 +274,45 @@ func (w *inWork) end(names ...string) {
 	for _, name := range names {
 		delete(w.names, name)
 	}
+}
+
+// lately are names, of which the oldest are forgotten.
+type lately struct {
+	mu    sync.Mutex
+	names map[string]bool
+	order []string
+}
+
+// mostLately bounds what is remembered.
+const mostLately = 10000
+
+func (l *lately) add(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.names == nil {
+		l.names = map[string]bool{}
+	}
+	if !l.names[name] {
+		l.order = append(l.order, name)
+	}
+	l.names[name] = true
+	if len(l.order) > mostLately {
+		delete(l.names, l.order[0])
+		l.order = l.order[1:]
+	}
+}
+
+func (l *lately) remove(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.names[name] {
+		delete(l.names, name)
+		l.order = slices.DeleteFunc(l.order, func(n string) bool { return n == name })
+	}
+}
+
+func (l *lately) has(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.names[name]
 }

@@ -271,3 +271,125 @@ func TestARefusedExpansionKeepsNoPodWaiting(t *testing.T) {
 	s.notGrown.Store("full", time.Now().Add(-waitForSpace-time.Second))
 	assert.Equal(t, codes.FailedPrecondition, full())
 }
+
+// TestADeletedVolumeStaysDeleted: whatever is out of sight afterwards.
+func TestADeletedVolumeStaysDeleted(t *testing.T) {
+	f := newFakeVolumes()
+	s := newServer(f)
+	remove := func(id string) codes.Code {
+		_, err := s.DeleteVolume(t.Context(), &csi.DeleteVolumeRequest{VolumeId: id})
+		return status.Code(toStatus(err))
+	}
+	create := &csi.CreateVolumeRequest{Name: "a", VolumeCapabilities: []*csi.VolumeCapability{mountCap}}
+	_, err := s.CreateVolume(t.Context(), create)
+	require.NoError(t, err)
+	assert.Equal(t, codes.OK, remove("a"))
+	f.hidden = errs.New(errs.Unsupported, "volume", "may be in region1, which is disabled", "")
+	assert.Equal(t, codes.OK, remove("a"))
+	assert.Equal(t, codes.FailedPrecondition, remove("b"), "nobody knows of that one")
+
+	f.hidden = nil
+	_, err = s.CreateVolume(t.Context(), create)
+	require.NoError(t, err)
+	delete(f.volumes, "a") // its region goes
+	f.hidden = errs.New(errs.Unsupported, "volume", "may be in region1, which is disabled", "")
+	assert.Equal(t, codes.FailedPrecondition, remove("a"), "it was made again")
+
+	for i := range mostLately + 5 {
+		s.deleted.add(strings.Repeat("x", 1+i%3) + time.Duration(i).String())
+	}
+	assert.Len(t, s.deleted.names, mostLately)
+	assert.Len(t, s.deleted.order, mostLately)
+}
+
+func capabilityOf(fs string, flags ...string) *csi.VolumeCapability {
+	return &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{FsType: fs, MountFlags: flags}}, AccessMode: mountCap.AccessMode}
+}
+
+var blockCap = &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}}, AccessMode: mountCap.AccessMode}
+
+func TestCapabilitiesAreCompared(t *testing.T) {
+	f := newFakeVolumes()
+	f.systems = map[string]string{"a": "ext4"}
+	s := newServer(f)
+	create := func(c *csi.VolumeCapability) codes.Code {
+		_, err := s.CreateVolume(t.Context(), &csi.CreateVolumeRequest{Name: "a", VolumeCapabilities: []*csi.VolumeCapability{c}})
+		return status.Code(toStatus(err))
+	}
+	assert.Equal(t, codes.OK, create(capabilityOf("ext4")))
+	assert.Equal(t, codes.OK, create(capabilityOf("ext4")))
+	assert.Equal(t, codes.AlreadyExists, create(blockCap))
+
+	confirmed := func(caps ...*csi.VolumeCapability) bool {
+		answer, err := s.ValidateVolumeCapabilities(t.Context(), &csi.ValidateVolumeCapabilitiesRequest{VolumeId: "a", VolumeCapabilities: caps})
+		require.NoError(t, err)
+		assert.Equal(t, answer.GetConfirmed() == nil, answer.GetMessage() != "", answer)
+		return answer.GetConfirmed() != nil
+	}
+	assert.True(t, confirmed(mountCap, capabilityOf("ext4")))
+	assert.False(t, confirmed(capabilityOf("xfs")))
+	assert.False(t, confirmed(mountCap, blockCap))
+	assert.False(t, confirmed(capabilityOf("ntfs")))
+
+	staging, target := filepath.Join(t.TempDir(), "staging"), filepath.Join(t.TempDir(), "target")
+	stage := func(flags ...string) codes.Code {
+		_, err := s.NodeStageVolume(t.Context(), &csi.NodeStageVolumeRequest{VolumeId: "a", StagingTargetPath: staging, VolumeCapability: capabilityOf("", flags...)})
+		return status.Code(toStatus(err))
+	}
+	publish := func(from string, flags ...string) codes.Code {
+		_, err := s.NodePublishVolume(t.Context(), &csi.NodePublishVolumeRequest{VolumeId: "a", StagingTargetPath: from, TargetPath: target, VolumeCapability: capabilityOf("", flags...)})
+		return status.Code(toStatus(err))
+	}
+	assert.Equal(t, codes.OK, stage("dax", "discard"))
+	assert.Equal(t, codes.OK, stage("discard", "dax"), "the order is nothing")
+	assert.Equal(t, codes.AlreadyExists, stage("dax"))
+	assert.Equal(t, codes.FailedPrecondition, publish(""), "CSI spec: staging_target_path is not set")
+	assert.Equal(t, codes.OK, publish(staging, "dax"))
+	assert.Equal(t, codes.AlreadyExists, publish(staging, "dax", "noexec"))
+	_, err := s.NodeUnpublishVolume(t.Context(), &csi.NodeUnpublishVolumeRequest{VolumeId: "a", TargetPath: target})
+	require.NoError(t, err)
+	assert.Equal(t, codes.OK, publish(staging, "dax", "noexec"))
+	delete(f.at["a"], staging) // unmounted by hand
+	assert.Equal(t, codes.OK, stage("dax"))
+	_, err = s.NodeUnstageVolume(t.Context(), &csi.NodeUnstageVolumeRequest{VolumeId: "a", StagingTargetPath: staging})
+	require.NoError(t, err)
+	assert.Equal(t, codes.OK, stage())
+}
+
+// TestNothingGrowsOnANodeOfDirectVolumes: what is never possible is not offered.
+func TestNothingGrowsOnANodeOfDirectVolumes(t *testing.T) {
+	offered := func(s *Server) (controller, node, plugin bool) {
+		c, err := s.ControllerGetCapabilities(t.Context(), nil)
+		require.NoError(t, err)
+		for _, capability := range c.GetCapabilities() {
+			controller = controller || capability.GetRpc().GetType() == csi.ControllerServiceCapability_RPC_EXPAND_VOLUME
+		}
+		n, err := s.NodeGetCapabilities(t.Context(), nil)
+		require.NoError(t, err)
+		for _, capability := range n.GetCapabilities() {
+			node = node || capability.GetRpc().GetType() == csi.NodeServiceCapability_RPC_EXPAND_VOLUME
+		}
+		p, err := identity{Server: s}.GetPluginCapabilities(t.Context(), nil)
+		require.NoError(t, err)
+		for _, capability := range p.GetCapabilities() {
+			plugin = plugin || capability.GetVolumeExpansion() != nil
+		}
+		return
+	}
+	for _, c := range []struct {
+		kind volume.Type
+		only bool
+		want bool
+	}{{volume.TypeDirect, true, false}, {volume.TypeLVM, true, true}, {volume.TypeLVM, false, true}} {
+		s := newServer(newFakeVolumes())
+		s.Type, s.Only = c.kind, c.only
+		controller, node, plugin := offered(s)
+		assert.Equal(t, [3]bool{c.want, c.want, c.want}, [3]bool{controller, node, plugin}, c)
+	}
+	// One resizer for all nodes goes on, also beside such a node.
+	s := newServer(newFakeVolumes())
+	s.Type, s.Only, s.NodeExpansion = volume.TypeDirect, true, true
+	n, err := tellingNode{server: s}.NodeGetCapabilities(t.Context(), nil)
+	require.NoError(t, err)
+	assert.Len(t, n.GetCapabilities(), len(nodeCapabilities))
+}

@@ -19,6 +19,7 @@ var statusCodes = map[errs.Kind]codes.Code{
 	errs.InUse:       codes.FailedPrecondition,
 	errs.Unsupported: codes.FailedPrecondition,
 	errs.FixedSize:   codes.OutOfRange,
+	errs.Damaged:     codes.FailedPrecondition,
 	errs.Permission:  codes.PermissionDenied,
 	errs.Busy:        codes.Aborted,
 	errs.Aborted:     codes.Aborted,

@@ -18,7 +18,7 @@ func TestStatusOfEachKindOfError(t *testing.T) {
 	want := map[errs.Kind]codes.Code{
 		errs.Internal: codes.Internal, errs.Invalid: codes.InvalidArgument, errs.OutOfRange: codes.OutOfRange,
 		errs.NotFound: codes.NotFound, errs.Conflict: codes.AlreadyExists, errs.NoSpace: codes.ResourceExhausted,
-		errs.InUse: codes.FailedPrecondition, errs.Unsupported: codes.FailedPrecondition, errs.FixedSize: codes.OutOfRange, errs.Permission: codes.PermissionDenied,
+		errs.InUse: codes.FailedPrecondition, errs.Unsupported: codes.FailedPrecondition, errs.FixedSize: codes.OutOfRange, errs.Damaged: codes.FailedPrecondition, errs.Permission: codes.PermissionDenied,
 		errs.Busy: codes.Aborted, errs.Aborted: codes.Aborted, errs.Deadline: codes.DeadlineExceeded, errs.Canceled: codes.Canceled,
 	}
 	assert.Equal(t, want, statusCodes)

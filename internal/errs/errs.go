@@ -25,6 +25,7 @@ const (
 	InUse       Kind = "in-use"
 	Unsupported Kind = "unsupported" // cannot be done with this device or type
 	FixedSize   Kind = "fixed-size"  // of a type that cannot grow
+	Damaged     Kind = "damaged"     // what is on the device cannot be read
 	Permission  Kind = "permission"
 	Busy        Kind = "busy"    // somebody else is at work on it
 	Aborted     Kind = "aborted" // a person said no

@@ -1,15 +1,19 @@
-// Package lvm uses LVM by its command. It knows nothing of PMEM, but that its
-// devices are /dev/pmem*.
+// Package lvm uses LVM by its command. It knows nothing of PMEM; lvm sees the devices
+// that it is given and no other.
 package lvm
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/fault"
 )
@@ -18,18 +22,25 @@ import (
 const Timeout = 60 * time.Second
 
 // Client runs lvm commands, one at a time. The zero value is not ready: RunDir
-// must be set.
+// and Devices must be set.
 type Client struct {
 	// RunDir holds lvm's configuration; it is made when missing.
 	RunDir string
-	// AllDevices lets lvm look at every disk, not only at PMEM.
-	AllDevices bool
+	// Devices names the block devices that lvm may look at, as they are in
+	// /sys/class/block. It sees no other, whatever is written on them.
+	Devices func() ([]string, error)
 	// Timeout of one command; 0 is Timeout.
 	Timeout time.Duration
 
 	turn    turn
 	session *session
+
+	mu   sync.Mutex
+	last State // of the last Report
 }
+
+// VGRef is a volume group, which its UUID identifies: two may have one name.
+type VGRef struct{ Name, UUID string }
 
 // turn is whose turn it is to use the session. Waiting for it ends with a context,
 // which waiting for a mutex does not.
@@ -50,9 +61,14 @@ func (t *turn) take(ctx context.Context) error {
 
 func (t *turn) end() { <-t.free }
 
-// Close ends the lvm process; the next command starts another.
+// Close ends the lvm process; the next command starts another. One that is still at
+// a change ends by itself after it.
 func (c *Client) Close() {
-	_ = c.turn.take(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if c.turn.take(ctx) != nil {
+		return
+	}
 	defer c.turn.end()
 	c.drop()
 }
@@ -64,23 +80,32 @@ func (c *Client) drop() {
 	}
 }
 
+func (c *Client) timeout() time.Duration { return cmp.Or(c.Timeout, Timeout) }
+
+// read runs a command that changes nothing. One that gives no answer in time is killed.
 func (c *Client) read(ctx context.Context, args ...string) (answer, error) {
 	if err := c.turn.take(ctx); err != nil {
-		return answer{}, waitedInVain(args[0], err)
+		return answer{}, noTurn(args[0], err)
 	}
 	defer c.turn.end()
-	timeout := c.Timeout
-	if timeout == 0 {
-		timeout = Timeout
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.timeout())
 	defer cancel()
+	return c.run(ctx, nil, args)
+}
+
+// run runs a command that sees all devices, or only some. It is this call's turn.
+func (c *Client) run(ctx context.Context, only []string, args []string) (answer, error) {
+	devices, err := c.devices(only)
+	if err != nil {
+		return answer{}, errs.Wrap("", "lvm", "the devices that it is to look at are not known", "", err)
+	}
+	// A process that has seen a device keeps its size, and looks no second time at what
+	// came under the same name.
+	if c.session != nil && !slices.Equal(c.session.devices, devices) {
+		c.drop()
+	}
 	if c.session == nil {
-		dir, devices, err := writeConfig(c.RunDir, c.AllDevices)
-		if err != nil {
-			return answer{}, err
-		}
-		if c.session, err = startSession(dir, devices); err != nil {
+		if c.session, err = startSession(c.RunDir, devices); err != nil {
 			return answer{}, err
 		}
 	}
@@ -91,38 +116,106 @@ func (c *Client) read(ctx context.Context, args ...string) (answer, error) {
 	if err != nil {
 		c.session.wait() // it may still be at the end of a change
 		c.drop()
-		return answer{}, err
 	}
-	if reason := a.failure(); reason != "" {
-		return answer{}, classify(args[0], reason)
-	}
-	return a, nil
+	return a, err
 }
 
-func waitedInVain(command string, err error) error {
+func (c *Client) devices(only []string) ([]blockdev.Disk, error) {
+	names, err := c.Devices()
+	if err != nil {
+		return nil, err
+	}
+	var devices []blockdev.Disk
+	for _, name := range names {
+		if only != nil && !slices.Contains(only, "/dev/"+name) {
+			continue
+		}
+		disk, err := blockdev.ReadDisk(name)
+		if errors.Is(err, os.ErrNotExist) { // it went just now
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		devices = append(devices, disk)
+	}
+	return devices, nil
+}
+
+// devicesOf are the devices of a group, and some more, when another group has its name;
+// nil for all.
+func (c *Client) devicesOf(g VGRef, more ...string) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var only []string
+	namesakes := 0
+	for _, vg := range c.last.VGs {
+		if vg.Name != g.Name {
+			continue
+		}
+		namesakes++
+		if vg.UUID == g.UUID {
+			for _, pv := range vg.PVs {
+				only = append(only, pv.Name)
+			}
+		}
+	}
+	if namesakes < 2 {
+		return nil
+	}
+	return append(only, more...)
+}
+
+func noTurn(command string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return errs.Wrap(errs.Canceled, "lvm "+command, "was interrupted", "", err)
 	}
 	return errs.Wrap(errs.Deadline, "lvm "+command, "had no turn in time: another lvm command is at work", "look for a dead disk (dmesg), then try again", err)
 }
 
-// change runs a command that changes something. It is not interrupted when the
-// context is cancelled, only by its own time limit: it may have a device that is
-// mounted suspended.
-func (c *Client) change(ctx context.Context, args ...string) error {
+// change runs a command that changes something. It is never interrupted, since it may
+// have a device that is mounted suspended: when its time is over the call ends, and
+// the command goes on. No other has a turn before it has ended.
+func (c *Client) change(ctx context.Context, g VGRef, args ...string) error {
+	return c.changeWith(ctx, g, nil, args)
+}
+
+func (c *Client) changeWith(ctx context.Context, g VGRef, more []string, args []string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	uninterrupted, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	if deadline, ok := ctx.Deadline(); ok {
-		uninterrupted, cancel = context.WithDeadline(uninterrupted, deadline)
-		defer cancel()
-	}
 	fault.Point("before " + args[0])
-	_, err := c.read(uninterrupted, args...)
-	fault.Point("after " + args[0])
-	return err
+	if err := c.turn.take(ctx); err != nil {
+		return noTurn(args[0], err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		defer c.turn.end()
+		only := c.devicesOf(g, more...)
+		a, err := c.run(context.Background(), only, args)
+		if reason := a.failure(); err == nil && reason != "" {
+			err = classify(args[0], reason)
+		}
+		if err == nil {
+			err = c.flush(only)
+		}
+		ended <- err
+	}()
+	timeout := time.NewTimer(c.timeout())
+	defer timeout.Stop()
+	expired := make(chan struct{})
+	if deadline, ok := ctx.Deadline(); ok {
+		defer time.AfterFunc(time.Until(deadline), func() { close(expired) }).Stop()
+	}
+	select {
+	case err := <-ended:
+		fault.Point("after " + args[0])
+		return err
+	case <-timeout.C:
+	case <-expired:
+	}
+	return errs.Wrap(errs.Deadline, "lvm "+args[0], "gave no answer in time, and was left to end by itself",
+		"look for a stuck lvm process or a dead disk (ps -C lvm, dmesg), then try again", context.DeadlineExceeded)
 }
 
 // classify turns lvm's words into a kind of error. The words are those of the C
@@ -157,19 +250,19 @@ func classify(command, reason string) error {
 // ends, the second copy in the last dataAlign bytes.
 func (c *Client) CreateVG(ctx context.Context, vg, tag string, extentSize, dataAlign uint64, devices ...string) error {
 	args := []string{"vgcreate", "-y", "--pvmetadatacopies", "2", "--addtag", tag, "-s", byteCount(extentSize), "--dataalignment", byteCount(dataAlign), vg}
-	return c.change(ctx, append(args, devices...)...)
+	return c.changeWith(ctx, VGRef{Name: vg}, devices, append(args, devices...))
 }
 
 // ExtendVG adds devices to a volume group.
-func (c *Client) ExtendVG(ctx context.Context, vg string, dataAlign uint64, devices ...string) error {
-	args := []string{"vgextend", "-y", "--pvmetadatacopies", "2", "--dataalignment", byteCount(dataAlign), vg}
-	return c.change(ctx, append(args, devices...)...)
+func (c *Client) ExtendVG(ctx context.Context, vg VGRef, dataAlign uint64, devices ...string) error {
+	args := []string{"vgextend", "-y", "--pvmetadatacopies", "2", "--dataalignment", byteCount(dataAlign), vg.Name}
+	return c.changeWith(ctx, vg, devices, append(args, devices...))
 }
 
 // RemoveVG removes a volume group without logical volumes, and the marks of LVM
 // from its devices.
-func (c *Client) RemoveVG(ctx context.Context, vg string, devices ...string) error {
-	if err := c.change(ctx, "vgremove", "-qq", vg); err != nil { // no to every question
+func (c *Client) RemoveVG(ctx context.Context, vg VGRef, devices ...string) error {
+	if err := c.change(ctx, vg, "vgremove", "-qq", vg.Name); err != nil { // no to every question
 		return err
 	}
 	return c.RemovePVs(ctx, devices...)
@@ -180,15 +273,16 @@ func (c *Client) RemovePVs(ctx context.Context, devices ...string) error {
 	if len(devices) == 0 {
 		return nil
 	}
-	return c.change(ctx, append([]string{"pvremove", "-y"}, devices...)...)
+	return c.change(ctx, VGRef{}, append([]string{"pvremove", "-y"}, devices...)...)
 }
 
 // NewLV says what logical volume to make.
 type NewLV struct {
-	VG, Name string
-	Size     uint64 // bytes, a multiple of the extent size times the stripes
-	Tags     []string
-	Stripes  int // 0 or 1: linear
+	VG      VGRef
+	Name    string
+	Size    uint64 // bytes, a multiple of the extent size times the stripes
+	Tags    []string
+	Stripes int // 0 or 1: linear
 	// StripeSize is the bytes on one device before it goes on to the next.
 	StripeSize uint64
 	// Devices to take extents of; none means any of the group.
@@ -205,25 +299,25 @@ func (c *Client) CreateLV(ctx context.Context, lv NewLV) error {
 	if lv.Stripes > 1 {
 		args = append(args, "-i", strconv.Itoa(lv.Stripes), "-I", byteCount(lv.StripeSize))
 	}
-	return c.change(ctx, append(append(args, lv.VG), lv.Devices...)...)
+	return c.change(ctx, lv.VG, append(append(args, lv.VG.Name), lv.Devices...)...)
 }
 
 // MarkLV adds a tag to a logical volume that nobody is to use any more, and has it
 // not come up by itself at boot.
-func (c *Client) MarkLV(ctx context.Context, vg, name, tag string) error {
-	return c.change(ctx, "lvchange", "--setautoactivation", "n", "--addtag", tag, vg+"/"+name)
+func (c *Client) MarkLV(ctx context.Context, vg VGRef, name, tag string) error {
+	return c.change(ctx, vg, "lvchange", "--setautoactivation", "n", "--addtag", tag, vg.Name+"/"+name)
 }
 
 // UnmarkLV takes a tag from a logical volume, and has it come up by itself at
 // boot.
-func (c *Client) UnmarkLV(ctx context.Context, vg, name, tag string) error {
-	return c.change(ctx, "lvchange", "--setautoactivation", "y", "--deltag", tag, vg+"/"+name)
+func (c *Client) UnmarkLV(ctx context.Context, vg VGRef, name, tag string) error {
+	return c.change(ctx, vg, "lvchange", "--setautoactivation", "y", "--deltag", tag, vg.Name+"/"+name)
 }
 
 // RemoveLV removes a logical volume that is not in use. One of that name with
 // another UUID, which somebody put in its place, is left alone.
-func (c *Client) RemoveLV(ctx context.Context, vg, name, uuid string) error {
-	return c.change(ctx, "lvremove", "-y", "--select", "lv_uuid="+uuid, vg+"/"+name)
+func (c *Client) RemoveLV(ctx context.Context, vg VGRef, name, uuid string) error {
+	return c.change(ctx, vg, "lvremove", "-y", "--select", "lv_uuid="+uuid, vg.Name+"/"+name)
 }
 
 // MaxRanges is how many ranges ExtendLV takes at a time.
@@ -231,29 +325,29 @@ const MaxRanges = maxWords - 10
 
 // ExtendLV adds extents to a logical volume; it may be in use. The ranges are as
 // in LV.Ranges, by is the bytes in them, and all of them are taken.
-func (c *Client) ExtendLV(ctx context.Context, vg, name string, by uint64, stripes int, ranges []string) error {
+func (c *Client) ExtendLV(ctx context.Context, vg VGRef, name string, by uint64, stripes int, ranges []string) error {
 	args := []string{"lvextend", "-y", "-L", "+" + byteCount(by)}
 	if stripes > 1 {
 		args = append(args, "-i", strconv.Itoa(stripes))
 	}
-	return c.change(ctx, append(append(args, vg+"/"+name), ranges...)...)
+	return c.change(ctx, vg, append(append(args, vg.Name+"/"+name), ranges...)...)
 }
 
 // Refresh gives a logical volume the device that it should have: one that a killed
 // lvm left suspended goes on.
-func (c *Client) Refresh(ctx context.Context, vg, name string) error {
-	return c.change(ctx, "lvchange", "--refresh", vg+"/"+name)
+func (c *Client) Refresh(ctx context.Context, vg VGRef, name string) error {
+	return c.change(ctx, vg, "lvchange", "--refresh", vg.Name+"/"+name)
 }
 
 // Activate brings a logical volume up, as after a reboot.
-func (c *Client) Activate(ctx context.Context, vg, name string) error {
-	return c.change(ctx, "lvchange", "-ay", vg+"/"+name)
+func (c *Client) Activate(ctx context.Context, vg VGRef, name string) error {
+	return c.change(ctx, vg, "lvchange", "-ay", vg.Name+"/"+name)
 }
 
 // MakeNodes makes device nodes that are missing, as in a container whose /dev
 // no udev looks after.
-func (c *Client) MakeNodes(ctx context.Context, vg string) error {
-	return c.change(ctx, "vgmknodes", vg)
+func (c *Client) MakeNodes(ctx context.Context, vg VGRef) error {
+	return c.change(ctx, vg, "vgmknodes", vg.Name)
 }
 
 func byteCount(n uint64) string { return strconv.FormatUint(n, 10) + "b" }

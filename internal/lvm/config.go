@@ -2,19 +2,26 @@ package lvm
 
 import (
 	"bytes"
-	"cmp"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 )
 
 // config is all of lvm's configuration: the host's lvm.conf is not read, since
 // it may not suit (a container without udev, a devices file without PMEM).
-// What is not set here has lvm's own default.
-const config = `# Written by pmemctl for its own use of lvm; changes are overwritten.
+// What is not set here has lvm's own default. Lvm looks at a directory of links in
+// place of /dev: what has no link there does not exist for it, neither a dead disk,
+// which would hold up every command, nor a volume, whose bytes are its tenant's.
+const config = `# Written by pmemctl for one lvm process.
 devices {
+	scan = [ "%LINKS%" ]
+	global_filter = [ "a|^%LINKS%/|", "r|.*|" ]
 	use_devicesfile = 0
 	obtain_device_list_from_udev = 0
 	external_device_info_source = "none"
@@ -22,7 +29,6 @@ devices {
 	md_component_detection = 0
 	scan_lvs = 0
 	hints = "none"
-	%DEVICES%
 }
 activation {
 	udev_sync = 0
@@ -49,53 +55,103 @@ report {
 }
 `
 
-// pmemOnly keeps lvm away from every disk that is no PMEM: a dead one must not
-// hold up a volume, and none can be changed by mistake. Lvm looks at a folder of links
-// instead of /dev, which has seven nodes for every volume.
-const pmemOnly = `scan = [ "%LINKS%" ]
-	global_filter = [ "a|^%LINKS%/pmem|", "r|.*|" ]`
+// systemDir is the directory of one lvm process: its configuration and the links to
+// the devices that it may look at.
+type systemDir struct {
+	path string
+	// lock is held as long as the directory is needed, so that the next process removes
+	// what a killed one left.
+	lock *os.File
+}
 
-// links is the folder of links to the block devices of PMEM.
-type links string
+// leftover is the age from which on a directory without a lock is removed. An lvm may
+// outlive the pmemctl that started it, to the end of its command.
+const leftover = time.Hour
 
-// update adds links that are missing. None is removed, so that no other pmemctl misses
-// one that it just made; lvm passes over one that leads nowhere.
-func (l links) update() error {
-	if l == "" {
-		return nil
+// makeSystemDir makes the directory for a process that sees the devices. Each process has
+// one of its own: a container may share the directory above it with the host, and differ
+// in what it needs.
+func makeSystemDir(base string, devices []blockdev.Disk) (dir *systemDir, err error) {
+	defer func() {
+		if err == nil {
+			return
+		}
+		dir.remove()
+		next := ""
+		if os.IsPermission(err) {
+			next = "run it as root"
+		}
+		err = errs.Wrap("", "lvm", "its configuration cannot be written", next, err)
+	}()
+	above := filepath.Join(base, "lvm")
+	if err := os.MkdirAll(above, 0o700); err != nil {
+		return nil, err
 	}
-	dev, err := os.Open("/dev")
+	removeLeftovers(above)
+	path, err := os.MkdirTemp(above, "process-")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer dev.Close()
-	names, err := dev.Readdirnames(-1)
-	if err != nil {
-		return err
+	dir = &systemDir{path: path}
+	if dir.lock, err = os.Open(path); err != nil {
+		return dir, err
 	}
-	for _, name := range names {
-		if strings.HasPrefix(name, "pmem") {
-			if err := os.Symlink("/dev/"+name, string(l)+"/"+name); err != nil && !os.IsExist(err) {
-				return err
-			}
+	if err := unix.Flock(int(dir.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return dir, err
+	}
+	if err := os.MkdirAll(dir.links(), 0o700); err != nil {
+		return dir, err
+	}
+	for _, d := range devices {
+		if err := os.Symlink("/dev/"+d.Name, filepath.Join(dir.links(), d.Name)); err != nil {
+			return dir, err
 		}
 	}
-	return nil
+	text := strings.NewReplacer("%LINKS%", dir.links(), "%UDEV%", udevRules()).Replace(config)
+	return dir, os.WriteFile(filepath.Join(path, "lvm.conf"), []byte(text), 0o600)
+}
+
+func (d *systemDir) links() string { return filepath.Join(d.path, "dev") }
+
+// remove is for when the process has ended.
+func (d *systemDir) remove() {
+	if d == nil {
+		return
+	}
+	_ = os.RemoveAll(d.path)
+	if d.lock != nil {
+		d.lock.Close()
+	}
+}
+
+func removeLeftovers(above string) {
+	entries, _ := os.ReadDir(above)
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || time.Since(info.ModTime()) < leftover {
+			continue
+		}
+		f, err := os.Open(filepath.Join(above, e.Name()))
+		if err != nil {
+			continue
+		}
+		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			_ = os.RemoveAll(f.Name())
+		}
+		f.Close()
+	}
 }
 
 // inside is what lvm knows a device as, outside what everybody else does.
-func (l links) inside(arg string) string {
-	if name, ok := strings.CutPrefix(arg, "/dev/pmem"); ok && l != "" {
-		return string(l) + "/pmem" + name
+func (d *systemDir) inside(arg string) string {
+	if name, ok := strings.CutPrefix(arg, "/dev/"); ok {
+		return d.links() + "/" + name
 	}
 	return arg
 }
 
-func (l links) outside(text []byte) []byte {
-	if l == "" {
-		return text
-	}
-	return bytes.ReplaceAll(text, []byte(l), []byte("/dev"))
+func (d *systemDir) outside(text []byte) []byte {
+	return bytes.ReplaceAll(text, []byte(d.links()+"/"), []byte("/dev/"))
 }
 
 // udevControl is the socket of a running udevd.
@@ -110,51 +166,4 @@ func udevRules() string {
 		return "1"
 	}
 	return "0"
-}
-
-// writeConfig puts the configuration in a folder and returns the folder, and the one
-// of links that lvm is to look at, if it is.
-func writeConfig(base string, allDevices bool) (dir string, devices links, err error) {
-	// Each variant has a folder of its own: a container may share this one with the
-	// host, and differ in what it needs.
-	variant, udev := "lvm", udevRules()
-	if allDevices {
-		variant = "lvm-all"
-	}
-	dir = filepath.Join(base, variant+"-udev"+udev)
-	file := filepath.Join(dir, "lvm.conf")
-	limits := ""
-	if !allDevices {
-		devices = links(filepath.Join(dir, "dev"))
-		limits = strings.ReplaceAll(pmemOnly, "%LINKS%", string(devices))
-	}
-	want := []byte(strings.NewReplacer("%DEVICES%", limits, "%UDEV%", udev).Replace(config))
-	if have, err := os.ReadFile(file); err == nil && bytes.Equal(have, want) {
-		return dir, devices, nil
-	}
-	fail := func(err error) (string, links, error) {
-		next := ""
-		if os.IsPermission(err) {
-			next = "run it as root"
-		}
-		return "", "", errs.Wrap("", "lvm", "its configuration cannot be written", next, err)
-	}
-	if err := os.MkdirAll(cmp.Or(string(devices), dir), 0o700); err != nil {
-		return fail(err)
-	}
-	temp, err := os.CreateTemp(dir, "lvm.conf.")
-	if err != nil {
-		return fail(err)
-	}
-	defer os.Remove(temp.Name())
-	if _, err := temp.Write(want); err != nil {
-		return fail(err)
-	}
-	if err := temp.Close(); err != nil {
-		return fail(err)
-	}
-	if err := os.Rename(temp.Name(), file); err != nil {
-		return fail(err)
-	}
-	return dir, devices, nil
 }

@@ -23,6 +23,26 @@ func MayKnow(device, name string) bool {
 	return err != nil || bytes.Contains(texts, []byte(name+" {"))
 }
 
+// HasLabel tells whether a device has the label of a physical volume; also false when it
+// cannot be read.
+func HasLabel(device string) bool {
+	f, err := os.Open(device)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	head := make([]byte, labelSectors*sectorSize)
+	if _, err := f.ReadAt(head, 0); err != nil {
+		return false
+	}
+	for ; len(head) > 0; head = head[sectorSize:] {
+		if bytes.HasPrefix(head, []byte(labelID)) {
+			return true
+		}
+	}
+	return false
+}
+
 // The format of a physical volume (lib/format_text/layout.h and lib/label/label.h of
 // LVM2). Numbers are little-endian, offsets are bytes.
 const (

@@ -36,6 +36,7 @@ type PV struct {
 type LV struct {
 	Name, UUID string
 	VG         string
+	VGUUID     string
 	Size       uint64
 	Tags       []string
 	Active     bool
@@ -78,6 +79,16 @@ func ParseMapper(name, uuid string) (vg, lv, lvUUID string, ok bool) {
 	return unescape(vg), unescape(lv), formatUUID(ids[32:]), ok
 }
 
+// MapperGroupUUID is the UUID of the volume group in the UUID that ParseMapper takes; "" in
+// any other.
+func MapperGroupUUID(uuid string) string {
+	ids, ok := strings.CutPrefix(uuid, "LVM-")
+	if !ok || len(ids) < 32 {
+		return ""
+	}
+	return formatUUID(ids[:32])
+}
+
 // formatUUID writes 32 characters of a UUID as lvm shows it.
 func formatUUID(id string) string {
 	var parts []string
@@ -99,14 +110,27 @@ type State struct {
 	VGs []VG
 	// Orphans are physical volumes in no volume group.
 	Orphans []PV
+	// Problems is what lvm, or the reading of its report, complained of. What else is
+	// here holds all the same.
+	Problems []string
 }
 
-// VG finds a volume group by name.
+// Ref is the group's name and UUID.
+func (v VG) Ref() VGRef { return VGRef{v.Name, v.UUID} }
+
+// VG finds a volume group by name, the first where several have it.
 func (s State) VG(name string) (VG, bool) {
-	for _, v := range s.VGs {
-		if v.Name == name {
-			return v, true
-		}
+	return s.find(func(v VG) bool { return v.Name == name })
+}
+
+// Find finds a volume group by its UUID, or by its name where the UUID is not known.
+func (s State) Find(g VGRef) (VG, bool) {
+	return s.find(func(v VG) bool { return v.UUID == g.UUID || g.UUID == "" && v.Name == g.Name })
+}
+
+func (s State) find(is func(VG) bool) (VG, bool) {
+	if i := slices.IndexFunc(s.VGs, is); i >= 0 {
+		return s.VGs[i], true
 	}
 	return VG{}, false
 }
@@ -122,21 +146,29 @@ var reportArgs = []string{
 	"--configreport", "pvseg", "-o", "pv_uuid",
 }
 
-// Report reads the state of all volume groups.
+// Report reads the state of all volume groups. One that lvm cannot read, or whose report
+// cannot be decoded, hides no other: it is among the Problems.
 func (c *Client) Report(ctx context.Context) (State, error) {
 	a, err := c.read(ctx, reportArgs...)
 	if err != nil {
 		return State{}, err
 	}
-	s, err := parseReport(a.Report)
-	if err != nil {
-		return State{}, err
+	reason := a.failure()
+	if reason != "" && len(a.Report) == 0 {
+		return State{}, classify(reportArgs[0], reason)
+	}
+	s := parseReport(a.Report)
+	if reason != "" {
+		s.Problems = append(s.Problems, reason)
 	}
 	mapped, err := blockdev.MappedDevices()
 	if err != nil {
 		return State{}, err
 	}
 	s.setActive(mapped)
+	c.mu.Lock()
+	c.last = s
+	c.mu.Unlock()
 	return s, nil
 }
 
@@ -188,66 +220,77 @@ type (
 	}
 )
 
-func parseReport(objects []map[string]json.RawMessage) (State, error) {
+func parseReport(objects []map[string]json.RawMessage) State {
 	var s State
 	for _, o := range objects {
-		var (
-			vgs  []vgRow
-			pvs  []pvRow
-			lvs  []lvRow
-			segs []segRow
-		)
-		for key, into := range map[string]any{"vg": &vgs, "pv": &pvs, "lv": &lvs, "seg": &segs} {
-			if raw, ok := o[key]; ok {
-				if err := json.Unmarshal(raw, into); err != nil {
-					return State{}, fmt.Errorf("lvm's report of %s: %w", key, err)
-				}
-			}
-		}
-		var n numbers
-		var vg VG
-		if len(vgs) == 1 {
-			v := vgs[0]
-			vg = VG{Name: v.Name, UUID: v.UUID, Size: n.parse(v.Size), Free: n.parse(v.Free), ExtentSize: n.parse(v.Extent), Tags: list(v.Tags), PartialPVMissing: n.parse(v.Missing) > 0}
-		}
-		missing := map[string]bool{} // by name
-		for _, p := range pvs {
-			missing[p.Name] = missing[p.Name] || p.Missing != ""
-			pv := PV{Name: p.Name, UUID: p.UUID, VG: vg.Name, DeviceSize: n.parse(p.DevSize), Size: n.parse(p.Size), Free: n.parse(p.Free), DataStart: n.parse(p.Start)}
-			if vg.Name == "" {
-				s.Orphans = append(s.Orphans, pv)
-			} else {
-				vg.PVs = append(vg.PVs, pv)
-			}
-		}
-		segsOf := map[string][]segRow{}
-		for _, seg := range segs {
-			segsOf[seg.LVUUID] = append(segsOf[seg.LVUUID], seg)
-		}
-		for _, l := range lvs {
-			lv := LV{Name: l.Name, UUID: l.UUID, VG: vg.Name, Size: n.parse(l.Size), Tags: list(l.Tags)}
-			for _, seg := range segsOf[l.UUID] {
-				if lv.Type == "" {
-					lv.Type, lv.Stripes = seg.Type, int(n.parse(seg.Stripes))
-				}
-				for _, r := range strings.Fields(seg.Ranges) {
-					lv.Ranges = append(lv.Ranges, r)
-					lv.Partial = lv.Partial || missing[Device(r)]
-				}
-			}
-			vg.LVs = append(vg.LVs, lv)
-		}
-		if n.err != nil {
-			return State{}, fmt.Errorf("lvm's report of %s: %w", vg.Name, n.err)
-		}
-		if vg.Name != "" {
-			slices.SortFunc(vg.PVs, func(a, b PV) int { return cmp.Compare(a.Name, b.Name) })
-			slices.SortFunc(vg.LVs, func(a, b LV) int { return cmp.Compare(a.Name, b.Name) })
-			s.VGs = append(s.VGs, vg)
+		if err := s.add(o); err != nil {
+			s.Problems = append(s.Problems, err.Error())
 		}
 	}
-	slices.SortFunc(s.VGs, func(a, b VG) int { return cmp.Compare(a.Name, b.Name) })
-	return s, nil
+	slices.SortFunc(s.VGs, func(a, b VG) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.UUID, b.UUID)) })
+	return s
+}
+
+// add adds what one object of the report tells: a volume group, or the physical volumes in
+// none.
+func (s *State) add(o map[string]json.RawMessage) error {
+	var (
+		vgs  []vgRow
+		pvs  []pvRow
+		lvs  []lvRow
+		segs []segRow
+	)
+	for key, into := range map[string]any{"vg": &vgs, "pv": &pvs, "lv": &lvs, "seg": &segs} {
+		if raw, ok := o[key]; ok {
+			if err := json.Unmarshal(raw, into); err != nil {
+				return fmt.Errorf("lvm's report of %s: %w", key, err)
+			}
+		}
+	}
+	var n numbers
+	var vg VG
+	if len(vgs) == 1 {
+		v := vgs[0]
+		vg = VG{Name: v.Name, UUID: v.UUID, Size: n.parse(v.Size), Free: n.parse(v.Free), ExtentSize: n.parse(v.Extent), Tags: list(v.Tags), PartialPVMissing: n.parse(v.Missing) > 0}
+	}
+	var orphans []PV
+	missing := map[string]bool{} // by name
+	for _, p := range pvs {
+		missing[p.Name] = missing[p.Name] || p.Missing != ""
+		pv := PV{Name: p.Name, UUID: p.UUID, VG: vg.Name, DeviceSize: n.parse(p.DevSize), Size: n.parse(p.Size), Free: n.parse(p.Free), DataStart: n.parse(p.Start)}
+		if vg.Name == "" {
+			orphans = append(orphans, pv)
+		} else {
+			vg.PVs = append(vg.PVs, pv)
+		}
+	}
+	segsOf := map[string][]segRow{}
+	for _, seg := range segs {
+		segsOf[seg.LVUUID] = append(segsOf[seg.LVUUID], seg)
+	}
+	for _, l := range lvs {
+		lv := LV{Name: l.Name, UUID: l.UUID, VG: vg.Name, VGUUID: vg.UUID, Size: n.parse(l.Size), Tags: list(l.Tags)}
+		for _, seg := range segsOf[l.UUID] {
+			if lv.Type == "" {
+				lv.Type, lv.Stripes = seg.Type, int(n.parse(seg.Stripes))
+			}
+			for _, r := range strings.Fields(seg.Ranges) {
+				lv.Ranges = append(lv.Ranges, r)
+				lv.Partial = lv.Partial || missing[Device(r)]
+			}
+		}
+		vg.LVs = append(vg.LVs, lv)
+	}
+	if n.err != nil {
+		return fmt.Errorf("lvm's report of %s: %w", vg.Name, n.err)
+	}
+	s.Orphans = append(s.Orphans, orphans...)
+	if vg.Name != "" {
+		slices.SortFunc(vg.PVs, func(a, b PV) int { return cmp.Compare(a.Name, b.Name) })
+		slices.SortFunc(vg.LVs, func(a, b LV) int { return cmp.Compare(a.Name, b.Name) })
+		s.VGs = append(s.VGs, vg)
+	}
+	return nil
 }
 
 // numbers parses several numbers and keeps the first error.

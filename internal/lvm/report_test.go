@@ -2,7 +2,9 @@ package lvm
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -24,8 +26,8 @@ const fullReport = `[
 func TestParseReport(t *testing.T) {
 	var objects []map[string]json.RawMessage
 	require.NoError(t, json.Unmarshal([]byte(fullReport), &objects))
-	s, err := parseReport(objects)
-	require.NoError(t, err)
+	s := parseReport(objects)
+	assert.Empty(t, s.Problems)
 	vg, ok := s.VG("pmemvg")
 	require.True(t, ok)
 	assert.Equal(t, uint64(3980394496), vg.Free)
@@ -33,13 +35,41 @@ func TestParseReport(t *testing.T) {
 	assert.Equal(t, []string{"/dev/pmem0", "/dev/pmem1"}, []string{vg.PVs[0].Name, vg.PVs[1].Name})
 	require.Len(t, vg.LVs, 1)
 	lv := vg.LVs[0]
-	assert.Equal(t, LV{Name: "db", UUID: "L", VG: "pmemvg", Size: 200 << 20, Tags: []string{"pmemctl", "pmemctl.making"}, Type: "striped", Stripes: 2, Ranges: []string{"/dev/pmem0:0-49", "/dev/pmem1:0-49"}}, lv)
+	assert.Equal(t, LV{Name: "db", UUID: "L", VG: "pmemvg", VGUUID: "V", Size: 200 << 20, Tags: []string{"pmemctl", "pmemctl.making"}, Type: "striped", Stripes: 2, Ranges: []string{"/dev/pmem0:0-49", "/dev/pmem1:0-49"}}, lv)
 	require.Len(t, s.Orphans, 1)
 	assert.Equal(t, "/dev/pmem2", s.Orphans[0].Name)
 
 	objects[0]["vg"] = json.RawMessage(`[{"vg_name":"pmemvg","vg_size":"many"}]`)
-	_, err = parseReport(objects)
-	assert.ErrorContains(t, err, "lvm's report of pmemvg")
+	s = parseReport(objects)
+	assert.Empty(t, s.VGs)
+	assert.Len(t, s.Orphans, 1, "what cannot be decoded hides nothing else")
+	require.Len(t, s.Problems, 1)
+	assert.Contains(t, s.Problems[0], "lvm's report of pmemvg")
+}
+
+// TestOddBytes has what lvm passes on of a tag: a byte that is none of JSON's.
+func TestOddBytes(t *testing.T) {
+	said := "{\"report\":[{\"vg\":[{\"vg_name\":\"v\",\n\"vg_tags\":\"a\x01b,\\\"\x02\\\\\"}]}]}"
+	var a answer
+	require.Error(t, json.Unmarshal([]byte(said), &a), "or this test shows nothing")
+	require.NoError(t, json.NewDecoder(&controlFilter{from: iotest.OneByteReader(strings.NewReader(said))}).Decode(&a))
+	s := parseReport(a.Report)
+	require.Len(t, s.VGs, 1)
+	assert.Equal(t, []string{"a?b", "\"?\\"}, s.VGs[0].Tags)
+}
+
+// TestNamesakes: of two groups of one name, a command sees the devices of the one that it
+// is for.
+func TestNamesakes(t *testing.T) {
+	c := &Client{last: State{VGs: []VG{
+		{Name: "a", UUID: "1", PVs: []PV{{Name: "/dev/pmem0"}}},
+		{Name: "a", UUID: "2", PVs: []PV{{Name: "/dev/pmem1"}, {Name: "/dev/pmem2"}}},
+		{Name: "b", UUID: "3", PVs: []PV{{Name: "/dev/pmem3"}}},
+	}}}
+	assert.Equal(t, []string{"/dev/pmem1", "/dev/pmem2"}, c.devicesOf(VGRef{"a", "2"}))
+	assert.Equal(t, []string{"/dev/pmem0", "/dev/pmem9"}, c.devicesOf(VGRef{"a", "1"}, "/dev/pmem9"))
+	assert.Nil(t, c.devicesOf(VGRef{"b", "3"}), "all")
+	assert.Nil(t, c.devicesOf(VGRef{Name: "new"}, "/dev/pmem9"), "all")
 }
 
 func FuzzParseReport(f *testing.F) {
@@ -47,7 +77,7 @@ func FuzzParseReport(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, data []byte) {
 		var objects []map[string]json.RawMessage
 		if json.Unmarshal(data, &objects) == nil {
-			_, _ = parseReport(objects)
+			parseReport(objects)
 		}
 	})
 }

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/run"
 )
@@ -24,13 +26,27 @@ type session struct {
 	stdin  *os.File
 	answer *os.File
 	dec    *json.Decoder
-	links  links
-	said   *lastWords
-	reap   sync.Once
-	dead   bool // of no more use
+	dir    *systemDir
+	// devices are what it sees, as they were when it started.
+	devices []blockdev.Disk
+	said    *lastWords
+	reap    sync.Once
+	dead    bool // of no more use
 }
 
-func startSession(confDir string, devices links) (*session, error) {
+func startSession(runDir string, devices []blockdev.Disk) (*session, error) {
+	dir, err := makeSystemDir(runDir, devices)
+	if err != nil {
+		return nil, err
+	}
+	s, err := startIn(dir, devices)
+	if err != nil {
+		dir.remove()
+	}
+	return s, err
+}
+
+func startIn(dir *systemDir, devices []blockdev.Disk) (*session, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	// No death signal: lvm must not be killed while it has a device suspended. When
 	// this process dies its standard input ends, and it leaves after the command it
@@ -50,16 +66,18 @@ func startSession(confDir string, devices links) (*session, error) {
 		cancel()
 		return nil, errors.Join(err, stdinR.Close(), stdinW.Close())
 	}
-	s := &session{cmd: cmd, cancel: cancel, stdin: stdinW, answer: answerR, dec: json.NewDecoder(answerR), links: devices, said: &lastWords{}}
+	s := &session{cmd: cmd, cancel: cancel, stdin: stdinW, answer: answerR, dec: json.NewDecoder(&controlFilter{from: answerR}), dir: dir, devices: devices, said: &lastWords{}}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdinR, s.said, s.said
 	cmd.ExtraFiles = []*os.File{answerW} // descriptor 3
 	// Without a home its shell can write no history there.
-	cmd.Env = append(cmd.Env, "HOME=/dev/null", "LVM_REPORT_FD=3", "LVM_SYSTEM_DIR="+confDir, "LVM_SUPPRESS_FD_WARNINGS=1")
+	cmd.Env = append(cmd.Env, "HOME=/dev/null", "LVM_REPORT_FD=3", "LVM_SYSTEM_DIR="+dir.path, "LVM_SUPPRESS_FD_WARNINGS=1")
 	err = cmd.Start()
 	stdinR.Close()
 	answerW.Close()
 	if err != nil {
-		s.close()
+		stdinW.Close()
+		answerR.Close()
+		cancel()
 		return nil, errs.Wrap(errs.Unsupported, "lvm", "cannot be started", "install the package lvm2", err)
 	}
 	return s, nil
@@ -75,7 +93,7 @@ const maxWords = 63
 func (s *session) do(ctx context.Context, args []string) (answer, error) {
 	words := make([]string, len(args))
 	for i, a := range args {
-		words[i] = s.links.inside(a)
+		words[i] = s.dir.inside(a)
 	}
 	line := strings.Join(words, " ")
 	if len(args) > maxWords {
@@ -85,9 +103,6 @@ func (s *session) do(ctx context.Context, args []string) (answer, error) {
 		if a == "" || strings.ContainsAny(a, " \t\n\r'\"\\#") {
 			return answer{}, fmt.Errorf("lvm %s: argument %q cannot be passed on", args[0], a)
 		}
-	}
-	if err := s.links.update(); err != nil {
-		return answer{}, errs.Wrap("", "lvm", "the devices that it is to look at cannot be linked", "", err)
 	}
 	stop := context.AfterFunc(ctx, func() {
 		s.cancel()
@@ -103,7 +118,7 @@ func (s *session) do(ctx context.Context, args []string) (answer, error) {
 		return answer{}, s.died(ctx, line, err)
 	}
 	var a answer
-	if err := json.Unmarshal(s.links.outside(said), &a); err != nil {
+	if err := json.Unmarshal(s.dir.outside(said), &a); err != nil {
 		return answer{}, s.died(ctx, line, err)
 	}
 	return a, nil
@@ -121,7 +136,7 @@ func (s *session) died(ctx context.Context, line string, err error) error {
 		return errs.Wrap(errs.Canceled, "lvm "+strings.Fields(line)[0], "was interrupted", "", err)
 	}
 	s.wait()
-	return errs.Wrap("", "lvm "+strings.Fields(line)[0], "lvm ended unexpectedly: "+string(s.links.outside([]byte(s.said.text()))), "try again", err)
+	return errs.Wrap("", "lvm "+strings.Fields(line)[0], "lvm ended unexpectedly: "+string(s.dir.outside([]byte(s.said.text()))), "try again", err)
 }
 
 // close ends the process, which is at no command, or had its time. It is not
@@ -129,6 +144,7 @@ func (s *session) died(ctx context.Context, line string, err error) error {
 func (s *session) close() {
 	s.stdin.Close()
 	s.answer.Close()
+	s.dir.remove()
 	go func() {
 		s.wait()
 		s.cancel()
@@ -137,9 +153,6 @@ func (s *session) close() {
 
 // wait reaps the process, if it ends within a moment.
 func (s *session) wait() {
-	if s.cmd.Process == nil {
-		return
-	}
 	ended := make(chan struct{})
 	s.reap.Do(func() {
 		go func() {
@@ -151,6 +164,30 @@ func (s *session) wait() {
 		case <-time.After(2 * time.Second):
 		}
 	})
+}
+
+// controlFilter replaces the control characters in strings of JSON, which lvm passes on
+// as they are on the device: in a tag, for one.
+type controlFilter struct {
+	from             io.Reader
+	inside, escaping bool
+}
+
+func (f *controlFilter) Read(p []byte) (int, error) {
+	n, err := f.from.Read(p)
+	for i, b := range p[:n] {
+		switch {
+		case f.inside && b < ' ':
+			p[i], f.escaping = '?', false
+		case f.escaping:
+			f.escaping = false
+		case f.inside && b == '\\':
+			f.escaping = true
+		case b == '"':
+			f.inside = !f.inside
+		}
+	}
+	return n, err
 }
 
 // answer is what lvm says to one command.

@@ -2,6 +2,7 @@ package mount
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -44,24 +45,55 @@ func Bind(from, to string, readOnly bool, options []string) error {
 }
 
 func bindAtOnce(from, to string, set uint64) error {
-	tree, err := unix.OpenTree(unix.AT_FDCWD, from, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
-	if err != nil {
-		return &os.PathError{Op: "open_tree", Path: from, Err: err}
-	}
-	defer unix.Close(tree)
-	if set != 0 {
-		if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: set}); err != nil {
-			return &os.PathError{Op: "mount_setattr", Path: from, Err: err}
+	return byDescriptor(to, func(target int) error {
+		tree, err := unix.OpenTree(unix.AT_FDCWD, from, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
+		if err != nil {
+			return &os.PathError{Op: "open_tree", Path: from, Err: err}
 		}
+		defer unix.Close(tree)
+		if set != 0 {
+			if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: set}); err != nil {
+				return &os.PathError{Op: "mount_setattr", Path: from, Err: err}
+			}
+		}
+		if err := unix.MoveMount(tree, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
+			return &os.PathError{Op: "move_mount", Path: to, Err: err}
+		}
+		return nil
+	})
+}
+
+// byDescriptor opens what is to be mounted on, which is no link: from then on nobody can
+// put one in its place.
+func byDescriptor(path string, do func(fd int) error) error {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, to, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return &os.PathError{Op: "move_mount", Path: to, Err: err}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return &os.PathError{Op: "fstat", Path: path, Err: err}
 	}
-	return nil
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		return &os.PathError{Op: "mount on", Path: path, Err: unix.ELOOP}
+	}
+	return do(fd)
+}
+
+// mountAt is mount(2) on a path that is no link.
+func mountAt(device, path, fs, options string) error {
+	return byDescriptor(path, func(fd int) error {
+		err := mount.Mount(device, fmt.Sprintf("/proc/self/fd/%d", fd), fs, options)
+		if errno := unix.Errno(0); errors.As(err, &errno) {
+			return &os.PathError{Op: "mount " + device + " on", Path: path, Err: errno}
+		}
+		return err
+	})
 }
 
 func bindInSteps(from, to string, own []string) error {
-	if err := mount.Mount(from, to, "", "bind"); err != nil || len(own) == 0 {
+	if err := mountAt(from, to, "", "bind"); err != nil || len(own) == 0 {
 		return err
 	}
 	if err := mount.Mount("", to, "", "remount,bind,"+strings.Join(own, ",")); err != nil {

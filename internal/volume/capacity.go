@@ -42,6 +42,10 @@ func (v View) Capacities() []Capacity {
 			all = append(all, Capacity{Type: TypeLVM, VG: vg.Name, Total: vg.Size, Reason: "a device of it is missing"})
 			continue
 		}
+		if v.whole(vg.Ref()) != nil {
+			all = append(all, Capacity{Type: TypeLVM, VG: vg.Name, Total: vg.Size, Reason: "it is damaged"})
+			continue
+		}
 		all = append(all, Capacity{Type: TypeLVM, VG: vg.Name, Total: vg.Size, Free: vg.Free, Largest: largestLV(vg, 1), Smallest: vg.ExtentSize})
 	}
 	return all

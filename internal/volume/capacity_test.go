@@ -18,7 +18,7 @@ func threeRegions(free ...uint64) View {
 	for i, n := range free {
 		region, dev := "region"+string(rune('0'+i)), "pmem"+string(rune('0'+i))
 		v.PMEM.Regions = append(v.PMEM.Regions, pmem.Region{Dev: region, Type: "pmem", State: pmem.StateEnabled, Labels: true, Align: 16 << 20, InterleaveWays: 1, Size: 1 << 30})
-		v.PMEM.Namespaces = append(v.PMEM.Namespaces, pmem.Namespace{Dev: "namespace" + string(rune('0'+i)) + ".0", Region: region, Name: markPool + "pmemvg", Blockdev: dev, Mode: pmem.ModeFSDAX, State: pmem.StateEnabled})
+		v.PMEM.Namespaces = append(v.PMEM.Namespaces, pmem.Namespace{Dev: "namespace" + string(rune('0'+i)) + ".0", Region: region, Name: markMember + "pmemvg", Blockdev: dev, Mode: pmem.ModeFSDAX, State: pmem.StateEnabled})
 		vg.PVs = append(vg.PVs, lvm.PV{Name: "/dev/" + dev, Free: n})
 		vg.Free += n
 	}

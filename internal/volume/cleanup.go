@@ -19,9 +19,13 @@ import (
 // as the caller does for the name mine. The host is locked. It returns a fresh
 // view if it changed anything.
 func (s *Service) removeAbandoned(ctx context.Context, v View, mine string) (View, error) {
+	v, err := s.settleMembers(ctx, v)
+	if err != nil {
+		return v, err
+	}
 	changed := false
 	for _, vol := range inState(v.Volumes(), Creating) {
-		if v.whole(vol.VG) != nil {
+		if v.whole(vol.group()) != nil {
 			continue
 		}
 		if vol.Name != mine {
@@ -108,7 +112,7 @@ func (s *Service) waitForNode(ctx context.Context, vol Volume) error {
 			return errs.New(errs.Internal, subject(vol.Name), "its device "+vol.Device+" did not appear", "see whether /dev is the host's own and udevd runs")
 		} else if waited > patience/10 && !asked {
 			asked = true
-			if err := s.LVM.MakeNodes(ctx, vol.VG); err != nil {
+			if err := s.LVM.MakeNodes(ctx, vol.group()); err != nil {
 				return err
 			}
 		}
@@ -182,11 +186,11 @@ func (s *Service) activate(ctx context.Context, vol Volume) (Volume, error) {
 	case vol.State == Damaged:
 		return vol, errs.New(errs.Unsupported, subject(vol.Name), "is damaged: lvm says "+vol.Health, "see what is missing: pmemctl tree; pvs -a")
 	case s.isSuspended(vol):
-		return vol, s.LVM.Refresh(ctx, vol.VG, vol.lv)
+		return vol, s.LVM.Refresh(ctx, vol.group(), vol.lv)
 	case vol.Device != "":
 		return vol, nil
 	case vol.Type == TypeLVM:
-		if err := s.LVM.Activate(ctx, vol.VG, vol.lv); err != nil {
+		if err := s.LVM.Activate(ctx, vol.group(), vol.lv); err != nil {
 			return vol, err
 		}
 		vol.Device = lvm.MapperPath(vol.VG, vol.lv)
@@ -206,29 +210,42 @@ func (s *Service) activate(ctx context.Context, vol Volume) (Volume, error) {
 // Resume has the logical volumes go on that an lvm left suspended when it was
 // killed: whoever uses one waits. It returns their names.
 func (s *Service) Resume(ctx context.Context) (resumed []string, err error) {
-	mapped, err := blockdev.MappedDevices()
-	if err != nil || !slices.ContainsFunc(mapped, blockdev.Mapped.Suspended) {
+	if any, err := anySuspended(); err != nil || !any {
 		return nil, err
 	}
 	err = s.changing(ctx, func() error { // or it may be about to be resumed
-		v, err := s.Look(ctx)
-		if err != nil {
-			return err
-		}
-		for _, vg := range v.OwnVGs() {
-			for _, lv := range vg.LVs {
-				if m, up := blockdev.FindMapped(filepath.Base(lv.MapperPath())); !lv.HasTag(tag) || !up || !m.Suspended() {
-					continue
-				}
-				if failed := s.LVM.Refresh(ctx, vg.Name, lv.Name); failed != nil {
-					err = errors.Join(err, failed)
-				} else {
-					resumed = append(resumed, lv.Name)
-				}
-			}
-		}
+		resumed, err = s.resume(ctx)
 		return err
 	})
+	return resumed, err
+}
+
+func anySuspended() (bool, error) {
+	mapped, err := blockdev.MappedDevices()
+	return slices.ContainsFunc(mapped, blockdev.Mapped.Suspended), err
+}
+
+// resume is Resume with the host locked.
+func (s *Service) resume(ctx context.Context) (resumed []string, err error) {
+	if any, err := anySuspended(); err != nil || !any {
+		return nil, err
+	}
+	v, err := s.Look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, vg := range v.OwnVGs() {
+		for _, lv := range vg.LVs {
+			if m, up := blockdev.FindMapped(filepath.Base(lv.MapperPath())); !lv.HasTag(tag) || !up || !m.Suspended() {
+				continue
+			}
+			if failed := s.LVM.Refresh(ctx, vg.Ref(), lv.Name); failed != nil {
+				err = errors.Join(err, failed)
+			} else {
+				resumed = append(resumed, lv.Name)
+			}
+		}
+	}
 	return resumed, err
 }
 

@@ -142,6 +142,7 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 	}
 	plan.copyOf = spec.copyOf
 	plan.raw = couldBeFilledRaw(spec)
+	s.rememberRegions(v, plan.Region)
 	made, err = s.make(ctx, plan)
 	return existing, made, nil, err
 }
@@ -171,7 +172,7 @@ func (v View) matches(ctx context.Context, vol Volume, spec Spec) error {
 		return differs("regions", strings.Join(vol.Regions, ", "), strings.Join(spec.Within, ", "))
 	case spec.VG != "" && spec.VG != vol.VG:
 		return differs("volume group", vol.VG, spec.VG)
-	case spec.Stripe && vol.Stripes < 2 && v.couldStripe(vol.VG):
+	case spec.Stripe && vol.Stripes < 2 && v.couldStripe(vol.group()):
 		return differs("layout", "linear", "striped")
 	}
 	if want := v.sizeFor(vol, spec); want != vol.Size && !(spec.OrLarger && vol.Size > want) {
@@ -199,15 +200,15 @@ func sizeThatDiffers(size, other uint64) string {
 	return fmt.Sprintf("%d bytes", size)
 }
 
-func (v View) couldStripe(vg string) bool {
-	g, ok := v.LVM.VG(vg)
-	return ok && len(g.PVs) > 1
+func (v View) couldStripe(g lvm.VGRef) bool {
+	vg, ok := v.LVM.Find(g)
+	return ok && len(vg.PVs) > 1
 }
 
 // sizeFor is the size that the spec would give a volume where it is.
 func (v View) sizeFor(vol Volume, spec Spec) uint64 {
 	if vol.Type == TypeLVM {
-		vg, _ := v.LVM.VG(vol.VG)
+		vg, _ := v.LVM.Find(vol.group())
 		return pmem.RoundUp(spec.Size, vg.ExtentSize*uint64(max(vol.Stripes, 1)))
 	}
 	r, _ := v.PMEM.Region(first(vol.Regions))
@@ -261,15 +262,16 @@ func (vol Volume) isCopyOf(source string) bool {
 // makeLV makes a logical volume for a volume, with a name that has a mark or with
 // a tag that says that it is not finished.
 func (s *Service) makeLV(ctx context.Context, name string, plan Plan, tags ...string) (Volume, error) {
-	lv := lvm.NewLV{VG: plan.VG, Name: name, Size: plan.Raw, Tags: append(tags, tag), Stripes: plan.Stripes, StripeSize: ExtentSize, Devices: plan.devices}
+	lv := lvm.NewLV{VG: lvm.VGRef{Name: plan.VG, UUID: plan.vgUUID}, Name: name, Size: plan.Raw, Tags: append(tags, tag), Stripes: plan.Stripes, StripeSize: ExtentSize, Devices: plan.devices}
 	if err := s.LVM.CreateLV(ctx, lv); err != nil {
-		// What a command that was stopped did is not known.
-		undo, cancel := undoing(ctx)
-		defer cancel()
-		err = errors.Join(err, s.removeAbandonedNow(undo, plan.Name))
+		if !errs.Is(err, errs.Deadline) { // or lvm is still at it
+			undo, cancel := undoing(ctx)
+			defer cancel()
+			err = errors.Join(err, s.removeAbandonedNow(undo, plan.Name))
+		}
 		return Volume{}, errs.Wrap("", subject(plan.Name), "its logical volume could not be made in "+plan.VG, "", err)
 	}
-	vol := Volume{Name: plan.Name, Type: TypeLVM, State: Creating, Size: plan.Usable, RawSize: plan.Raw, VG: plan.VG, Device: lvm.MapperPath(plan.VG, name), Stripes: plan.Stripes, lv: name}
+	vol := Volume{Name: plan.Name, Type: TypeLVM, State: Creating, Size: plan.Usable, RawSize: plan.Raw, VG: plan.VG, vgUUID: plan.vgUUID, Device: lvm.MapperPath(plan.VG, name), Stripes: plan.Stripes, lv: name}
 	return vol, nil
 }
 
@@ -341,7 +343,7 @@ func (s *Service) publish(ctx context.Context, vol Volume) (Volume, error) {
 		s.remember(ready)
 		return ready, nil
 	}
-	if err := s.LVM.UnmarkLV(ctx, vol.VG, vol.lv, tagMaking); err != nil {
+	if err := s.LVM.UnmarkLV(ctx, vol.group(), vol.lv, tagMaking); err != nil {
 		return Volume{}, err
 	}
 	vol.State = Ready

@@ -104,18 +104,30 @@ func (s *Service) Absent(ctx context.Context, name string) error {
 			return hidden("region "+r.Dev+", which is disabled", "pmemctl region enable "+r.Dev)
 		}
 	}
+	gone, err := s.goneRegions(v)
+	if err != nil {
+		return err
+	}
+	for _, r := range gone {
+		return hidden("region "+r.Dev+", which "+r.damage().Reason, r.damage().Next)
+	}
 	for _, n := range v.PMEM.Namespaces {
 		mark, vg := parseMark(n.Name)
 		switch {
-		case mark != markPool:
+		case mark != markMember:
 		case !n.Enabled():
 			return hidden("volume group "+vg+", whose namespace "+n.Dev+" is disabled", "ndctl enable-namespace "+n.Dev)
-		case !v.inOwnVG("/dev/" + n.Blockdev):
+		case len(v.LVM.Problems) > 0:
+			return hidden("a volume group that cannot be read: "+v.LVM.Problems[0], "pmemctl vg check")
+		case !v.inOwnVG(blockPath(n)):
+			if d, damaged := v.memberDamage(n); damaged {
+				return hidden("volume group "+vg+": "+d.Reason, d.Next)
+			}
 			return hidden("volume group "+vg+", which is not seen on "+n.Dev+" as one of pmemctl's", "see what is wrong: pvs -a; vgs -o +vg_tags; pmemctl vg list")
 		}
 	}
 	for _, vg := range v.OwnVGs() {
-		if err := v.whole(vg.Name); err != nil {
+		if err := v.whole(vg.Ref()); err != nil {
 			return hidden("volume group "+vg.Name+", which has a device missing", errs.NextStep(err))
 		}
 	}
@@ -140,13 +152,13 @@ func (s *Service) beginDeleting(ctx context.Context, name string, erase func(Vol
 		return d, notFound(name)
 	}
 	for _, vol := range found {
-		if err := v.whole(vol.VG); err != nil {
+		if err := v.whole(vol.group()); err != nil {
 			return d, errs.Wrap("", subject(name), "is not deleted", "", err)
 		}
 	}
 	for _, vol := range found {
 		if s.isSuspended(vol) { // or what is done to it waits for ever
-			if err := s.LVM.Refresh(ctx, vol.VG, vol.lv); err != nil {
+			if err := s.LVM.Refresh(ctx, vol.group(), vol.lv); err != nil {
 				return d, err
 			}
 		}
@@ -195,7 +207,7 @@ func (s *Service) markRemoving(ctx context.Context, vol Volume) (Volume, error) 
 			_, err := s.NDCTL.RenameNamespace(vol.UUID, markRemoving+vol.Name)
 			return err
 		}
-		return s.LVM.MarkLV(ctx, vol.VG, vol.lv, tagRemoving)
+		return s.LVM.MarkLV(ctx, vol.group(), vol.lv, tagRemoving)
 	})
 	vol.State = Deleting
 	return vol, errs.Wrap("", subject(vol.Name), "could not be marked for removal", "", err)
@@ -301,7 +313,7 @@ func (s *Service) eraseDirect(ctx context.Context, vol Volume) error {
 
 func (s *Service) eraseLVM(ctx context.Context, vol Volume) error {
 	if vol.Device == "" {
-		if err := s.changing(ctx, func() error { return s.LVM.Activate(ctx, vol.VG, vol.lv) }); err != nil {
+		if err := s.changing(ctx, func() error { return s.LVM.Activate(ctx, vol.group(), vol.lv) }); err != nil {
 			return err
 		}
 	}
@@ -316,7 +328,7 @@ func (s *Service) eraseLVM(ctx context.Context, vol Volume) error {
 }
 
 func (s *Service) removeLV(ctx context.Context, vol Volume) error {
-	err := s.LVM.RemoveLV(ctx, vol.VG, vol.lv, vol.UUID)
+	err := s.LVM.RemoveLV(ctx, vol.group(), vol.lv, vol.UUID)
 	if err == nil {
 		s.unlinkNode(vol)
 	}

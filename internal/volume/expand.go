@@ -78,10 +78,10 @@ func (s *Service) reserveExtension(ctx context.Context, name string, size uint64
 		return vol, nil, errs.New(errs.FixedSize, subject(name), "is a direct volume, which cannot grow in place: its namespace would have to be made anew, and its data would be lost",
 			fmt.Sprintf("copy it to a larger one: pmemctl volume clone %s NEWNAME --size %d", name, size))
 	}
-	if err := v.whole(vol.VG); err != nil {
+	if err := v.whole(vol.group()); err != nil {
 		return vol, nil, err
 	}
-	vg, _ := v.LVM.VG(vol.VG)
+	vg, _ := v.LVM.Find(vol.group())
 	step := vg.ExtentSize * uint64(max(vol.Stripes, 1))
 	want := pmem.RoundUp(size, step)
 	if want <= vol.Size {
@@ -90,7 +90,7 @@ func (s *Service) reserveExtension(ctx context.Context, name string, size uint64
 	if v, err = s.removeAbandoned(ctx, v, name); err != nil {
 		return vol, nil, err
 	}
-	vg, _ = v.LVM.VG(vol.VG)
+	vg, _ = v.LVM.Find(vol.group())
 	by := want - vol.Size
 	// It stays in its regions where they have room, and with stripes in any case.
 	within, devices := v.onlyIn(vg, vol.Regions)
@@ -103,7 +103,7 @@ func (s *Service) reserveExtension(ctx context.Context, name string, size uint64
 		return vol, nil, errs.New(errs.NoSpace, subject(name), fmt.Sprintf("cannot grow to %s: volume group %s has room for %s", pmem.FormatSize(size), vg.Name, pmem.FormatSize(vol.Size+most)),
 			fmt.Sprintf("use --size %d or less, or enlarge the group: pmemctl vg extend %s --percent N", vol.Size+most, vg.Name))
 	}
-	made, err := s.makeLV(ctx, markMaking+name, Plan{Name: name, Type: TypeLVM, VG: vol.VG, Usable: by, Raw: by, Stripes: vol.Stripes, devices: devices})
+	made, err := s.makeLV(ctx, markMaking+name, Plan{Name: name, Type: TypeLVM, VG: vol.VG, vgUUID: vol.vgUUID, Usable: by, Raw: by, Stripes: vol.Stripes, devices: devices})
 	return vol, &made, err
 }
 
@@ -123,7 +123,7 @@ func (s *Service) takeOver(ctx context.Context, name string) (Volume, error) {
 	if vol.Name == "" || len(reserves) != 1 {
 		return Volume{}, errs.New(errs.Internal, subject(name), "changed while it was being expanded", "see who else changes volumes on this host")
 	}
-	vg, _ := v.LVM.VG(vol.VG)
+	vg, _ := v.LVM.Find(vol.group())
 	var ranges []string
 	for _, lv := range vg.LVs {
 		if lv.Name == reserves[0].lv {
@@ -137,7 +137,7 @@ func (s *Service) takeOver(ctx context.Context, name string) (Volume, error) {
 	if err := s.removeLV(ctx, reserves[0]); err != nil {
 		return Volume{}, err
 	}
-	if err := s.LVM.ExtendLV(ctx, vol.VG, name, by, vol.Stripes, ranges); err != nil {
+	if err := s.LVM.ExtendLV(ctx, vol.group(), name, by, vol.Stripes, ranges); err != nil {
 		return Volume{}, err
 	}
 	vol.Size += by

@@ -28,8 +28,8 @@ func (s *Service) up(name string) (Volume, bool) {
 	}
 	for _, m := range mapped {
 		vg, lv, uuid, ok := lvm.ParseMapper(m.Name, m.UUID)
-		if ok && lv == name && !m.Suspended() && s.isKnown(uuid) && s.onlyOnPools(m) {
-			found = append(found, Volume{lv: lv, Name: name, Type: TypeLVM, State: Ready, Size: m.Size(), VG: vg, UUID: uuid, Device: lvm.MapperPath(vg, lv)})
+		if ok && lv == name && !m.Suspended() && s.isKnown(uuid) && s.onlyOnMembers(m) {
+			found = append(found, Volume{lv: lv, Name: name, Type: TypeLVM, State: Ready, Size: m.Size(), VG: vg, vgUUID: lvm.MapperGroupUUID(m.UUID), UUID: uuid, Device: lvm.MapperPath(vg, lv)})
 		}
 	}
 	if len(found) != 1 {
@@ -55,19 +55,19 @@ func (s *Service) lookFor(ctx context.Context, name string) (View, error) {
 // not asked.
 func (s *Service) lookOutsideLVM(ctx context.Context, name string) (View, error) {
 	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
-	inLVM := func(n pmem.Namespace) bool { return mayHoldLVM(n) && lvm.MayKnow("/dev/"+n.Blockdev, name) }
+	inLVM := func(n pmem.Namespace) bool { return mayBeMember(n) && lvm.MayKnow("/dev/"+n.Blockdev, name) }
 	if err == nil && !slices.ContainsFunc(sys.Namespaces, inLVM) {
 		return View{PMEM: sys}, nil
 	}
 	return s.Look(ctx)
 }
 
-func (s *Service) onlyOnPools(m blockdev.Mapped) bool {
+func (s *Service) onlyOnMembers(m blockdev.Mapped) bool {
 	enabled := s.NDCTL.EnabledFSDAX()
 	return !slices.ContainsFunc(m.Below(), func(device string) bool {
 		return !slices.ContainsFunc(enabled, func(n pmem.Namespace) bool {
 			mark, _ := parseMark(n.Name)
-			return n.Blockdev == device && mark == markPool
+			return n.Blockdev == device && mark == markMember
 		})
 	})
 }

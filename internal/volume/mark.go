@@ -18,8 +18,8 @@ const (
 	markVolume   = "pmemctl:"  // a direct volume
 	markMaking   = "pmemctl+"  // a volume, or an extension of one, not yet cleared and formatted
 	markRemoving = "pmemctl+-" // a volume being erased
-	markPool     = "pmemctl="  // belongs to a volume group
-	markPoolNew  = "pmemctl*"  // is to belong to a volume group, not yet wiped
+	markMember   = "pmemctl="  // belongs to a volume group
+	markJoining  = "pmemctl*"  // not yet, or no longer, part of a volume group: no volume has an extent on it
 )
 
 // State is where a volume is in its life.
@@ -36,7 +36,7 @@ const (
 // parseMark splits a marked name; the mark is "" for a name that has none.
 func parseMark(s string) (mark, name string) {
 	// No volume's name begins with a hyphen, so that the longer mark goes first.
-	for _, m := range []string{markRemoving, markVolume, markMaking, markPool, markPoolNew} {
+	for _, m := range []string{markRemoving, markVolume, markMaking, markMember, markJoining} {
 		if name, ok := strings.CutPrefix(s, m); ok && ValidateName(name) == nil {
 			return m, name
 		}
@@ -50,7 +50,7 @@ func Owned(altName string) (owner string, ok bool) {
 	switch mark, name := parseMark(altName); mark {
 	case markVolume, markMaking, markRemoving:
 		return "volume " + name, true
-	case markPool, markPoolNew:
+	case markMember, markJoining:
 		return "volume group " + name, true
 	}
 	return "", false

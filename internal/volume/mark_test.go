@@ -15,8 +15,8 @@ func TestMarks(t *testing.T) {
 		"pmemctl:db":      {markVolume, "db"},
 		"pmemctl+db":      {markMaking, "db"},
 		"pmemctl+-db":     {markRemoving, "db"},
-		"pmemctl=pmemvg":  {markPool, "pmemvg"},
-		"pmemctl*pmemvg":  {markPoolNew, "pmemvg"},
+		"pmemctl=pmemvg":  {markMember, "pmemvg"},
+		"pmemctl*pmemvg":  {markJoining, "pmemvg"},
 		"db":              {"", "db"},
 		"pmemctl-test":    {"", "pmemctl-test"},
 		"pmemctl:":        {"", "pmemctl:"},
@@ -32,7 +32,7 @@ func TestMarks(t *testing.T) {
 func TestEveryMarkAndNameFitIntoAnAltName(t *testing.T) {
 	name := strings.Repeat("x", MaxName)
 	assert.NoError(t, ValidateName(name))
-	for _, mark := range []string{markVolume, markMaking, markRemoving, markPool, markPoolNew} {
+	for _, mark := range []string{markVolume, markMaking, markRemoving, markMember, markJoining} {
 		assert.LessOrEqual(t, len(mark+name), pmem.MaxAltName)
 		got, rest := parseMark(mark + name)
 		assert.Equal(t, [2]string{mark, name}, [2]string{got, rest})

@@ -23,6 +23,8 @@ type MountSpec struct {
 	Options  []string
 	NoDAX    bool
 	ReadOnly bool
+
+	opened *target // Path, when another program gave it
 }
 
 // Mount mounts a volume on a folder, which is made when missing. A volume whose
@@ -37,7 +39,7 @@ func (s *Service) Mount(ctx context.Context, m MountSpec) (Volume, error) {
 		return Volume{}, err
 	}
 	m.Options, m.ReadOnly = readOnly(m.Options, m.ReadOnly)
-	path, err := mount.RealPath(m.Path)
+	path, err := m.pathToMountOn()
 	if err != nil {
 		return Volume{}, err
 	}
@@ -171,6 +173,9 @@ func alreadyMounted(ctx context.Context, vol Volume, path string, m MountSpec) (
 		return false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" with the file system "+point.FSType+", not "+m.FS, "")
 	case m.ReadOnly != slices.Contains(point.Options, "ro"):
 		return false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" already, and not as asked (read-only or read-write)", "pmemctl volume unmount "+vol.Name)
+	}
+	if how := m.differsFrom(point); how != "" {
+		return false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" already, "+how, "pmemctl volume unmount "+vol.Name)
 	}
 	if !m.NoDAX && checkDAX(path) != nil {
 		return false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" already, without DAX", "pmemctl volume unmount "+vol.Name)

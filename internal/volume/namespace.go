@@ -213,7 +213,7 @@ func (s *Service) DestroyNamespace(ctx context.Context, key string) error {
 		switch mark, name := parseMark(n.Name); mark {
 		case markVolume, markMaking, markRemoving:
 			return errs.New(errs.Conflict, subject, "belongs to volume "+name, "pmemctl volume delete "+name)
-		case markPool, markPoolNew:
+		case markMember, markJoining:
 			return errs.New(errs.Conflict, subject, "belongs to volume group "+name, "pmemctl vg remove "+name)
 		}
 		if err := notMapped(n); err != nil {

@@ -1,13 +1,10 @@
 package volume
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
 )
@@ -32,18 +29,6 @@ func TestMountOptions(t *testing.T) {
 	for _, bad := range []string{"", "a,b", "a b", "a\n", "bind", "rbind", "remount", "loop", "loop=/dev/loop0", "shared", "journal_dev=0x801", "journal_path=/dev/x", "logdev=/dev/x", "rtdev=/dev/x"} {
 		assert.True(t, errs.Is(validateOptions([]string{"noatime", bad}), errs.Invalid), "%q", bad)
 	}
-}
-
-func TestTargets(t *testing.T) {
-	dir := t.TempDir()
-	require.NoError(t, os.Symlink("/etc", filepath.Join(dir, "link")))
-	for _, ok := range []string{filepath.Join(dir, "new"), dir} {
-		assert.NoError(t, validateTarget(ok), ok)
-	}
-	for _, bad := range []string{"", "/", "a", "./a", dir + "/../x", dir + "//x", dir + "/x/", dir + "/link", dir + "/link/x", dir + "/a\nb", "/" + strings.Repeat("x", maxPath), dir + "/."} {
-		assert.True(t, errs.Is(validateTarget(bad), errs.Invalid), "%q: %v", bad, validateTarget(bad))
-	}
-	assert.True(t, errs.Is(validateTarget(dir+"/not/there"), errs.NotFound))
 }
 
 func TestACopyKnowsItsSource(t *testing.T) {

@@ -35,6 +35,7 @@ type Plan struct {
 	// Exists says that the volume is there already, as asked for.
 	Exists bool `json:"exists"`
 
+	vgUUID  string
 	devices []string // to take the extents of; none means any
 	copyOf  string   // UUID of what it is to be a copy of
 	raw     bool     // a namespace is to be filled before it is brought up as fsdax
@@ -47,6 +48,8 @@ type place struct {
 	// Usable bytes: free is what is not taken, largest and smallest what one volume
 	// can have.
 	free, largest, smallest uint64
+	// below is the largest size under that of the plan, 0 for none.
+	below uint64
 }
 
 // plan finds the place for a volume: the one with the least room that is
@@ -77,10 +80,14 @@ func (v View) plan(spec Spec) (Plan, error) {
 	}
 	switch {
 	case best < 0 && aboveLimit >= 0:
-		usable := places[aboveLimit].plan.Usable
+		usable, below := places[aboveLimit].plan.Usable, places[aboveLimit].below
+		next := fmt.Sprintf("raise the limit to %d bytes", usable)
+		if below > 0 {
+			next += fmt.Sprintf(", or ask for %d bytes, the next smaller size", below)
+		}
 		return Plan{}, errs.New(errs.OutOfRange, subject(spec.Name),
 			fmt.Sprintf("the smallest possible size of at least %s is %s, above the limit of %s", pmem.FormatSize(spec.Size), pmem.FormatSize(usable), pmem.FormatSize(spec.Limit)),
-			fmt.Sprintf("raise the limit to %d bytes", usable))
+			next)
 	case best < 0:
 		return Plan{}, v.noSpace(spec, largest)
 	}
@@ -133,6 +140,9 @@ func (v View) directPlaces(spec Spec) ([]place, error) {
 		p.plan = Plan{Name: spec.Name, Type: TypeDirect, Region: r.Dev, Asked: spec.Size, Usable: usable, Raw: raw, Overhead: raw - usable}
 		if free >= raw {
 			p.plan.FreeAfter = free - raw
+		}
+		if step := r.SizeAlign(pmem.DefaultAlign); usable > c.Smallest {
+			p.below = pmem.Usable(raw-step, pmem.MapDev, pmem.DefaultAlign)
 		}
 		places = append(places, p)
 	}
@@ -210,7 +220,7 @@ func (v View) labelsPossible(r pmem.Region) bool {
 func (v View) lvmPlaces(spec Spec) ([]place, error) {
 	var places []place
 	for _, vg := range v.OwnVGs() {
-		if vg.PartialPVMissing || spec.VG != "" && vg.Name != spec.VG {
+		if v.whole(vg.Ref()) != nil || spec.VG != "" && vg.Name != spec.VG {
 			continue
 		}
 		name := "volume group " + vg.Name
@@ -231,8 +241,8 @@ func (v View) lvmPlaces(spec Spec) ([]place, error) {
 		}
 		step := vg.ExtentSize * uint64(stripes)
 		usable := pmem.RoundUp(spec.Size, step)
-		p := place{name: name, free: vg.Free, smallest: step, largest: largest}
-		p.plan = Plan{Name: spec.Name, Type: TypeLVM, VG: vg.Name, Asked: spec.Size, Usable: usable, Raw: usable, devices: devices}
+		p := place{name: name, free: vg.Free, smallest: step, largest: largest, below: usable - step}
+		p.plan = Plan{Name: spec.Name, Type: TypeLVM, VG: vg.Name, vgUUID: vg.UUID, Asked: spec.Size, Usable: usable, Raw: usable, devices: devices}
 		if stripes > 1 {
 			p.plan.Stripes = stripes
 		}
@@ -245,12 +255,17 @@ func (v View) lvmPlaces(spec Spec) ([]place, error) {
 		return places, nil
 	}
 	for _, vg := range v.OwnVGs() {
-		if err := v.whole(vg.Name); err != nil && (spec.VG == "" || spec.VG == vg.Name) {
+		if err := v.whole(vg.Ref()); err != nil && (spec.VG == "" || spec.VG == vg.Name) {
 			return nil, err
 		}
 	}
+	for _, d := range v.Damage() {
+		if d.VG != "" && (spec.VG == "" || spec.VG == d.VG) {
+			return nil, d.Error()
+		}
+	}
 	if spec.VG != "" {
-		if vg, ok := v.LVM.VG(spec.VG); ok && !v.Owns(vg) {
+		if vg, ok := v.group(spec.VG); ok && !v.Owns(vg) {
 			return nil, errs.New(errs.Conflict, "volume group "+spec.VG, "was not made by pmemctl and is left alone", "see those it made: pmemctl vg list")
 		}
 		return nil, errs.New(errs.NotFound, "volume group "+spec.VG, "does not exist", "see what there is: pmemctl vg list")

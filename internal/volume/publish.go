@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -20,6 +19,7 @@ import (
 // which is mounted on From, or without From its device.
 type PublishSpec struct {
 	Name     string
+	FS       string // the file system that it must have; "" is any
 	From     string // where its file system is mounted; "" for the device itself
 	Target   string // a folder, or for a device a file; made when missing
 	ReadOnly bool
@@ -29,12 +29,23 @@ type PublishSpec struct {
 
 // Publish binds a volume to a path. Bound there already, and alike: nothing is
 // done.
-func (s *Service) Publish(ctx context.Context, p PublishSpec) error {
+func (s *Service) Publish(ctx context.Context, p PublishSpec) (err error) {
 	if err := ValidateName(p.Name); err != nil {
 		return err
 	}
-	if err := validateTarget(p.Target); err != nil {
-		return err
+	target, err := s.openTarget(p.Target)
+	if err != nil {
+		return asPrecondition(err)
+	}
+	defer func() { err = target.done(err) }()
+	p.Target = target.at
+	if p.From != "" {
+		from, err := s.openTarget(p.From)
+		if err != nil {
+			return asPrecondition(err)
+		}
+		defer from.done(nil)
+		p.From = from.at
 	}
 	if err := validateOptions(p.Options); err != nil {
 		return err
@@ -69,12 +80,15 @@ func publishFilesystem(vol Volume, p PublishSpec) error {
 	if err != nil {
 		return err
 	}
-	have, _, mounted, err := mount.At(from)
+	have, staged, mounted, err := mount.At(from)
 	if err != nil {
 		return err
 	}
 	if !mounted || have != number {
 		return errs.New(errs.Unsupported, subject(vol.Name), "is not mounted on "+from, "stage it first")
+	}
+	if p.FS != "" && p.FS != staged.FSType {
+		return errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+from+" with the file system "+staged.FSType+", not "+p.FS, "")
 	}
 	have, point, mounted, err := mount.At(p.Target)
 	switch {
@@ -84,6 +98,8 @@ func publishFilesystem(vol Volume, p PublishSpec) error {
 		return errs.New(errs.Conflict, p.Target, "has something else mounted on it ("+point.FSType+", device "+have.String()+")", "unmount it: umount "+p.Target)
 	case mounted && p.ReadOnly != slices.Contains(point.Options, "ro"):
 		return errs.New(errs.Conflict, subject(vol.Name), "is on "+p.Target+" already, and not as asked (read-only or read-write)", "unpublish it there first")
+	case mounted && p.differsFrom(point, staged) != "":
+		return errs.New(errs.Conflict, subject(vol.Name), "is on "+p.Target+" already, "+p.differsFrom(point, staged), "unpublish it there first")
 	case mounted:
 		return nil
 	}
@@ -102,7 +118,7 @@ func publishFilesystem(vol Volume, p PublishSpec) error {
 	if err != nil {
 		return err
 	}
-	if err := mount.Bind(from, p.Target, p.ReadOnly, p.Options); err != nil {
+	if err := mount.Bind(p.From, p.Target, p.ReadOnly, p.Options); err != nil {
 		return errors.Join(errs.Wrap("", subject(vol.Name), "cannot be bound to "+p.Target, "", err), remove())
 	}
 	return nil
@@ -191,14 +207,16 @@ func isDeviceAt(vol Volume, path string) (bool, error) {
 // Unpublish takes a volume, its file system or its device, off a path and
 // removes the path. One that is not there is fine, and so is a volume that does
 // not exist, if nothing is mounted there.
-func (s *Service) Unpublish(ctx context.Context, name, target string) error {
-	err := validateTarget(target)
+func (s *Service) Unpublish(ctx context.Context, name, path string) (err error) {
+	opened, err := s.openTarget(path)
 	if errs.Is(err, errs.NotFound) { // not even its folder
 		return nil
 	}
 	if err != nil {
 		return err
 	}
+	defer func() { err = opened.done(err) }()
+	target := opened.at
 	if err := s.takeOff(ctx, name, target); err != nil {
 		return err
 	}
@@ -220,14 +238,14 @@ func (s *Service) Unpublish(ctx context.Context, name, target string) error {
 
 // Unstage takes a volume off a path, and leaves the path.
 func (s *Service) Unstage(ctx context.Context, name, path string) error {
-	err := validateTarget(path)
+	target, err := s.openTarget(path)
 	if errs.Is(err, errs.NotFound) { // not even its folder
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return s.takeOff(ctx, name, path)
+	return target.done(s.takeOff(ctx, name, target.at))
 }
 
 func (s *Service) takeOff(ctx context.Context, name, path string) error {
@@ -251,7 +269,7 @@ func (s *Service) takeOff(ctx context.Context, name, path string) error {
 				return errs.Wrap("", path, "has something mounted on it that is not this volume", "see what it is: findmnt "+path, err)
 			}
 			if s.isSuspended(vol) {
-				if err := s.changing(ctx, func() error { return s.LVM.Refresh(ctx, vol.VG, vol.lv) }); err != nil {
+				if err := s.changing(ctx, func() error { return s.LVM.Refresh(ctx, vol.group(), vol.lv) }); err != nil {
 					return err
 				}
 			}
@@ -269,35 +287,4 @@ func (s *Service) takeOff(ctx context.Context, name, path string) error {
 			return errs.Wrap("", subject(name), "is still on "+path, "", err)
 		}
 	}
-}
-
-// maxPath is PATH_MAX of Linux, less its terminating zero.
-const maxPath = 4095
-
-// validateTarget checks a path that another program gave: it must be what it
-// looks like.
-func validateTarget(path string) error {
-	const next = "give an absolute path without . and .."
-	switch {
-	case path == "":
-		return errs.Invalidf("path", next, "is empty")
-	case len(path) > maxPath:
-		return errs.Invalidf("path "+quote(path), "use a shorter one", "has %d bytes, %d are the most", len(path), maxPath)
-	case !filepath.IsAbs(path) || filepath.Clean(path) != path || path == "/":
-		return errs.Invalidf("path "+quote(path), next, "is not absolute and clean")
-	case strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		return errs.Invalidf("path "+quote(path), next, "has a control character")
-	}
-	parent := filepath.Dir(path)
-	real, err := filepath.EvalSymlinks(parent)
-	if errors.Is(err, os.ErrNotExist) {
-		return errs.New(errs.NotFound, "folder "+quote(parent), "does not exist", "make it: mkdir -p "+parent)
-	}
-	if err != nil {
-		return err
-	}
-	if st, err := os.Lstat(path); err == nil && st.Mode()&os.ModeSymlink != 0 || real != parent {
-		return errs.Invalidf("path "+quote(path), "give the path that it leads to", "leads elsewhere, by a symbolic link")
-	}
-	return nil
 }

@@ -9,6 +9,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/pmemctl/pmemctl/internal/blockdev"
@@ -41,17 +42,21 @@ type NDCTL interface {
 type LVM interface {
 	Report(context.Context) (lvm.State, error)
 	CreateVG(ctx context.Context, vg, tag string, extentSize, dataAlign uint64, devices ...string) error
-	ExtendVG(ctx context.Context, vg string, dataAlign uint64, devices ...string) error
-	RemoveVG(ctx context.Context, vg string, devices ...string) error
-	RemovePVs(ctx context.Context, devices ...string) error
+	ExtendVG(ctx context.Context, vg lvm.VGRef, dataAlign uint64, devices ...string) error
+	RemoveVG(ctx context.Context, vg lvm.VGRef, devices ...string) error
 	CreateLV(context.Context, lvm.NewLV) error
-	MarkLV(ctx context.Context, vg, name, tag string) error
-	UnmarkLV(ctx context.Context, vg, name, tag string) error
-	RemoveLV(ctx context.Context, vg, name, uuid string) error
-	ExtendLV(ctx context.Context, vg, name string, by uint64, stripes int, ranges []string) error
-	Activate(ctx context.Context, vg, name string) error
-	Refresh(ctx context.Context, vg, name string) error
-	MakeNodes(ctx context.Context, vg string) error
+	MarkLV(ctx context.Context, vg lvm.VGRef, name, tag string) error
+	UnmarkLV(ctx context.Context, vg lvm.VGRef, name, tag string) error
+	RemoveLV(ctx context.Context, vg lvm.VGRef, name, uuid string) error
+	ExtendLV(ctx context.Context, vg lvm.VGRef, name string, by uint64, stripes int, ranges []string) error
+	Activate(ctx context.Context, vg lvm.VGRef, name string) error
+	Refresh(ctx context.Context, vg lvm.VGRef, name string) error
+	MakeNodes(ctx context.Context, vg lvm.VGRef) error
+}
+
+// Reporter reads what LVM knows of some devices.
+type Reporter interface {
+	Report(context.Context) (lvm.State, error)
 }
 
 // Service makes, lists, grows, clones, mounts and deletes volumes.
@@ -60,17 +65,25 @@ type Service struct {
 	// KeepNDCTL is NDCTL for the calls of one operation, which may share what they
 	// read, and the function that ends it. It may be nil.
 	KeepNDCTL func() (NDCTL, func())
-	LVM       LVM
-	// AllDisks is LVM with a view of every disk, to find a namesake of a volume
+	// LVM sees the devices of pmemctl's volume groups, and no other.
+	LVM LVM
+	// Foreign sees PMEM that is not pmemctl's, to show the volume groups there.
+	Foreign Reporter
+	// Disks sees every disk but what is pmemctl's, to find a namesake of a volume
 	// group that is to be made.
-	AllDisks LVM
-	Locks    hostlock.Locks
+	Disks Reporter
+	Locks hostlock.Locks
 	// RunDir holds what is remembered until the next boot; "" for nothing.
 	RunDir string
+	// StateDir holds what is remembered across reboots; "" for nothing.
+	StateDir string
 	// ArchiveDir keeps the metadata of volume groups across reboots; "" for nothing.
 	ArchiveDir string
 	// Note is told what went wrong beside what was asked for; it may be nil.
 	Note func(error)
+	// TargetRoot is where volumes are staged and published, and nowhere else; "" is
+	// anywhere. Mount and Unmount take any path.
+	TargetRoot string
 	// Progress is told of long work, such as erasing; it may be nil.
 	Progress func(what string) (step blockdev.Progress, done func())
 }
@@ -98,7 +111,16 @@ func (s *Service) changing(ctx context.Context, do func() error) error {
 		return err
 	}
 	defer s.keepMetadata()
-	return do()
+	err = do()
+	// Whoever uses a volume that lvm left suspended waits. One that is still at work will
+	// resume it.
+	if err != nil && !errs.Is(err, errs.Deadline) {
+		undo, cancel := undoing(ctx)
+		defer cancel()
+		_, failed := s.resume(undo)
+		err = errors.Join(err, failed)
+	}
+	return err
 }
 
 // hostDev fails in a container with a /dev of its own: the nodes of what is made

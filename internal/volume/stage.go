@@ -4,10 +4,12 @@ import (
 	"context"
 	"os"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/run"
@@ -15,10 +17,13 @@ import (
 
 // Stage is Mount on a path that another program chose.
 func (s *Service) Stage(ctx context.Context, m MountSpec) (Volume, error) {
-	if err := validateTarget(m.Path); err != nil {
-		return Volume{}, err
+	target, err := s.openTarget(m.Path)
+	if err != nil {
+		return Volume{}, asPrecondition(err)
 	}
-	return s.Mount(ctx, m)
+	m.opened = target
+	vol, err := s.Mount(ctx, m)
+	return vol, target.done(err)
 }
 
 // Regions lists the regions of PMEM.
@@ -61,5 +66,28 @@ func (s *Service) Ready(context.Context) error {
 	}
 	lock, err := s.Locks.Try("probe") // another probe may have it
 	lock.Release()
-	return err
+	if err != nil {
+		return err
+	}
+	return s.anyMemberReadable()
+}
+
+// anyMemberReadable fails when there are volume groups and none has its label. While one
+// can be read the others' damage keeps no volume from being served.
+func (s *Service) anyMemberReadable() error {
+	var lost []string
+	for _, n := range s.NDCTL.EnabledFSDAX() {
+		mark, vg := parseMark(n.Name)
+		switch {
+		case mark != markMember:
+		case lvm.HasLabel("/dev/" + n.Blockdev):
+			return nil
+		default:
+			lost = append(lost, vg+" on /dev/"+n.Blockdev)
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	return errs.New(errs.Damaged, "volume groups", "cannot be read: "+strings.Join(lost, ", "), "pmemctl vg check")
 }

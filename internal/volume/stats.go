@@ -28,7 +28,7 @@ type Stats struct {
 
 // Stats looks at a volume at a path where it was published; NotFound when it is
 // not there.
-func (s *Service) Stats(ctx context.Context, name, path string) (Stats, error) {
+func (s *Service) Stats(ctx context.Context, name, path string) (_ Stats, err error) {
 	vol, ok := s.up(name)
 	if !ok {
 		var err error
@@ -37,9 +37,12 @@ func (s *Service) Stats(ctx context.Context, name, path string) (Stats, error) {
 		}
 	}
 	notThere := errs.New(errs.NotFound, subject(name), "is not at "+path, "see where it is: pmemctl volume show "+name)
-	if validateTarget(path) != nil {
+	target, err := s.openTarget(path)
+	if err != nil {
 		return Stats{}, notThere
 	}
+	defer func() { err = target.done(err) }()
+	path = target.at
 	if vol.State == Damaged {
 		return Stats{Abnormal: "damaged: " + vol.Health}, nil
 	}

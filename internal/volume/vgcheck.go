@@ -123,7 +123,7 @@ func noGroup(name string) error {
 func (s *Service) groupNames() (names []string, namespaces []pmem.Namespace, err error) {
 	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
 	for _, n := range sys.Namespaces {
-		if mark, vg := parseMark(n.Name); mark == markPool && !slices.Contains(names, vg) {
+		if mark, vg := parseMark(n.Name); mark == markMember && !slices.Contains(names, vg) {
 			names = append(names, vg)
 		}
 	}
@@ -137,7 +137,7 @@ func (s *Service) archive() lvm.Archive { return lvm.Archive{Dir: s.ArchiveDir} 
 func (s *Service) readGroup(name string, namespaces []pmem.Namespace) groupOnDisk {
 	g := groupOnDisk{name: name}
 	for _, n := range namespaces {
-		if mark, vg := parseMark(n.Name); mark == markPool && vg == name {
+		if mark, vg := parseMark(n.Name); mark == markMember && vg == name {
 			g.members = append(g.members, readMember(n))
 		}
 	}
@@ -398,7 +398,7 @@ func (s *Service) keepMetadata() {
 	}
 	namespaces := map[string][]pmem.Namespace{}
 	for _, n := range s.NDCTL.EnabledFSDAX() {
-		if mark, name := parseMark(n.Name); mark == markPool {
+		if mark, name := parseMark(n.Name); mark == markMember {
 			namespaces[name] = append(namespaces[name], n)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
@@ -31,6 +32,7 @@ type Volume struct {
 	Health    string   `json:"health,omitempty"`
 
 	lv     string // name of the logical volume
+	vgUUID string
 	offset uint64 // of its bytes on Device, while that is the raw namespace
 	copyOf string // UUID of what a logical volume is a copy of
 }
@@ -38,8 +40,13 @@ type Volume struct {
 // View is what is on the host at one moment.
 type View struct {
 	PMEM pmem.System
-	LVM  lvm.State
+	// LVM is what is on the devices of pmemctl's volume groups, Foreign what is on PMEM
+	// of others.
+	LVM, Foreign lvm.State
 }
+
+// group is the volume group of a volume; none for a direct one.
+func (vol Volume) group() lvm.VGRef { return lvm.VGRef{Name: vol.VG, UUID: vol.vgUUID} }
 
 // Look reads the host. It takes no lock and changes nothing.
 func (s *Service) Look(ctx context.Context) (View, error) {
@@ -61,7 +68,7 @@ func (s *Service) look(ctx context.Context, sel ndctl.Select) (View, error) {
 	}
 	var early chan answer
 	known := s.NDCTL.EnabledFSDAX()
-	if slices.ContainsFunc(known, mayHoldLVM) {
+	if slices.ContainsFunc(known, mayBeMember) {
 		early = make(chan answer, 1)
 		go func() {
 			state, err := s.LVM.Report(ctx)
@@ -78,18 +85,83 @@ func (s *Service) look(ctx context.Context, sel ndctl.Select) (View, error) {
 	}
 	// Libndctl waits for the kernel to bring up all there is.
 	came := func(n pmem.Namespace) bool {
-		return mayHoldLVM(n) && !slices.ContainsFunc(known, func(k pmem.Namespace) bool { return k.Blockdev == n.Blockdev })
+		return mayBeMember(n) && !slices.ContainsFunc(known, func(k pmem.Namespace) bool { return k.Blockdev == n.Blockdev })
 	}
 	if err == nil && slices.ContainsFunc(v.PMEM.Namespaces, came) {
 		v.LVM, err = s.LVM.Report(ctx)
 	}
+	if err == nil && slices.ContainsFunc(v.PMEM.Namespaces, isForeignPV) {
+		// What others have is shown as far as it can be read.
+		if v.Foreign, err = s.Foreign.Report(ctx); err != nil && ctx.Err() == nil {
+			v.Foreign, err = lvm.State{Problems: []string{err.Error()}}, nil
+		}
+	}
 	return v, err
 }
 
-// mayHoldLVM leaves out the direct volumes: they are never physical volumes.
-func mayHoldLVM(n pmem.Namespace) bool {
+// mayBeMember tells whether a namespace may be a device of one of pmemctl's volume
+// groups. Volumes never are, nor what others made.
+func mayBeMember(n pmem.Namespace) bool {
 	mark, _ := parseMark(n.Name)
-	return n.Blockdev != "" && (mark == "" || mark == markPool || mark == markPoolNew)
+	return n.Blockdev != "" && n.Mode == pmem.ModeFSDAX && (mark == markMember || mark == markJoining)
+}
+
+// isForeignPV tells whether a namespace that is not pmemctl's has LVM's label.
+func isForeignPV(n pmem.Namespace) bool {
+	mark, _ := parseMark(n.Name)
+	return n.Blockdev != "" && mark == "" && lvm.HasLabel("/dev/"+n.Blockdev)
+}
+
+// MemberDevices names the block devices of pmemctl's volume groups, and of those that are
+// being made: all that its own LVM may look at.
+func MemberDevices(from NDCTL) ([]string, error) {
+	var names []string
+	for _, n := range from.EnabledFSDAX() {
+		if mayBeMember(n) {
+			names = append(names, n.Blockdev)
+		}
+	}
+	return names, nil
+}
+
+// ForeignPMEM names the block devices of PMEM that are not pmemctl's.
+func ForeignPMEM(from NDCTL) ([]string, error) {
+	sys, err := from.Snapshot(ndctl.Select{Namespaces: true})
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, n := range sys.Namespaces {
+		if _, own := Owned(n.Name); n.Blockdev != "" && !own {
+			names = append(names, n.Blockdev)
+		}
+	}
+	return names, nil
+}
+
+// OtherDisks names the block devices of the host that are not pmemctl's: neither its
+// volumes and their partitions, which are a tenant's, nor the devices of its groups.
+func OtherDisks(from NDCTL) ([]string, error) {
+	foreign, err := ForeignPMEM(from)
+	if err != nil {
+		return nil, err
+	}
+	names, err := blockdev.Names()
+	if err != nil {
+		return nil, err
+	}
+	mapped, err := blockdev.MappedDevices()
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(names, func(name string) bool {
+		if strings.HasPrefix(name, "pmem") {
+			return !slices.ContainsFunc(foreign, func(f string) bool { return name == f || strings.HasPrefix(name, f+"p") })
+		}
+		return strings.HasPrefix(name, "ram") || slices.ContainsFunc(mapped, func(m blockdev.Mapped) bool {
+			return m.Node() == "/dev/"+name && strings.HasPrefix(m.UUID, "LVM-")
+		})
+	}), nil
 }
 
 // Volumes lists the volumes, and what is left of those that somebody is at work
@@ -146,7 +218,7 @@ func (v View) lvmVolume(lv lvm.LV) (Volume, bool) {
 		return Volume{}, false
 	}
 	mark, name := parseMark(lv.Name)
-	vol := Volume{Name: name, Type: TypeLVM, State: Ready, Size: lv.Size, RawSize: lv.Size, VG: lv.VG, UUID: lv.UUID, Regions: v.regionsOf(lv), lv: lv.Name}
+	vol := Volume{Name: name, Type: TypeLVM, State: Ready, Size: lv.Size, RawSize: lv.Size, VG: lv.VG, vgUUID: lv.VGUUID, UUID: lv.UUID, Regions: v.regionsOf(lv), lv: lv.Name}
 	if lv.Active {
 		vol.Device = lv.MapperPath()
 	}
@@ -194,27 +266,43 @@ func (v View) namespaceOf(device string) (pmem.Namespace, bool) {
 // its devices are namespaces that pmemctl made for one. The tag alone could be
 // a copy.
 func (v View) Owns(vg lvm.VG) bool {
-	ours := func(pv lvm.PV) bool { return v.isPool(pv.Name) }
+	ours := func(pv lvm.PV) bool {
+		n, ok := v.namespaceOf(pv.Name)
+		return ok && mayBeMember(n)
+	}
 	if vg.PartialPVMissing {
 		return vg.HasTag(tag) && slices.ContainsFunc(vg.PVs, ours)
 	}
 	return vg.HasTag(tag) && !slices.ContainsFunc(vg.PVs, func(pv lvm.PV) bool { return !ours(pv) })
 }
 
-func (v View) isPool(device string) bool {
-	n, ok := v.namespaceOf(device)
-	mark, _ := parseMark(n.Name)
-	return ok && mark == markPool
+// group finds a volume group by name, one of others too.
+func (v View) group(name string) (lvm.VG, bool) {
+	if vg, ok := v.LVM.VG(name); ok {
+		return vg, true
+	}
+	return v.Foreign.VG(name)
 }
 
-// whole fails for a volume group that has a device missing: what LVM writes now
-// would shut the device out when it comes back.
-func (v View) whole(name string) error {
-	if vg, _ := v.LVM.VG(name); !vg.PartialPVMissing {
-		return nil
+// ownGroup finds the volume group of pmemctl's that a person names.
+func (v View) ownGroup(name string) (lvm.VG, error) {
+	var found []lvm.VG
+	for _, vg := range v.OwnVGs() {
+		if vg.Name == name {
+			found = append(found, vg)
+		}
 	}
-	return errs.New(errs.Unsupported, "volume group "+name, "has a device missing, and is not changed without it",
-		"bring it back: pmemctl region list; if it is lost for good, with the volumes on it: vgreduce --removemissing --force "+name)
+	what := "volume group " + quoteIfOdd(name)
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) > 1:
+		return lvm.VG{}, errs.New(errs.Conflict, what, fmt.Sprintf("there are two of that name (UUID %s and %s)", found[0].UUID, found[1].UUID), "rename one by its UUID: vgrename "+found[1].UUID+" NEWNAME")
+	}
+	if _, exists := v.group(name); exists {
+		return lvm.VG{}, errs.New(errs.Conflict, what, "was not made by pmemctl and is left alone", "see those it made: pmemctl vg list")
+	}
+	return lvm.VG{}, errs.New(errs.NotFound, what, "does not exist", "see what there is: pmemctl vg list")
 }
 
 // OwnVGs are the volume groups that pmemctl made.

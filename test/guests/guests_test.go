@@ -7,6 +7,7 @@ package guests
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -16,6 +17,12 @@ import (
 
 	"github.com/pmemctl/pmemctl/test/lab"
 )
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	fmt.Println(lab.Summary())
+	os.Exit(code)
+}
 
 // repo is the folder of the module; it has the same path in the guest.
 func repo(t *testing.T) string {
@@ -34,7 +41,7 @@ func boot(t *testing.T, cfg lab.Config) *lab.Machine {
 		cfg.Dir = dir
 	}
 	cfg.Path = filepath.Join(repo(t), "build")
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute) // with a kernel to fetch
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute) // with a kernel to fetch
 	defer cancel()
 	m, err := lab.Boot(ctx, cfg)
 	require.NoError(t, err, "the guest must boot: nothing is skipped for want of QEMU or of a kernel")
@@ -54,7 +61,7 @@ func runTests(t *testing.T, m *lab.Machine, binary string, env []string, args ..
 	defer cancel()
 	err := m.Run(ctx, lab.Command{
 		Args:   append([]string{filepath.Join(repo(t), "build/guest", binary), "-test.v", "-test.count=1"}, args...),
-		Env:    append(env, "PMEMLAB_SOURCE="+filepath.Join(repo(t), "test/integration")),
+		Env:    append(env, "PMEMLAB_SOURCE="+filepath.Join(repo(t), "test/integration"), AllEnv+"="+os.Getenv(AllEnv)),
 		Stdout: os.Stdout, Stderr: os.Stderr,
 	})
 	if err != nil {
@@ -75,6 +82,9 @@ func guestOutput(t *testing.T, m *lab.Machine, args ...string) string {
 	return stdout.String()
 }
 
+// AllEnv asks for what make test leaves to make test-all when it is set.
+const AllEnv = "PMEMCTL_ALL"
+
 // CrashEnv asks for the long form of tests when it is set to all.
 const CrashEnv = "PMEMCTL_CRASH"
 
@@ -85,7 +95,7 @@ func crashEnv() []string { return []string{CrashEnv + "=" + os.Getenv(CrashEnv)}
 func TestGuests(t *testing.T) {
 	t.Run("regions with udev", func(t *testing.T) {
 		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})
-		runTests(t, m, "integration.test", scripts("regions"), "-test.run", "Test(Scripts|Parallel|Leak|Signal|VGRepair)")
+		runTests(t, m, "integration.test", scripts("regions"), "-test.run", "Test(Scripts|Parallel|Signal|Upgrade|VGRepair|Troubles)")
 		runTests(t, m, "dax.test", nil, "-test.run", "Guest")
 		runTests(t, m, "ndctl.test", nil, "-test.run", "Guest")
 	})
@@ -113,10 +123,15 @@ func TestGuests(t *testing.T) {
 	})
 	t.Run("CSI", func(t *testing.T) {
 		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})
-		for _, what := range []string{"lvm mount", "lvm block", "direct mount", "direct block"} {
+		sanity := []string{"all lvm mount", "all direct mount"}
+		if os.Getenv(AllEnv) != "" {
+			sanity = append(sanity, "all lvm block", "direct direct block")
+		}
+		for _, what := range sanity {
 			runTests(t, m, "integration.test", []string{"PMEMLAB_SANITY=" + what}, "-test.run", "TestCSISanity")
 		}
-		runTests(t, m, "integration.test", crashEnv(), "-test.run", "TestCSI(Container|DAX|Life|RawBlock|Inline|Refusals|Surroundings|EraseDoesNotBlock|Idempotence|NoOldData|StatsOfDown)")
+		runTests(t, m, "integration.test", crashEnv(), "-test.run", "TestCSI(Container|DAX|Life|RawBlock|Inline|HeldLock|SwappedTarget|Refusals|Surroundings|EraseDoesNotBlock|Idempotence|NoOldData|StatsOfDown)")
+		runTests(t, m, "integration.test", nil, "-test.run", "TestHostile(Container)?$")
 	})
 	t.Run("crash", func(t *testing.T) {
 		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})

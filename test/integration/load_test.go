@@ -363,10 +363,11 @@ func TestPowerCutCheck(t *testing.T) {
 		require.True(t, known || of == cut, "%s is back: %v", name, found[name])
 		if slices.ContainsFunc(found[name], func(v listed) bool { return v.State == "deleting" }) {
 			require.Equal(t, passing, role, "%v: nobody deleted it", found[name])
-			require.NoError(t, d.delete(s), "deleted again")
+			// The server may be at it already.
+			require.NoError(t, untilNotAborted(func() error { return d.delete(s) }), "deleted again")
 			continue
 		}
-		require.NoError(t, d.create(s), "created again, after %v", found[name])
+		require.NoError(t, untilNotAborted(func() error { return d.create(s) }), "created again, after %v", found[name])
 		if len(found[name]) > 1 {
 			require.NoError(t, d.expand(s), "expanded again, after %v", found[name])
 		}

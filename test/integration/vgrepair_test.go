@@ -157,7 +157,7 @@ func (g *brokenGroup) check() []vgPart {
 			assert.NotEmpty(g.t, p.Next)
 		}
 	}
-	assert.Equal(g.t, map[bool]int{true: 7, false: 0}[damaged > 0], exitCode(err))
+	assert.Equal(g.t, map[bool]int{true: 11, false: 0}[damaged > 0], exitCode(err))
 	return l.Parts
 }
 
@@ -384,7 +384,7 @@ func TestVGRepairRefusals(t *testing.T) {
 	refused(t, 6, "/dev/mapper/pmemvgregion0-a is active with another table", "vg repair "+repairVG+" --force")
 	require.NoError(t, os.RemoveAll(archiveDir))
 	refused(t, 7, "nothing is left to restore it from", "vg repair "+repairVG+" --force")
-	refused(t, 7, "is damaged", "vg check")
+	refused(t, 11, "is damaged", "vg check")
 	assert.Equal(t, zeros(endBytes), g.read(0, endBytes), "nothing was written")
 	assert.Equal(t, zeros(endBytes), g.read(tail, endBytes), "nothing was written")
 	require.NoError(t, os.MkdirAll(archiveDir, 0o700))

@@ -33,6 +33,12 @@ const (
 // previous is the image that testdata/with-metrics has.
 const previous = "pmemctl:previous"
 
+func TestMain(m *testing.M) {
+	code := m.Run()
+	fmt.Println(lab.Summary())
+	os.Exit(code)
+}
+
 // suite is one cluster that tests use one after the other.
 type suite struct {
 	*cluster.Cluster

@@ -26,7 +26,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -138,7 +137,8 @@ type ExitError struct {
 
 func (e *ExitError) Error() string { return fmt.Sprintf("%v: exit status %d", e.Args, e.Code) }
 
-// Boot starts a guest and returns when it takes commands.
+// Boot starts a guest and returns when it takes commands. One that hangs at boot is
+// killed and booted again.
 func Boot(ctx context.Context, cfg Config) (*Machine, error) {
 	kernel, err := findKernel(ctx)
 	if err != nil {
@@ -149,61 +149,17 @@ func Boot(ctx context.Context, cfg Config) (*Machine, error) {
 		return nil, fmt.Errorf("initramfs: %w", err)
 	}
 	socket := filepath.Join(cfg.Dir, "agent.sock")
-	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
 	args, err := qemuArgs(cfg, kernel, initramfs, socket)
 	if err != nil {
 		return nil, err
 	}
-	m := &Machine{qemu: exec.Command("qemu-system-x86_64", args...), exited: make(chan error, 1), console: &tail{next: cfg.Console}}
-	m.qemu.Stdout, m.qemu.Stderr = m.console, m.console
+	qemu := append([]string{"qemu-system-x86_64"}, args...)
 	if len(cfg.Shell) > 0 {
-		m.qemu.Stdin, m.qemu.Stdout, m.qemu.Stderr = os.Stdin, os.Stdout, os.Stderr
-		return nil, m.qemu.Run()
+		cmd := exec.Command(qemu[0], qemu[1:]...)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+		return nil, cmd.Run()
 	}
-	if err := StartTied(m.qemu); err != nil {
-		return nil, fmt.Errorf("start QEMU (package qemu-system-x86): %w", err)
-	}
-	go func() { m.exited <- m.qemu.Wait() }()
-	if cfg.Trim {
-		m.trimmer = startTrimmer(m.qemu.Process, cfg)
-	}
-	if err := m.connect(ctx, socket); err != nil {
-		m.Kill()
-		return nil, fmt.Errorf("guest did not come up: %w\n%s", err, m.console.text())
-	}
-	return m, nil
-}
-
-func (m *Machine) connect(ctx context.Context, socket string) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
-	defer cancel()
-	for {
-		conn, err := net.Dial("unix", socket)
-		if err == nil {
-			m.conn, m.enc, m.dec = conn, json.NewEncoder(conn), json.NewDecoder(conn)
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case err := <-m.exited:
-			m.exited <- err
-			return fmt.Errorf("QEMU ended: %v", err)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-	var reply protocol.Reply
-	stop := context.AfterFunc(ctx, func() { m.conn.Close() })
-	defer stop()
-	if err := m.dec.Decode(&reply); err != nil {
-		return err
-	}
-	if !reply.Ready {
-		return errors.New("the agent's first word is not that it is ready")
-	}
-	return nil
+	return bootWatched(ctx, cfg, qemu, socket, usualLimits)
 }
 
 // Run runs a command in the guest. When ctx ends first the guest is killed.
@@ -306,7 +262,7 @@ func qemuArgs(cfg Config, k kernel, initramfs, socket string) ([]string, error) 
 	}
 	console := "console=ttyS0"
 	if len(cfg.Shell) == 0 {
-		console += " quiet"
+		console += firstWords
 	}
 	cpus, parameters := "2", kernelParameters+severalCPUs
 	if cfg.OneCPU {

@@ -36,6 +36,12 @@ func run() error {
 	if err := mountKernelFilesystems(); err != nil {
 		return err
 	}
+	if len(settings.Shell) == 0 {
+		// The kernel has shown that it lives (watch.go); from here on warnings will do.
+		if err := os.WriteFile("/proc/sys/kernel/printk", []byte("4"), 0); err != nil {
+			return err
+		}
+	}
 	for _, m := range settings.Modules {
 		if err := loadModule(m); err != nil {
 			return err

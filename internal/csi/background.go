@@ -1,0 +1,195 @@
+package csi
+
+import (
+	"context"
+	"path"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/volume"
+)
+
+// What the server does beside its calls, which never wait for it: a node has to be able to
+// unmount whatever holds up the rest.
+
+const (
+	resumeLimit  = time.Minute      // for one attempt, mostly to wait for a lock
+	prepareLimit = 10 * time.Minute // the kernel makes struct pages for terabytes
+	lookLimit    = time.Minute
+	longestRetry = 5 * time.Minute
+)
+
+// Tests have shorter ones.
+var (
+	firstRetry     = 5 * time.Second
+	createPatience = 5 * time.Second // less than the sidecars wait
+)
+
+// preparation is how far the preparation of the PMEM is.
+type preparation struct {
+	once      sync.Once
+	attempted chan struct{} // closed when the first attempt has ended
+	mu        sync.Mutex
+	failed    error // the last attempt; nil when it went well
+}
+
+func (p *preparation) firstAttempt() chan struct{} {
+	p.once.Do(func() { p.attempted = make(chan struct{}) })
+	return p.attempted
+}
+
+func (p *preparation) ended(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failed = err
+	select {
+	case <-p.firstAttempt():
+	default:
+		close(p.firstAttempt())
+	}
+}
+
+// preparing tells whether the first attempt goes on, and why the last one failed; nil for
+// both when there is nothing to prepare any more.
+func (s *Server) preparing() (first bool, failed error) {
+	if s.Prepare == nil {
+		return false, nil
+	}
+	select {
+	case <-s.preparation.firstAttempt():
+	default:
+		return true, nil
+	}
+	s.preparation.mu.Lock()
+	defer s.preparation.mu.Unlock()
+	return false, s.preparation.failed
+}
+
+// Background does what is to be done beside the calls until the context ends: it has
+// suspended volumes go on, prepares the PMEM, and clears away what a crash left.
+func (s *Server) Background(ctx context.Context) error {
+	var wg sync.WaitGroup
+	if s.Resume != nil {
+		wg.Go(func() {
+			s.untilDone(ctx, "volumes that were left suspended could not be looked for", resumeLimit, func(ctx context.Context) error {
+				resumed, err := s.Resume(ctx)
+				if len(resumed) > 0 {
+					s.Log.Warn("volumes that a killed lvm left suspended go on", "volumes", resumed)
+				}
+				return err
+			})
+		})
+	}
+	if s.Prepare != nil {
+		wg.Go(func() {
+			s.untilDone(ctx, "the PMEM could not be prepared", prepareLimit, func(ctx context.Context) error {
+				err := s.Prepare(ctx)
+				s.preparation.ended(err)
+				return err
+			})
+		})
+	}
+	wg.Go(func() {
+		if s.Prepare != nil { // it brings up groups, with what was left in them
+			select {
+			case <-s.preparation.firstAttempt():
+			case <-ctx.Done():
+				return
+			}
+		}
+		s.untilDone(ctx, "what a crash left could not be looked for", 0, s.clearAway)
+	})
+	wg.Wait()
+	<-ctx.Done()
+	return nil
+}
+
+// untilDone tries until it works, ever more rarely, and logs a failure when its reason
+// changes. A limit of 0 is none.
+func (s *Server) untilDone(ctx context.Context, failure string, limit time.Duration, do func(context.Context) error) {
+	told := ""
+	for wait := firstRetry; ; wait = min(2*wait, longestRetry) {
+		err := within(ctx, limit, do)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		if reason := err.Error(); reason != told {
+			s.Log.Error(failure, "error", reason, "next", errs.NextStep(err), "again_in", wait.String())
+			told = reason
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+func within(ctx context.Context, limit time.Duration, do func(context.Context) error) error {
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
+	return do(ctx)
+}
+
+// clearAway removes inline volumes of pods that are gone, and goes on with the erasing
+// that was interrupted, one volume after the other.
+func (s *Server) clearAway(ctx context.Context) error {
+	var volumes []volume.Volume
+	err := within(ctx, lookLimit, func(ctx context.Context) (err error) {
+		volumes, err = s.Volumes.List(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.removeAbandonedInline(ctx, volumes)
+	for _, vol := range volumes {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if vol.State != volume.Deleting || !s.work.begin(vol.Name) {
+			continue
+		}
+		s.Log.Info("erasing goes on", "volume", vol.Name)
+		err := s.Volumes.ResumeErasing(ctx, vol.Name)
+		s.work.end(vol.Name)
+		if err != nil && ctx.Err() == nil {
+			s.Log.Warn("erasing could not go on", "volume", vol.Name, "error", err.Error(), "next", errs.NextStep(err))
+		}
+	}
+	return nil
+}
+
+// afterPreparation holds back what makes volumes, or tells how large they can be, until the
+// PMEM is prepared or could not be: a volume that takes the place first would change what
+// is prepared. UNAVAILABLE has the sidecars ask again, and keep the capacity that they knew.
+func (s *Server) afterPreparation(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	method := path.Base(info.FullMethod)
+	if first, _ := s.preparing(); first && (method == "CreateVolume" || method == "GetCapacity") {
+		select {
+		case <-s.preparation.firstAttempt():
+		case <-ctx.Done():
+			return nil, status.FromContextError(ctx.Err()).Err()
+		case <-time.After(createPatience):
+			return nil, status.Error(codes.Unavailable, "the PMEM of this node is being prepared, and no volume is made before that has ended; next: see the server's log for what it waits for; volumes that exist are mounted and unmounted all the same")
+		}
+	}
+	return handler(ctx, req)
+}
+
+// notPrepared adds to the answer that there is no place for a volume why there may be
+// none.
+func (s *Server) notPrepared(err error) error {
+	if _, failed := s.preparing(); failed != nil && errs.Is(err, errs.NoSpace) {
+		return errs.New(errs.NoSpace, "", err.Error()+"; the PMEM of this node could not be prepared, and is tried again: "+failed.Error(), errs.NextStep(failed))
+	}
+	return err
+}

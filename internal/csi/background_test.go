@@ -1,0 +1,247 @@
+package csi
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/volume"
+)
+
+// record is a log that can be read while it is written.
+type record struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (r *record) Write(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.Write(b)
+}
+
+func (r *record) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.String()
+}
+
+// inBackground runs Background until the test ends.
+func inBackground(t *testing.T, s *Server) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- s.Background(ctx) }()
+	t.Cleanup(func() { cancel(); assert.NoError(t, <-ended) })
+}
+
+// shortly makes what is waited for short.
+func shortly(t *testing.T) {
+	retry, patience := firstRetry, createPatience
+	firstRetry, createPatience = time.Millisecond, 30*time.Millisecond
+	t.Cleanup(func() { firstRetry, createPatience = retry, patience })
+}
+
+// TestServingBesideThePreparation: whatever holds that up, a node can unmount.
+func TestServingBesideThePreparation(t *testing.T) {
+	shortly(t)
+	f := newFakeVolumes()
+	s := newServer(f)
+	log := &record{}
+	s.Log = slog.New(slog.NewTextHandler(log, nil))
+	results := make(chan error)
+	s.Prepare = func(ctx context.Context) error { return <-results }
+	resumes := make(chan error, 3)
+	resumes <- errors.New("stuck")
+	resumes <- errors.New("stuck")
+	resumes <- nil
+	s.Resume = func(context.Context) ([]string, error) {
+		err := <-resumes
+		if err != nil {
+			return nil, err
+		}
+		return []string{"db"}, nil
+	}
+	s.ControllerEndpoint = filepath.Join(t.TempDir(), "c.sock")
+	socket := dial(t, serveFake(t, s))
+	node, identity := csi.NewNodeClient(socket), csi.NewIdentityClient(socket)
+	other := dial(t, "unix://"+s.ControllerEndpoint)
+	controller := csi.NewControllerClient(other)
+	inBackground(t, s)
+	ready := func(c csi.IdentityClient) bool {
+		answer, err := c.Probe(t.Context(), &csi.ProbeRequest{})
+		require.NoError(t, err)
+		return answer.GetReady().GetValue()
+	}
+	health := func() string {
+		w := httptest.NewRecorder()
+		s.healthz(w, httptest.NewRequest("GET", "/healthz", nil))
+		assert.Equal(t, 200, w.Code)
+		return w.Body.String()
+	}
+	create := func() error {
+		_, err := controller.CreateVolume(t.Context(), &csi.CreateVolumeRequest{Name: "a", VolumeCapabilities: []*csi.VolumeCapability{mountCap}})
+		return err
+	}
+
+	target := filepath.Join(t.TempDir(), "target")
+	_, err := node.NodeUnpublishVolume(t.Context(), &csi.NodeUnpublishVolumeRequest{VolumeId: "old", TargetPath: target})
+	assert.NoError(t, err)
+	assert.True(t, ready(identity), "to mount and unmount")
+	assert.False(t, ready(csi.NewIdentityClient(other)), "to make volumes")
+	assert.Equal(t, "ok\npending: the PMEM is being prepared\n", health())
+	err = create()
+	assert.Equal(t, codes.Unavailable, status.Code(err), "%v", err)
+	assert.ErrorContains(t, err, "is being prepared")
+	_, err = controller.GetCapacity(t.Context(), &csi.GetCapacityRequest{})
+	assert.Equal(t, codes.Unavailable, status.Code(err), "and no capacity is told that will not be: %v", err)
+	assert.NotContains(t, f.called, "create")
+
+	for range 3 {
+		results <- errs.New(errs.Busy, "host", "is locked by flock (pid 1)", "wait for it to end")
+	}
+	assert.True(t, ready(csi.NewIdentityClient(other)))
+	assert.Contains(t, health(), "pending: the PMEM could not be prepared, and is tried again: host: is locked by flock (pid 1)\n")
+	f.mu.Lock()
+	f.fail = errs.New(errs.NotFound, "", "there is no volume group for lvm volumes", "")
+	f.mu.Unlock()
+	err = create()
+	assert.Equal(t, codes.ResourceExhausted, status.Code(err), "%v", err)
+	assert.ErrorContains(t, err, "could not be prepared, and is tried again: host: is locked by flock (pid 1); next: wait for it to end")
+
+	results <- nil
+	assert.Eventually(t, func() bool { return health() == "ok\n" }, 5*time.Second, time.Millisecond)
+	assert.NoError(t, create())
+	assert.Eventually(t, func() bool { return strings.Contains(log.String(), "go on") }, 5*time.Second, time.Millisecond)
+	assert.Equal(t, 1, strings.Count(log.String(), "the PMEM could not be prepared"), "once for one reason:\n%s", log)
+	assert.Equal(t, 1, strings.Count(log.String(), "could not be looked for"), log)
+}
+
+func TestACreateWaitsForThePreparation(t *testing.T) {
+	s := newServer(newFakeVolumes())
+	results := make(chan error, 1)
+	s.Prepare = func(context.Context) error { return <-results }
+	client := csi.NewControllerClient(dial(t, serveFake(t, s)))
+	inBackground(t, s)
+	time.AfterFunc(20*time.Millisecond, func() { results <- nil })
+	_, err := client.CreateVolume(t.Context(), &csi.CreateVolumeRequest{Name: "a", VolumeCapabilities: []*csi.VolumeCapability{mountCap}})
+	assert.NoError(t, err)
+}
+
+// TestInterruptedErasingGoesOn: what is being deleted, and nothing else.
+func TestInterruptedErasingGoesOn(t *testing.T) {
+	f := newFakeVolumes()
+	for name, state := range map[string]volume.State{"a": volume.Deleting, "b": volume.Deleting, "busy": volume.Deleting, "c": volume.Ready, "d": volume.Creating, "e": volume.Damaged} {
+		f.volumes[name] = volume.Volume{Name: name, State: state}
+	}
+	s := newServer(f)
+	require.True(t, s.work.begin("busy"), "a call is at work on it")
+	require.NoError(t, s.clearAway(t.Context()))
+	var left []string
+	for name := range f.volumes {
+		left = append(left, name)
+	}
+	assert.ElementsMatch(t, []string{"busy", "c", "d", "e"}, left)
+	assert.Equal(t, []string{"list", "erase a", "erase b"}, f.called)
+	assert.True(t, s.work.begin("a", "b"), "calls come to the volumes again")
+
+	// It ends with the server.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.work.end("busy")
+	assert.Error(t, s.clearAway(ctx))
+	assert.NotContains(t, f.called, "erase busy")
+}
+
+// deaf is a host that never answers, and that does not heed the end of a context.
+type deaf struct {
+	*fakeVolumes
+	goOn chan struct{}
+}
+
+func (d deaf) Create(context.Context, volume.Spec) (volume.Volume, bool, error) {
+	<-d.goOn
+	return volume.Volume{}, false, errors.New("late")
+}
+
+func (d deaf) List(context.Context) ([]volume.Volume, error) { <-d.goOn; return nil, nil }
+func (d deaf) Ready(context.Context) error                   { <-d.goOn; return nil }
+
+// DeleteAsCreated heeds it.
+func (d deaf) DeleteAsCreated(ctx context.Context, _ string) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestEveryCallHasADeadline(t *testing.T) {
+	d := deaf{newFakeVolumes(), make(chan struct{})}
+	s := newServer(d.fakeVolumes)
+	s.Volumes = d
+	s.deadline = func(string) time.Duration { return 100 * time.Millisecond }
+	endpoint := serveFake(t, s)
+	client := csi.NewControllerClient(dial(t, endpoint))
+	_, err := client.ListVolumes(t.Context(), &csi.ListVolumesRequest{})
+	assert.Equal(t, codes.DeadlineExceeded, status.Code(err), "%v", err)
+	create := &csi.CreateVolumeRequest{Name: "a", VolumeCapabilities: []*csi.VolumeCapability{mountCap}}
+	_, err = client.CreateVolume(t.Context(), create)
+	assert.Equal(t, codes.DeadlineExceeded, status.Code(err), "%v", err)
+	assert.ErrorContains(t, err, "CreateVolume: did not end within 100ms")
+	_, err = client.CreateVolume(t.Context(), create)
+	assert.Equal(t, codes.Aborted, status.Code(err), "it is still at work: %v", err)
+
+	// One that heeds it ends, also after its caller has left.
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	_, err = client.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: "b"})
+	assert.Equal(t, codes.DeadlineExceeded, status.Code(err))
+	assert.Eventually(t, func() bool {
+		free := s.work.begin("b")
+		if free {
+			s.work.end("b")
+		}
+		return free
+	}, 5*time.Second, 5*time.Millisecond)
+
+	// The process is well, whatever the host does.
+	live := func() int {
+		w := httptest.NewRecorder()
+		s.livez(w, httptest.NewRequest("GET", "/livez", nil))
+		return w.Code
+	}
+	assert.Equal(t, 200, live())
+	close(d.goOn)
+	require.NoError(t, os.Remove(strings.TrimPrefix(endpoint, "unix://")))
+	assert.Equal(t, 503, live(), "nobody can call it any more")
+}
+
+// TestDeadlines: none is forgotten that changes something.
+func TestDeadlines(t *testing.T) {
+	for _, m := range csi.Controller_ServiceDesc.Methods {
+		if m.MethodName == "CreateVolume" || m.MethodName == "DeleteVolume" || m.MethodName == "ControllerExpandVolume" {
+			assert.Equal(t, longDeadline, deadlineOf(m.MethodName))
+		} else {
+			assert.Equal(t, readDeadline, deadlineOf(m.MethodName), m.MethodName)
+		}
+	}
+	for _, m := range csi.Node_ServiceDesc.Methods {
+		if strings.Contains(m.MethodName, "Get") {
+			assert.Equal(t, readDeadline, deadlineOf(m.MethodName), m.MethodName)
+		} else {
+			assert.GreaterOrEqual(t, deadlineOf(m.MethodName), mountDeadline, m.MethodName)
+		}
+	}
+}

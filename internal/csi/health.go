@@ -1,0 +1,73 @@
+package csi
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// healthTimeout is how long a question about the health may take, in which nothing waits.
+const healthTimeout = 10 * time.Second
+
+// healthz says what Probe says: whether volumes can be made on this host. Starting the
+// server again mends nothing of that.
+func (s *Server) healthz(w http.ResponseWriter, r *http.Request) {
+	if err := s.ready(r.Context()); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+	if first, failed := s.preparing(); first {
+		fmt.Fprintln(w, "pending: the PMEM is being prepared")
+	} else if failed != nil {
+		fmt.Fprintf(w, "pending: the PMEM could not be prepared, and is tried again: %v\n", failed)
+	}
+}
+
+// ready is Ready with an answer also when the kernel has none.
+func (s *Server) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	answer := make(chan error, 1)
+	go func() { answer <- s.Volumes.Ready(ctx) }()
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("the host did not answer: %w", ctx.Err())
+	}
+}
+
+// livez is wrong only when the process is: it calls the server over its own sockets, and
+// asks neither the host, nor LVM, nor for a lock.
+func (s *Server) livez(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
+	defer cancel()
+	var err error
+	s.serving.Range(func(socket, _ any) bool {
+		err = answers(ctx, socket.(string))
+		return err == nil
+	})
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
+
+func answers(ctx context.Context, socket string) error {
+	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := csi.NewIdentityClient(conn).GetPluginInfo(ctx, &csi.GetPluginInfoRequest{}); err != nil {
+		return fmt.Errorf("socket %s: %w", socket, err)
+	}
+	return nil
+}

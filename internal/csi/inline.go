@@ -1,0 +1,183 @@
+package csi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/mount"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+	"github.com/pmemctl/pmemctl/internal/volume"
+)
+
+// attributeSize is the size of an inline volume. It and fsType are all that a pod may say:
+// whoever may make a pod is not whoever may make a StorageClass.
+const attributeSize = "size"
+
+// inlineSpec is the volume that a pod asks for.
+func (s *Server) inlineSpec(req *csi.NodePublishVolumeRequest) (volume.Spec, error) {
+	spec := volume.Spec{Name: ephemeralName(req.GetVolumeId()), Type: s.Type, OrLarger: true}
+	if !s.Inline {
+		return spec, status.Errorf(codes.FailedPrecondition, "inline volumes are off on this node: use a claim, or a generic ephemeral volume (ephemeral.volumeClaimTemplate); next: to allow them, start the server with --inline")
+	}
+	for key, value := range req.GetVolumeContext() {
+		switch {
+		case key == attributeSize:
+			size, err := pmem.ParseSize(value)
+			if err != nil || size == 0 {
+				return spec, invalid("attribute %s: %q is not a size such as 1Gi", key, value)
+			}
+			spec.Size = size
+		case key == paramFSType:
+			if value != mount.Ext4 && value != mount.XFS {
+				return spec, invalid("attribute %s: %q is neither ext4 nor xfs", key, value)
+			}
+			spec.FS = value
+		case key == kubernetesFSType || !strings.HasPrefix(key, kubernetesPrefix):
+			return spec, invalid("attribute %q is not one of an inline volume: it takes %s and %s", key, attributeSize, paramFSType)
+		}
+	}
+	switch {
+	case spec.Size == 0:
+		return spec, invalid("attribute %s is missing: an inline volume needs one, such as 1Gi", attributeSize)
+	case spec.Size > s.InlineMaxSize:
+		return spec, status.Errorf(codes.OutOfRange, "attribute %s: %s is more than the %s that an inline volume may have; next: use a claim, or start the server with a larger --inline-max-size", attributeSize, pmem.FormatSize(spec.Size), pmem.FormatSize(s.InlineMaxSize))
+	}
+	var err error
+	spec.FS, err = checkCapabilities([]*csi.VolumeCapability{req.GetVolumeCapability()}, spec.FS)
+	return spec, err
+}
+
+// publishInline makes an inline volume and mounts it where its pod wants it. One that is
+// there already, since before a reboot, is mounted whatever would be allowed now.
+func (s *Server) publishInline(ctx context.Context, req *csi.NodePublishVolumeRequest, options []string) (*csi.NodePublishVolumeResponse, error) {
+	if req.GetVolumeCapability().GetBlock() != nil {
+		return nil, invalid("an inline volume is a file system, not a block device")
+	}
+	spec, refused := s.inlineSpec(req)
+	if refused != nil {
+		if _, err := s.Volumes.Get(ctx, spec.Name); errs.Is(err, errs.NotFound) {
+			return nil, refused
+		} else if err != nil {
+			return nil, err
+		}
+		spec.FS = req.GetVolumeCapability().GetMount().GetFsType()
+	} else if _, _, err := s.Volumes.Create(ctx, spec); err != nil {
+		return nil, err
+	}
+	_, err := s.Volumes.Stage(ctx, volume.MountSpec{Name: spec.Name, Path: req.GetTargetPath(), FS: spec.FS, Options: options, ReadOnly: isReadOnly(req)})
+	return &csi.NodePublishVolumeResponse{}, err
+}
+
+// isInline tells whether an ID is that of an inline volume. Kubelet's are longer
+// than the name of any volume.
+func (s *Server) isInline(ctx context.Context, id string) (bool, error) {
+	if volume.ValidateName(id) != nil {
+		return true, nil
+	}
+	if s.Volumes.Up(id) { // LVM, which may be stuck, need not be asked
+		return false, nil
+	}
+	_, err := s.Volumes.Get(ctx, ephemeralName(id))
+	if errs.Is(err, errs.NotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// removeAbandonedInline deletes inline volumes of pods that are gone, which a crash left.
+// What kubelet still has a directory for is kept, also when it is mounted nowhere, as after
+// a reboot: its pod lives on.
+func (s *Server) removeAbandonedInline(ctx context.Context, volumes []volume.Volume) {
+	for _, vol := range volumes {
+		if ctx.Err() != nil {
+			return
+		}
+		if !IsInline(vol.Name) || !s.work.begin(vol.Name) {
+			continue
+		}
+		wanted, err := podVolumes(s.KubeletDir)
+		if err == nil && !wanted[vol.Name] {
+			err = s.Volumes.DeleteAsCreated(ctx, vol.Name)
+		}
+		s.work.end(vol.Name)
+		if err != nil && !errs.Is(err, errs.InUse) && !errs.Is(err, errs.NotFound) {
+			s.Log.Warn("an inline volume that no pod may have was kept", "volume", vol.Name, "error", err.Error(), "next", errs.NextStep(err))
+		}
+	}
+}
+
+// podVolumes are the names that the CSI volumes of all pods on this node would have as
+// inline volumes. Kubelet writes vol_data.json before it asks for a volume, and removes it
+// after the volume was unpublished (Kubernetes, pkg/volume/csi/csi_mounter.go). It fails
+// where a volume may have been missed.
+func podVolumes(kubeletDir string) (map[string]bool, error) {
+	dir := filepath.Join(kubeletDir, "pods")
+	unknown := func(reason string, cause error) error {
+		next := "see whether it is kubelet's, in the server's container too (--kubelet-dir); if no pod needs the volume: pmemctl volume delete"
+		if cause == nil {
+			return errs.New(errs.Internal, dir, reason, next)
+		}
+		return errs.Wrap(errs.Internal, dir, reason, next, cause)
+	}
+	pods, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, unknown("cannot be read, so that nobody knows which pods there are", err)
+	}
+	if len(pods) == 0 { // the server itself is in a pod
+		return nil, unknown("has no pod at all, and may not be kubelet's", nil)
+	}
+	wanted := map[string]bool{}
+	for _, pod := range pods {
+		plugin := filepath.Join(dir, pod.Name(), "volumes", "kubernetes.io~csi")
+		volumes, err := os.ReadDir(plugin)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, unknown("cannot be read whole", err)
+		}
+		for _, v := range volumes {
+			handle, err := volumeHandle(filepath.Join(plugin, v.Name()))
+			if err != nil {
+				return nil, unknown("cannot be read whole", err)
+			}
+			if handle != "" {
+				wanted[ephemeralName(handle)] = true
+			}
+		}
+	}
+	return wanted, nil
+}
+
+// volumeHandle is the ID of the volume in a directory of a pod's; "" when there is none
+// any more, or not yet.
+func volumeHandle(dir string) (string, error) {
+	file := filepath.Join(dir, "vol_data.json")
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(filepath.Join(dir, "mount")); errors.Is(err, fs.ErrNotExist) {
+			return "", nil
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	var v struct {
+		VolumeHandle string `json:"volumeHandle"`
+	}
+	if err := json.Unmarshal(data, &v); err != nil {
+		return "", fmt.Errorf("%s: %w", file, err)
+	}
+	if v.VolumeHandle == "" {
+		return "", fmt.Errorf("%s: has no volumeHandle", file)
+	}
+	return v.VolumeHandle, nil
+}

@@ -1,0 +1,114 @@
+package volume
+
+import (
+	"context"
+	"slices"
+
+	"github.com/pmemctl/pmemctl/internal/blockdev"
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/mount"
+)
+
+// UsableAs tells whether a volume is what is asked for: a raw block device, for the file
+// system None, or a file system, for which "" is any. Where it is not, the error is of the
+// kind Conflict. A raw device on which its user made a file system is told from a volume
+// that has one only while it is published.
+func (s *Service) UsableAs(ctx context.Context, name, fs string) error {
+	if err := ValidateName(name); err != nil {
+		return err
+	}
+	vol, err := s.ready(ctx, name)
+	if err != nil {
+		return err
+	}
+	content, err := mount.Probe(ctx, vol.Device)
+	if err != nil {
+		return errs.Wrap("", subject(name), "its content could not be read", "", err)
+	}
+	number, err := blockdev.Identify(vol.Device)
+	if err != nil {
+		return err
+	}
+	raw, err := mount.BoundNodes(number)
+	if err != nil {
+		return err
+	}
+	return usableAs(name, content.Type, fs, len(raw) > 0)
+}
+
+func usableAs(name, has, fs string, publishedRaw bool) error {
+	differs := func(reason string) error {
+		return errs.New(errs.Conflict, subject(name), reason, "see it: pmemctl volume show "+name)
+	}
+	own := has == mount.Ext4 || has == mount.XFS
+	switch {
+	case fs == mount.None && own && !publishedRaw:
+		return differs("has the file system " + has + ", and a raw block device was asked for")
+	case fs == mount.None:
+		return nil
+	case publishedRaw:
+		return differs("is published as a raw block device, and a file system was asked for")
+	case !own:
+		return differs("has no file system, and one was asked for")
+	case fs != "" && fs != has:
+		return differs("has the file system " + has + ", and " + fs + " was asked for")
+	}
+	return nil
+}
+
+// ownFlags are the options of which the kernel tells for each mount point whether it has
+// them, and how they are undone. What is a file system's own option it may show in other
+// words, or not at all where it is the default.
+var ownFlags = map[string]string{"nosuid": "suid", "nodev": "dev", "noexec": "exec", "nodiratime": "diratime", "noatime": "atime", "sync": "async"}
+
+// flagsAsked are those of ownFlags that options ask for; the last one counts.
+func flagsAsked(options []string) map[string]bool {
+	asked := map[string]bool{}
+	for _, o := range options {
+		if ownFlags[o] != "" {
+			asked[o] = true
+		}
+		for flag, undone := range ownFlags {
+			if o == undone || flag == "noatime" && (o == "relatime" || o == "strictatime") {
+				delete(asked, flag)
+			}
+		}
+	}
+	return asked
+}
+
+// differentFlag names an option that was asked for, of those given, and is not in effect at
+// a mount point, or is in effect there and was not asked for; "" when there is none.
+func differentFlag(asked []string, p mount.Point, flags ...string) string {
+	want := flagsAsked(asked)
+	for _, flag := range flags {
+		if has := slices.Contains(p.Options, flag); has && !want[flag] {
+			return "with " + flag
+		} else if !has && want[flag] {
+			return "without " + flag
+		}
+	}
+	return ""
+}
+
+// differsFrom says how a mount point differs from what is asked for. To who mounts by hand,
+// what was not asked for is all the same.
+func (m MountSpec) differsFrom(p mount.Point) string {
+	asked := m.Options
+	if m.opened == nil {
+		asked = append(slices.Clone(p.Options), asked...)
+	}
+	return differentFlag(asked, p, "nosuid", "nodev", "noexec", "nodiratime", "noatime", "sync")
+}
+
+// differsFrom says how a place where a volume is published, with its file system mounted at
+// another, differs from what is asked for. What that has, this has too.
+func (p PublishSpec) differsFrom(point, staged mount.Point) string {
+	var inherited []string
+	for flag := range ownFlags {
+		if slices.Contains(staged.Own, flag) {
+			inherited = append(inherited, flag)
+		}
+	}
+	return differentFlag(append(inherited, p.Options...), point, "nosuid", "nodev", "noexec", "nodiratime")
+}

@@ -1,0 +1,182 @@
+package volume
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// Damage is something of pmemctl's that cannot be read or used: what is on it is out of
+// sight, and is neither absent nor empty.
+type Damage struct {
+	// VG or Volume is what it belongs to.
+	VG        string `json:"vg,omitempty"`
+	Volume    string `json:"volume,omitempty"`
+	Namespace string `json:"namespace,omitempty"`
+	Device    string `json:"device,omitempty"` // path of the block device
+	Region    string `json:"region,omitempty"`
+	// Volumes are those that the volume group had, as far as that is known from elsewhere.
+	Volumes []string `json:"volumes,omitempty"`
+	Reason  string   `json:"reason"`
+	Next    string   `json:"next,omitempty"`
+}
+
+// Damage lists what is damaged on the host, with the volumes that are out of sight.
+func (s *Service) Damage(v View) []Damage {
+	all := v.Damage()
+	for i, d := range all {
+		if d.VG == "" || d.Namespace == "" {
+			continue
+		}
+		all[i].Volumes = s.onceIn(v, d.VG)
+		if n := len(all[i].Volumes); n > 0 {
+			all[i].Reason += fmt.Sprintf("; it had %d: %s", n, someOf(all[i].Volumes))
+		}
+	}
+	gone, err := s.goneRegions(v)
+	if err != nil {
+		s.note(errs.Wrap("", "regions", "that are not there cannot be told", "", err))
+	}
+	for _, r := range gone {
+		all = append(all, r.damage())
+	}
+	for _, r := range v.PMEM.Regions {
+		if r.Type == "pmem" && !r.Enabled() && s.seen(r) {
+			all = append(all, Damage{Region: r.Dev, Reason: "is disabled, and had volumes: they are out of sight", Next: "pmemctl region enable " + r.Dev})
+		}
+	}
+	return all
+}
+
+// onceIn are the volumes that a group had by what is left of its metadata on the devices,
+// or by the archive.
+func (s *Service) onceIn(v View, vg string) []string {
+	if g := s.readGroup(vg, v.PMEM.Namespaces); g.source != nil {
+		return volumesOf(g.source.group)
+	}
+	return nil
+}
+
+// someOf names the first few of many.
+func someOf(names []string) string {
+	const few = 5
+	if len(names) <= few {
+		return strings.Join(names, ", ")
+	}
+	return strings.Join(names[:few], ", ") + ", …"
+}
+
+// Error is the damage as an error.
+func (d Damage) Error() error {
+	what := subject(d.Volume)
+	switch {
+	case d.VG != "":
+		what = "volume group " + d.VG
+	case d.Volume == "":
+		what = "region " + d.Region
+	}
+	return errs.New(errs.Damaged, what, d.Reason, d.Next)
+}
+
+// Damage lists what is damaged on the host.
+func (v View) Damage() []Damage {
+	all := []Damage{}
+	for _, n := range v.PMEM.Namespaces {
+		if d, damaged := v.memberDamage(n); damaged {
+			all = append(all, d)
+		}
+		if vol, ok := directVolume(n); ok && vol.State == Damaged {
+			all = append(all, Damage{Volume: vol.Name, Namespace: n.Dev, Device: blockPath(n), Region: n.Region,
+				Reason: "its namespace " + n.Dev + " did not come up as fsdax, so that its info block is lost",
+				Next:   "keep it if you need its data, and look for media errors: pmemctl namespace show " + n.Dev})
+		}
+	}
+	for _, vg := range v.OwnVGs() {
+		if reason, next := incomplete(vg); reason != "" {
+			all = append(all, Damage{VG: vg.Name, Reason: reason, Next: next})
+		}
+	}
+	for _, p := range v.LVM.Problems {
+		all = append(all, Damage{VG: "unknown", Reason: "lvm could not read all there is: " + p, Next: "pmemctl vg check"})
+	}
+	return all
+}
+
+func blockPath(n pmem.Namespace) string {
+	if n.Blockdev == "" {
+		return ""
+	}
+	return "/dev/" + n.Blockdev
+}
+
+// memberDamage tells whether a namespace that is part of a volume group is in none that
+// can be read. It had one when it got its mark.
+func (v View) memberDamage(n pmem.Namespace) (Damage, bool) {
+	mark, vg := parseMark(n.Name)
+	if mark != markMember || !n.Enabled() {
+		return Damage{}, false
+	}
+	d := Damage{VG: vg, Namespace: n.Dev, Device: blockPath(n), Region: n.Region, Next: "pmemctl vg check " + vg}
+	switch {
+	case n.Mode != pmem.ModeFSDAX:
+		d.Reason = "its namespace " + n.Dev + " did not come up as fsdax, so that its info block is lost"
+		d.Next = "look for media errors: pmemctl namespace show " + n.Dev
+	case n.Blockdev == "":
+		d.Reason = "its namespace " + n.Dev + " has no block device"
+		d.Next = "see why: dmesg | tail"
+	default:
+		if _, in := v.groupOf(d.Device); in {
+			return Damage{}, false
+		}
+		d.Reason = "its metadata on " + d.Device + " cannot be read: the volumes in it are out of sight"
+	}
+	return d, true
+}
+
+// groupOf is the volume group that lvm reads on a device.
+func (v View) groupOf(device string) (lvm.VG, bool) {
+	for _, vg := range v.LVM.VGs {
+		if slices.ContainsFunc(vg.PVs, func(pv lvm.PV) bool { return pv.Name == device }) {
+			return vg, true
+		}
+	}
+	return lvm.VG{}, false
+}
+
+// incomplete says why a volume group is not to be changed: what LVM writes then would
+// shut out the device that is missing, or promise bytes that a device does not have.
+func incomplete(vg lvm.VG) (reason, next string) {
+	if vg.PartialPVMissing {
+		return "has a device missing, and is not changed without it",
+			"bring it back: pmemctl region list; if it is lost for good, with the volumes on it: vgreduce --removemissing --force " + vg.Name
+	}
+	for _, pv := range vg.PVs {
+		if end := pv.DataStart + pv.Size; pv.DeviceSize != 0 && end > pv.DeviceSize {
+			return fmt.Sprintf("promises %d bytes of %s, which has %d", end, pv.Name, pv.DeviceSize),
+				"copy its volumes to another group: pmemctl volume clone NAME NEWNAME; then remove it: pmemctl vg remove " + vg.Name
+		}
+	}
+	return "", ""
+}
+
+// whole fails for a volume group that is not to be changed.
+func (v View) whole(g lvm.VGRef) error {
+	vg, _ := v.LVM.Find(g)
+	if reason, next := incomplete(vg); reason != "" {
+		kind := errs.Unsupported
+		if !vg.PartialPVMissing {
+			kind = errs.Damaged
+		}
+		return errs.New(kind, "volume group "+g.Name, reason, next)
+	}
+	for _, n := range v.membersOf(g.Name) {
+		if d, damaged := v.memberDamage(n); damaged {
+			return d.Error()
+		}
+	}
+	return nil
+}

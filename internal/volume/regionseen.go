@@ -1,0 +1,135 @@
+package volume
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/ndctl"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// A region that is not there shows nothing of the volumes in it: a DIMM was pulled, or a
+// region of CXL memory is not made yet. So the host remembers, across reboots, which
+// regions had something of pmemctl's, by the cookie of their interleave set. When that is
+// lost, a volume in such a region is taken for deleted.
+
+// SeenRegion is a region that had something of pmemctl's.
+type SeenRegion struct {
+	ISetID uint64   `json:"iset_id"` // set_cookie of sysfs
+	Dev    string   `json:"dev"`     // as it was called then
+	Size   uint64   `json:"size"`    // bytes
+	DIMMs  []string `json:"dimms"`
+}
+
+// ID names the region for a person.
+func (r SeenRegion) ID() string { return fmt.Sprintf("%016x", r.ISetID) }
+
+func (s *Service) seenDir() string { return filepath.Join(s.StateDir, "regions") }
+
+// rememberRegions remembers the regions of a view that are among some, or have a mark of
+// pmemctl's. That it cannot is told, and is no failure.
+func (s *Service) rememberRegions(v View, some ...string) {
+	if s.StateDir == "" {
+		return
+	}
+	for _, r := range v.PMEM.Regions {
+		marked := slices.ContainsFunc(v.PMEM.InRegion(r.Dev), func(n pmem.Namespace) bool { _, own := Owned(n.Name); return own })
+		if r.ISetID == 0 || !marked && !slices.Contains(some, r.Dev) {
+			continue
+		}
+		seen := SeenRegion{ISetID: r.ISetID, Dev: r.Dev, Size: r.Size, DIMMs: []string{}}
+		for _, m := range r.Mappings {
+			seen.DIMMs = append(seen.DIMMs, m.DIMM)
+		}
+		file := filepath.Join(s.seenDir(), seen.ID())
+		if _, err := os.Lstat(file); err == nil {
+			continue
+		}
+		data, err := json.Marshal(seen)
+		if err == nil {
+			err = os.MkdirAll(s.seenDir(), 0o700)
+		}
+		if err == nil {
+			err = os.WriteFile(file, data, 0o600)
+		}
+		if err != nil {
+			s.note(errs.Wrap("", "region "+r.Dev, "cannot be remembered, so that its volumes would be taken for deleted when it is not there", "", err))
+		}
+	}
+}
+
+// seen tells whether a region is remembered.
+func (s *Service) seen(r pmem.Region) bool {
+	_, err := os.Lstat(filepath.Join(s.seenDir(), SeenRegion{ISetID: r.ISetID}.ID()))
+	return err == nil && s.StateDir != "" && r.ISetID != 0
+}
+
+// RememberRegions remembers the regions that have something of pmemctl's now.
+func (s *Service) RememberRegions(ctx context.Context) error {
+	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
+	if err == nil {
+		s.rememberRegions(View{PMEM: sys})
+	}
+	return err
+}
+
+// goneRegions are those that are remembered and not there.
+func (s *Service) goneRegions(v View) ([]SeenRegion, error) {
+	if s.StateDir == "" {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(s.seenDir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var gone []SeenRegion
+	for _, e := range entries {
+		var seen SeenRegion
+		data, readErr := os.ReadFile(filepath.Join(s.seenDir(), e.Name()))
+		if readErr != nil || json.Unmarshal(data, &seen) != nil || seen.ID() != e.Name() {
+			if _, scanErr := fmt.Sscanf(e.Name(), "%016x", &seen.ISetID); scanErr != nil {
+				continue
+			}
+			seen.Dev = "of unknown name" // a power cut took the content
+		}
+		if !slices.ContainsFunc(v.PMEM.Regions, func(r pmem.Region) bool { return r.ISetID == seen.ISetID }) {
+			gone = append(gone, seen)
+		}
+	}
+	return gone, err
+}
+
+func (r SeenRegion) damage() Damage {
+	where := ""
+	if len(r.DIMMs) > 0 {
+		where = " on " + strings.Join(r.DIMMs, ", ")
+	}
+	return Damage{Region: r.Dev,
+		Reason: fmt.Sprintf("is not there: its interleave set %s%s had volumes, and they are out of sight", r.ID(), where),
+		Next:   "bring its DIMMs back; if they are lost for good: pmemctl region forget " + r.ID()}
+}
+
+// ForgetRegion forgets a region that is lost for good: its volumes count as deleted then.
+func (s *Service) ForgetRegion(ctx context.Context, id string) error {
+	what := "region " + quoteIfOdd(id)
+	v, err := s.Look(ctx)
+	if err != nil {
+		return err
+	}
+	gone, err := s.goneRegions(v)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(gone, func(r SeenRegion) bool { return r.ID() == id }) {
+		return errs.New(errs.NotFound, what, "is not one that is remembered and not there", "see which are: pmemctl volume list")
+	}
+	return errs.Wrap("", what, "cannot be forgotten", "", os.Remove(filepath.Join(s.seenDir(), id)))
+}

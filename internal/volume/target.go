@@ -1,0 +1,136 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/mount"
+)
+
+// target is a path that another program gave, with its directory held open: whoever
+// replaces a part of the path by a link afterwards leads nobody elsewhere.
+type target struct {
+	path string // as it was given
+	dir  *os.File
+	// at is the path by the descriptor of its directory. Only the kernel gets it.
+	at string
+}
+
+// maxPath is PATH_MAX of Linux, less its terminating zero.
+const maxPath = 4095
+
+// openTarget opens the directory of a path, which must be below TargetRoot and what it
+// looks like: no part below that is a symbolic link. NotFound when there is no such
+// directory. What is opened one by one, without following links and never upwards, is
+// beneath the root, on every kernel; openat2(2) needs 5.6.
+func (s *Service) openTarget(path string) (*target, error) {
+	root := s.TargetRoot
+	if root == "" {
+		root = "/"
+	}
+	below, err := belowRoot(root, path)
+	if err != nil {
+		return nil, err
+	}
+	noParent := func() error {
+		return errs.New(errs.NotFound, "folder "+quote(filepath.Dir(path)), "does not exist", "make it: mkdir -p "+filepath.Dir(path))
+	}
+	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC
+	dir, err := unix.Open(root, flags, 0)
+	for _, part := range below[:len(below)-1] {
+		if err != nil {
+			break
+		}
+		above := dir
+		dir, err = unix.Openat(above, part, flags|unix.O_NOFOLLOW, 0)
+		if err != nil && isLink(above, part) {
+			err = errLink
+		}
+		unix.Close(above)
+	}
+	if err == nil && isLink(dir, below[len(below)-1]) {
+		unix.Close(dir)
+		err = errLink
+	}
+	switch {
+	case errors.Is(err, errLink):
+		return nil, errs.Invalidf("path "+quote(path), "give the path that it leads to", "leads elsewhere, by a symbolic link")
+	case errors.Is(err, unix.ENOENT):
+		return nil, noParent()
+	case err != nil:
+		return nil, &os.PathError{Op: "open", Path: filepath.Dir(path), Err: err}
+	}
+	return &target{path: path, dir: os.NewFile(uintptr(dir), filepath.Dir(path)), at: fmt.Sprintf("/proc/self/fd/%d/%s", dir, below[len(below)-1])}, nil
+}
+
+var errLink = errors.New("is a symbolic link")
+
+func isLink(dir int, name string) bool {
+	var st unix.Stat_t
+	return unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK
+}
+
+// belowRoot are the parts of a path below a root.
+func belowRoot(root, path string) ([]string, error) {
+	const next = "give an absolute path without . and .."
+	switch {
+	case path == "":
+		return nil, errs.Invalidf("path", next, "is empty")
+	case len(path) > maxPath:
+		return nil, errs.Invalidf("path "+quote(path), "use a shorter one", "has %d bytes, %d are the most", len(path), maxPath)
+	case !filepath.IsAbs(path) || filepath.Clean(path) != path || path == "/":
+		return nil, errs.Invalidf("path "+quote(path), next, "is not absolute and clean")
+	case strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return nil, errs.Invalidf("path "+quote(path), next, "has a control character")
+	}
+	parts := slices.Collect(strings.SplitSeq(strings.Trim(root, "/"), "/"))
+	if root == "/" {
+		parts = nil
+	}
+	below := strings.Split(path[1:], "/")
+	if len(below) <= len(parts) || !slices.Equal(below[:len(parts)], parts) {
+		return nil, errs.Invalidf("path "+quote(path), "if kubelet has another --root-dir, start the server with it as --kubelet-dir", "is not below kubelet's directory %s", root)
+	}
+	return below[len(parts):], nil
+}
+
+// done closes the target. The error that it returns has the path as it was given, in
+// place of that by descriptor.
+func (t *target) done(err error) error {
+	t.dir.Close()
+	if err == nil {
+		return nil
+	}
+	asGiven := func(s string) string { return strings.ReplaceAll(s, t.at, t.path) }
+	if text := err.Error(); asGiven(text) != text {
+		return errs.New(errs.KindOf(err), "", asGiven(text), asGiven(errs.NextStep(err)))
+	}
+	return err
+}
+
+// asPrecondition is for what only makes the last part of a path: that the rest of it is
+// missing tells nothing of the volume.
+func asPrecondition(err error) error {
+	var e *errs.Error
+	if errs.Is(err, errs.NotFound) && errors.As(err, &e) {
+		changed := *e
+		changed.Kind = errs.Unsupported
+		return &changed
+	}
+	return err
+}
+
+// pathToMountOn is one that leads nowhere else.
+func (m MountSpec) pathToMountOn() (string, error) {
+	if m.opened != nil {
+		return m.opened.at, nil
+	}
+	return mount.RealPath(m.Path)
+}

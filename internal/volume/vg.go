@@ -1,0 +1,217 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// VGInfo is a volume group as pmemctl shows it. Sizes are bytes.
+type VGInfo struct {
+	Name    string   `json:"name"`
+	Owner   string   `json:"owner"` // pmemctl or foreign
+	Size    uint64   `json:"size"`
+	Free    uint64   `json:"free"`
+	Regions []string `json:"regions"`
+	Devices []string `json:"devices"`
+	Volumes int      `json:"volumes"`
+	UUID    string   `json:"uuid"`
+	// State is ready or damaged.
+	State State `json:"state"`
+	// Missing says that a device of the group is not there.
+	Missing bool `json:"missing_devices"`
+}
+
+// Owners of things.
+const (
+	OwnerPmemctl = "pmemctl"
+	OwnerForeign = "foreign"
+)
+
+// VGs lists the volume groups on PMEM: pmemctl's, those of it that cannot be read, and
+// those of others.
+func (v View) VGs() []VGInfo {
+	infos := []VGInfo{}
+	for _, vg := range slices.Concat(v.LVM.VGs, v.Foreign.VGs) {
+		info := VGInfo{Name: vg.Name, Owner: OwnerForeign, Size: vg.Size, Free: vg.Free, Regions: v.VGRegions(vg), Devices: []string{}, Volumes: len(vg.LVs), UUID: vg.UUID, State: Ready, Missing: vg.PartialPVMissing}
+		if v.Owns(vg) {
+			info.Owner = OwnerPmemctl
+			if v.whole(vg.Ref()) != nil {
+				info.State = Damaged
+			}
+		}
+		for _, pv := range vg.PVs {
+			info.Devices = append(info.Devices, pv.Name)
+		}
+		infos = append(infos, info)
+	}
+	for _, n := range v.PMEM.Namespaces {
+		d, damaged := v.memberDamage(n)
+		if !damaged {
+			continue
+		}
+		i := slices.IndexFunc(infos, func(info VGInfo) bool { return info.Name == d.VG && info.State == Damaged })
+		if i < 0 {
+			i = len(infos)
+			infos = append(infos, VGInfo{Name: d.VG, Owner: OwnerPmemctl, Regions: []string{}, Devices: []string{}, State: Damaged})
+		}
+		infos[i].Regions = append(infos[i].Regions, n.Region)
+		if d.Device != "" {
+			infos[i].Devices = append(infos[i].Devices, d.Device)
+		}
+	}
+	slices.SortStableFunc(infos, func(a, b VGInfo) int { return strings.Compare(a.Name, b.Name) })
+	return infos
+}
+
+// RemoveVG removes a volume group without volumes and gives its space back to
+// the regions. What an interrupted call left is removed too. A group that cannot be read
+// is removed with force only: what is in it is lost.
+func (s *Service) RemoveVG(ctx context.Context, name string, force bool) error {
+	if err := ValidateName(name); err != nil {
+		return err
+	}
+	return s.changing(ctx, func() error {
+		v, err := s.Look(ctx)
+		if err != nil {
+			return err
+		}
+		known := len(v.membersOf(name)) > 0
+		if v, err = s.enableMembers(ctx, v); err != nil && !force {
+			return err
+		}
+		if v, err = s.removeAbandoned(ctx, v, ""); err != nil {
+			return err
+		}
+		members := v.membersOf(name)
+		vg, err := v.ownGroup(name)
+		switch {
+		case errs.Is(err, errs.NotFound) && len(members) > 0:
+			if lost := s.Lost(v, name); lost != nil && !force {
+				return lost
+			}
+		case errs.Is(err, errs.NotFound) && known: // what was left of it is gone now
+			return nil
+		case err != nil:
+			return err
+		case v.whole(vg.Ref()) != nil:
+			return v.whole(vg.Ref())
+		case len(vg.LVs) > 0:
+			return errs.New(errs.InUse, "volume group "+name, fmt.Sprintf("has %d logical volumes, such as %s", len(vg.LVs), vg.LVs[0].Name), "delete them first: pmemctl volume delete NAME (a foreign one: lvremove)")
+		default:
+			if members, err = s.leave(ctx, v, vg); err != nil {
+				return errs.Wrap("", "volume group "+name, "could not be removed", "try again: pmemctl vg remove "+name, err)
+			}
+		}
+		if err := v.notElsewhere(name, members); err != nil {
+			return err
+		}
+		for _, n := range members {
+			if err := s.wipeEnds(ctx, n); err != nil && (n.Mode == pmem.ModeFSDAX || !force) {
+				return errs.Wrap("", "volume group "+name, "is gone, but its namespace "+n.Dev+" could not be wiped", "try again: pmemctl vg remove "+name, err)
+			}
+			if err := s.NDCTL.DestroyNamespace(n.UUID); err != nil {
+				return errs.Wrap("", "volume group "+name, "is gone, but its namespace "+n.Dev+" is not", "try again: pmemctl vg remove "+name, err)
+			}
+		}
+		return nil
+	})
+}
+
+// leave takes the devices of an empty group out of it. They are marked before, so that
+// what a crash leaves of them is not taken for damage.
+func (s *Service) leave(ctx context.Context, v View, vg lvm.VG) ([]pmem.Namespace, error) {
+	var members []pmem.Namespace
+	var devices []string
+	for _, pv := range vg.PVs {
+		n, ok := v.namespaceOf(pv.Name)
+		if !ok {
+			return nil, errs.New(errs.Internal, "volume group "+vg.Name, pv.Name+" is on no namespace", "see what is there: pmemctl tree")
+		}
+		n, err := s.NDCTL.RenameNamespace(n.UUID, markJoining+vg.Name)
+		if err != nil {
+			return nil, err
+		}
+		members, devices = append(members, n), append(devices, blockPath(n))
+	}
+	err := s.LVM.RemoveVG(ctx, vg.Ref(), devices...)
+	if err != nil && !errs.Is(err, errs.Deadline) {
+		if fresh, failed := s.Look(ctx); failed == nil {
+			_, failed = s.settleMembers(ctx, fresh)
+			err = errors.Join(err, failed)
+		}
+	}
+	return members, err
+}
+
+// Lost says what is lost when a volume group is removed that cannot be read; nil when
+// nothing is.
+func (s *Service) Lost(v View, name string) error {
+	var reasons []string
+	for _, n := range v.membersOf(name) {
+		if _, damaged := v.memberDamage(n); damaged || !n.Enabled() {
+			reasons = append(reasons, fmt.Sprintf("%s (%s, %s)", n.Dev, n.Region, pmem.FormatSize(n.RawSize)))
+		}
+	}
+	if len(reasons) == 0 {
+		return nil
+	}
+	what := "cannot be read, and every volume in it would be lost"
+	if volumes := s.onceIn(v, name); len(volumes) > 0 {
+		what += " (" + strings.Join(volumes, ", ") + ")"
+	}
+	return errs.New(errs.Damaged, "volume group "+name, what+": "+strings.Join(reasons, ", "),
+		"bring it back: pmemctl vg check "+name+"; if its data is not needed: pmemctl vg remove "+name+" --force")
+}
+
+// notElsewhere fails when a namespace that was made for a volume group is in another
+// one by now: somebody may have renamed the group.
+func (v View) notElsewhere(name string, members []pmem.Namespace) error {
+	for _, vg := range v.LVM.VGs {
+		for _, pv := range vg.PVs {
+			if n, ok := v.namespaceOf(pv.Name); ok && vg.Name != name && slices.ContainsFunc(members, func(m pmem.Namespace) bool { return m.UUID == n.UUID }) {
+				return errs.New(errs.Conflict, "volume group "+name, "its namespace "+n.Dev+" is in volume group "+vg.Name+", and is left alone", "if the group was renamed: vgrename "+vg.Name+" "+name)
+			}
+		}
+	}
+	return nil
+}
+
+func (v View) membersOf(vg string) []pmem.Namespace {
+	var members []pmem.Namespace
+	for _, n := range v.PMEM.Namespaces {
+		if mark, name := parseMark(n.Name); (mark == markMember || mark == markJoining) && name == vg {
+			members = append(members, n)
+		}
+	}
+	return members
+}
+
+// FindVG finds a volume group by name.
+func (v View) FindVG(name string) (VGInfo, error) {
+	for _, vg := range v.VGs() {
+		if vg.Name == name {
+			return vg, nil
+		}
+	}
+	return VGInfo{}, errs.New(errs.NotFound, "volume group "+quoteIfOdd(name), "does not exist", "see what there is: pmemctl vg list")
+}
+
+// VGRegions are the regions of a volume group that pmemctl made.
+func (s *Service) VGRegions(ctx context.Context, name string) ([]string, error) {
+	v, err := s.Look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	vg, err := v.ownGroup(name)
+	if err != nil {
+		return nil, err
+	}
+	return v.VGRegions(vg), nil
+}

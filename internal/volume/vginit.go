@@ -1,0 +1,297 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pmemctl/pmemctl/internal/blockdev"
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// PlanInit tells what Init would do, and changes nothing. As from Init, there may be
+// steps and an error of the kind Damaged.
+func (s *Service) PlanInit(ctx context.Context, spec InitSpec) ([]InitStep, error) {
+	v, err := s.LookAtEverything(ctx)
+	if err != nil {
+		return nil, err
+	}
+	steps, damage, err := s.planInit(ctx, v, spec)
+	return steps, errors.Join(err, damage)
+}
+
+// Init gives regions, or a share of them, to volume groups. A region whose group
+// has its share already is left as it is; a share that is raised is added; one
+// that is lowered changes nothing. A region with a damaged group is left alone: the
+// steps of the others are returned with an error of the kind Damaged.
+func (s *Service) Init(ctx context.Context, spec InitSpec) (steps []InitStep, err error) {
+	err = s.changing(ctx, func() error {
+		v, err := s.LookAtEverything(ctx)
+		if err != nil {
+			return err
+		}
+		if v, err = s.enableMembers(ctx, v); err != nil {
+			return err
+		}
+		if v, err = s.removeAbandoned(ctx, v, ""); err != nil {
+			return err
+		}
+		if v, err = s.fresh(ctx, v); err != nil {
+			return err
+		}
+		steps, err = s.initAll(ctx, v, spec)
+		var touched []string
+		for _, step := range steps {
+			touched = append(touched, step.Region)
+		}
+		s.rememberRegions(v, touched...)
+		return err
+	})
+	return steps, err
+}
+
+// fresh is a view with what planInit needs and Look leaves out.
+func (s *Service) fresh(ctx context.Context, v View) (View, error) {
+	if v.PMEM.DIMMs != nil {
+		return v, nil
+	}
+	return s.LookAtEverything(ctx)
+}
+
+// maxInitRounds is how many namespaces Init adds to a region at most.
+const maxInitRounds = 64
+
+// initAll plans and does it until there is nothing left to do: only the largest
+// free extent of a region is known, so that each round adds one namespace to it.
+func (s *Service) initAll(ctx context.Context, v View, spec InitSpec) ([]InitStep, error) {
+	done, damage, err := s.planInit(ctx, v, spec)
+	for steps, rounds := done, 0; err == nil && slices.ContainsFunc(steps, InitStep.Changes); rounds++ {
+		if rounds == maxInitRounds {
+			return nil, errs.New(errs.Internal, "regions", fmt.Sprintf("are still not in their groups after %d namespaces each", rounds), "report this, with: pmemctl region list -o json")
+		}
+		for _, step := range steps {
+			if err := s.initRegion(ctx, step); err != nil {
+				return nil, errs.Wrap("", "region "+step.Region, "is not all in volume group "+step.VG+" yet", "try again: it goes on where it was", err)
+			}
+		}
+		if v, err = s.LookAtEverything(ctx); err != nil {
+			return nil, err
+		}
+		before := steps
+		if steps, damage, err = s.planInit(ctx, v, spec); err != nil {
+			return nil, err
+		}
+		for _, now := range steps {
+			i := slices.IndexFunc(before, func(b InitStep) bool { return b.Region == now.Region })
+			j := slices.IndexFunc(done, func(d InitStep) bool { return d.Region == now.Region })
+			if i < 0 || j < 0 || now.Has != before[i].Has+before[i].Add {
+				return nil, errs.New(errs.Internal, "region "+now.Region, fmt.Sprintf("has %d bytes in volume group %s, other than planned", now.Has, now.VG), "see what is there: pmemctl tree")
+			}
+			done[j].Add += now.Add
+			done[j].Reason = now.Reason
+		}
+	}
+	return done, errors.Join(err, damage)
+}
+
+// settleMembers finishes what an interrupted vg init or vg remove left. A namespace that
+// is joining a group has no extent of any volume on it: one whose group can be read
+// becomes its member, any other goes. The host is locked, so nobody is at work on them.
+func (s *Service) settleMembers(ctx context.Context, v View) (View, error) {
+	joining := func(n pmem.Namespace) bool { mark, _ := parseMark(n.Name); return mark == markJoining }
+	if !slices.ContainsFunc(v.PMEM.Namespaces, joining) {
+		return v, nil
+	}
+	// The view may be one for which lvm was not asked.
+	v, err := s.Look(ctx)
+	if err != nil {
+		return v, err
+	}
+	if len(v.LVM.Problems) > 0 {
+		return v, errs.New(errs.Damaged, "volume groups", "cannot all be read: "+strings.Join(v.LVM.Problems, "; "), "pmemctl vg check")
+	}
+	for _, n := range v.PMEM.Namespaces {
+		_, vg := parseMark(n.Name)
+		if !joining(n) {
+			continue
+		}
+		if !n.Enabled() { // what lvm has on it decides
+			if _, err := s.NDCTL.EnableNamespace(n.UUID); err != nil {
+				return v, errs.Wrap("", "namespace "+n.Dev, "left by an interrupted vg init, does not come up", "see why: dmesg | tail", err)
+			}
+			return s.settleMembers(ctx, v)
+		}
+		if err := s.settle(v, n, vg); err != nil {
+			return v, err
+		}
+	}
+	return s.Look(ctx)
+}
+
+func (s *Service) settle(v View, n pmem.Namespace, name string) error {
+	vg, in := v.groupOf(blockPath(n))
+	if !in {
+		return errs.Wrap("", "namespace "+n.Dev, "left by an interrupted vg init, could not be removed", "", s.NDCTL.DestroyNamespace(n.UUID))
+	}
+	unused := slices.ContainsFunc(vg.PVs, func(pv lvm.PV) bool { return pv.Name == blockPath(n) && pv.Free == pv.Size })
+	if vg.Name != name || !vg.HasTag(tag) || !unused {
+		return errs.New(errs.Conflict, "namespace "+n.Dev, "was being added to volume group "+name+", and is in use in "+vg.Name+" by something else than pmemctl", "see what it is: pmemctl tree; remove it, or take the device out: vgreduce "+vg.Name+" "+blockPath(n))
+	}
+	_, err := s.NDCTL.RenameNamespace(n.UUID, markMember+name)
+	return errs.Wrap("", "namespace "+n.Dev, "is in volume group "+name+", and could not be marked so", "", err)
+}
+
+// enableMembers brings up the namespaces of volume groups that a crash left
+// disabled.
+func (s *Service) enableMembers(ctx context.Context, v View) (View, error) {
+	enabled := false
+	for _, n := range v.PMEM.Namespaces {
+		if mark, vg := parseMark(n.Name); mark == markMember && !n.Enabled() {
+			if _, err := s.NDCTL.EnableNamespace(n.UUID); err != nil {
+				return v, errs.Wrap("", "namespace "+n.Dev, "of volume group "+vg+" does not come up", "see why: dmesg | tail", err)
+			}
+			enabled = true
+		}
+	}
+	if !enabled {
+		return v, nil
+	}
+	return s.LookAtEverything(ctx)
+}
+
+// initRegion makes the namespace of a step, puts it into the group, sees that it is in
+// there as planned, and marks it as a member last: what has that mark was in a group once,
+// and is never taken for new. The host is locked.
+func (s *Service) initRegion(ctx context.Context, step InitStep) error {
+	if step.Add == 0 {
+		return nil
+	}
+	n, err := s.makeMember(ctx, step.Region, step.VG, step.Add)
+	if err != nil {
+		return err
+	}
+	if err := s.join(ctx, step, n); err != nil {
+		undo, cancel := undoing(ctx)
+		defer cancel()
+		if errs.Is(err, errs.Deadline) { // lvm is still at it
+			return err
+		}
+		v, failed := s.Look(undo)
+		if failed == nil {
+			_, failed = s.settleMembers(undo, v)
+		}
+		return errors.Join(err, failed)
+	}
+	_, err = s.NDCTL.RenameNamespace(n.UUID, markMember+step.VG)
+	return err
+}
+
+// join puts a new namespace into the group, which it makes if there is none.
+func (s *Service) join(ctx context.Context, step InitStep, n pmem.Namespace) error {
+	device := blockPath(n)
+	state, err := s.LVM.Report(ctx)
+	if err != nil {
+		return err
+	}
+	group := step.group
+	// With Span the region before this one may have made it.
+	if vg, exists := state.VG(step.VG); exists && group.UUID == "" {
+		group = vg.Ref()
+	}
+	if err := s.blank(ctx, n); err != nil {
+		return err
+	}
+	if group.UUID != "" {
+		err = s.LVM.ExtendVG(ctx, group, ExtentSize, device)
+	} else if err = waitUntilGone(ctx, "/dev/"+step.VG); err == nil {
+		err = s.LVM.CreateVG(ctx, step.VG, tag, ExtentSize, ExtentSize, device)
+	}
+	if err != nil {
+		return err
+	}
+	if state, err = s.LVM.Report(ctx); err != nil {
+		return err
+	}
+	vg, in := View{LVM: state}.groupOf(device)
+	i := slices.IndexFunc(vg.PVs, func(pv lvm.PV) bool { return pv.Name == device })
+	switch {
+	case !in || vg.Name != step.VG || group.UUID != "" && vg.UUID != group.UUID:
+		return errs.New(errs.Internal, "volume group "+step.VG, "does not have "+device+" after it was added", "see what lvm has to say: pvs -a")
+	case vg.PVs[i].DeviceSize != n.Size:
+		return errs.New(errs.Internal, "volume group "+step.VG, fmt.Sprintf("takes %s for %d bytes large, and it has %d", device, vg.PVs[i].DeviceSize, n.Size), "try again")
+	}
+	return nil
+}
+
+// waitUntilGone waits for udevd, which may still be at the removal of what had
+// the name before.
+func waitUntilGone(ctx context.Context, path string) error {
+	const patience, poll = 5 * time.Second, 20 * time.Millisecond
+	for begun := time.Now(); ; time.Sleep(poll) {
+		if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if time.Since(begun) > patience {
+			return errs.New(errs.Conflict, path, "exists, and a volume group would need that name in /dev", "see what it is: ls -l "+path+"; remove it if it is left over")
+		}
+	}
+}
+
+// makeMember makes a namespace for a volume group and clears its ends.
+func (s *Service) makeMember(ctx context.Context, region, vg string, raw uint64) (pmem.Namespace, error) {
+	n, err := s.NDCTL.CreateNamespace(pmem.NamespaceSpec{
+		Region: region, Mode: pmem.ModeFSDAX, Map: pmem.MapDev, Size: raw, Align: pmem.DefaultAlign, Name: markJoining + vg,
+	})
+	if err != nil {
+		return n, err
+	}
+	if err := s.wipeEnds(ctx, n); err != nil {
+		return n, errors.Join(err, s.NDCTL.DestroyNamespace(n.UUID))
+	}
+	return n, nil
+}
+
+// blank fails unless both ends of a namespace read as zeros, as wipeEnds left them: only
+// then is it given to LVM.
+func (s *Service) blank(ctx context.Context, n pmem.Namespace) error {
+	dev, err := blockdev.HoldToRead("/dev/" + n.Blockdev)
+	if err != nil {
+		return err
+	}
+	end := min(endSize, dev.Size)
+	for _, from := range []uint64{0, dev.Size - end} {
+		zero, err := dev.IsZeroFrom(ctx, from, from+end)
+		if err == nil && !zero {
+			err = errs.New(errs.Conflict, "namespace "+n.Dev, "was just cleared, and is not empty: something else writes to it", "see what it is: lsof /dev/"+n.Blockdev)
+		}
+		if err != nil {
+			return errors.Join(err, dev.Close())
+		}
+	}
+	return dev.Close()
+}
+
+// wipeEnds clears both ends of a namespace that is no volume.
+func (s *Service) wipeEnds(ctx context.Context, n pmem.Namespace) error {
+	if n.Blockdev == "" {
+		var err error
+		if n, err = s.NDCTL.EnableNamespace(n.UUID); err != nil {
+			return err
+		}
+	}
+	dev, err := blockdev.Hold("/dev/" + n.Blockdev)
+	if err != nil {
+		return err
+	}
+	end := min(endSize, dev.Size)
+	return errors.Join(dev.Zero(ctx, 0, end, nil), dev.Zero(ctx, dev.Size-end, dev.Size, nil), dev.Close())
+}
