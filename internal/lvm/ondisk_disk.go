@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/bits"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/pmemctl/pmemctl/internal/blockdev"
@@ -422,6 +423,23 @@ func (l Label) sector() []byte {
 }
 
 func rawUUID(uuid string) string { return strings.ReplaceAll(uuid, "-", "") }
+
+// LastTrace is the number of the latest change of a group that its texts in a part of a
+// device are of, whole or not; 0 for none.
+func LastTrace(part []byte, group string) (last uint64) {
+	mark := []byte("id = \"" + group + "\"\nseqno = ")
+	for {
+		_, behind, found := bytes.Cut(part, mark)
+		if !found {
+			return last
+		}
+		digits, _, _ := bytes.Cut(behind[:min(len(behind), 20)], []byte("\n"))
+		if n, err := strconv.ParseUint(string(digits), 10, 64); err == nil {
+			last = max(last, n)
+		}
+		part = behind
+	}
+}
 
 // Ends are the parts of the device that Repair may write to: in front of the data and
 // behind it.

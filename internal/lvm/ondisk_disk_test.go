@@ -398,3 +398,13 @@ func TestHolds(t *testing.T) {
 	}
 	assert.False(t, Holds("/nosuch", sum))
 }
+
+func TestLastTrace(t *testing.T) {
+	s := lvmDevice(t)
+	uuid := ReadDisk(s, deviceSize).Copies[0].Group.UUID
+	assert.EqualValues(t, 3, LastTrace(s.head, uuid))
+	clear(s.head[labelSpace+3072:]) // of the last one
+	assert.EqualValues(t, 2, LastTrace(s.head, uuid))
+	assert.Zero(t, LastTrace(s.head, "another"))
+	assert.Zero(t, LastTrace([]byte("id = \"X\"\nseqno = "), "X"))
+}

@@ -112,7 +112,32 @@ func (s *Service) planRepair(name string) (RepairPlan, error) {
 	if len(p.Writes) == 0 {
 		return p, nil
 	}
+	if later := g.lastTrace(); later > p.Change {
+		p.Doubt += fmt.Sprintf("The devices have traces of change %d, which is later: a volume made since is not in it, and its space counts as free.", later)
+	}
 	return p, g.sameTables()
+}
+
+// lastTrace is the latest change of the group of which anything is left outside of the
+// data.
+func (g *groupOnDisk) lastTrace() (last uint64) {
+	for _, m := range g.members {
+		if m.pv.UUID == "" {
+			continue
+		}
+		f, err := os.Open(blockdev.Node(m.path()))
+		if err != nil {
+			continue
+		}
+		for _, end := range m.disk.Ends(m.pv) {
+			part := make([]byte, end[1]-end[0])
+			if _, err := f.ReadAt(part, int64(end[0])); err == nil {
+				last = max(last, lvm.LastTrace(part, g.source.group.UUID))
+			}
+		}
+		f.Close()
+	}
+	return last
 }
 
 // repairable fails when it is not certain what the group is to be.

@@ -393,6 +393,24 @@ func TestVGRepairRefusals(t *testing.T) {
 	g.reboot()
 	g.holdsAll("the archive is back")
 
+	// The archive is older than what the devices had.
+	archived, err = filepath.Glob(archiveDir + "/*.vg")
+	require.NoError(t, err)
+	for _, file := range archived {
+		data, err := os.ReadFile(file)
+		require.NoError(t, err)
+		if bytes.Contains(data, []byte("\nb {")) {
+			require.NoError(t, os.Remove(file))
+		}
+	}
+	g.write(0, zeros(endBytes))
+	g.flip(tail + 50)
+	g.flip(tail + 300)
+	older, _ := pmemctl(nil, "vg", "repair", repairVG)
+	assert.Contains(t, older, "with 1 volumes: a\n")
+	assert.Contains(t, older, "traces of change")
+	g.flipBack()
+
 	// Without a place for what is overwritten nothing is.
 	g.write(0, zeros(endBytes))
 	runOut(t, "sh", "-c", "mv /var/lib/pmemctl/lvm /var/lib/pmemctl/away && touch /var/lib/pmemctl/lvm")
