@@ -39,6 +39,11 @@ install: ## install pmemctl, its man pages and completions (DESTDIR=, prefix=)
 	install -D -m 644 completions/pmemctl.bash $(DESTDIR)$(prefix)/share/bash-completion/completions/pmemctl
 	install -D -m 644 completions/_pmemctl $(DESTDIR)$(prefix)/share/zsh/site-functions/_pmemctl
 	install -D -m 644 completions/pmemctl.fish $(DESTDIR)$(prefix)/share/fish/vendor_completions.d/pmemctl.fish
+	install -D -m 644 -t $(DESTDIR)$(prefix)/lib/udev/rules.d deploy/host/12-pmemctl.rules deploy/host/98-pmemctl.rules
+	install -D -m 644 deploy/host/lvmlocal.conf $(DESTDIR)$(prefix)/share/doc/pmemctl/lvmlocal.conf
+	install -D -m 755 deploy/host/initramfs-hook $(DESTDIR)$(prefix)/share/initramfs-tools/hooks/pmemctl
+	install -D -m 644 deploy/host/dracut.conf $(DESTDIR)$(prefix)/lib/dracut/dracut.conf.d/90-pmemctl.conf
+	@echo 'next: pmemctl host setup (LVM and the initramfs), then pmemctl host check'
 
 lab: deps build $(BUILD)/pmemlab ## a shell in the guest, with pmemctl on PATH (ends with: exit)
 	$(BUILD)/pmemlab -path $(CURDIR)/$(BUILD)
@@ -83,6 +88,9 @@ test-crash: build guest-tests ## kill -9 at every single step of every operation
 
 test-powercut: build guest-tests ## 100 power cuts of a guest at work
 	PMEMCTL_CUTS=100 $(GO) test -tags lab -count=1 -timeout 4h -v -run '^TestPowerCut$$' ./test/guests
+
+test-flush: build guest-tests ## a medium that loses what nobody flushed: every prefix of what was written
+	PMEMCTL_FLUSH=all $(GO) test -tags lab -count=1 -timeout 1h -v -run '^TestFlush$$' ./test/guests
 
 test-stress: build guest-tests ## 32 clients of the CSI server for 10 minutes
 	PMEMCTL_STRESS=10m $(GO) test -tags lab -count=1 -timeout 1h -v -run '^TestStress$$' ./test/guests
@@ -151,4 +159,4 @@ help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s:\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 FORCE:
-.PHONY: demo demo-k8s build image kubernetes install lab test test-all test-unit test-guest test-guest-all test-k8s test-k8s-short test-k8s-pods test-crash test-powercut test-stress fuzz bench bench-k8s lint generate deps guest-tests clean help FORCE
+.PHONY: demo demo-k8s build image kubernetes install lab test test-all test-unit test-guest test-guest-all test-k8s test-k8s-short test-k8s-pods test-crash test-powercut test-flush test-stress fuzz bench bench-k8s lint generate deps guest-tests clean help FORCE

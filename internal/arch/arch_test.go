@@ -26,9 +26,10 @@ var mayImport = map[string][]string{
 	"blockdev":    {},
 	"lvm":         {"run", "blockdev"},
 	"mount":       {"run", "blockdev"},
+	"hostconf":    {"run"},
 	"volume":      {"ndctl", "lvm", "mount", "blockdev", "devuser", "hostlock", "run"},
 	"csi":         {"volume", "mount"},
-	"cli":         {"csi", "volume", "ndctl", "dax", "lvm", "mount", "blockdev", "hostlock", "run"},
+	"cli":         {"csi", "volume", "hostconf", "ndctl", "dax", "lvm", "mount", "blockdev", "hostlock", "run"},
 	"cli/gendocs": {"cli"},
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/pmemctl/pmemctl/internal/csi"
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/hostconf"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
@@ -34,6 +35,7 @@ type csiFlags struct {
 	percent                               int
 	registrationDir, registrationEndpoint string
 	metricsAddress, metricsTokenFile      string
+	hostDir                               string
 	kubeletDir, inlineMaxSize             string
 	inline                                bool
 }
@@ -70,8 +72,9 @@ PMEMCTL_INIT, --metrics-address from PMEMCTL_METRICS_ADDRESS, and so on.`,
 	fl.StringVar(&f.kubeletDir, "kubelet-dir", "/var/lib/kubelet", "kubelet's `directory` (its --root-dir): volumes are mounted nowhere else, and its pods' inline volumes are kept")
 	fl.BoolVar(&f.inline, "inline", false, "allow inline (ephemeral) volumes, which take PMEM for whoever may make a pod")
 	fl.StringVar(&f.inlineMaxSize, "inline-max-size", "1Gi", "largest `size` of an inline volume")
-	fl.StringVar(&f.metricsAddress, "metrics-address", "", "`address` to serve Prometheus metrics and /healthz on, such as :9090 (default: none)")
+	fl.StringVar(&f.metricsAddress, "metrics-address", "", "`address` to serve Prometheus metrics, /healthz and /livez on, such as :9090 (default: none)")
 	fl.StringVar(&f.metricsTokenFile, "metrics-token-file", "", "`file` with the token that whoever reads /metrics must have (Authorization: Bearer TOKEN); it is read each time")
+	fl.StringVar(&f.hostDir, "host-dir", "", "`directory` with the host's /etc, to keep its udev and LVM off what tenants write, as host setup does (default: only look)")
 	fl.IntVar(&f.verbosity, "v", 2, "`level` of the log: 0 errors, 2 calls, 4 also those that change nothing, 5 also requests and answers")
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions([]string{"lvm", "direct", "all"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -141,6 +144,7 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 	if f.controllerEndpoint != "" && filepath.Dir(f.controllerEndpoint) == filepath.Dir(f.endpoint) {
 		log.Warn("the sockets of kubelet and of the sidecars are in one directory: a sidecar that is taken over can mount volumes", "next", "give --controller-endpoint a directory of its own")
 	}
+	a.service.Note = once(func(err error) { log.Error("beside what was asked for", "error", err) })
 	a.service.TargetRoot = config.KubeletDir
 	server := &csi.Server{Config: config, Volumes: a.service, Log: log, Metrics: csi.NewMetrics(a.service)}
 	a.service.Locks.Waiting = func(name, holder string) { log.Info("waiting for a lock", "lock", name, "holder", holder) }
@@ -154,6 +158,11 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 		func(ctx context.Context) error { return server.Run(ctx, f.endpoint) },
 		server.Background,
 		func(ctx context.Context) error { a.tellDamage(ctx, log); <-ctx.Done(); return nil },
+		func(ctx context.Context) error {
+			hostconf.Serve(ctx, f.hostDir, log)
+			<-ctx.Done()
+			return nil
+		},
 	}
 	if f.controllerEndpoint != "" {
 		parts = append(parts, server.RunController)

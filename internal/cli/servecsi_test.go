@@ -34,3 +34,25 @@ func TestFlagsFromEnvironment(t *testing.T) {
 	assert.True(t, errs.Is(err, errs.Invalid))
 	assert.ErrorContains(t, err, `environment variable PMEMCTL_INIT: "perhaps" is no value for --init`)
 }
+
+func TestServeFlags(t *testing.T) {
+	good := csiFlags{endpoint: "unix:///csi.sock", nodeID: "a", driver: "csi.pmemctl.io", kind: "all", kubeletDir: "/var/lib/kubelet/", inlineMaxSize: "64Mi"}
+	c, err := good.config()
+	require.NoError(t, err)
+	assert.Equal(t, "/var/lib/kubelet", c.KubeletDir)
+	assert.EqualValues(t, 64<<20, c.InlineMaxSize)
+	assert.False(t, c.Inline)
+	for want, change := range map[string]func(*csiFlags){
+		`--kubelet-dir: "/" is not`:       func(f *csiFlags) { f.kubeletDir = "/" },
+		`--kubelet-dir: "kubelet" is not`: func(f *csiFlags) { f.kubeletDir = "kubelet" },
+		`--kubelet-dir: "" is not`:        func(f *csiFlags) { f.kubeletDir = "" },
+		`--inline-max-size: "0" is not`:   func(f *csiFlags) { f.inlineMaxSize = "0" },
+		`--inline-max-size: "all" is not`: func(f *csiFlags) { f.inlineMaxSize = "all" },
+	} {
+		f := good
+		change(&f)
+		_, err := f.config()
+		assert.ErrorContains(t, err, want)
+		assert.True(t, errs.Is(err, errs.Invalid))
+	}
+}

@@ -191,9 +191,13 @@ func (c *Client) changeWith(ctx context.Context, g VGRef, more []string, args []
 	ended := make(chan error, 1)
 	go func() {
 		defer c.turn.end()
-		a, err := c.run(context.Background(), c.devicesOf(g, more...), args)
+		only := c.devicesOf(g, more...)
+		a, err := c.run(context.Background(), only, args)
 		if reason := a.failure(); err == nil && reason != "" {
 			err = classify(args[0], reason)
+		}
+		if err == nil {
+			err = c.flush(only)
 		}
 		ended <- err
 	}()

@@ -251,11 +251,20 @@ func isOnTop(device, path string) error {
 
 // Mount mounts a device (mount(2)), with options as mount(8) has them.
 func Mount(device, path, fs string, options []string) error {
-	options = slices.DeleteFunc(slices.Clone(options), forPrograms)
+	options = noPanic(fs, slices.DeleteFunc(slices.Clone(options), forPrograms))
 	fault.Point("before mount")
 	err := mountAt(device, path, fs, strings.Join(options, ","))
 	fault.Point("after mount")
 	return err
+}
+
+// noPanic has ext4 become read-only at an error, whatever its superblock says, which a
+// tenant may have written: one that says errors=panic would stop the machine.
+func noPanic(fs string, options []string) []string {
+	if fs == Ext4 && !slices.ContainsFunc(options, func(o string) bool { return strings.HasPrefix(o, "errors=") }) {
+		options = append(options, "errors=remount-ro")
+	}
+	return options
 }
 
 // forPrograms tells whether an option says nothing to the kernel, but to programs

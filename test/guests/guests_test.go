@@ -95,7 +95,7 @@ func crashEnv() []string { return []string{CrashEnv + "=" + os.Getenv(CrashEnv)}
 func TestGuests(t *testing.T) {
 	t.Run("regions with udev", func(t *testing.T) {
 		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})
-		runTests(t, m, "integration.test", scripts("regions"), "-test.run", "Test(Scripts|Parallel|Signal|Upgrade|VGRepair)")
+		runTests(t, m, "integration.test", scripts("regions"), "-test.run", "Test(Scripts|Parallel|Signal|Upgrade|VGRepair|Troubles)")
 		runTests(t, m, "dax.test", nil, "-test.run", "Guest")
 		runTests(t, m, "ndctl.test", nil, "-test.run", "Guest")
 	})
@@ -123,10 +123,15 @@ func TestGuests(t *testing.T) {
 	})
 	t.Run("CSI", func(t *testing.T) {
 		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})
-		for _, what := range []string{"all lvm mount", "all lvm block", "all direct mount", "direct direct block"} {
+		sanity := []string{"all lvm mount", "all direct mount"}
+		if os.Getenv(AllEnv) != "" {
+			sanity = append(sanity, "all lvm block", "direct direct block")
+		}
+		for _, what := range sanity {
 			runTests(t, m, "integration.test", []string{"PMEMLAB_SANITY=" + what}, "-test.run", "TestCSISanity")
 		}
-		runTests(t, m, "integration.test", crashEnv(), "-test.run", "TestCSI(Container|DAX|Life|RawBlock|Inline|HeldLock|Refusals|Surroundings|EraseDoesNotBlock|Idempotence|NoOldData|StatsOfDown)")
+		runTests(t, m, "integration.test", crashEnv(), "-test.run", "TestCSI(Container|DAX|Life|RawBlock|Inline|HeldLock|SwappedTarget|Refusals|Surroundings|EraseDoesNotBlock|Idempotence|NoOldData|StatsOfDown)")
+		runTests(t, m, "integration.test", nil, "-test.run", "TestHostile(Container)?$")
 	})
 	t.Run("crash", func(t *testing.T) {
 		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})

@@ -37,6 +37,8 @@ for v in db cache; do
 done
 pmemctl volume show cache -o json
 `)
+	// A tenant that writes what may do harm at the next boot.
+	runTests(t, m, "integration.test", nil, "-test.run", "TestHostileBeforeReboot")
 	before := guestOutput(t, m, "sh", "-c", "pmemctl volume show cache -o json | jq -r '.volumes[0].namespace'")
 	// Half made when the power goes: clearing 2 GiB takes long enough.
 	cut, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -48,6 +50,7 @@ echo b > /proc/sysrq-trigger; sleep 10`}})
 	m.Kill()
 
 	m = boot(t, cfg)
+	runTests(t, m, "integration.test", nil, "-test.run", "TestHostileAfterReboot")
 	after := guestOutput(t, m, "sh", "-ec", `
 pmemctl volume list
 for v in db cache; do

@@ -27,6 +27,8 @@ type object map[string]any
 // that docs/csi.md asks for.
 type container struct {
 	privateDev, readOnlySys bool
+	// hostDir: the host's /etc and udev's state, as components/host mounts them.
+	hostDir bool
 }
 
 // serverInContainer starts the server in a container made by runc: namespaces of
@@ -61,6 +63,15 @@ func serverInContainer(t *testing.T, c container, flags ...string) *csiServer {
 		mounts = append(mounts, object{"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": []string{"mode=755"}})
 	} else {
 		mounts = append(mounts, object{"destination": "/dev", "type": "bind", "source": "/dev", "options": []string{"rbind", "rslave"}})
+	}
+	if c.hostDir {
+		require.NoError(t, exec.Command("mkdir", "-p", "/host").Run()) // the root in the container is read-only
+		mounts = append(mounts,
+			object{"destination": "/run/udev", "type": "bind", "source": "/run/udev", "options": []string{"bind", "ro"}},
+			object{"destination": "/host", "type": "tmpfs", "source": "tmpfs"},
+			object{"destination": "/host/etc", "type": "bind", "source": "/etc", "options": []string{"bind", "ro"}},
+			object{"destination": "/host/etc/udev", "type": "bind", "source": "/etc/udev", "options": []string{"bind", "rw"}},
+			object{"destination": "/host/etc/lvm", "type": "bind", "source": "/etc/lvm", "options": []string{"bind", "rw"}})
 	}
 	capabilities := []string{"CAP_SYS_ADMIN", "CAP_MKNOD", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_CHOWN", "CAP_SYS_RAWIO", "CAP_IPC_LOCK", "CAP_SYS_RESOURCE", "CAP_KILL"}
 	config, err := json.Marshal(object{

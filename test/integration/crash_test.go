@@ -20,9 +20,12 @@ import (
 	"github.com/pmemctl/pmemctl/internal/fault"
 )
 
-// crashEnv set to "all" kills at every step; otherwise a few of each operation
-// are taken.
+// crashEnv set to "all" kills at every step; otherwise one or, with allEnv, two of each
+// operation are taken.
 const crashEnv = "PMEMCTL_CRASH"
+
+// allEnv is set by make test-all, which does what takes long for what it shows.
+const allEnv = "PMEMCTL_ALL"
 
 // operation is something that is killed at each of its steps and then repeated.
 type operation struct {
@@ -79,7 +82,10 @@ func crashAtEachStep(t *testing.T, op operation) {
 
 	stride := 1
 	if os.Getenv(crashEnv) != "all" {
-		const most = 2
+		most := 1
+		if os.Getenv(allEnv) != "" {
+			most = 2
+		}
 		stride = (len(steps) + most - 1) / most
 	}
 	begun, killed := time.Now(), 0

@@ -157,7 +157,7 @@ func (g *brokenGroup) check() []vgPart {
 			assert.NotEmpty(g.t, p.Next)
 		}
 	}
-	assert.Equal(g.t, map[bool]int{true: 7, false: 0}[damaged > 0], exitCode(err))
+	assert.Equal(g.t, map[bool]int{true: 11, false: 0}[damaged > 0], exitCode(err))
 	return l.Parts
 }
 

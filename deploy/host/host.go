@@ -1,0 +1,18 @@
+// Package host has the files that tell a host to leave pmemctl's devices alone.
+package host
+
+import _ "embed"
+
+// What `make install` and `pmemctl host setup` install.
+var (
+	//go:embed 12-pmemctl.rules
+	UdevRules string
+	//go:embed 98-pmemctl.rules
+	UdevRulesEnd string
+	//go:embed lvmlocal.conf
+	LVMFilter string
+	//go:embed initramfs-hook
+	InitramfsHook string
+	//go:embed dracut.conf
+	DracutConf string
+)

@@ -1,0 +1,98 @@
+package hostconf
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// marks are the first characters after "pmemctl" in the name of a namespace of ours:
+// docs/architecture.md, "How a volume comes into being".
+const marks = "+:=*"
+
+func marked(name string) bool {
+	rest, ok := strings.CutPrefix(name, "pmemctl")
+	return ok && rest != "" && strings.Contains(marks, rest[:1])
+}
+
+// devices are the kernel's names of pmemctl's block devices: those that 12-pmemctl.rules
+// is for, by the same tests. Namespaces come first, then what lies on them.
+func (h Host) devices() ([]string, error) {
+	entries, err := os.ReadDir(h.sys("class/block"))
+	if err != nil {
+		return nil, err
+	}
+	var pmem, mapped, loops []string
+	for _, entry := range entries {
+		name := entry.Name()
+		switch {
+		case strings.HasPrefix(name, "pmem") && h.isNamespace(name):
+			pmem = append(pmem, name)
+		case strings.HasPrefix(name, "dm-") && h.isLogicalVolume(name):
+			mapped = append(mapped, name)
+		case strings.HasPrefix(name, "loop"):
+			loops = append(loops, name)
+		}
+	}
+	own := slices.Concat(pmem, mapped)
+	for _, name := range loops {
+		if slices.Contains(own, h.below(name)) {
+			own = append(own, name)
+		}
+	}
+	return own, nil
+}
+
+// isNamespace tells of a block device of PMEM, or a partition of one.
+func (h Host) isNamespace(name string) bool {
+	disk, err := filepath.EvalSymlinks(h.sys("class/block", name))
+	if err != nil {
+		return false
+	}
+	if _, err := os.Stat(filepath.Join(disk, "partition")); err == nil {
+		disk = filepath.Dir(disk)
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Join(disk, "device"))
+	if err != nil {
+		return false
+	}
+	if namespace := readLine(filepath.Join(parent, "namespace")); namespace != "" {
+		parent = filepath.Join(filepath.Dir(parent), namespace)
+	}
+	return marked(readLine(filepath.Join(parent, "alt_name")))
+}
+
+// isLogicalVolume: one that lies on namespaces of pmemctl and on nothing else.
+func (h Host) isLogicalVolume(name string) bool {
+	if !strings.HasPrefix(readLine(h.sys("class/block", name, "dm/uuid")), "LVM-") {
+		return false
+	}
+	slaves, err := os.ReadDir(h.sys("class/block", name, "slaves"))
+	return err == nil && len(slaves) > 0 && !slices.ContainsFunc(slaves, func(s os.DirEntry) bool { return !h.isNamespace(s.Name()) })
+}
+
+// below is the block device under a loop device, "" for a file.
+func (h Host) below(loop string) string {
+	file := readLine(h.sys("class/block", loop, "loop/backing_file"))
+	if file == "" {
+		return ""
+	}
+	var st unix.Stat_t
+	if unix.Stat(file, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return ""
+	}
+	dir, err := filepath.EvalSymlinks(h.sys("dev/block", fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))))
+	if err != nil {
+		return ""
+	}
+	return filepath.Base(dir)
+}
+
+func readLine(file string) string {
+	data, _ := os.ReadFile(file)
+	return strings.TrimSpace(string(data))
+}

@@ -1,0 +1,426 @@
+// Package hostconf keeps a host's udev, LVM and boot off the bytes that tenants write to
+// their volumes: it installs the rule and the filter of deploy/host, and checks whether
+// they do their work. Reasons are in docs/guide/host.md.
+package hostconf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	files "github.com/pmemctl/pmemctl/deploy/host"
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/run"
+)
+
+// Host is the machine that is set up or checked. Its zero value is this one.
+type Host struct {
+	// Root is the directory that has the host's /etc, for a container; "" is "/".
+	Root string
+	// Kernel is the directory that has /sys, /dev and /run, for tests; "" is "/".
+	Kernel string
+	// LVM lists the block devices that lvm sees with the configuration in a directory;
+	// nil asks lvm.
+	LVM func(ctx context.Context, systemDir string) ([]string, error)
+}
+
+func (h Host) path(elem ...string) string {
+	return filepath.Join(append([]string{"/", h.Root}, elem...)...)
+}
+func (h Host) sys(elem ...string) string {
+	return filepath.Join(append([]string{"/", h.Kernel, "sys"}, elem...)...)
+}
+func (h Host) dev(elem ...string) string {
+	return filepath.Join(append([]string{"/", h.Kernel, "dev"}, elem...)...)
+}
+func (h Host) run(elem ...string) string {
+	return filepath.Join(append([]string{"/", h.Kernel, "run"}, elem...)...)
+}
+
+func (h Host) local() bool { return filepath.Join("/", h.Root) == "/" }
+
+// State is what a check found.
+type State string
+
+// The states. A note is something that pmemctl cannot see or do by itself.
+const (
+	OK      State = "ok"
+	Note    State = "note"
+	Problem State = "problem"
+)
+
+// Finding is the result of one check.
+type Finding struct {
+	Check  string `json:"check"`
+	State  State  `json:"state"`
+	Detail string `json:"detail"`
+	Next   string `json:"next,omitempty"`
+}
+
+const setupCommand = "pmemctl host setup"
+
+// ruleDirs in the order of udev(7): a file in an earlier one hides one of the same name.
+var ruleDirs = []string{"etc/udev/rules.d", "run/udev/rules.d", "usr/local/lib/udev/rules.d", "usr/lib/udev/rules.d", "lib/udev/rules.d"}
+
+// rules are the files of rules by their names.
+var rules = []struct{ name, text string }{{"12-pmemctl.rules", files.UdevRules}, {"98-pmemctl.rules", files.UdevRulesEnd}}
+
+// linkDir is below /dev; the rule puts a link for each device there.
+const linkDir = "disk/pmemctl"
+
+// Check finds out whether the host is kept off. It changes nothing.
+func (h Host) Check(ctx context.Context) ([]Finding, error) {
+	own, err := h.devices()
+	if err != nil {
+		return nil, errs.Wrap("", "block devices", "could not be listed", "", err)
+	}
+	findings := []Finding{h.checkRules(), h.checkEffect(own), h.checkLVM(ctx, own)}
+	return append(findings, slices.Concat(h.checkInitramfs(), h.checkMD(), h.checkFstab())...), nil
+}
+
+func (h Host) checkRules() Finding {
+	f := Finding{Check: "udev rule", State: OK}
+	var at []string
+	for _, rule := range rules {
+		path, text := h.effective(rule.name)
+		switch {
+		case path == "":
+			f.State, f.Detail, f.Next = Problem, rule.name+" is not installed: udevd reads what tenants write", setupCommand
+			return f
+		case text != rule.text:
+			f.State, f.Detail, f.Next = Problem, path+" is not this version's", setupCommand
+			return f
+		}
+		at = append(at, path)
+	}
+	f.Detail = strings.Join(at, ", ")
+	return f
+}
+
+// effective is the file of rules that udevd reads under a name, and its text.
+func (h Host) effective(name string) (path, text string) {
+	for _, dir := range ruleDirs {
+		path := h.path(dir, name)
+		if data, err := os.ReadFile(path); err == nil {
+			return path, string(data)
+		}
+	}
+	return "", ""
+}
+
+// checkEffect looks at what udevd did with the devices that there are.
+func (h Host) checkEffect(own []string) Finding {
+	f := Finding{Check: "udev links", State: OK}
+	if _, err := os.Stat(h.run("udev/control")); err != nil {
+		f.Detail = "no udevd runs"
+		return f
+	}
+	unknown := h.notLinked(own)
+	var wrong []string
+	for _, dir := range []string{"by-uuid", "by-label", "by-partuuid", "by-partlabel", "by-id"} {
+		entries, _ := os.ReadDir(h.dev("disk", dir))
+		for _, entry := range entries {
+			if dir == "by-id" && !strings.HasPrefix(entry.Name(), "lvm-pv-uuid-") {
+				continue
+			}
+			link := h.dev("disk", dir, entry.Name())
+			if name := linkTarget(link); slices.Contains(own, name) {
+				wrong = append(wrong, fmt.Sprintf("%s leads to %s", link, name))
+			}
+		}
+	}
+	for _, name := range own {
+		data, _ := os.ReadFile(h.run("udev/data/b" + readLine(h.sys("class/block", name, "dev"))))
+		if strings.Contains("\n"+string(data), "\nE:ID_FS_") || strings.Contains("\n"+string(data), "\nE:ID_PART_TABLE_") {
+			wrong = append(wrong, "udevd has read "+name)
+		}
+	}
+	switch {
+	case len(wrong) > 0:
+		f.State, f.Detail, f.Next = Problem, strings.Join(wrong, "; "), setupCommand
+	case len(unknown) > 0:
+		f.State, f.Detail, f.Next = Problem, "the rule did not apply to "+strings.Join(unknown, ", "), setupCommand
+	case len(own) == 0:
+		f.Detail = "no device of pmemctl yet"
+	default:
+		f.Detail = fmt.Sprintf("none of %s", count(len(own), "device"))
+	}
+	return f
+}
+
+// notLinked are the devices to which udevd did not apply the rule.
+func (h Host) notLinked(own []string) []string {
+	return slices.DeleteFunc(slices.Clone(own), func(name string) bool { return linkTarget(h.dev(linkDir, name)) == name })
+}
+
+func linkTarget(link string) string {
+	target, err := os.Readlink(link)
+	if err != nil {
+		return ""
+	}
+	return filepath.Base(target)
+}
+
+// ownFilter tells whether a file of LVM's configuration sets a global_filter, which a second
+// one would override.
+var ownFilter = regexp.MustCompile(`(?m)^[^#\n]*\bglobal_filter"?\s*=`)
+
+// lvmState is what the host's LVM configuration says about filters.
+type lvmState struct {
+	installed   bool   // there is a configuration
+	devicesFile bool   // lvm sees the devices in that file only, and no filter
+	ours        bool   // the filter of deploy/host is there
+	foreign     string // file that has a filter of somebody else, or ""
+}
+
+func (h Host) lvmState() lvmState {
+	var s lvmState
+	if info, err := os.Stat(h.path("etc/lvm")); err != nil || !info.IsDir() {
+		return s
+	}
+	s.installed = true
+	_, err := os.Stat(h.path("etc/lvm/devices/system.devices"))
+	s.devicesFile = err == nil
+	confs, _ := filepath.Glob(h.path("etc/lvm/lvm*.conf"))
+	for _, conf := range confs {
+		data, err := os.ReadFile(conf)
+		if err != nil {
+			continue
+		}
+		rest, had := withoutBlock(string(data))
+		s.ours = s.ours || had && filepath.Base(conf) == "lvmlocal.conf"
+		if ownFilter.MatchString(rest) {
+			s.foreign = conf
+		}
+	}
+	return s
+}
+
+// addToFilter is what a person has to write who has a filter of his own. LVM takes a device
+// when any of its names is accepted by the first pattern that fits that name.
+const addToFilter = `put "r|^/dev/disk/pmemctl/|", "r|^/dev/pmem|" before what its global_filter accepts, and /dev/disk/by-id names of PMEM that you use yourself before these`
+
+func (h Host) checkLVM(ctx context.Context, own []string) Finding {
+	f := Finding{Check: "LVM", State: OK}
+	s := h.lvmState()
+	if !s.installed {
+		f.Detail = "not installed"
+		return f
+	}
+	next := setupCommand
+	if s.foreign != "" {
+		next = "in " + s.foreign + ", " + addToFilter
+	}
+	if s.devicesFile {
+		next = "lvmdevices --deldev DEVICE"
+	}
+	ask := h.LVM
+	if ask == nil {
+		ask = askLVM
+	}
+	seen, err := ask(ctx, h.path("etc/lvm"))
+	if errs.Is(err, errs.Unsupported) {
+		f.Detail = "not installed"
+		return f
+	}
+	var visible []string
+	for _, device := range seen {
+		name := filepath.Base(device)
+		if real, err := filepath.EvalSymlinks(device); err == nil {
+			name = filepath.Base(real)
+		}
+		if slices.Contains(own, name) {
+			visible = append(visible, device)
+		}
+	}
+	switch {
+	case len(visible) > 0:
+		f.State, f.Detail, f.Next = Problem, "the host's LVM sees "+strings.Join(visible, ", "), next
+	case err != nil:
+		f.State, f.Detail = Note, "gave no answer: "+err.Error()
+	case s.devicesFile:
+		f.Detail = "sees the devices of its devices file only"
+	case s.foreign != "":
+		f.Detail = "sees none of " + count(len(own), "device") + "; the global_filter in " + s.foreign + " is your own"
+		if len(own) == 0 {
+			f.State, f.Next = Note, "look again when there is a volume: pmemctl host check"
+		}
+	case !s.ours:
+		f.State, f.Detail, f.Next = Problem, "has no filter for pmemctl's devices", setupCommand
+	default:
+		f.Detail = "sees none of " + count(len(own), "device")
+	}
+	return f
+}
+
+// askLVM asks lvm which devices pass its filters. What tenants wrote cannot make it fail
+// without an answer: the list is complete also with a bad exit code.
+func askLVM(ctx context.Context, systemDir string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	cmd, err := run.Prepare(ctx, "lvm", "pvs", "--all", "--readonly", "--nohints", "--noheadings", "-o", "pv_name")
+	if err != nil {
+		return nil, err
+	}
+	cmd.Env = append(cmd.Env, "LVM_SYSTEM_DIR="+systemDir)
+	out, err := cmd.Output()
+	return strings.Fields(string(out)), err
+}
+
+// early are the tools that make an initramfs: what tells them of the rules, and how to
+// make it again.
+var early = []struct{ name, etc, shared, text, images, again string }{
+	{"initramfs-tools", "etc/initramfs-tools/hooks", "usr/share/initramfs-tools/hooks", files.InitramfsHook, "boot/initrd.img-*", "update-initramfs -u -k all"},
+	{"dracut", "etc/dracut.conf.d", "usr/lib/dracut/dracut.conf.d", files.DracutConf, "boot/initramfs-*.img", "dracut --force --regenerate-all"},
+}
+
+func earlyName(tool string) string {
+	if tool == "dracut" {
+		return "90-pmemctl.conf"
+	}
+	return "pmemctl"
+}
+
+func (h Host) checkInitramfs() []Finding {
+	var findings []Finding
+	for _, tool := range early {
+		if _, err := os.Stat(h.path(tool.etc)); err != nil {
+			continue
+		}
+		f := Finding{Check: "initramfs", State: OK, Detail: tool.name + " takes the rule along"}
+		installed, made := h.earlyFile(tool.etc, tool.shared, earlyName(tool.name)), h.oldest(tool.images)
+		changed := installed
+		for _, rule := range rules {
+			path, _ := h.effective(rule.name)
+			if info, err := os.Stat(path); err == nil && info.ModTime().After(changed) {
+				changed = info.ModTime()
+			}
+		}
+		switch {
+		case installed.IsZero():
+			f.State, f.Detail, f.Next = Problem, tool.name+" leaves the udev rule out: the root disk is looked for without it", setupCommand
+		case !made.IsZero() && made.Before(changed):
+			f.State, f.Detail, f.Next = Problem, "was made before the udev rule was installed or changed", tool.again
+		}
+		findings = append(findings, f)
+	}
+	return findings
+}
+
+// earlyFile is when the file was installed, zero if it was not.
+func (h Host) earlyFile(etc, shared, name string) time.Time {
+	for _, dir := range []string{etc, shared} {
+		if info, err := os.Stat(h.path(dir, name)); err == nil {
+			return info.ModTime()
+		}
+	}
+	return time.Time{}
+}
+
+func (h Host) oldest(pattern string) time.Time {
+	var oldest time.Time
+	images, _ := filepath.Glob(h.path(pattern))
+	for _, image := range images {
+		if info, err := os.Stat(image); err == nil && (oldest.IsZero() || info.ModTime().Before(oldest)) {
+			oldest = info.ModTime()
+		}
+	}
+	return oldest
+}
+
+var mdDevices = regexp.MustCompile(`(?mi)^dev`)
+
+// checkMD: mdadm --assemble --scan reads every device by itself, whatever udev does.
+func (h Host) checkMD() []Finding {
+	for _, conf := range []string{"etc/mdadm/mdadm.conf", "etc/mdadm.conf"} {
+		data, err := os.ReadFile(h.path(conf))
+		if err != nil || mdDevices.Match(data) {
+			continue
+		}
+		return []Finding{{Check: "MD", State: Note, Detail: h.path(conf) + " names no devices, so that mdadm --assemble --scan reads all",
+			Next: "add a line that names your disks, such as: DEVICE /dev/sd* /dev/nvme*"}}
+	}
+	return nil
+}
+
+// checkFstab: a rule that a package brought may have taken a link that is waited for at boot.
+func (h Host) checkFstab() []Finding {
+	if _, err := os.Stat(h.run("udev/control")); err != nil {
+		return nil
+	}
+	var findings []Finding
+	for _, l := range h.fstabLinks() {
+		if _, err := os.Lstat(l.link); errors.Is(err, os.ErrNotExist) {
+			findings = append(findings, Finding{Check: "fstab", State: Note, Detail: l.name + " leads to no device", Next: "if it is a volume of pmemctl, " + byID})
+		}
+	}
+	return findings
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// Serve is for the driver: it sets the host up, if it is given the directory that has the
+// host's /etc, and writes to the log what is not as it should be.
+func Serve(ctx context.Context, root string, log *slog.Logger) []Finding {
+	h := Host{Root: root}
+	if root != "" {
+		changes, err := h.Setup(ctx, false)
+		for _, c := range changes {
+			log.Info("host: set up", "file", c.File, "done", c.Done)
+		}
+		if err != nil {
+			log.Error("host: it could not be set up", "error", err.Error(), "next", errs.NextStep(err))
+		}
+	}
+	findings, err := h.Check(ctx)
+	if err != nil {
+		log.Error("host: could not be checked", "error", err.Error())
+		return nil
+	}
+	if root == "" && inContainer() {
+		// The files are the container's. What udevd did is seen all the same.
+		findings = slices.DeleteFunc(findings, func(f Finding) bool { return f.Check != "udev links" })
+		findings = append(findings, Finding{Check: "files", State: Note, Detail: "the host's /etc is not seen from here",
+			Next: "give --host-dir, or on the host: pmemctl host check"})
+	}
+	for _, f := range findings {
+		args := []any{"check", f.Check, "detail", f.Detail}
+		if f.Next != "" {
+			args = append(args, "next", f.Next)
+		}
+		switch f.State {
+		case Problem:
+			log.Warn("host: what a tenant writes can change this host", args...)
+		case Note:
+			log.Info("host: note", args...)
+		default:
+			log.Debug("host: is well", args...)
+		}
+	}
+	return findings
+}
+
+// inContainer: systemd's sign, and those of the common runtimes and of Kubernetes.
+func inContainer() bool {
+	if os.Getenv("container") != "" || os.Getenv("KUBERNETES_SERVICE_HOST") != "" {
+		return true
+	}
+	for _, file := range []string{"/run/.containerenv", "/.dockerenv"} {
+		if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
+			return true
+		}
+	}
+	return false
+}

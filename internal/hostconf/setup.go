@@ -1,0 +1,273 @@
+package hostconf
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	files "github.com/pmemctl/pmemctl/deploy/host"
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/run"
+)
+
+// Change is a file that was written, removed or left alone.
+type Change struct {
+	File string `json:"file"`
+	Done string `json:"done"`
+	Next string `json:"next,omitempty"`
+}
+
+// signature is in the first lines of every file that pmemctl installs.
+const signature = "Installed by pmemctl."
+
+const (
+	blockBegin = "# pmemctl begin"
+	blockEnd   = "# pmemctl end\n"
+)
+
+// Setup installs what is missing. A file or a filter of somebody else stays; force goes on
+// where /etc/fstab would no longer find a volume by what is written on it.
+func (h Host) Setup(ctx context.Context, force bool) ([]Change, error) {
+	if _, err := os.Stat(h.path("etc")); err != nil {
+		return nil, errs.Wrap(errs.NotFound, h.path("etc"), "is not the host's /etc", "mount the host's directory there, or leave --root out", err)
+	}
+	own, err := h.devices()
+	if err != nil {
+		return nil, err
+	}
+	if !force {
+		if err := h.fstab(own); err != nil {
+			return nil, err
+		}
+	}
+	var changes []Change
+	failed := func(err error) ([]Change, error) { return changes, err }
+	for _, rule := range rules {
+		if _, text := h.effective(rule.name); text == rule.text {
+			continue
+		}
+		change, err := h.install(filepath.Join(ruleDirs[0], rule.name), rule.text, 0o644)
+		if err != nil {
+			return failed(err)
+		}
+		changes = append(changes, change)
+	}
+	for _, tool := range early {
+		name := earlyName(tool.name)
+		if _, err := os.Stat(h.path(tool.etc)); err != nil || !h.earlyFile(tool.etc, tool.shared, name).IsZero() {
+			continue
+		}
+		mode := os.FileMode(0o644)
+		if tool.name != "dracut" {
+			mode = 0o755
+		}
+		change, err := h.install(filepath.Join(tool.etc, name), tool.text, mode)
+		if errors.Is(err, syscall.EROFS) { // in a container, which is given what concerns udev and LVM
+			change, err = Change{File: h.path(tool.etc, name), Done: "not written: read-only from here"}, nil
+			change.Next = "on the host: " + setupCommand
+		} else {
+			change.Next = tool.again
+		}
+		if err != nil {
+			return failed(err)
+		}
+		changes = append(changes, change)
+	}
+	change, err := h.installFilter()
+	if err != nil {
+		return failed(err)
+	}
+	if change.File != "" {
+		changes = append(changes, change)
+	}
+	return changes, h.apply(ctx, own, true)
+}
+
+// Remove takes away what Setup installed, and nothing else.
+func (h Host) Remove(ctx context.Context) ([]Change, error) {
+	own, err := h.devices()
+	if err != nil {
+		return nil, err
+	}
+	names := []string{filepath.Join(ruleDirs[0], rules[0].name), filepath.Join(ruleDirs[0], rules[1].name)}
+	again := map[string]string{}
+	for _, tool := range early {
+		name := filepath.Join(tool.etc, earlyName(tool.name))
+		names, again[name] = append(names, name), tool.again
+	}
+	var changes []Change
+	for _, name := range names {
+		file := h.path(name)
+		data, err := os.ReadFile(file)
+		if errors.Is(err, os.ErrNotExist) || err == nil && !strings.Contains(string(data), signature) {
+			continue
+		}
+		if err == nil {
+			err = os.Remove(file)
+		}
+		if err != nil {
+			return changes, errs.Wrap("", file, "could not be removed", "", err)
+		}
+		changes = append(changes, Change{File: file, Done: "removed", Next: again[name]})
+	}
+	conf := h.path("etc/lvm/lvmlocal.conf")
+	if data, err := os.ReadFile(conf); err == nil {
+		if rest, had := withoutBlock(string(data)); had {
+			if err := write(conf, rest, 0o644); err != nil {
+				return changes, err
+			}
+			changes = append(changes, Change{File: conf, Done: "pmemctl's filter removed"})
+		}
+	}
+	return changes, h.apply(ctx, own, false)
+}
+
+// install writes a file below the root, unless somebody else has one of that name.
+func (h Host) install(name, text string, mode os.FileMode) (Change, error) {
+	file := h.path(name)
+	done := "written"
+	if data, err := os.ReadFile(file); err == nil {
+		if !strings.Contains(string(data), signature) {
+			return Change{}, errs.New(errs.Conflict, file, "exists and is not pmemctl's", "move it away, then: "+setupCommand)
+		}
+		done = "written anew"
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return Change{}, errs.Wrap("", file, "could not be written", "", err)
+	}
+	return Change{File: file, Done: done}, write(file, text, mode)
+}
+
+func (h Host) installFilter() (Change, error) {
+	s := h.lvmState()
+	switch {
+	case !s.installed || s.ours && s.foreign == "":
+		return Change{}, nil
+	case s.devicesFile: // it comes before every filter, and lvm warns of one
+		return Change{}, nil
+	case s.foreign != "":
+		return Change{File: s.foreign, Done: "left as it is: it has a global_filter of your own", Next: addToFilter}, nil
+	}
+	conf := h.path("etc/lvm/lvmlocal.conf")
+	data, err := os.ReadFile(conf)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return Change{}, errs.Wrap("", conf, "could not be read", "", err)
+	}
+	text := string(data)
+	if text != "" && !strings.HasSuffix(text, "\n") {
+		text += "\n"
+	}
+	return Change{File: conf, Done: "filter added"}, write(conf, text+files.LVMFilter, 0o644)
+}
+
+// withoutBlock is a file of LVM's configuration without what pmemctl added.
+func withoutBlock(text string) (rest string, had bool) {
+	from := strings.Index(text, blockBegin)
+	if from < 0 {
+		return text, false
+	}
+	to := strings.Index(text[from:], blockEnd)
+	if to < 0 { // somebody changed it
+		return text, false
+	}
+	return text[:from] + text[from+to+len(blockEnd):], true
+}
+
+// write replaces a file in one step. The name of the temporary one is nothing that udevd,
+// lvm or initramfs-tools would read.
+func write(file, text string, mode os.FileMode) error {
+	fail := func(err error) error { return errs.Wrap("", file, "could not be written", "", err) }
+	if info, err := os.Stat(file); err == nil {
+		mode = info.Mode().Perm()
+	}
+	temp, err := os.CreateTemp(filepath.Dir(file), ".pmemctl.*~")
+	if err != nil {
+		return fail(err)
+	}
+	defer os.Remove(temp.Name())
+	_, err = temp.WriteString(text)
+	err = errors.Join(err, temp.Chmod(mode), temp.Sync(), temp.Close())
+	if err == nil {
+		err = os.Rename(temp.Name(), file)
+	}
+	return fail(err)
+}
+
+// fstab refuses lines that name a volume by what is written on it: after Setup there is no
+// link for them any more, and systemd would wait for one at boot.
+func (h Host) fstab(own []string) error {
+	for _, l := range h.fstabLinks() {
+		if slices.Contains(own, linkTarget(l.link)) {
+			return errs.New(errs.InUse, h.path("etc/fstab"), l.name+" is a volume of pmemctl, and there would be no such link any more", byID+", then: "+setupCommand)
+		}
+	}
+	return nil
+}
+
+const byID = "name it by its link in /dev/disk/by-id (pmem-…), which does not depend on what is written to it"
+
+// contentLink is how /etc/fstab names a device by what is written on it, and the link of
+// udevd for that.
+type contentLink struct{ name, link string }
+
+func (h Host) fstabLinks() []contentLink {
+	data, _ := os.ReadFile(h.path("etc/fstab"))
+	dirs := map[string]string{"UUID": "by-uuid", "LABEL": "by-label", "PARTUUID": "by-partuuid", "PARTLABEL": "by-partlabel"}
+	var links []contentLink
+	for line := range strings.Lines(string(data)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || strings.HasPrefix(fields[0], "#") {
+			continue
+		}
+		link := fields[0]
+		if key, value, ok := strings.Cut(link, "="); ok && dirs[key] != "" {
+			link = filepath.Join("/dev/disk", dirs[key], strings.Trim(value, `"`))
+		}
+		if rest, ok := strings.CutPrefix(link, "/dev/disk/by-"); ok && !strings.HasPrefix(rest, "id/") && !strings.HasPrefix(rest, "path/") {
+			links = append(links, contentLink{fields[0], h.dev("disk/by-" + rest)})
+		}
+	}
+	return links
+}
+
+// udevWait is how often and how long udevd is waited for. It looks for changed rules
+// every 3 seconds at most.
+const (
+	udevTries = 8
+	udevPause = time.Second
+)
+
+// apply has udevd look at pmemctl's devices again.
+func (h Host) apply(ctx context.Context, own []string, linked bool) error {
+	if _, err := os.Stat(h.run("udev/control")); err != nil {
+		return nil
+	}
+	if h.local() && run.Installed("udevadm") == nil {
+		if _, err := run.Change(ctx, "udevadm", "control", "--reload"); err != nil {
+			return errs.Wrap("", "udevd", "did not read its rules again", "udevadm control --reload", err)
+		}
+	}
+	todo := own
+	for range udevTries {
+		if todo = slices.DeleteFunc(slices.Clone(own), func(name string) bool { return (linkTarget(h.dev(linkDir, name)) == name) == linked }); len(todo) == 0 {
+			return nil
+		}
+		for _, name := range todo {
+			err := os.WriteFile(h.sys("class/block", name, "uevent"), []byte("change"), 0)
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				return errs.Wrap("", "device "+name, "udevd could not be asked to look at it again", "udevadm trigger --subsystem-match=block", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(udevPause):
+		}
+	}
+	return errs.New(errs.Internal, "udevd", "did not apply the rule to "+strings.Join(todo, ", "), "udevadm control --reload && udevadm trigger --subsystem-match=block; then: pmemctl host check")
+}

@@ -1,0 +1,35 @@
+package lvm
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+)
+
+// flush has the devices write back what they hold in a cache: lvm writes with O_DIRECT and does
+// not flush, so that a change that was told to be done could be lost in a power cut, or be
+// there before what it was to come after. (virtio-pmem keeps the host's page cache in
+// front of its medium; for an NVDIMM it is a fence.)
+func (c *Client) flush(only []string) error {
+	devices, err := c.devices(only)
+	if err != nil {
+		return err
+	}
+	for _, d := range devices {
+		f, err := os.Open("/dev/" + d.Name)
+		if err != nil { // it is gone, which is for the next look to say
+			continue
+		}
+		err = errors.Join(f.Sync(), f.Close())
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENXIO) {
+			continue
+		}
+		if err != nil {
+			return errs.Wrap("", "/dev/"+d.Name, "what lvm wrote could not be flushed to the medium", "see what the kernel says: dmesg | tail", err)
+		}
+	}
+	return nil
+}
