@@ -226,7 +226,7 @@ func (s *Service) markRemoving(ctx context.Context, vol Volume) (Volume, error) 
 // eraseHead erases what tells the kind of a volume: the info block of a namespace, or the
 // superblock of a file system.
 func (s *Service) eraseHead(ctx context.Context, vol Volume) error {
-	err := s.changeDevice(ctx, vol, func() (err error) {
+	err := s.changing(ctx, func() (err error) {
 		if vol.Type != TypeDirect {
 			if vol.Device == "" {
 				err = s.LVM.Activate(ctx, vol.group(), vol.lv)
