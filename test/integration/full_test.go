@@ -50,7 +50,7 @@ func freeSlots(ts *testscript.TestScript, neg bool, args []string) {
 // takeSlots takes all free slots of a label area but some (struct nd_namespace_index,
 // kernel drivers/nvdimm/label.h).
 func takeSlots(area []byte, keep int) error {
-	const seqAt, sizeAt, slotsAt, sumAt, freeAt = 20, 32, 56, 64, 72
+	const labelSizeAt, seqAt, sizeAt, labelsAt, slotsAt, sumAt, freeAt = 19, 20, 32, 48, 56, 64, 72
 	le := binary.LittleEndian
 	size := le.Uint64(area[sizeAt:])
 	if !strings.HasPrefix(string(area), "NAMESPACE_INDEX\x00") || size < freeAt || 2*size > uint64(len(area)) {
@@ -61,11 +61,14 @@ func takeSlots(area []byte, keep int) error {
 	if le.Uint32(other[seqAt:]) == le.Uint32(current[seqAt:])%3+1 { // it goes 1, 2, 3, 1
 		current, other = other, current
 	}
+	labels, labelSize := le.Uint64(current[labelsAt:]), uint64(128)<<current[labelSizeAt]
 	for slot := range le.Uint32(current[slotsAt:]) {
 		bit := byte(1) << (slot % 8)
 		if at := freeAt + slot/8; current[at]&bit != 0 {
 			if keep--; keep < 0 {
 				current[at] &^= bit
+				// A namespace that is gone must not come back with its slot.
+				clear(area[labels+uint64(slot)*labelSize:][:labelSize])
 			}
 		}
 	}
