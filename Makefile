@@ -89,7 +89,7 @@ test-crash: build guest-tests ## kill -9 at every single step of every operation
 test-powercut: build guest-tests ## 100 power cuts of a guest at work
 	PMEMCTL_CUTS=100 $(GO) test -tags lab -count=1 -timeout 4h -v -run '^TestPowerCut$$' ./test/guests
 
-test-flush: build guest-tests ## a medium that loses what nobody flushed: every prefix of what was written
+test-flush: build guest-tests ## a medium that loses what nobody flushed: many prefixes of what was written
 	PMEMCTL_FLUSH=all $(GO) test -tags lab -count=1 -timeout 1h -v -run '^TestFlush$$' ./test/guests
 
 test-stress: build guest-tests ## 32 clients of the CSI server for 10 minutes
