@@ -37,8 +37,6 @@ for v in db cache; do
 done
 pmemctl volume show cache -o json
 `)
-	// A tenant that writes what may do harm at the next boot.
-	runTests(t, m, "integration.test", nil, "-test.run", "TestHostileBeforeReboot")
 	before := guestOutput(t, m, "sh", "-c", "pmemctl volume show cache -o json | jq -r '.volumes[0].namespace'")
 	// Half made when the power goes: clearing 2 GiB takes long enough.
 	cut, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -50,7 +48,6 @@ echo b > /proc/sysrq-trigger; sleep 10`}})
 	m.Kill()
 
 	m = boot(t, cfg)
-	runTests(t, m, "integration.test", nil, "-test.run", "TestHostileAfterReboot")
 	after := guestOutput(t, m, "sh", "-ec", `
 pmemctl volume list
 for v in db cache; do
@@ -74,5 +71,23 @@ pmemctl vg remove pmemvgregion0
 ndctl list -N
 `)
 	assert.Regexp(t, `half +direct .*ready`, out)
+	assert.NotContains(t, out, `"dev":"namespace`, "nothing is left")
+}
+
+// TestHostileReboot: what a tenant wrote is there when the machine comes up again.
+func TestHostileReboot(t *testing.T) {
+	dir, err := lab.TempDir()
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	cfg := lab.Config{Dir: dir, DIMMs: lab.TwoEqualDIMMs()}
+
+	m := boot(t, cfg)
+	guestOutput(t, m, "pmemctl", "region", "init-labels", "--all", "--force")
+	runTests(t, m, "integration.test", nil, "-test.run", "TestHostileBeforeReboot")
+	m.Kill()
+
+	m = boot(t, cfg)
+	runTests(t, m, "integration.test", nil, "-test.run", "TestHostileAfterReboot")
+	out := guestOutput(t, m, "sh", "-ec", "pmemctl vg remove pmemvgregion0; ndctl list -N")
 	assert.NotContains(t, out, `"dev":"namespace`, "nothing is left")
 }
