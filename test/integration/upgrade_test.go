@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -161,7 +162,12 @@ func TestUpgradeCSI(t *testing.T) {
 	ctx := context.Background()
 	resetCSI(t)
 	server := func(binary string) *csiServer {
-		return startServer(t, exec.Command(binary, serveArgs("--init", "--percent", "50")...))
+		args := serveArgs("--init", "--percent", "50")
+		if binary == previousBinary() { // it has no such flag, and prepares before it serves
+			args = slices.DeleteFunc(args, func(a string) bool { return a == "--kubelet-dir" || a == kubeletDir })
+			return startServerUnprepared(t, exec.Command(binary, args...))
+		}
+		return startServer(t, exec.Command(binary, args...))
 	}
 	s := server(previousBinary())
 	defer func() { s.stop(t); resetCSI(t) }()
