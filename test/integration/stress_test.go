@@ -136,7 +136,7 @@ func TestCSIStress(t *testing.T) {
 	resetCSI(t)
 	t.Cleanup(func() { assert.NoError(t, resetPMEM()) }) // also what a failure left mounted
 	// So little for lvm volumes that they do not all fit.
-	s := startCSI(t, []string{"GOTRACEBACK=all"}, "--init", "--percent", "5", "--metrics-address", stressMetrics)
+	s := startCSI(t, []string{"GOTRACEBACK=all"}, "--init", "--percent", "5", "--inline", "--metrics-address", stressMetrics)
 	defer func() { s.stop(t) }()
 	free := capacities(t, s)
 
@@ -438,7 +438,7 @@ func TestCSIIdempotence(t *testing.T) {
 		life := func(t *testing.T, how func(t *testing.T, s *csiServer, do func(*csiServer) error)) map[string]string {
 			t.Helper()
 			resetCSI(t)
-			s := startCSI(t, nil, "--init", "--percent", "10")
+			s := startCSI(t, nil, "--init", "--percent", "10", "--inline")
 			defer func() { s.stop(t) }()
 			states := map[string]string{}
 			for _, call := range calls {
