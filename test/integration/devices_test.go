@@ -134,7 +134,9 @@ func refused(t *testing.T, err error, text string) {
 func shown(t *testing.T, name string) (state, health, device string) {
 	t.Helper()
 	out, err := exec.Command(faultpointsBinary(), "volume", "list", "-o", "json").Output()
-	require.NoError(t, err)
+	if exitCode(err) != 11 { // something else is out of sight
+		require.NoError(t, err)
+	}
 	var l struct {
 		Volumes []struct{ Name, State, Health, Device string }
 	}

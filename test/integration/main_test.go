@@ -145,6 +145,7 @@ rm -rf /run/pmemctl /var/lib/pmemctl
 for dir in /sys/bus/nd/devices/region*; do
 	region=${dir##*/}
 	[ "$(cat $dir/size 2>/dev/null)" = 4294967296 ] || continue
+	[ -e $dir/driver ] || ndctl enable-region $region >/dev/null
 	if [ "$(cat /sys/bus/nd/devices/$region/nstype)" != 5 ]; then
 		ndctl disable-region $region >/dev/null
 		for i in 0 1; do
