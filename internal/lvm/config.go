@@ -2,6 +2,7 @@ package lvm
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,11 +85,21 @@ func makeSystemDir(base string, devices []blockdev.Disk) (dir *systemDir, err er
 		err = errs.Wrap("", "lvm", "its configuration cannot be written", next, err)
 	}()
 	above := filepath.Join(base, "lvm")
-	if err := os.MkdirAll(above, 0o700); err != nil {
-		return nil, err
+	if err = os.MkdirAll(above, 0o700); err == nil {
+		removeLeftovers(above)
+		dir, err = fillSystemDir(above, devices)
 	}
-	removeLeftovers(above)
-	path, err := os.MkdirTemp(above, "process-")
+	// What is mounted has to be found, and unmounted, also when /run is full.
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EROFS) {
+		dir.remove()
+		dir, err = fillSystemDir("/dev/shm", devices)
+	}
+	return dir, err
+}
+
+// fillSystemDir makes the directory, with a name that nobody else can have made.
+func fillSystemDir(above string, devices []blockdev.Disk) (dir *systemDir, err error) {
+	path, err := os.MkdirTemp(above, "pmemctl-lvm-")
 	if err != nil {
 		return nil, err
 	}
