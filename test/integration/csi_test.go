@@ -625,6 +625,15 @@ func TestCSISwappedTarget(t *testing.T) {
 	}
 	close(stop)
 	require.NoError(t, <-stopped)
+	// An unstaging may have found the link.
+	if st, err := os.Lstat(dir); assert.NoError(t, err) && st.Mode()&os.ModeSymlink != 0 {
+		require.NoError(t, unix.Renameat2(unix.AT_FDCWD, dir, unix.AT_FDCWD, link, unix.RENAME_EXCHANGE))
+	}
+	_, err = s.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: "a", StagingTargetPath: filepath.Join(dir, "mount")})
+	require.NoError(t, err)
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	require.NoError(t, err)
+	assert.NotContains(t, string(mounts), kubeletDir+"/")
 	assert.NotZero(t, staged)
 	assert.NotZero(t, refused)
 	assert.DirExists(t, filepath.Join(elsewhere, "mount"), "and nothing was removed there")
