@@ -74,15 +74,16 @@ func useOf(i *mountinfo.Info) (Use, bool) {
 // until they let it go (umount2(2), MNT_DETACH). It is for what lies on a device that is
 // gone, from which nothing can be lost any more. What was mounted below goes with it,
 // and so there must be nothing.
-func Detach(path string) error {
+// The path may be one by descriptor; real is as the table of mounts has it.
+func Detach(path, real string) error {
 	infos, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) {
-		return !strings.HasPrefix(i.Mountpoint, path+"/"), false
+		return !strings.HasPrefix(i.Mountpoint, real+"/"), false
 	})
 	if err != nil {
 		return err
 	}
 	if len(infos) > 0 {
-		return errs.New(errs.InUse, path, "has "+infos[0].Mountpoint+" ("+infos[0].FSType+") mounted below it", "unmount that first: umount "+infos[0].Mountpoint)
+		return errs.New(errs.InUse, real, "has "+infos[0].Mountpoint+" ("+infos[0].FSType+") mounted below it", "unmount that first: umount "+infos[0].Mountpoint)
 	}
 	fault.Point("before umount")
 	err = unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)

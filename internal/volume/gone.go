@@ -159,7 +159,7 @@ func (s *Service) takeOffLost(name, path string) error {
 		if err != nil || !used || !s.lost(name, u) {
 			return err
 		}
-		if err := mount.Detach(u.Path); err != nil {
+		if err := mount.Detach(path, u.Path); err != nil {
 			return err
 		}
 		s.forgetUse(u.Number)

@@ -352,7 +352,7 @@ func (s *Service) Unmount(ctx context.Context, name, path string) ([]string, err
 		if top, used, err := mount.UseAt(u.Path); err != nil || !used || top.Number != u.Number {
 			return paths, errors.Join(err, errs.New(errs.InUse, u.Path, "has something else mounted over it", "unmount that first: umount "+u.Path))
 		}
-		if err := mount.Detach(u.Path); err != nil {
+		if err := mount.Detach(u.Path, u.Path); err != nil {
 			return paths, errs.Wrap("", subject(name), "is still mounted", "", err)
 		}
 		s.forgetUse(u.Number)
