@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -50,7 +51,7 @@ func freeSlots(ts *testscript.TestScript, neg bool, args []string) {
 // takeSlots takes all free slots of a label area but some (struct nd_namespace_index,
 // kernel drivers/nvdimm/label.h).
 func takeSlots(area []byte, keep int) error {
-	const seqAt, sizeAt, slotsAt, sumAt, freeAt = 20, 32, 56, 64, 72
+	const labelSizeAt, seqAt, sizeAt, labelsAt, slotsAt, sumAt, freeAt = 19, 20, 32, 48, 56, 64, 72
 	le := binary.LittleEndian
 	size := le.Uint64(area[sizeAt:])
 	if !strings.HasPrefix(string(area), "NAMESPACE_INDEX\x00") || size < freeAt || 2*size > uint64(len(area)) {
@@ -66,6 +67,9 @@ func takeSlots(area []byte, keep int) error {
 		if at := freeAt + slot/8; current[at]&bit != 0 {
 			if keep--; keep < 0 {
 				current[at] &^= bit
+				label := uint64(128) << current[labelSizeAt]
+				from := le.Uint64(current[labelsAt:]) + uint64(slot)*label
+				copy(area[from:from+label], bytes.Repeat([]byte{0xff}, int(label))) // there may be an old one
 			}
 		}
 	}
