@@ -122,8 +122,15 @@ func (s *Service) settleMembers(ctx context.Context, v View) (View, error) {
 			continue
 		}
 		if !n.Enabled() { // what lvm has on it decides
-			if _, err := s.NDCTL.EnableNamespace(n.UUID); err != nil {
-				return v, errs.Wrap("", "namespace "+n.Dev, "left by an interrupted vg init, does not come up", "see why: dmesg | tail", err)
+			_, err := s.NDCTL.EnableNamespace(n.UUID)
+			if group, exists := v.LVM.VG(vg); err != nil && exists && group.PartialPVMissing {
+				return v, errs.Wrap("", "namespace "+n.Dev, "left by an interrupted vg init, does not come up, and may be what volume group "+vg+" misses", "see why: dmesg | tail", err)
+			}
+			if err != nil { // killed while it was made
+				err = errs.Wrap("", "namespace "+n.Dev, "left by an interrupted vg init, could not be removed", "", s.NDCTL.DestroyNamespace(n.UUID))
+			}
+			if err != nil {
+				return v, err
 			}
 			return s.settleMembers(ctx, v)
 		}
