@@ -105,7 +105,7 @@ func fillMetadata(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	tags := 0
 	add := func(count, length int) error {
-		command := []string{args[0]}
+		command := []string{"-An", args[0]} // without a backup on the host, of a megabyte each
 		for range count {
 			tags++
 			name := fmt.Sprintf("t%d_", tags)
