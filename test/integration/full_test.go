@@ -108,7 +108,7 @@ func fillMetadata(ts *testscript.TestScript, neg bool, args []string) {
 		command := []string{"-An", args[0]} // without a backup on the host, of a megabyte each
 		for range count {
 			tags++
-			name := fmt.Sprintf("t%d_", tags)
+			name := fmt.Sprintf("t%d_%d_", leave, tags) // not those of an earlier call
 			command = append(command, "--addtag", name+strings.Repeat("x", max(0, length-len(name))))
 		}
 		out, err := exec.Command("vgchange", command...).CombinedOutput()
@@ -118,19 +118,23 @@ func fillMetadata(ts *testscript.TestScript, neg bool, args []string) {
 		return err
 	}
 	// The command itself is written beside what it adds, until the next one.
-	for length, most := 1000, 250; ; {
-		count := min(most, free()/(2*length+100))
+	const length, most = 1000, 250
+	before := free() + 1
+	for now := before - 1; now < before; now = free() {
+		count := min(most, now/(2*length+100))
 		if count < 1 {
 			break
 		}
 		ts.Check(add(count, length))
+		before = now
 	}
 	if leave > 0 {
 		return
 	}
-	for length := 512; length > 0; {
+	// LVM goes on while one of its copies has room.
+	for length := 1000; length > 0; {
 		if add(1, length) != nil {
-			length /= 2
+			length /= 4
 		}
 	}
 }
