@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -67,8 +68,9 @@ func takeSlots(area []byte, keep int) error {
 		if at := freeAt + slot/8; current[at]&bit != 0 {
 			if keep--; keep < 0 {
 				current[at] &^= bit
-				// A namespace that is gone must not come back with its slot.
-				clear(area[labels+uint64(slot)*labelSize:][:labelSize])
+				// A namespace that is gone must not come back with its slot. Zeros will not do: in
+				// slot 0 they are a label that holds, of a namespace without a size.
+				copy(area[labels+uint64(slot)*labelSize:], bytes.Repeat([]byte{0xff}, int(labelSize)))
 			}
 		}
 	}
@@ -106,7 +108,7 @@ func fillMetadata(ts *testscript.TestScript, neg bool, args []string) {
 		command := []string{args[0]}
 		for range count {
 			tags++
-			name := fmt.Sprintf("t%d_", tags)
+			name := fmt.Sprintf("t%d_%d_", leave, tags) // not those of an earlier call
 			command = append(command, "--addtag", name+strings.Repeat("x", max(0, length-len(name))))
 		}
 		out, err := exec.Command("vgchange", command...).CombinedOutput()
@@ -116,19 +118,23 @@ func fillMetadata(ts *testscript.TestScript, neg bool, args []string) {
 		return err
 	}
 	// The command itself is written beside what it adds, until the next one.
-	for length, most := 1000, 250; ; {
-		count := min(most, free()/(2*length+100))
+	const length, most = 1000, 250
+	before := free() + 1
+	for now := before - 1; now < before; now = free() {
+		count := min(most, now/(2*length+100))
 		if count < 1 {
 			break
 		}
 		ts.Check(add(count, length))
+		before = now
 	}
 	if leave > 0 {
 		return
 	}
-	for length := 512; length > 0; {
+	// LVM goes on while one of its copies has room.
+	for length := 1000; length > 0; {
 		if add(1, length) != nil {
-			length /= 2
+			length /= 4
 		}
 	}
 }
