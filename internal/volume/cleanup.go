@@ -19,13 +19,13 @@ import (
 // as the caller does for the name mine. The host is locked. It returns a fresh
 // view if it changed anything.
 func (s *Service) removeAbandoned(ctx context.Context, v View, mine string) (View, error) {
-	v, err := s.settleMembers(ctx, v)
-	if err != nil {
-		return v, err
+	// One that cannot be settled is shown, and does not hold up others.
+	if settled, err := s.settleMembers(ctx, v); err == nil {
+		v = settled
 	}
 	changed := false
 	for _, vol := range inState(v.Volumes(), Creating) {
-		if v.whole(vol.group()) != nil {
+		if v.present(vol.group()) != nil {
 			continue
 		}
 		if vol.Name != mine {

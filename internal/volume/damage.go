@@ -86,7 +86,11 @@ func (d Damage) Error() error {
 func (v View) Damage() []Damage {
 	all := []Damage{}
 	for _, n := range v.PMEM.Namespaces {
-		if d, damaged := v.memberDamage(n); damaged {
+		d, damaged := v.memberDamage(n)
+		if mark, vg := parseMark(n.Name); mark == markMember && !n.Enabled() {
+			d, damaged = Damage{VG: vg, Namespace: n.Dev, Region: n.Region, Reason: "its namespace " + n.Dev + " is disabled", Next: "ndctl enable-namespace " + n.Dev}, true
+		}
+		if damaged {
 			all = append(all, d)
 		}
 		if vol, ok := directVolume(n); ok && vol.State == Damaged {
@@ -157,21 +161,23 @@ func incomplete(vg lvm.VG) (reason, next string) {
 	for _, pv := range vg.PVs {
 		if end := pv.DataStart + pv.Size; pv.DeviceSize != 0 && end > pv.DeviceSize {
 			return fmt.Sprintf("promises %d bytes of %s, which has %d", end, pv.Name, pv.DeviceSize),
-				"copy its volumes to another group: pmemctl volume clone NAME NEWNAME; then remove it: pmemctl vg remove " + vg.Name
+				"copy its volumes to another group: pmemctl volume clone NAME NEWNAME; delete them, then remove it: pmemctl vg remove " + vg.Name
 		}
 	}
 	return "", ""
 }
 
-// whole fails for a volume group that is not to be changed.
+// whole fails for a volume group in which nothing is to be made.
 func (v View) whole(g lvm.VGRef) error {
-	vg, _ := v.LVM.Find(g)
+	if err := v.present(g); err != nil {
+		return err
+	}
+	vg, readable := v.LVM.Find(g)
 	if reason, next := incomplete(vg); reason != "" {
-		kind := errs.Unsupported
-		if !vg.PartialPVMissing {
-			kind = errs.Damaged
-		}
-		return errs.New(kind, "volume group "+g.Name, reason, next)
+		return errs.New(errs.Damaged, "volume group "+g.Name, reason, next)
+	}
+	if readable { // and complete: what else has its mark is no part of it
+		return nil
 	}
 	for _, n := range v.membersOf(g.Name) {
 		if d, damaged := v.memberDamage(n); damaged {
@@ -179,4 +185,27 @@ func (v View) whole(g lvm.VGRef) error {
 		}
 	}
 	return nil
+}
+
+// present fails for a volume group that misses a device. Nothing is removed from it either:
+// LVM would write without what is missing.
+func (v View) present(g lvm.VGRef) error {
+	vg, _ := v.LVM.Find(g)
+	if !vg.PartialPVMissing {
+		return nil
+	}
+	reason, next := incomplete(vg)
+	return errs.New(errs.Unsupported, "volume group "+g.Name, reason, next)
+}
+
+// strays are the damaged namespaces that have the mark of a volume group that is complete
+// without them: an older pmemctl was killed before it added them, or LVM took them out.
+func (v View) strays(vg lvm.VG) []pmem.Namespace {
+	var strays []pmem.Namespace
+	for _, n := range v.membersOf(vg.Name) {
+		if _, damaged := v.memberDamage(n); damaged && v.present(vg.Ref()) == nil {
+			strays = append(strays, n)
+		}
+	}
+	return strays
 }

@@ -156,7 +156,7 @@ func (s *Service) beginDeleting(ctx context.Context, name string, erase func(Vol
 		return d, err
 	}
 	for _, vol := range found {
-		if err := v.whole(vol.group()); err != nil {
+		if err := v.present(vol.group()); err != nil {
 			return d, errs.Wrap("", subject(name), "is not deleted", "", err)
 		}
 	}

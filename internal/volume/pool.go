@@ -154,6 +154,9 @@ func (v View) planRegion(r pmem.Region, spec InitSpec) (InitStep, error) {
 		if mark == markMember {
 			if in, ok := v.groupOf(blockPath(n)); ok {
 				step.group = in.Ref()
+				if in.Name != vg {
+					return step, errs.New(errs.Conflict, "region "+r.Dev, "its namespace "+n.Dev+" is in volume group "+in.Name+", and was made for "+vg, "if the group was renamed: vgrename "+in.UUID+" "+vg)
+				}
 			}
 			step.Has += n.RawSize
 		}
@@ -218,6 +221,10 @@ func (v View) planShare(r pmem.Region, spec InitSpec, step *InitStep) error {
 			return errs.Wrap(errs.OutOfRange, "region "+r.Dev, "the size is too large", "", err)
 		}
 		target = raw
+		// A group with one copy of the metadata, as older versions made it, has what was asked.
+		if old, err := pmem.RawFor(pmem.RoundUp(spec.Size, ExtentSize)+ExtentSize, pmem.MapDev, pmem.DefaultAlign, align); err == nil && step.Has >= old {
+			target = min(target, step.Has)
+		}
 	default:
 		percent := uint64(spec.Percent)
 		if percent == 0 {

@@ -42,6 +42,9 @@ func (s *Service) rememberRegions(v View, some ...string) {
 	}
 	for _, r := range v.PMEM.Regions {
 		marked := slices.ContainsFunc(v.PMEM.InRegion(r.Dev), func(n pmem.Namespace) bool { _, own := Owned(n.Name); return own })
+		if r.ISetID != 0 && r.Enabled() && !marked && !slices.Contains(some, r.Dev) {
+			_ = os.Remove(filepath.Join(s.seenDir(), SeenRegion{ISetID: r.ISetID}.ID())) // it is empty by now
+		}
 		if r.ISetID == 0 || !marked && !slices.Contains(some, r.Dev) {
 			continue
 		}

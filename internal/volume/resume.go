@@ -22,11 +22,11 @@ func (s *Service) ResumeErasing(ctx context.Context, name string) error {
 		}
 		erasing = inState(v.find(name), Deleting)
 		for _, vol := range erasing {
-			if err := v.whole(vol.group()); err != nil {
+			if err := v.present(vol.group()); err != nil {
 				return err
 			}
-			if s.isSuspended(vol) { // or the erasing waits for ever
-				if err := s.LVM.Refresh(ctx, vol.group(), vol.lv); err != nil {
+			if s.needsRefresh(vol) { // or the erasing waits for ever, or fails
+				if err := s.refresh(ctx, vol); err != nil {
 					return err
 				}
 			}

@@ -100,8 +100,12 @@ func (s *Service) RemoveVG(ctx context.Context, name string, force bool) error {
 			return nil
 		case err != nil:
 			return err
-		case v.whole(vg.Ref()) != nil:
-			return v.whole(vg.Ref())
+		case v.present(vg.Ref()) != nil:
+			return v.present(vg.Ref())
+		case len(v.strays(vg)) > 0 && !force:
+			return s.Lost(v, name)
+		case len(v.strays(vg)) > 0: // the group itself stays
+			members = v.strays(vg)
 		case len(vg.LVs) > 0:
 			return errs.New(errs.InUse, "volume group "+name, fmt.Sprintf("has %d logical volumes, such as %s", len(vg.LVs), vg.LVs[0].Name), "delete them first: pmemctl volume delete NAME (a foreign one: lvremove)")
 		default:
@@ -155,7 +159,7 @@ func (s *Service) leave(ctx context.Context, v View, vg lvm.VG) ([]pmem.Namespac
 func (s *Service) Lost(v View, name string) error {
 	var reasons []string
 	for _, n := range v.membersOf(name) {
-		if _, damaged := v.memberDamage(n); damaged || !n.Enabled() {
+		if _, damaged := v.memberDamage(n); damaged || !n.Enabled() || v.hasUnreadLabel(n) {
 			reasons = append(reasons, fmt.Sprintf("%s (%s, %s)", n.Dev, n.Region, pmem.FormatSize(n.RawSize)))
 		}
 	}
@@ -163,7 +167,9 @@ func (s *Service) Lost(v View, name string) error {
 		return nil
 	}
 	what := "cannot be read, and every volume in it would be lost"
-	if volumes := s.onceIn(v, name); len(volumes) > 0 {
+	if _, err := v.ownGroup(name); err == nil {
+		what = "is complete without devices that have its mark; what is on them would be lost, and the group stays"
+	} else if volumes := s.onceIn(v, name); len(volumes) > 0 {
 		what += " (" + strings.Join(volumes, ", ") + ")"
 	}
 	return errs.New(errs.Damaged, "volume group "+name, what+": "+strings.Join(reasons, ", "),

@@ -412,6 +412,9 @@ func (s *Service) keepMetadata() {
 			g.members = append(g.members, readMember(n))
 		}
 		g.decide(nil)
+		if g.other != "" {
+			s.note(errs.New(errs.Conflict, "volume group "+g.name, "there are two of that name, whose metadata is not kept in "+s.ArchiveDir, "rename one by its UUID: vgrename UUID NEWNAME"))
+		}
 		if g.source == nil || g.source.guessed || g.other != "" {
 			continue
 		}

@@ -12,13 +12,14 @@ import (
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/ndctl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
 // PlanInit tells what Init would do, and changes nothing. As from Init, there may be
 // steps and an error of the kind Damaged.
 func (s *Service) PlanInit(ctx context.Context, spec InitSpec) ([]InitStep, error) {
-	v, err := s.LookAtEverything(ctx)
+	v, err := s.lookToInit(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -32,13 +33,14 @@ func (s *Service) PlanInit(ctx context.Context, spec InitSpec) ([]InitStep, erro
 // steps of the others are returned with an error of the kind Damaged.
 func (s *Service) Init(ctx context.Context, spec InitSpec) (steps []InitStep, err error) {
 	err = s.changing(ctx, func() error {
-		v, err := s.LookAtEverything(ctx)
+		v, err := s.lookToInit(ctx)
 		if err != nil {
 			return err
 		}
 		if v, err = s.enableMembers(ctx, v); err != nil {
 			return err
 		}
+		v, unsettled := s.settleMembers(ctx, v)
 		if v, err = s.removeAbandoned(ctx, v, ""); err != nil {
 			return err
 		}
@@ -46,6 +48,7 @@ func (s *Service) Init(ctx context.Context, spec InitSpec) (steps []InitStep, er
 			return err
 		}
 		steps, err = s.initAll(ctx, v, spec)
+		err = errors.Join(unsettled, err)
 		var touched []string
 		for _, step := range steps {
 			touched = append(touched, step.Region)
@@ -56,12 +59,16 @@ func (s *Service) Init(ctx context.Context, spec InitSpec) (steps []InitStep, er
 	return steps, err
 }
 
+// lookToInit reads what planInit needs. It does not ask file systems how they are, which may
+// take long, with the host locked.
+func (s *Service) lookToInit(ctx context.Context) (View, error) { return s.look(ctx, ndctl.Everything) }
+
 // fresh is a view with what planInit needs and Look leaves out.
 func (s *Service) fresh(ctx context.Context, v View) (View, error) {
 	if v.PMEM.DIMMs != nil {
 		return v, nil
 	}
-	return s.LookAtEverything(ctx)
+	return s.lookToInit(ctx)
 }
 
 // maxInitRounds is how many namespaces Init adds to a region at most.
@@ -80,7 +87,7 @@ func (s *Service) initAll(ctx context.Context, v View, spec InitSpec) ([]InitSte
 				return nil, errs.Wrap("", "region "+step.Region, "is not all in volume group "+step.VG+" yet", "try again: it goes on where it was", err)
 			}
 		}
-		if v, err = s.LookAtEverything(ctx); err != nil {
+		if v, err = s.lookToInit(ctx); err != nil {
 			return nil, err
 		}
 		before := steps
@@ -103,39 +110,62 @@ func (s *Service) initAll(ctx context.Context, v View, spec InitSpec) ([]InitSte
 // settleMembers finishes what an interrupted vg init or vg remove left. A namespace that
 // is joining a group has no extent of any volume on it: one whose group can be read
 // becomes its member, any other goes. The host is locked, so nobody is at work on them.
+// One that cannot be settled keeps no other from it.
 func (s *Service) settleMembers(ctx context.Context, v View) (View, error) {
 	joining := func(n pmem.Namespace) bool { mark, _ := parseMark(n.Name); return mark == markJoining }
 	if !slices.ContainsFunc(v.PMEM.Namespaces, joining) {
 		return v, nil
 	}
-	// The view may be one for which lvm was not asked.
+	// What lvm has on them decides, and the view may be one for which it was not asked.
 	v, err := s.Look(ctx)
 	if err != nil {
+		return v, err
+	}
+	var failed error
+	for _, n := range v.PMEM.Namespaces {
+		if joining(n) && !n.Enabled() {
+			if _, err := s.NDCTL.EnableNamespace(n.UUID); err != nil {
+				failed = errors.Join(failed, s.settleDown(v, n))
+			}
+		}
+	}
+	if v, err = s.Look(ctx); err != nil {
 		return v, err
 	}
 	if len(v.LVM.Problems) > 0 {
 		return v, errs.New(errs.Damaged, "volume groups", "cannot all be read: "+strings.Join(v.LVM.Problems, "; "), "pmemctl vg check")
 	}
 	for _, n := range v.PMEM.Namespaces {
-		_, vg := parseMark(n.Name)
-		if !joining(n) {
-			continue
-		}
-		if !n.Enabled() { // what lvm has on it decides
-			if _, err := s.NDCTL.EnableNamespace(n.UUID); err != nil {
-				return v, errs.Wrap("", "namespace "+n.Dev, "left by an interrupted vg init, does not come up", "see why: dmesg | tail", err)
-			}
-			return s.settleMembers(ctx, v)
-		}
-		if err := s.settle(v, n, vg); err != nil {
-			return v, err
+		if _, vg := parseMark(n.Name); joining(n) && n.Enabled() {
+			failed = errors.Join(failed, s.settle(v, n, vg))
 		}
 	}
-	return s.Look(ctx)
+	v, err = s.Look(ctx)
+	return v, errors.Join(failed, err)
+}
+
+// settleDown removes a namespace that was killed while it was made and does not come up.
+func (s *Service) settleDown(v View, n pmem.Namespace) error {
+	_, vg := parseMark(n.Name)
+	if group, exists := v.LVM.VG(vg); exists && group.PartialPVMissing {
+		return errs.New(errs.Damaged, "namespace "+n.Dev, "left by an interrupted vg init, does not come up, and may be what volume group "+vg+" misses", "see why: dmesg | tail")
+	}
+	return errs.Wrap("", "namespace "+n.Dev, "left by an interrupted vg init, could not be removed", "", s.NDCTL.DestroyNamespace(n.UUID))
+}
+
+// hasUnreadLabel tells whether a namespace has LVM's label, and lvm knows it neither as a
+// device of a group nor as one that is in none yet.
+func (v View) hasUnreadLabel(n pmem.Namespace) bool {
+	_, in := v.groupOf(blockPath(n))
+	orphan := slices.ContainsFunc(v.LVM.Orphans, func(pv lvm.PV) bool { return pv.Name == blockPath(n) })
+	return !in && !orphan && n.Blockdev != "" && lvm.HasLabel(blockPath(n))
 }
 
 func (s *Service) settle(v View, n pmem.Namespace, name string) error {
 	vg, in := v.groupOf(blockPath(n))
+	if v.hasUnreadLabel(n) {
+		return errs.New(errs.Damaged, "namespace "+n.Dev, "was being added to volume group "+name+", and is in none that can be read, but has LVM's label", "see what it is: pvck --dump headers "+blockPath(n)+"; if it is not needed: pmemctl vg remove "+name+" --force")
+	}
 	if !in {
 		return errs.Wrap("", "namespace "+n.Dev, "left by an interrupted vg init, could not be removed", "", s.NDCTL.DestroyNamespace(n.UUID))
 	}
@@ -162,7 +192,7 @@ func (s *Service) enableMembers(ctx context.Context, v View) (View, error) {
 	if !enabled {
 		return v, nil
 	}
-	return s.LookAtEverything(ctx)
+	return s.lookToInit(ctx)
 }
 
 // initRegion makes the namespace of a step, puts it into the group, sees that it is in

@@ -68,9 +68,9 @@ func takeSlots(area []byte, keep int) error {
 		if at := freeAt + slot/8; current[at]&bit != 0 {
 			if keep--; keep < 0 {
 				current[at] &^= bit
-				// A namespace that is gone must not come back with its slot. Zeros will not do: in
-				// slot 0 they are a label that holds, of a namespace without a size.
-				copy(area[labels+uint64(slot)*labelSize:], bytes.Repeat([]byte{0xff}, int(labelSize)))
+				// A namespace that is gone must not come back with its slot; zeros would be a
+				// label of slot 0.
+				copy(area[labels+uint64(slot)*labelSize:][:labelSize], bytes.Repeat([]byte{0xff}, int(labelSize)))
 			}
 		}
 	}

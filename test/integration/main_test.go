@@ -139,7 +139,7 @@ set -e
 export LC_ALL=C
 umount -q /usr/sbin/lvm || true
 for dev in $(awk '$3 ~ /^259:|^25[0-9]:/ { print $5 }' /proc/self/mountinfo | sort -r); do umount "$(printf %b "$dev")"; done
-for vg in $(vgs --noheadings -o vg_name 2>/dev/null); do vgremove -ff -y "$vg" >/dev/null 2>&1; done
+for vg in $(vgs --noheadings -o vg_name 2>/dev/null); do vgremove -ff -y "$vg" >/dev/null 2>&1 || true; done # its metadata may be full
 for pv in $(pvs --noheadings -o pv_name 2>/dev/null); do pvremove -ff -y "$pv" >/dev/null 2>&1; done
 rm -rf /run/pmemctl /var/lib/pmemctl
 for dir in /sys/bus/nd/devices/region*; do
