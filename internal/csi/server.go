@@ -195,7 +195,11 @@ func serve(ctx context.Context, server *grpc.Server, listener net.Listener, work
 	case <-time.After(drainTimeout):
 		server.Stop()
 	}
-	return <-ended
+	err := <-ended
+	if errors.Is(err, grpc.ErrServerStopped) { // it was told to end before it had begun
+		return nil
+	}
+	return err
 }
 
 // socketPath reads an endpoint: unix:///run/csi.sock, unix:/run/csi.sock or
