@@ -3,6 +3,7 @@ package csi
 import (
 	"context"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,8 +51,14 @@ func serveFake(t *testing.T, s *Server) string {
 		}
 		os.RemoveAll(dir)
 	})
-	for _, socket := range sockets {
-		require.Eventually(t, func() bool { _, err := os.Stat(strings.TrimPrefix(socket, "unix://")); return err == nil }, 5*time.Second, 5*time.Millisecond)
+	for _, socket := range sockets { // the file is there before anybody listens
+		require.Eventually(t, func() bool {
+			conn, err := net.Dial("unix", strings.TrimPrefix(socket, "unix://"))
+			if err == nil {
+				conn.Close()
+			}
+			return err == nil
+		}, 30*time.Second, 5*time.Millisecond)
 	}
 	return endpoint
 }
