@@ -144,6 +144,9 @@ func (v View) planRegion(r pmem.Region, spec InitSpec) (InitStep, error) {
 		if d, damaged := v.memberDamage(n); damaged {
 			return step, d.Error()
 		}
+		if _, in := v.groupOf(blockPath(n)); mark == markJoining && in { // and could not be settled
+			return step, errs.New(errs.Damaged, "region "+r.Dev, "has "+n.Dev+", which an interrupted vg init was adding to volume group "+vg, "see what it is: pmemctl tree")
+		}
 		if vg != step.VG {
 			if spec.Span || spec.VG != "" {
 				return step, errs.New(errs.Conflict, "region "+r.Dev, "has its share in volume group "+vg+" already", "remove that one first: pmemctl vg remove "+vg+"; or leave the region out")
