@@ -13,15 +13,17 @@ import (
 )
 
 // Environment of the tests: kill -9 at the point with that number, counted from
-// 1, and the file to append the name of each passed point to.
+// 1; the file to append the name of each passed point to; and a file with the name
+// of the point to stop at, as with SIGSTOP, removed then.
 const (
 	KillAtEnv = "PMEMCTL_FAULT_KILL_AT"
 	LogEnv    = "PMEMCTL_FAULT_LOG"
+	StopEnv   = "PMEMCTL_FAULT_STOP"
 )
 
 var passed atomic.Int64
 
-// Point kills the process when it is the one asked for.
+// Point kills or stops the process when it is the one asked for.
 func Point(name string) {
 	n := passed.Add(1)
 	if file := os.Getenv(LogEnv); file != "" {
@@ -33,5 +35,10 @@ func Point(name string) {
 	if at, err := strconv.ParseInt(os.Getenv(KillAtEnv), 10, 64); err == nil && at == n {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
+	}
+	if file := os.Getenv(StopEnv); file != "" {
+		if at, err := os.ReadFile(file); err == nil && string(at) == name && os.Remove(file) == nil {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		}
 	}
 }

@@ -50,8 +50,8 @@ func endsWell(t *testing.T, ended chan error, what string) {
 // call ends well after it, and the volume is whole.
 func TestTroublesStopped(t *testing.T) {
 	resetCSI(t)
-	log := filepath.Join(t.TempDir(), "steps")
-	s := startCSI(t, []string{fault.LogEnv + "=" + log}, "--init", "--percent", "10")
+	stop := filepath.Join(t.TempDir(), "stop")
+	s := startCSI(t, []string{fault.StopEnv + "=" + stop}, "--init", "--percent", "10")
 	defer func() { s.stop(t); resetCSI(t) }()
 	server := func() []string { return []string{fmt.Sprint(s.cmd.Process.Pid)} }
 	lvmOfServer := func() []string { // one may be on its way out
@@ -73,29 +73,26 @@ func TestTroublesStopped(t *testing.T) {
 		{"lvm", "lvm", "before lvcreate", lvmOfServer},
 	} {
 		name := c.name + "-" + c.kind
-		var ended chan error
-		var stopped []string
-		inTheMiddle := func() bool {
-			ended = begin(t, log, c.step, func() error {
-				_, err := s.CreateVolume(context.Background(), createRequest(name, c.kind, 32<<20, mountCapability("ext4")))
-				return err
-			})
-			stopped = c.process()
+		require.NoError(t, os.WriteFile(stop, []byte(c.step), 0o600))
+		ended := make(chan error, 1)
+		go func() {
+			_, err := s.CreateVolume(context.Background(), createRequest(name, c.kind, 32<<20, mountCapability("ext4")))
+			ended <- err
+		}()
+		require.Eventually(t, func() bool {
+			stat, err := os.ReadFile("/proc/" + server()[0] + "/stat")
+			return err == nil && strings.Contains(string(stat), ") T ")
+		}, time.Minute, 10*time.Millisecond, "the server comes to %q and stops", c.step)
+		stopped := c.process()
+		require.NotEmpty(t, stopped)
+		if c.name == "lvm" { // the server goes on, and waits for it
 			signal(stopped, syscall.SIGSTOP)
-			time.Sleep(time.Second)
-			select {
-			case err := <-ended: // it was quicker
-				signal(stopped, syscall.SIGCONT)
-				require.NoError(t, err)
-				_, err = s.DeleteVolume(context.Background(), &csi.DeleteVolumeRequest{VolumeId: name})
-				require.NoError(t, err)
-				return false
-			default:
-				return true
-			}
+			signal(server(), syscall.SIGCONT)
 		}
-		for attempt := 1; !inTheMiddle(); attempt++ {
-			require.Less(t, attempt, 10, "the call always ended before "+c.name+" stood still, so that this shows nothing")
+		select {
+		case err := <-ended:
+			require.Fail(t, "the call ended while "+c.name+" stood still", "%v", err)
+		case <-time.After(time.Second):
 		}
 		if c.name == "server" { // lvm's own lock holds up who wants to look
 			for _, v := range volumes(t) {
