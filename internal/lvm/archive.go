@@ -44,9 +44,19 @@ const (
 )
 
 // archiveName is the file of the change with a number in the archive, which counts on
-// when the clock does not.
-func archiveName(number, seqno uint64, sum uint32, made time.Time) string {
-	return fmt.Sprintf("%010d-%d-%08x-%s%s", number, seqno, sum, made.UTC().Format("20060102T150405Z"), archiveExt)
+// when the clock does not. Groups of one name are told apart by their UUID.
+func archiveName(number, seqno uint64, sum uint32, made time.Time, uuid string) string {
+	return fmt.Sprintf("%010d-%d-%08x-%s-%s%s", number, seqno, sum, made.UTC().Format("20060102T150405Z"), uuid, archiveExt)
+}
+
+// parseArchiveName is the checksum and the UUID of the group in a file's name.
+func parseArchiveName(name string) (sum uint32, uuid string, ok bool) {
+	parts := strings.SplitN(strings.TrimSuffix(name, archiveExt), "-", 5)
+	if len(parts) != 5 {
+		return 0, "", false
+	}
+	n, err := strconv.ParseUint(parts[2], 16, 32)
+	return uint32(n), parts[4], err == nil
 }
 
 // next is the number after that of the newest of some files.
@@ -77,18 +87,21 @@ func (a Archive) names(vg, ext string) ([]string, error) {
 	return names, nil
 }
 
-// Last is the checksum of the last change of a group in the archive; false for none.
-func (a Archive) Last(vg string) (sum uint32, ok bool) {
+// Last are the checksums of the last change of each group of a name in the archive.
+func (a Archive) Last(vg string) []uint32 {
 	names, err := a.names(vg, archiveExt)
-	if err != nil || len(names) == 0 {
-		return 0, false
+	if err != nil {
+		return nil
 	}
-	parts := strings.Split(names[0], "-")
-	if len(parts) != 4 {
-		return 0, false
+	var sums []uint32
+	seen := map[string]bool{}
+	for _, name := range names {
+		if sum, uuid, ok := parseArchiveName(name); ok && !seen[uuid] {
+			seen[uuid] = true
+			sums = append(sums, sum)
+		}
 	}
-	n, err := strconv.ParseUint(parts[2], 16, 32)
-	return uint32(n), err == nil
+	return sums
 }
 
 // Newest is the last change of a group in the archive that fits; nil when there is none.
@@ -151,8 +164,8 @@ func (a Archive) Keep(vg string, text []byte, g Group, devices map[string]string
 		return "", err
 	}
 	known := map[string]string{}
-	if len(names) > 0 {
-		if last, err := readArchived(filepath.Join(a.dir(vg), names[0])); err == nil {
+	if i := slices.IndexFunc(names, func(name string) bool { _, uuid, ok := parseArchiveName(name); return ok && uuid == g.UUID }); i >= 0 {
+		if last, err := readArchived(filepath.Join(a.dir(vg), names[i])); err == nil {
 			known = last.Devices
 			if bytes.Equal(last.Text, text) && covers(known, devices) {
 				return last.File, nil
@@ -176,7 +189,7 @@ func (a Archive) Keep(vg string, text []byte, g Group, devices map[string]string
 	}
 	fmt.Fprintf(&file, "%s%08x\n", archiveSum, crc(text))
 	file.Write(plain)
-	name := archiveName(next(names), g.Seqno, crc(text), time.Now())
+	name := archiveName(next(names), g.Seqno, crc(text), time.Now(), g.UUID)
 	if err := a.write(vg, name, file.Bytes()); err != nil {
 		return "", err
 	}

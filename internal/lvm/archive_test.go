@@ -33,9 +33,7 @@ func TestArchive(t *testing.T) {
 	pv := g.PVs[0].UUID
 	file, err := a.Keep("vg", text, g, map[string]string{pv: "namespace A"})
 	require.NoError(t, err)
-	sum, ok := a.Last("vg")
-	assert.True(t, ok)
-	assert.Equal(t, Sum(text), sum)
+	assert.Equal(t, []uint32{Sum(text)}, a.Last("vg"))
 	again, err := a.Keep("vg", text, g, nil)
 	require.NoError(t, err)
 	assert.Equal(t, file, again, "it is there already")
@@ -47,8 +45,7 @@ func TestArchive(t *testing.T) {
 	text8, g8 := change(t, 8)
 	_, err = a.Keep("vg", text8, g8, nil)
 	require.NoError(t, err)
-	sum, _ = a.Last("vg")
-	assert.Equal(t, Sum(text8), sum)
+	assert.Equal(t, []uint32{Sum(text8)}, a.Last("vg"))
 	one, err := a.Newest("vg", all)
 	require.NoError(t, err)
 	assert.Equal(t, text8, one.Text)
@@ -80,6 +77,33 @@ func TestArchive(t *testing.T) {
 	}
 }
 
+// TestArchiveOfNamesakes keeps the changes of two groups of one name apart.
+func TestArchiveOfNamesakes(t *testing.T) {
+	a := Archive{Dir: t.TempDir()}
+	text, g := change(t, 7)
+	uuid := "other1-1111-1111-1111-1111-1111-111111"
+	otherText := bytes.ReplaceAll(text, []byte(g.UUID), []byte(uuid))
+	other, err := ParseGroup(otherText)
+	require.NoError(t, err)
+	require.Equal(t, uuid, other.UUID)
+	pv := g.PVs[0].UUID
+	_, err = a.Keep("vg", text, g, map[string]string{pv: "mine"})
+	require.NoError(t, err)
+	file, err := a.Keep("vg", otherText, other, map[string]string{pv: "theirs"})
+	require.NoError(t, err)
+	assert.ElementsMatch(t, []uint32{Sum(text), Sum(otherText)}, a.Last("vg"))
+	again, err := a.Keep("vg", otherText, other, nil)
+	require.NoError(t, err)
+	assert.Equal(t, file, again)
+	text8, g8 := change(t, 8)
+	_, err = a.Keep("vg", text8, g8, nil)
+	require.NoError(t, err)
+	assert.ElementsMatch(t, []uint32{Sum(text8), Sum(otherText)}, a.Last("vg"))
+	one, err := a.Newest("vg", func(o Archived) bool { return o.Group.UUID == g.UUID })
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{pv: "mine"}, one.Devices, "not taken from its namesake")
+}
+
 func TestArchiveIsBounded(t *testing.T) {
 	a := Archive{Dir: t.TempDir()}
 	for i := 1; i <= maxArchived+5; i++ {
@@ -103,7 +127,7 @@ func TestArchiveIsBounded(t *testing.T) {
 	assert.EqualValues(t, 200, one.Group.Seqno)
 
 	// By bytes too; the newest stays however large it is.
-	big, err := os.Create(filepath.Join(a.Dir, "vg", archiveName(9999, 1, 1, one.Group.Time)))
+	big, err := os.Create(filepath.Join(a.Dir, "vg", archiveName(9999, 1, 1, one.Group.Time, g.UUID)))
 	require.NoError(t, err)
 	require.NoError(t, big.Truncate(2*maxArchivedBytes))
 	require.NoError(t, big.Close())

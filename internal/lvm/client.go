@@ -218,9 +218,18 @@ func (c *Client) changeWith(ctx context.Context, g VGRef, more []string, args []
 		"look for a stuck lvm process or a dead disk (ps -C lvm, dmesg), then try again", context.DeadlineExceeded)
 }
 
+// ErrMetadataFull is wrapped by the error of a change for which the metadata area of a
+// volume group has no room. Nothing is changed then.
+var ErrMetadataFull = errors.New("the metadata area of the volume group has no room for the change")
+
 // classify turns lvm's words into a kind of error. The words are those of the C
 // locale; what is not known stays internal, with the words in it.
 func classify(command, reason string) error {
+	for _, words := range []string{"exceeds maximum metadata size", "too large for circular buffer"} {
+		if strings.Contains(reason, words) {
+			return errs.Wrap(errs.NoSpace, "lvm "+command, reason, "delete volumes of the group that are not needed: pmemctl volume list", ErrMetadataFull)
+		}
+	}
 	kind := errs.Internal
 	for _, c := range []struct {
 		words string
@@ -229,8 +238,6 @@ func classify(command, reason string) error {
 		{"insufficient free space", errs.NoSpace},
 		{"Insufficient free space", errs.NoSpace},
 		{"Insufficient suitable", errs.NoSpace},
-		{"exceeds maximum metadata size", errs.NoSpace},
-		{"too large for circular buffer", errs.NoSpace},
 		{"already exists", errs.Conflict},
 		{"in use", errs.InUse},
 		{"is used by another device", errs.InUse},

@@ -32,7 +32,9 @@ func (s *Service) Damage(v View) []Damage {
 		if d.VG == "" || d.Namespace == "" {
 			continue
 		}
-		all[i].Volumes = s.onceIn(v, d.VG)
+		if g := s.onceOn(v, d.VG, d.Namespace); g != nil {
+			all[i].Volumes = volumesOf(g.source.group)
+		}
 		if n := len(all[i].Volumes); n > 0 {
 			all[i].Reason += fmt.Sprintf("; it had %d: %s", n, someOf(all[i].Volumes))
 		}
@@ -52,11 +54,13 @@ func (s *Service) Damage(v View) []Damage {
 	return all
 }
 
-// onceIn are the volumes that a group had by what is left of its metadata on the devices,
-// or by the archive.
-func (s *Service) onceIn(v View, vg string) []string {
-	if g := s.readGroup(vg, v.PMEM.Namespaces); g.source != nil {
-		return volumesOf(g.source.group)
+// onceOn is the group of a namespace, by what is left of its metadata on the devices, or
+// by the archive; nil when nothing is left.
+func (s *Service) onceOn(v View, vg, namespace string) *groupOnDisk {
+	for _, g := range s.readGroups(vg, v.PMEM.Namespaces) {
+		if g.source != nil && slices.ContainsFunc(g.members, func(m *member) bool { return m.Dev == namespace }) {
+			return g
+		}
 	}
 	return nil
 }

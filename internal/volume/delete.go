@@ -13,6 +13,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/mount"
+	"github.com/pmemctl/pmemctl/internal/ndctl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
@@ -214,7 +215,7 @@ func (s *Service) markRemoving(ctx context.Context, vol Volume) (Volume, error) 
 		return s.LVM.MarkLV(ctx, vol.group(), vol.lv, tagRemoving)
 	})
 	vol.State = Deleting
-	if errs.Is(err, errs.NoSpace) {
+	if errors.Is(err, ndctl.ErrNoSlot) || errors.Is(err, lvm.ErrMetadataFull) {
 		// No label slot, or no byte of LVM's metadata, is free for the mark. To erase and remove
 		// it needs none. Its head goes first: after a crash in between it is there again as
 		// what it was, damaged or without a file system, and is deleted again.

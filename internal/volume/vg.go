@@ -157,19 +157,25 @@ func (s *Service) leave(ctx context.Context, v View, vg lvm.VG) ([]pmem.Namespac
 // Lost says what is lost when a volume group is removed that cannot be read; nil when
 // nothing is.
 func (s *Service) Lost(v View, name string) error {
-	var reasons []string
+	var reasons, volumes []string
+	stays, err := v.ownGroup(name)
 	for _, n := range v.membersOf(name) {
 		if _, damaged := v.memberDamage(n); damaged || !n.Enabled() || v.hasUnreadLabel(n) {
 			reasons = append(reasons, fmt.Sprintf("%s (%s, %s)", n.Dev, n.Region, pmem.FormatSize(n.RawSize)))
+			if g := s.onceOn(v, name, n.Dev); g != nil && g.uuid() != stays.UUID {
+				volumes = append(volumes, volumesOf(g.source.group)...)
+			}
 		}
 	}
 	if len(reasons) == 0 {
 		return nil
 	}
 	what := "cannot be read, and every volume in it would be lost"
-	if _, err := v.ownGroup(name); err == nil {
+	if err == nil {
 		what = "is complete without devices that have its mark; what is on them would be lost, and the group stays"
-	} else if volumes := s.onceIn(v, name); len(volumes) > 0 {
+	}
+	slices.Sort(volumes)
+	if volumes = slices.Compact(volumes); len(volumes) > 0 {
 		what += " (" + strings.Join(volumes, ", ") + ")"
 	}
 	return errs.New(errs.Damaged, "volume group "+name, what+": "+strings.Join(reasons, ", "),

@@ -64,7 +64,7 @@ type groupOnDisk struct {
 	members []*member
 	// source is the metadata that holds; nil when there is none.
 	source *source
-	// other is the UUID of a second group that copies are of; "" for none.
+	// other is the UUID of a second group that copies on one device are of; "" for none.
 	other string
 	// missing are physical volumes of the group that no member is.
 	missing []lvm.GroupPV
@@ -109,8 +109,9 @@ func (s *Service) checkVGs(name string) ([]VGPart, error) {
 	}
 	parts := []VGPart{}
 	for _, name := range names {
-		g := s.readGroup(name, namespaces)
-		parts = append(parts, g.parts()...)
+		for _, g := range s.readGroups(name, namespaces) {
+			parts = append(parts, g.parts()...)
+		}
 	}
 	return parts, nil
 }
@@ -133,25 +134,98 @@ func (s *Service) groupNames() (names []string, namespaces []pmem.Namespace, err
 
 func (s *Service) archive() lvm.Archive { return lvm.Archive{Dir: s.ArchiveDir} }
 
-// readGroup reads a group from its devices and from the archive.
-func (s *Service) readGroup(name string, namespaces []pmem.Namespace) groupOnDisk {
-	g := groupOnDisk{name: name}
+// readGroups reads the groups of a name from their devices and from the archive.
+// There is more than one when devices came from another host.
+func (s *Service) readGroups(name string, namespaces []pmem.Namespace) []*groupOnDisk {
+	var members []*member
 	for _, n := range namespaces {
 		if mark, vg := parseMark(n.Name); mark == markMember && vg == name {
-			g.members = append(g.members, readMember(n))
+			members = append(members, readMember(n))
 		}
 	}
-	slices.SortFunc(g.members, func(a, b *member) int { return cmp.Compare(a.Dev, b.Dev) })
-	if s.ArchiveDir == "" {
-		g.decide(nil)
-		return g
+	slices.SortFunc(members, func(a, b *member) int { return cmp.Compare(a.Dev, b.Dev) })
+	groups := splitByUUID(name, members, func(fits func(lvm.Archived) bool) *lvm.Archived {
+		if s.ArchiveDir == "" {
+			return nil
+		}
+		archived, err := s.archive().Newest(name, fits)
+		if err != nil {
+			s.note(errs.Wrap("", "volume group "+name, "its archive cannot be read", "see: ls -la "+s.ArchiveDir, err))
+		}
+		return archived
+	})
+	return groups
+}
+
+// splitByUUID parts the devices with the mark of a name by the group that they are of,
+// and decides on each: by the metadata on a device, by its label, or by the archive. A
+// device that says nothing is of the one group there is, or else of none.
+func splitByUUID(name string, members []*member, newest func(fits func(lvm.Archived) bool) *lvm.Archived) []*groupOnDisk {
+	var groups []*groupOnDisk
+	byUUID := map[string]*groupOnDisk{}
+	add := func(uuid string, m *member) {
+		if byUUID[uuid] == nil {
+			byUUID[uuid] = &groupOnDisk{name: name}
+			groups = append(groups, byUUID[uuid])
+		}
+		byUUID[uuid].members = append(byUUID[uuid].members, m)
 	}
-	archived, err := s.archive().Newest(name, g.isOf)
-	if err != nil {
-		s.note(errs.Wrap("", "volume group "+name, "its archive cannot be read", "see: ls -la "+s.ArchiveDir, err))
+	uuidByPV := map[string]string{}
+	for _, m := range members {
+		if g, ok := m.group(); ok {
+			for _, pv := range g.PVs {
+				uuidByPV[pv.UUID] = g.UUID
+			}
+		}
 	}
-	g.decide(archived)
-	return g
+	var silent []*member
+	for _, m := range members {
+		if g, ok := m.group(); ok {
+			add(g.UUID, m)
+		} else if uuid := uuidByPV[m.disk.Label.PV]; m.disk.Label.Known() && uuid != "" {
+			add(uuid, m)
+		} else if a := newest(func(a lvm.Archived) bool { return isOn(a, m) }); a != nil {
+			add(a.Group.UUID, m)
+		} else {
+			silent = append(silent, m)
+		}
+	}
+	rest := ""
+	if len(groups) == 1 {
+		for rest = range byUUID {
+		}
+	}
+	for _, m := range silent {
+		add(rest, m)
+	}
+	for uuid, g := range byUUID {
+		slices.SortFunc(g.members, func(a, b *member) int { return cmp.Compare(a.Dev, b.Dev) })
+		g.decide(newest(func(a lvm.Archived) bool {
+			return (uuid == "" || a.Group.UUID == uuid) && slices.ContainsFunc(g.members, func(m *member) bool { return isOn(a, m) })
+		}))
+	}
+	return groups
+}
+
+// group is the group that the metadata on a device is of.
+func (m *member) group() (lvm.Group, bool) {
+	for _, c := range m.disk.Copies {
+		if c.Text != nil && !c.Guessed {
+			return c.Group, true
+		}
+	}
+	return lvm.Group{}, false
+}
+
+// isOn tells whether a change in the archive is of a group that had this device, and not
+// of a former one of that name.
+func isOn(a lvm.Archived, m *member) bool {
+	for _, uuid := range a.Devices {
+		if uuid == m.UUID && m.UUID != "" {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Service) note(err error) {
@@ -174,19 +248,6 @@ func readMember(n pmem.Namespace) *member {
 		}
 	}
 	return m
-}
-
-// isOf tells whether a change in the archive is one of the group on these devices, and
-// not of a former group of that name.
-func (g *groupOnDisk) isOf(a lvm.Archived) bool {
-	return slices.ContainsFunc(g.members, func(m *member) bool {
-		for _, uuid := range a.Devices {
-			if uuid == m.UUID {
-				return m.UUID != ""
-			}
-		}
-		return false
-	})
 }
 
 // decide finds the metadata that holds, what each member is in the group, and what is
@@ -323,7 +384,7 @@ func (g *groupOnDisk) parts() []VGPart {
 	repair := "pmemctl vg repair " + g.name
 	var parts []VGPart
 	for _, m := range g.members {
-		row := VGPart{VG: g.name, Namespace: m.Dev, State: PartOK, PVUUID: m.disk.Label.PV}
+		row := VGPart{VG: g.name, Namespace: m.Dev, State: PartOK, PVUUID: m.disk.Label.PV, VGUUID: g.uuid()}
 		if m.Blockdev != "" {
 			row.Device = m.path()
 		}
@@ -403,39 +464,44 @@ func (s *Service) keepMetadata() {
 		}
 	}
 	for name, of := range namespaces {
-		last, ok := s.archive().Last(name)
-		if ok && !slices.ContainsFunc(of, func(n pmem.Namespace) bool { return !lvm.Holds("/dev/"+n.Blockdev, last) }) {
+		last := s.archive().Last(name)
+		holdsLast := func(n pmem.Namespace) bool {
+			return slices.ContainsFunc(last, func(sum uint32) bool { return lvm.Holds("/dev/"+n.Blockdev, sum) })
+		}
+		if !slices.ContainsFunc(of, func(n pmem.Namespace) bool { return !holdsLast(n) }) {
 			continue
 		}
-		g := &groupOnDisk{name: name}
+		var members []*member
 		for _, n := range of {
-			g.members = append(g.members, readMember(n))
+			members = append(members, readMember(n))
 		}
-		g.decide(nil)
-		if g.other != "" {
-			s.note(errs.New(errs.Conflict, "volume group "+g.name, "there are two of that name, whose metadata is not kept in "+s.ArchiveDir, "rename one by its UUID: vgrename UUID NEWNAME"))
+		for _, g := range splitByUUID(name, members, func(func(lvm.Archived) bool) *lvm.Archived { return nil }) {
+			s.keepGroup(g)
 		}
-		if g.source == nil || g.source.guessed || g.other != "" {
-			continue
+	}
+}
+
+func (s *Service) keepGroup(g *groupOnDisk) {
+	if g.source == nil || g.source.guessed || g.other != "" {
+		return
+	}
+	// While a copy is damaged it may be the newer one; the archive never goes back then.
+	if slices.ContainsFunc(g.parts(), VGPart.Damaged) {
+		later := func(a lvm.Archived) bool {
+			return a.Group.UUID == g.source.group.UUID && a.Group.Seqno >= g.source.group.Seqno
 		}
-		// While a copy is damaged it may be the newer one; the archive never goes back then.
-		if slices.ContainsFunc(g.parts(), VGPart.Damaged) {
-			later := func(a lvm.Archived) bool {
-				return a.Group.UUID == g.source.group.UUID && a.Group.Seqno >= g.source.group.Seqno
-			}
-			if a, err := s.archive().Newest(g.name, later); err != nil || a != nil {
-				continue
-			}
+		if a, err := s.archive().Newest(g.name, later); err != nil || a != nil {
+			return
 		}
-		devices := map[string]string{}
-		for _, m := range g.members {
-			if m.disk.LabelDamage == "" && m.pv.UUID != "" && m.UUID != "" {
-				devices[m.pv.UUID] = m.UUID
-			}
+	}
+	devices := map[string]string{}
+	for _, m := range g.members {
+		if m.disk.LabelDamage == "" && m.pv.UUID != "" && m.UUID != "" {
+			devices[m.pv.UUID] = m.UUID
 		}
-		if _, err := s.archive().Keep(g.name, g.source.text, g.source.group, devices); err != nil {
-			s.note(errs.Wrap("", "volume group "+g.name, "its metadata is not kept in "+s.ArchiveDir+", so that only the copies on the devices are left to restore it from", "", err))
-		}
+	}
+	if _, err := s.archive().Keep(g.name, g.source.text, g.source.group, devices); err != nil {
+		s.note(errs.Wrap("", "volume group "+g.name, "its metadata is not kept in "+s.ArchiveDir+", so that only the copies on the devices are left to restore it from", "", err))
 	}
 }
 

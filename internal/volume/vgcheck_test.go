@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -118,8 +119,67 @@ func TestAssign(t *testing.T) {
 	g.decide(archivedOf(g7, devices))
 	assert.NoError(t, g.repairable())
 	assert.Equal(t, []string{"C", "A", "B"}, []string{g.members[0].pv.UUID, g.members[1].pv.UUID, g.members[2].pv.UUID})
-	assert.True(t, g.isOf(*archivedOf(g7, devices)))
-	assert.False(t, g.isOf(*archivedOf(g7, map[string]string{"A": "of a former group"})))
+	assert.True(t, isOn(*archivedOf(g7, devices), g.members[0]))
+	assert.False(t, isOn(*archivedOf(g7, map[string]string{"A": "of a former group"}), g.members[0]))
+}
+
+// TestSplitByUUID: devices of two groups of one name, as when they came from another host.
+func TestSplitByUUID(t *testing.T) {
+	mine, theirs := groupOf(7, pvOf("A", dataTo), pvOf("B", dataTo)), groupOf(3, pvOf("X", dataTo))
+	theirs.UUID = "THEIRS"
+	own := func() *member { return memberOf("p0", "n0", there("A"), copyOf(4096, mine), copyOf(dataTo, mine)) }
+	whole := func() *member { return memberOf("p9", "n9", there("X"), copyOf(4096, theirs), copyOf(dataTo, theirs)) }
+	blank := func(device, uuid string) *member { return memberOf(device, uuid, lvm.Label{}, lost) }
+	for what, c := range map[string]struct {
+		members  []*member
+		archived []*lvm.Archived
+		groups   map[string]string // devices by UUID of the group; "" for one of which nothing is left
+	}{
+		"one group":                        {[]*member{own(), blank("p1", "n1")}, nil, map[string]string{"VG": "p0 p1"}},
+		"nothing left":                     {[]*member{blank("p0", "n0"), blank("p1", "n1")}, nil, map[string]string{"": "p0 p1"}},
+		"two groups":                       {[]*member{own(), memberOf("p1", "n1", there("B"), lost), whole()}, nil, map[string]string{"VG": "p0 p1", "THEIRS": "p9"}},
+		"by the archive":                   {[]*member{own(), blank("p1", "n1"), whole()}, []*lvm.Archived{archivedOf(mine, map[string]string{"A": "n0", "B": "n1"})}, map[string]string{"VG": "p0 p1", "THEIRS": "p9"}},
+		"one has nothing but the archive":  {[]*member{own(), blank("p9", "n9")}, []*lvm.Archived{archivedOf(theirs, map[string]string{"X": "n9"}), archivedOf(mine, map[string]string{"A": "n0"})}, map[string]string{"VG": "p0", "THEIRS": "p9"}},
+		"a device of either is of neither": {[]*member{own(), blank("p1", "n1"), whole()}, nil, map[string]string{"VG": "p0", "THEIRS": "p9", "": "p1"}},
+	} {
+		groups := splitByUUID("vg", c.members, func(fits func(lvm.Archived) bool) *lvm.Archived {
+			for _, a := range c.archived {
+				if fits(*a) {
+					return a
+				}
+			}
+			return nil
+		})
+		got := map[string]string{}
+		for _, g := range groups {
+			var devices []string
+			for _, m := range g.members {
+				devices = append(devices, m.Blockdev)
+			}
+			got[g.uuid()] = strings.Join(devices, " ")
+		}
+		assert.Equal(t, c.groups, got, what)
+	}
+}
+
+// TestOneToRepair: of namesakes the damaged one is meant.
+func TestOneToRepair(t *testing.T) {
+	group := func(uuid string, seqno2 uint64) *groupOnDisk {
+		newest, second := groupOf(7, pvOf("A", dataTo)), groupOf(seqno2, pvOf("A", dataTo))
+		newest.UUID, second.UUID = uuid, uuid
+		g := &groupOnDisk{name: "vg", members: []*member{memberOf("p0", "n0", there("A"), copyOf(4096, newest), copyOf(dataTo, second))}}
+		g.decide(nil)
+		return g
+	}
+	g, err := oneToRepair([]*groupOnDisk{group("ONE", 7), group("TWO", 6)})
+	assert.NoError(t, err)
+	assert.Equal(t, "TWO", g.uuid())
+	g, err = oneToRepair([]*groupOnDisk{group("ONE", 7), group("TWO", 7)})
+	assert.NoError(t, err, "nothing is damaged")
+	assert.Equal(t, "ONE", g.uuid())
+	_, err = oneToRepair([]*groupOnDisk{group("ONE", 6), group("TWO", 6)})
+	assert.True(t, errs.Is(err, errs.Conflict))
+	assert.Contains(t, errs.NextStep(err), "pmemctl vg repair ONE")
 }
 
 func TestParts(t *testing.T) {
@@ -141,4 +201,21 @@ func TestParts(t *testing.T) {
 	g.decide(nil)
 	assert.NoError(t, g.repairable())
 	assert.Equal(t, PartUnused, g.parts()[2].State)
+}
+
+// TestMayMiss: a namespace that does not come up is not removed while a group may need it.
+func TestMayMiss(t *testing.T) {
+	members := []pmem.Namespace{{Dev: "namespace0.0", Name: markMember + "vg"}, {Dev: "namespace0.1", Name: markJoining + "new"}}
+	readable := func(missing bool) lvm.State {
+		return lvm.State{VGs: []lvm.VG{{Name: "vg", PartialPVMissing: missing}}}
+	}
+	for what, c := range map[string]struct {
+		lvm  lvm.State
+		want bool
+	}{
+		"complete": {readable(false), false}, "a device missing": {readable(true), true}, "not readable": {lvm.State{}, true},
+	} {
+		assert.Equal(t, c.want, View{PMEM: pmem.System{Namespaces: members}, LVM: c.lvm}.mayMiss("vg"), what)
+	}
+	assert.False(t, View{PMEM: pmem.System{Namespaces: members}}.mayMiss("new"), "a group that was never made")
 }

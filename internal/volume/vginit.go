@@ -146,11 +146,21 @@ func (s *Service) settleMembers(ctx context.Context, v View) (View, error) {
 
 // settleDown removes a namespace that was killed while it was made and does not come up.
 func (s *Service) settleDown(v View, n pmem.Namespace) error {
-	_, vg := parseMark(n.Name)
-	if group, exists := v.LVM.VG(vg); exists && group.PartialPVMissing {
+	if _, vg := parseMark(n.Name); v.mayMiss(vg) {
 		return errs.New(errs.Damaged, "namespace "+n.Dev, "left by an interrupted vg init, does not come up, and may be what volume group "+vg+" misses", "see why: dmesg | tail")
 	}
 	return errs.Wrap("", "namespace "+n.Dev, "left by an interrupted vg init, could not be removed", "", s.NDCTL.DestroyNamespace(n.UUID))
+}
+
+// mayMiss tells whether a volume group misses a device, or has one and cannot be read.
+func (v View) mayMiss(vg string) bool {
+	if group, exists := v.LVM.VG(vg); exists {
+		return group.PartialPVMissing
+	}
+	return slices.ContainsFunc(v.PMEM.Namespaces, func(n pmem.Namespace) bool {
+		mark, name := parseMark(n.Name)
+		return mark == markMember && name == vg
+	})
 }
 
 // hasUnreadLabel tells whether a namespace has LVM's label, and lvm knows it neither as a

@@ -31,7 +31,7 @@ type RepairPlan struct {
 	Doubt string
 
 	sum   uint32
-	group groupOnDisk
+	group *groupOnDisk
 	todo  map[*member][]lvm.Write
 }
 
@@ -47,7 +47,7 @@ func (s *Service) PlanRepair(_ context.Context, name string) (RepairPlan, error)
 // goes on after a crash.
 func (s *Service) RepairVG(ctx context.Context, plan RepairPlan) (kept []string, err error) {
 	err = s.changing(ctx, func() error {
-		now, err := s.planRepair(plan.VG)
+		now, err := s.planRepair(plan.UUID)
 		if err != nil || len(now.Writes) == 0 {
 			return err
 		}
@@ -72,20 +72,15 @@ func (s *Service) RepairVG(ctx context.Context, plan RepairPlan) (kept []string,
 	return kept, err
 }
 
-func (s *Service) planRepair(name string) (RepairPlan, error) {
-	p := RepairPlan{VG: name, todo: map[*member][]lvm.Write{}}
-	if err := ValidateName(name); err != nil {
-		return p, err
-	}
-	names, namespaces, err := s.groupNames()
+func (s *Service) planRepair(id string) (RepairPlan, error) {
+	p := RepairPlan{todo: map[*member][]lvm.Write{}}
+	g, err := s.groupToRepair(id)
 	if err != nil {
 		return p, err
 	}
-	if !slices.Contains(names, name) {
-		return p, noGroup(name)
-	}
-	p.group = s.readGroup(name, namespaces)
-	g, subject := &p.group, "volume group "+name
+	name := g.name
+	p.VG, p.group = name, g
+	subject := "volume group " + name
 	if err := g.repairable(); err != nil {
 		return p, err
 	}
@@ -116,6 +111,57 @@ func (s *Service) planRepair(name string) (RepairPlan, error) {
 		p.Doubt += fmt.Sprintf("The devices have traces of change %d, which is later: a volume made since is not in it, and its space counts as free.", later)
 	}
 	return p, g.sameTables()
+}
+
+// groupToRepair finds a group by its UUID, or by a name that no other damaged one has.
+func (s *Service) groupToRepair(id string) (*groupOnDisk, error) {
+	if err := ValidateName(id); err != nil {
+		return nil, err
+	}
+	names, namespaces, err := s.groupNames()
+	if err != nil {
+		return nil, err
+	}
+	if slices.Contains(names, id) {
+		return oneToRepair(s.readGroups(id, namespaces))
+	}
+	for _, name := range names {
+		for _, g := range s.readGroups(name, namespaces) {
+			if g.uuid() == id {
+				return g, nil
+			}
+		}
+	}
+	return nil, noGroup(id)
+}
+
+func oneToRepair(groups []*groupOnDisk) (*groupOnDisk, error) {
+	var damaged []*groupOnDisk
+	for _, g := range groups {
+		if slices.ContainsFunc(g.parts(), VGPart.Damaged) {
+			damaged = append(damaged, g)
+		}
+	}
+	switch len(damaged) {
+	case 0:
+		return groups[0], nil
+	case 1:
+		return damaged[0], nil
+	}
+	for _, g := range damaged {
+		if g.uuid() != "" {
+			return nil, errs.New(errs.Conflict, "volume group "+g.name, fmt.Sprintf("there are %d of that name with something damaged", len(damaged)), "name one by its UUID: pmemctl vg repair "+g.uuid()+"; see: pmemctl vg check "+g.name+" -o wide")
+		}
+	}
+	return damaged[0], nil
+}
+
+// uuid is "" when nothing is left of the group.
+func (g *groupOnDisk) uuid() string {
+	if g.source == nil {
+		return ""
+	}
+	return g.source.group.UUID
 }
 
 // lastTrace is the latest change of the group of which anything is left outside of the
@@ -294,7 +340,7 @@ func writeMember(m *member, writes []lvm.Write) error {
 
 // verifyRepair reads the group again, and has LVM read it.
 func (s *Service) verifyRepair(ctx context.Context, p RepairPlan) error {
-	now, err := s.planRepair(p.VG)
+	now, err := s.planRepair(p.UUID)
 	if err != nil {
 		return err
 	}

@@ -316,6 +316,61 @@ vgcreate -y --addtag pmemctl -s 2097152b --dataalignment 2097152b pmemvgregion0 
 	g.holdsAll("a forged copy")
 }
 
+// TestVGRepairNamesakes has two groups of one name, as when a DIMM came from another
+// host: the damaged one is repaired, by the name or its UUID, and the other not touched.
+func TestVGRepairNamesakes(t *testing.T) {
+	g := newGroup(t)
+	must(t, "vg init --percent 5 region1")
+	must(t, "volume create c --type lvm --size 32Mi --vg pmemvgregion1")
+	device := strings.TrimSpace(runOut(t, "pvs", "--noheadings", "-o", "pv_name", "-S", "vg_name=pmemvgregion1"))
+	uuid := strings.TrimSpace(runOut(t, "vgs", "--noheadings", "-o", "vg_uuid", "pmemvgregion1"))
+	runOut(t, "sh", "-e", "-c", `
+dmsetup remove --retry pmemvgregion1-c
+vgrename -q --config 'devices{filter=["a|`+device+`|","r|.*|"]}' pmemvgregion1 `+repairVG+`
+n=$(ndctl list -N -r region1 | sed -n 's/.*"dev":"\([^"]*\)".*/\1/p')
+ndctl disable-namespace $n >&2
+echo pmemctl=`+repairVG+` > /sys/bus/nd/devices/$n/alt_name
+ndctl enable-namespace $n >&2`)
+	theirs := &brokenGroup{t: t, device: device, size: g.size}
+	ourUUID := strings.Fields(g.uuids)[0]
+	must(t, "vg check")
+	must(t, "volume create d --type lvm --size 16Mi --region region0") // both are in the archive now
+	must(t, "volume delete d --force --no-erase")
+	seen := func() string {
+		return runOut(t, "lvs", "--noheadings", "-o", "vg_uuid,lv_uuid,lv_name,lv_size,seg_pe_ranges")
+	}
+	whole := seen()
+
+	// repair repairs one of them, and does not write to the other.
+	repair := func(name string, other *brokenGroup) string {
+		t.Helper()
+		head, tail := other.read(0, endBytes), other.read(other.size-endBytes, endBytes)
+		out := must(t, "vg repair "+name+" --force")
+		assert.True(t, bytes.Equal(head, other.read(0, endBytes)) && bytes.Equal(tail, other.read(other.size-endBytes, endBytes)), "the other was written to")
+		return out
+	}
+	gone := func(b *brokenGroup) { b.write(0, zeros(endBytes)); b.write(b.size-endBytes, zeros(endBytes)) }
+
+	theirs.write(0, zeros(endBytes))
+	vgRefused(t, 11, "is damaged", "vg check "+repairVG)
+	out := repair(repairVG, g)
+	assert.Contains(t, out, "comes back from copy 2 on "+device)
+	assert.Contains(t, out, "1 volumes: c")
+	must(t, "vg check")
+
+	gone(theirs)
+	assert.Contains(t, repair(repairVG, g), "comes back from the archive")
+	must(t, "vg check")
+
+	gone(theirs)
+	gone(g)
+	vgRefused(t, 4, "there are 2 of that name with something damaged", "vg repair "+repairVG+" --force")
+	assert.Contains(t, repair(ourUUID, theirs), "2 volumes: a, b")
+	assert.Contains(t, repair(uuid, g), "1 volumes: c")
+	must(t, "vg check")
+	assert.Equal(t, whole, seen())
+}
+
 // TestVGRepairKilled kills it at each step.
 func TestVGRepairKilled(t *testing.T) {
 	g := newGroup(t)
