@@ -68,7 +68,13 @@ func (s *Service) delete(ctx context.Context, name string, erase func(Volume) bo
 		}
 		d.erase = append(d.erase, marked)
 	}
-	return s.finishDeleting(ctx, d.erase)
+	if err := s.finishDeleting(ctx, d.erase); err != nil {
+		return err
+	}
+	for _, vol := range slices.Concat(d.remove, d.erase) {
+		s.forgetEmptied(vol.Regions...)
+	}
+	return nil
 }
 
 // deletion is what is to be done with the volumes of a name: removed as they are,

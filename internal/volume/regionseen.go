@@ -34,6 +34,11 @@ func (r SeenRegion) ID() string { return fmt.Sprintf("%016x", r.ISetID) }
 
 func (s *Service) seenDir() string { return filepath.Join(s.StateDir, "regions") }
 
+// ownsAny tells whether a region has a mark of pmemctl's.
+func ownsAny(sys pmem.System, r pmem.Region) bool {
+	return slices.ContainsFunc(sys.InRegion(r.Dev), func(n pmem.Namespace) bool { _, own := Owned(n.Name); return own })
+}
+
 // rememberRegions remembers the regions of a view that are among some, or have a mark of
 // pmemctl's. That it cannot is told, and is no failure.
 func (s *Service) rememberRegions(v View, some ...string) {
@@ -41,11 +46,7 @@ func (s *Service) rememberRegions(v View, some ...string) {
 		return
 	}
 	for _, r := range v.PMEM.Regions {
-		marked := slices.ContainsFunc(v.PMEM.InRegion(r.Dev), func(n pmem.Namespace) bool { _, own := Owned(n.Name); return own })
-		if r.ISetID != 0 && r.Enabled() && !marked && !slices.Contains(some, r.Dev) {
-			_ = os.Remove(filepath.Join(s.seenDir(), SeenRegion{ISetID: r.ISetID}.ID())) // it is empty by now
-		}
-		if r.ISetID == 0 || !marked && !slices.Contains(some, r.Dev) {
+		if r.ISetID == 0 || !ownsAny(v.PMEM, r) && !slices.Contains(some, r.Dev) {
 			continue
 		}
 		seen := SeenRegion{ISetID: r.ISetID, Dev: r.Dev, Size: r.Size, DIMMs: []string{}}
@@ -65,6 +66,28 @@ func (s *Service) rememberRegions(v View, some ...string) {
 		}
 		if err != nil {
 			s.note(errs.Wrap("", "region "+r.Dev, "cannot be remembered, so that its volumes would be taken for deleted when it is not there", "", err))
+		}
+	}
+}
+
+// forgetEmptied forgets those of some regions from which pmemctl itself removed the last
+// thing. One that only looks empty may have lost its labels.
+func (s *Service) forgetEmptied(regions ...string) {
+	if s.StateDir == "" || len(regions) == 0 {
+		return
+	}
+	lock, err := s.Locks.Try(hostLock) // whoever has it may be making something there
+	if err != nil || lock == nil {
+		return
+	}
+	defer lock.Release()
+	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
+	if err != nil {
+		return
+	}
+	for _, r := range sys.Regions {
+		if slices.Contains(regions, r.Dev) && r.Enabled() && r.ISetID != 0 && !ownsAny(sys, r) {
+			_ = os.Remove(filepath.Join(s.seenDir(), SeenRegion{ISetID: r.ISetID}.ID()))
 		}
 	}
 }

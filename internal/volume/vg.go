@@ -77,7 +77,8 @@ func (s *Service) RemoveVG(ctx context.Context, name string, force bool) error {
 	if err := ValidateName(name); err != nil {
 		return err
 	}
-	return s.changing(ctx, func() error {
+	var regions []string
+	err := s.changing(ctx, func() error {
 		v, err := s.Look(ctx)
 		if err != nil {
 			return err
@@ -123,9 +124,12 @@ func (s *Service) RemoveVG(ctx context.Context, name string, force bool) error {
 			if err := s.NDCTL.DestroyNamespace(n.UUID); err != nil {
 				return errs.Wrap("", "volume group "+name, "is gone, but its namespace "+n.Dev+" is not", "try again: pmemctl vg remove "+name, err)
 			}
+			regions = append(regions, n.Region)
 		}
 		return nil
 	})
+	s.forgetEmptied(regions...)
+	return err
 }
 
 // leave takes the devices of an empty group out of it. They are marked before, so that
