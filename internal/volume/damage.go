@@ -32,9 +32,15 @@ func (s *Service) Damage(v View) []Damage {
 		if d.VG == "" || d.Namespace == "" {
 			continue
 		}
-		if g := s.onceOn(v, d.VG, d.Namespace); g != nil {
-			all[i].Volumes = volumesOf(g.source.group)
+		g := s.onceOn(v, d.VG, d.Namespace)
+		if g == nil {
+			continue
 		}
+		if vg, readable := v.LVM.Find(lvm.VGRef{Name: d.VG, UUID: g.uuid()}); readable && v.present(vg.Ref()) == nil {
+			all[i].Reason = "is complete without " + d.Device + ", which has its mark"
+			continue
+		}
+		all[i].Volumes = volumesOf(g.source.group)
 		if n := len(all[i].Volumes); n > 0 {
 			all[i].Reason += fmt.Sprintf("; it had %d: %s", n, someOf(all[i].Volumes))
 		}

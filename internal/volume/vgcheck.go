@@ -407,7 +407,7 @@ func (g *groupOnDisk) parts() []VGPart {
 		}
 		if g.source != nil && m.pv.UUID == "" && len(g.missing) == 0 {
 			// It was about to be added.
-			row.Part, row.State, row.Reason, row.Next = "device", PartUnused, "the group does not have this device", "pmemctl vg list; to add it: pmemctl vg init"
+			row.Part, row.State, row.Reason, row.Next = "device", PartUnused, "the group is complete without this device", "if nothing on it is needed: pmemctl vg remove "+g.name+" --force; then to add it: pmemctl vg init"
 			parts = append(parts, row)
 			continue
 		}

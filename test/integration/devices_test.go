@@ -347,6 +347,100 @@ func TestDevicesGoneRegion(t *testing.T) {
 	require.NoError(t, s.remove("direct-fs"))
 }
 
+// TestDevicesGoneFromSpan has a group over two regions lose one under volumes that pods
+// have: the volume that is not on it goes on, the others end, and an admin who gives up
+// the device for good, as LVM tells, loses what was on it and nothing else.
+func TestDevicesGoneFromSpan(t *testing.T) {
+	resetDevices(t)
+	must(t, "vg init --span --name pool --percent 20")
+	s := startCSI(t, nil, "--type", "lvm")
+	capability := mountCapability("ext4")
+	names := []string{"here", "away", "both"}
+	defer func() {
+		s.stop(t)
+		for _, name := range names {
+			for _, path := range []string{targetOf(name), stagingOf(name)} {
+				for exec.Command("umount", "-l", path).Run() == nil {
+				}
+			}
+		}
+		resetCSI(t)
+	}()
+	must(t, "volume create here --type lvm --size 64Mi --region region0")
+	must(t, "volume create away --type lvm --size 64Mi --region region1")
+	must(t, "volume create both --type lvm --size 64Mi --stripe")
+	use := func(name string) {
+		t.Helper()
+		require.NoError(t, s.stage(name, capability), name)
+		require.NoError(t, s.publish(name, capability), name)
+	}
+	end := func(name string) {
+		t.Helper()
+		require.NoError(t, s.unpublish(name, targetOf(name)), name)
+		require.NoError(t, s.unstage(name), name)
+		assert.Empty(t, mountsOn(t, targetOf(name)))
+		assert.Empty(t, mountsOn(t, stagingOf(name)))
+	}
+	for _, name := range names {
+		use(name)
+		write(t, name, capability)
+	}
+	device := filepath.Base(shellf(t, "pvs --noheadings -o pv_name -S vg_name=pool | while read -r pv; do readlink -f /sys/block/${pv##*/} | grep -q /region1/ && echo $pv; done; true"))
+	namespace := shellf(t, "ndctl list -N -r region1 | jq -r '.[0].dev'")
+	bind := unbind(t, device)
+
+	for name, want := range map[string]string{"here": "ready", "away": "damaged", "both": "damaged"} {
+		state, health, _ := shown(t, name)
+		assert.Equal(t, want, state, "%s: %s", name, health)
+		assert.Equal(t, want == "damaged", s.condition(t, name, targetOf(name)) != "", name)
+	}
+	assertContent(t, "here", capability)
+	write(t, "here", capability)
+	end("here")
+	use("here")
+	assertContent(t, "here", capability)
+	for _, name := range names {
+		refused(t, s.remove(name), "")
+	}
+	end("away")
+	assert.Error(t, s.stage("away", capability))
+	refused(t, s.remove("away"), "has a device missing")
+
+	out, err := exec.Command("vgreduce", "-y", "--removemissing", "--force", "pool").CombinedOutput()
+	require.Error(t, err, "the other still has its pod")
+	require.Contains(t, string(out), "contains a filesystem in use")
+	end("both")
+	shellf(t, "vgreduce -y --removemissing --force pool")
+	state, _, _ := shown(t, "here")
+	assert.Equal(t, "ready", state)
+	for _, name := range []string{"away", "both"} { // its namespace may come back
+		refused(t, s.remove(name), "may be in volume group pool, whose namespace ")
+	}
+	end("here")
+	use("here")
+	assertContent(t, "here", capability)
+
+	// The device is back, and the group goes on without it: nothing of it comes back.
+	bind()
+	vgRefused(t, 11, "volume group pool: is complete without /dev/"+device+", which has its mark\n", "vg list")
+	vgRefused(t, 11, "volume group pool: is complete without /dev/"+device+", which has its mark\n", "volume list")
+	assert.Contains(t, must(t, "vg check"), "the group is complete without this device")
+	refused(t, s.remove("away"), "may be in volume group pool: ")
+	vgRefused(t, 11, "what is on them would be lost, and the group stays: "+namespace+" (region1, ", "vg remove pool")
+	must(t, "vg remove pool --force")
+	must(t, "vg list")
+	for _, name := range []string{"away", "both"} {
+		require.NoError(t, s.remove(name), "it is gone for certain")
+	}
+	end("here")
+	use("here")
+	assertContent(t, "here", capability)
+	end("here")
+	require.NoError(t, s.remove("here"))
+	must(t, "vg remove pool")
+	assert.Empty(t, volumes(t))
+}
+
 // ext4State is what the superblock of a volume's device says of its state.
 func ext4State(t *testing.T, device string) string {
 	t.Helper()
