@@ -64,6 +64,7 @@ func vgPartColumns() []column[volume.VGPart] {
 		{title: "SIZE", wide: true, cell: func(p volume.VGPart) string { return pmem.FormatSize(p.Size) }},
 		{title: "NAMESPACE", wide: true, cell: func(p volume.VGPart) string { return dash(p.Namespace) }},
 		{title: "PV UUID", wide: true, cell: func(p volume.VGPart) string { return dash(p.PVUUID) }},
+		{title: "VG UUID", wide: true, cell: func(p volume.VGPart) string { return dash(p.VGUUID) }},
 		{title: "REASON", cell: func(p volume.VGPart) string { return dash(p.Reason) }},
 		{title: "NEXT", wide: true, cell: func(p volume.VGPart) string { return dash(p.Next) }},
 	}

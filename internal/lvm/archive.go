@@ -34,6 +34,7 @@ const (
 	maxArchived      = 100
 	maxArchivedBytes = 32 << 20
 	maxOverwritten   = 10
+	maxNamesakes     = 8 // of which the newest stays in any case
 )
 
 const (
@@ -251,18 +252,24 @@ func (a Archive) Sync(vg string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// prune removes the oldest files of a kind, never the newest, and what a killed write
-// left. The caller has the host's lock.
+// prune removes the oldest files of a kind, never the newest one of the last few groups
+// of the name, and what a killed write left. The caller has the host's lock.
 func (a Archive) prune(vg, ext string, most int) {
 	names, err := a.names(vg, ext)
 	if err != nil {
 		return
 	}
 	var bytes int64
+	newest := map[string]bool{} // UUIDs of groups; a former group of the name goes some day
 	for i, name := range names {
 		file := filepath.Join(a.dir(vg), name)
 		if info, err := os.Stat(file); err == nil {
 			bytes += info.Size()
+		}
+		_, uuid, ok := parseArchiveName(name)
+		if ok && !newest[uuid] && len(newest) < maxNamesakes {
+			newest[uuid] = true
+			continue
 		}
 		if i > 0 && (i >= most || bytes > maxArchivedBytes) {
 			_ = os.Remove(file)

@@ -102,6 +102,21 @@ func TestArchiveOfNamesakes(t *testing.T) {
 	one, err := a.Newest("vg", func(o Archived) bool { return o.Group.UUID == g.UUID })
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{pv: "mine"}, one.Devices, "not taken from its namesake")
+
+	// The changes of one never push out the last of the other.
+	for i := range maxArchived + 5 {
+		text, g := change(t, 10+i)
+		_, err := a.Keep("vg", text, g, nil)
+		require.NoError(t, err)
+	}
+	one, err = a.Newest("vg", func(o Archived) bool { return o.Group.UUID == uuid })
+	require.NoError(t, err)
+	require.NotNil(t, one)
+	assert.Equal(t, otherText, one.Text)
+
+	// A UUID is part of a file's name.
+	_, err = ParseGroup(bytes.ReplaceAll(text, []byte(g.UUID), []byte("../../../../../../../../../../../etc/x")))
+	assert.Error(t, err)
 }
 
 func TestArchiveIsBounded(t *testing.T) {

@@ -424,6 +424,16 @@ func (l Label) sector() []byte {
 
 func rawUUID(uuid string) string { return strings.ReplaceAll(uuid, "-", "") }
 
+// validUUID tells whether a text is a UUID of LVM's: it becomes part of a file's name.
+func validUUID(uuid string) bool {
+	for _, c := range rawUUID(uuid) {
+		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z') {
+			return false
+		}
+	}
+	return len(rawUUID(uuid)) == idLength
+}
+
 // LastTrace is the number of the latest change of a group that its texts in a part of a
 // device are of, whole or not; 0 for none.
 func LastTrace(part []byte, group string) (last uint64) {

@@ -130,7 +130,7 @@ func ParseGroup(text []byte) (Group, error) {
 			}
 			g.LVs = append(g.LVs, lv)
 		}
-		if n.err != nil || len(rawUUID(g.UUID)) != idLength || g.Seqno == 0 || len(g.PVs) == 0 {
+		if n.err != nil || !validUUID(g.UUID) || g.Seqno == 0 || len(g.PVs) == 0 {
 			return Group{}, errMetadata
 		}
 		return g, nil

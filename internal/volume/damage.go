@@ -37,7 +37,9 @@ func (s *Service) Damage(v View) []Damage {
 			continue
 		}
 		if vg, readable := v.LVM.Find(lvm.VGRef{Name: d.VG, UUID: g.uuid()}); readable && v.present(vg.Ref()) == nil {
-			all[i].Reason = "is complete without " + d.Device + ", which has its mark"
+			if d.Device != "" {
+				all[i].Reason = "is complete without " + d.Device + ", which has its mark"
+			}
 			continue
 		}
 		all[i].Volumes = volumesOf(g.source.group)

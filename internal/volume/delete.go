@@ -72,7 +72,7 @@ func (s *Service) delete(ctx context.Context, name string, erase func(Volume) bo
 		return err
 	}
 	for _, vol := range slices.Concat(d.remove, d.erase) {
-		s.forgetEmptied(vol.Regions...)
+		s.forgetEmptied(ctx, vol.Regions...)
 	}
 	return nil
 }

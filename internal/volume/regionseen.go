@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
@@ -72,24 +73,37 @@ func (s *Service) rememberRegions(v View, some ...string) {
 
 // forgetEmptied forgets those of some regions from which pmemctl itself removed the last
 // thing. One that only looks empty may have lost its labels.
-func (s *Service) forgetEmptied(regions ...string) {
+func (s *Service) forgetEmptied(ctx context.Context, regions ...string) {
+	if len(s.emptied(regions)) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	_ = s.changing(ctx, func() error { // whoever has the host may be making something there
+		s.forgetEmptiedNow(regions...)
+		return nil
+	})
+}
+
+// forgetEmptiedNow is forgetEmptied while the host is locked.
+func (s *Service) forgetEmptiedNow(regions ...string) {
+	for _, r := range s.emptied(regions) {
+		_ = os.Remove(filepath.Join(s.seenDir(), SeenRegion{ISetID: r.ISetID}.ID()))
+	}
+}
+
+// emptied are those of some regions that are remembered and have nothing of pmemctl's.
+func (s *Service) emptied(regions []string) []pmem.Region {
 	if s.StateDir == "" || len(regions) == 0 {
-		return
+		return nil
 	}
-	lock, err := s.Locks.Try(hostLock) // whoever has it may be making something there
-	if err != nil || lock == nil {
-		return
-	}
-	defer lock.Release()
 	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
 	if err != nil {
-		return
+		return nil
 	}
-	for _, r := range sys.Regions {
-		if slices.Contains(regions, r.Dev) && r.Enabled() && r.ISetID != 0 && !ownsAny(sys, r) {
-			_ = os.Remove(filepath.Join(s.seenDir(), SeenRegion{ISetID: r.ISetID}.ID()))
-		}
-	}
+	return slices.DeleteFunc(sys.Regions, func(r pmem.Region) bool {
+		return !slices.Contains(regions, r.Dev) || !r.Enabled() || ownsAny(sys, r) || !s.seen(r)
+	})
 }
 
 // seen tells whether a region is remembered.

@@ -128,7 +128,7 @@ func (s *Service) RemoveVG(ctx context.Context, name string, force bool) error {
 		}
 		return nil
 	})
-	s.forgetEmptied(regions...)
+	s.forgetEmptied(ctx, regions...)
 	return err
 }
 

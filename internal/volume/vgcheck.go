@@ -158,8 +158,9 @@ func (s *Service) readGroups(name string, namespaces []pmem.Namespace) []*groupO
 }
 
 // splitByUUID parts the devices with the mark of a name by the group that they are of,
-// and decides on each: by the metadata on a device, by its label, or by the archive. A
-// device that says nothing is of the one group there is, or else of none.
+// and decides on each: by the metadata on a device, by its label, by the archive, or by
+// what lies where metadata could be. A device that says nothing is of the one group there
+// is, or else of none.
 func splitByUUID(name string, members []*member, newest func(fits func(lvm.Archived) bool) *lvm.Archived) []*groupOnDisk {
 	var groups []*groupOnDisk
 	byUUID := map[string]*groupOnDisk{}
@@ -170,33 +171,45 @@ func splitByUUID(name string, members []*member, newest func(fits func(lvm.Archi
 		}
 		byUUID[uuid].members = append(byUUID[uuid].members, m)
 	}
-	uuidByPV := map[string]string{}
+	pvs, uuidByPV, labelled := []lvm.GroupPV{}, map[string]string{}, map[string]bool{}
 	for _, m := range members {
-		if g, ok := m.group(); ok {
+		if g, ok := m.group(false); ok {
+			pvs = append(pvs, g.PVs...)
 			for _, pv := range g.PVs {
 				uuidByPV[pv.UUID] = g.UUID
 			}
 		}
+		if m.disk.Label.Known() {
+			labelled[m.disk.Label.PV] = true
+		}
+	}
+	// A tenant can write metadata to its volume: not where the data of a group may be that
+	// misses a device of this size.
+	couldBeData := func(m *member, offset uint64) bool {
+		return slices.ContainsFunc(pvs, func(pv lvm.GroupPV) bool {
+			return !labelled[pv.UUID] && pv.DeviceSize == m.disk.Size && pv.DataEnd > offset
+		})
 	}
 	var silent []*member
 	for _, m := range members {
-		if g, ok := m.group(); ok {
+		if g, ok := m.group(false); ok {
 			add(g.UUID, m)
 		} else if uuid := uuidByPV[m.disk.Label.PV]; m.disk.Label.Known() && uuid != "" {
 			add(uuid, m)
 		} else if a := newest(func(a lvm.Archived) bool { return isOn(a, m) }); a != nil {
 			add(a.Group.UUID, m)
+		} else if g, ok := m.group(true); ok && !couldBeData(m, m.disk.Copies[len(m.disk.Copies)-1].Offset) {
+			add(g.UUID, m)
 		} else {
 			silent = append(silent, m)
 		}
 	}
-	rest := ""
 	if len(groups) == 1 {
-		for rest = range byUUID {
+		groups[0].members = append(groups[0].members, silent...)
+	} else {
+		for _, m := range silent {
+			add("", m)
 		}
-	}
-	for _, m := range silent {
-		add(rest, m)
 	}
 	for uuid, g := range byUUID {
 		slices.SortFunc(g.members, func(a, b *member) int { return cmp.Compare(a.Dev, b.Dev) })
@@ -207,10 +220,11 @@ func splitByUUID(name string, members []*member, newest func(fits func(lvm.Archi
 	return groups
 }
 
-// group is the group that the metadata on a device is of.
-func (m *member) group() (lvm.Group, bool) {
+// group is the group that the metadata on a device is of, or what lies where no label
+// names a place.
+func (m *member) group(guessed bool) (lvm.Group, bool) {
 	for _, c := range m.disk.Copies {
-		if c.Text != nil && !c.Guessed {
+		if c.Text != nil && c.Guessed == guessed {
 			return c.Group, true
 		}
 	}
@@ -441,11 +455,18 @@ func (g *groupOnDisk) parts() []VGPart {
 			parts = append(parts, copied)
 		}
 	}
+	if slices.ContainsFunc(parts, VGPart.Damaged) { // --force would take all of the group
+		for i := range parts {
+			if parts[i].State == PartUnused && parts[i].Part == "device" {
+				parts[i].Next = repair
+			}
+		}
+	}
 	for _, pv := range g.missing {
 		if slices.ContainsFunc(g.members, func(m *member) bool { return m.pv.UUID == "" && m.broken == "" }) {
 			continue // shown as damaged
 		}
-		parts = append(parts, VGPart{VG: g.name, Part: "device", State: PartMissing, PVUUID: pv.UUID, Size: pv.DeviceSize,
+		parts = append(parts, VGPart{VG: g.name, Part: "device", State: PartMissing, PVUUID: pv.UUID, VGUUID: g.uuid(), Size: pv.DeviceSize,
 			Reason: "physical volume " + pv.UUID + " of " + pmem.FormatSize(pv.DeviceSize) + " is not there", Next: "bring it back: pmemctl region list; pmemctl namespace list"})
 	}
 	return parts
@@ -482,6 +503,9 @@ func (s *Service) keepMetadata() {
 }
 
 func (s *Service) keepGroup(g *groupOnDisk) {
+	if g.other != "" {
+		s.note(errs.New(errs.Conflict, "volume group "+g.name, "its copies are of two groups, and its metadata is not kept in "+s.ArchiveDir, "see: pmemctl vg check "+g.name+" -o wide"))
+	}
 	if g.source == nil || g.source.guessed || g.other != "" {
 		return
 	}

@@ -130,6 +130,12 @@ func TestSplitByUUID(t *testing.T) {
 	own := func() *member { return memberOf("p0", "n0", there("A"), copyOf(4096, mine), copyOf(dataTo, mine)) }
 	whole := func() *member { return memberOf("p9", "n9", there("X"), copyOf(4096, theirs), copyOf(dataTo, theirs)) }
 	blank := func(device, uuid string) *member { return memberOf(device, uuid, lvm.Label{}, lost) }
+	headless := func(device string, g lvm.Group) *member {
+		guess := copyOf(dataTo, g)
+		guess.Guessed = true
+		return memberOf(device, "n"+device, lvm.Label{}, lost, guess)
+	}
+	oneCopy := groupOf(7, pvOf("A", dataTo), pvOf("B", gib)) // where B has data to the end
 	for what, c := range map[string]struct {
 		members  []*member
 		archived []*lvm.Archived
@@ -140,6 +146,9 @@ func TestSplitByUUID(t *testing.T) {
 		"two groups":                       {[]*member{own(), memberOf("p1", "n1", there("B"), lost), whole()}, nil, map[string]string{"VG": "p0 p1", "THEIRS": "p9"}},
 		"by the archive":                   {[]*member{own(), blank("p1", "n1"), whole()}, []*lvm.Archived{archivedOf(mine, map[string]string{"A": "n0", "B": "n1"})}, map[string]string{"VG": "p0 p1", "THEIRS": "p9"}},
 		"one has nothing but the archive":  {[]*member{own(), blank("p9", "n9")}, []*lvm.Archived{archivedOf(theirs, map[string]string{"X": "n9"}), archivedOf(mine, map[string]string{"A": "n0"})}, map[string]string{"VG": "p0", "THEIRS": "p9"}},
+		"by a copy that no label names":    {[]*member{own(), memberOf("p1", "n1", there("B"), lost), headless("p9", theirs)}, nil, map[string]string{"VG": "p0 p1", "THEIRS": "p9"}},
+		"of the group that is there":       {[]*member{own(), headless("p1", mine), whole()}, nil, map[string]string{"VG": "p0 p1", "THEIRS": "p9"}},
+		"not by a tenant's data":           {[]*member{memberOf("p0", "n0", there("A"), copyOf(4096, oneCopy)), headless("p1", theirs)}, nil, map[string]string{"VG": "p0 p1"}},
 		"a device of either is of neither": {[]*member{own(), blank("p1", "n1"), whole()}, nil, map[string]string{"VG": "p0", "THEIRS": "p9", "": "p1"}},
 	} {
 		groups := splitByUUID("vg", c.members, func(fits func(lvm.Archived) bool) *lvm.Archived {
@@ -196,6 +205,13 @@ func TestParts(t *testing.T) {
 	}
 	assert.Equal(t, []PartState{PartOK, PartOK, PartDamaged, PartMissing, PartMissing}, states, "label, copy 1, an older copy 2, the namespace, and the physical volume")
 
+	// With a part damaged nobody is told to remove the group by force.
+	g = groupOnDisk{name: "vg", members: []*member{memberOf("p0", "n0", lvm.Label{}, copyOf(4096, groupOf(7, pvOf("A", dataTo)))), memberOf("p1", "n1", there("X"), lost)}}
+	g.decide(nil)
+	for _, p := range g.parts() {
+		assert.NotContains(t, p.Next, "vg remove", p.Part)
+	}
+
 	// A device that was about to be added is nothing to repair.
 	g = groupOnDisk{name: "vg", members: []*member{memberOf("p0", "n0", there("A"), copyOf(4096, groupOf(7, pvOf("A", dataTo)))), memberOf("p1", "n1", lvm.Label{}, lost)}}
 	g.decide(nil)
@@ -205,15 +221,19 @@ func TestParts(t *testing.T) {
 
 // TestMayMiss: a namespace that does not come up is not removed while a group may need it.
 func TestMayMiss(t *testing.T) {
-	members := []pmem.Namespace{{Dev: "namespace0.0", Name: markMember + "vg"}, {Dev: "namespace0.1", Name: markJoining + "new"}}
-	readable := func(missing bool) lvm.State {
-		return lvm.State{VGs: []lvm.VG{{Name: "vg", PartialPVMissing: missing}}}
+	members := []pmem.Namespace{{Dev: "namespace0.0", Blockdev: "pmem0", Name: markMember + "vg"}, {Dev: "namespace0.1", Name: markJoining + "new"}}
+	group := func(missing bool, device string) lvm.VG {
+		return lvm.VG{Name: "vg", PartialPVMissing: missing, PVs: []lvm.PV{{Name: device}}}
 	}
 	for what, c := range map[string]struct {
 		lvm  lvm.State
 		want bool
 	}{
-		"complete": {readable(false), false}, "a device missing": {readable(true), true}, "not readable": {lvm.State{}, true},
+		"complete":                   {lvm.State{VGs: []lvm.VG{group(false, "/dev/pmem0")}}, false},
+		"a device missing":           {lvm.State{VGs: []lvm.VG{group(true, "/dev/pmem0")}}, true},
+		"not readable":               {lvm.State{}, true},
+		"its namesake misses one":    {lvm.State{VGs: []lvm.VG{group(false, "/dev/pmem0"), group(true, "/dev/pmem9")}}, true},
+		"its namesake is unreadable": {lvm.State{VGs: []lvm.VG{group(false, "/dev/pmem9")}}, true},
 	} {
 		assert.Equal(t, c.want, View{PMEM: pmem.System{Namespaces: members}, LVM: c.lvm}.mayMiss("vg"), what)
 	}

@@ -152,14 +152,18 @@ func (s *Service) settleDown(v View, n pmem.Namespace) error {
 	return errs.Wrap("", "namespace "+n.Dev, "left by an interrupted vg init, could not be removed", "", s.NDCTL.DestroyNamespace(n.UUID))
 }
 
-// mayMiss tells whether a volume group misses a device, or has one and cannot be read.
-func (v View) mayMiss(vg string) bool {
-	if group, exists := v.LVM.VG(vg); exists {
-		return group.PartialPVMissing
+// mayMiss tells whether a volume group of a name misses a device, or has one that no
+// group which can be read has.
+func (v View) mayMiss(name string) bool {
+	for _, vg := range v.LVM.VGs {
+		if vg.Name == name && vg.PartialPVMissing {
+			return true
+		}
 	}
 	return slices.ContainsFunc(v.PMEM.Namespaces, func(n pmem.Namespace) bool {
-		mark, name := parseMark(n.Name)
-		return mark == markMember && name == vg
+		mark, vg := parseMark(n.Name)
+		_, in := v.groupOf(blockPath(n))
+		return mark == markMember && vg == name && !in
 	})
 }
 

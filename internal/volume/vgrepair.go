@@ -148,10 +148,15 @@ func oneToRepair(groups []*groupOnDisk) (*groupOnDisk, error) {
 	case 1:
 		return damaged[0], nil
 	}
+	var known []string
 	for _, g := range damaged {
 		if g.uuid() != "" {
-			return nil, errs.New(errs.Conflict, "volume group "+g.name, fmt.Sprintf("there are %d of that name with something damaged", len(damaged)), "name one by its UUID: pmemctl vg repair "+g.uuid()+"; see: pmemctl vg check "+g.name+" -o wide")
+			known = append(known, g.uuid())
 		}
+	}
+	if len(known) > 0 {
+		return nil, errs.New(errs.Conflict, "volume group "+damaged[0].name, fmt.Sprintf("there are %d of that name with something damaged: %s", len(damaged), strings.Join(known, ", ")),
+			"name one by its UUID: pmemctl vg repair "+known[0])
 	}
 	return damaged[0], nil
 }
