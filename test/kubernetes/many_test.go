@@ -5,6 +5,7 @@ package kubernetes
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -204,8 +205,22 @@ func (s *suite) comeAndGo(t *testing.T) {
 	}
 }
 
-// upgrade replaces the driver's image under mounted volumes.
+// upgrade replaces the driver's image under mounted volumes, and the CSIDriver of a release
+// that offered inline volumes, as docs/kubernetes.md says.
 func (s *suite) upgrade(t *testing.T) {
+	object := s.kubectl(t, "get", "csidriver", driverName, "-o", "yaml")
+	object = regexp.MustCompile(`(?m)^  (resourceVersion|uid|creationTimestamp): .*\n`).ReplaceAllString(object, "")
+	former := strings.Replace(object, "  - Persistent", "  - Persistent\n  - Ephemeral", 1)
+	require.NotEqual(t, object, former)
+	s.kubectl(t, "delete", "csidriver", driverName)
+	s.apply(t, former)
+	out, err := s.Kubectl(t.Context(), nil, "apply", "-k", "testdata/with-metrics")
+	require.Error(t, err, out)
+	require.Contains(t, err.Error()+out, "field is immutable")
+	s.kubectl(t, "delete", "csidriver", driverName)
+	s.kubectl(t, "apply", "-k", "testdata/with-metrics")
+	require.Equal(t, `["Persistent"]`, s.kubectl(t, "get", "csidriver", driverName, "-o", "jsonpath={.spec.volumeLifecycleModes}"))
+
 	for _, set := range []string{"csi-local-plugin", "csi-local-plugin-lvm"} {
 		s.kubectl(t, "set", "image", "-n", "kube-system", "daemonset/"+set, container+"="+s.image)
 		s.rolledOut(t, "kube-system", set)
