@@ -24,20 +24,19 @@ var nodeCapabilities = []csi.NodeServiceCapability_RPC_Type{
 	csi.NodeServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
 }
 
-// NodeGetCapabilities tells what the node can do.
+// NodeGetCapabilities tells what the node can do. With NodeExpansion one resizer speaks for
+// all nodes: it ends where the one beside it does not expand, and it gives a
+// PersistentVolume its new size before the node is asked. Kubelet then mounts it for no
+// pod before NodeExpandVolume has said what it can do, see refuseExpansion.
 func (s *Server) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
-	return s.nodeCapabilities(s.expands()), nil
-}
-
-func (s *Server) nodeCapabilities(expands bool) *csi.NodeGetCapabilitiesResponse {
 	answer := &csi.NodeGetCapabilitiesResponse{}
 	for _, t := range nodeCapabilities {
-		if t == csi.NodeServiceCapability_RPC_EXPAND_VOLUME && !expands {
+		if t == csi.NodeServiceCapability_RPC_EXPAND_VOLUME && !s.expands() && !s.NodeExpansion {
 			continue
 		}
 		answer.Capabilities = append(answer.Capabilities, &csi.NodeServiceCapability{Type: &csi.NodeServiceCapability_Rpc{Rpc: &csi.NodeServiceCapability_RPC{Type: t}}})
 	}
-	return answer
+	return answer, nil
 }
 
 // NodeGetInfo tells which node this is, and its topology.

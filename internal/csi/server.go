@@ -135,10 +135,9 @@ func (n tellingNode) NodeGetInfo(ctx context.Context, req *csi.NodeGetInfoReques
 	return n.server.NodeGetInfo(ctx, req)
 }
 
-// NodeGetCapabilities is that of the server. With NodeExpansion one resizer speaks for all
-// nodes, and ends where the one beside it does not expand.
-func (n tellingNode) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
-	return n.server.nodeCapabilities(n.server.expands() || n.server.NodeExpansion), nil
+// NodeGetCapabilities is that of the server.
+func (n tellingNode) NodeGetCapabilities(ctx context.Context, req *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
+	return n.server.NodeGetCapabilities(ctx, req)
 }
 
 func (s *Server) run(ctx context.Context, endpoint string, hasController bool) error {

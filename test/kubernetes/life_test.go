@@ -118,9 +118,8 @@ func (s *suite) expand(t *testing.T) {
 
 	eventually(t, patience, func(t testingT) string {
 		events := s.kubectl(t, "get", "events", "-o", `jsonpath={range .items[?(@.reason=="VolumeResizeFailed")]}{.involvedObject.name}: {.message}{"\n"}{end}`)
-		// A server of direct volumes alone offers no expansion, and kubelet says so.
-		if !strings.Contains(events, "NodeExpand is not supported by the CSI driver") {
-			return "no event says why: " + events + s.kubectl(t, "describe", "pvc", "pmem-direct")
+		if !strings.Contains(events, "cannot grow in place") || !strings.Contains(events, "pmemctl volume clone disk-") {
+			return "no event says what to do: " + events + s.kubectl(t, "describe", "pvc", "pmem-direct")
 		}
 		return ""
 	})
