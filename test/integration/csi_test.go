@@ -95,10 +95,18 @@ func startServerUnprepared(t *testing.T, cmd *exec.Cmd) *csiServer {
 	}()
 	select {
 	case err := <-answered:
-		if err != nil {
-			_ = s.cmd.Process.Kill() // or the next one finds its socket served
+		if err == nil {
+			return s
 		}
-		require.NoError(t, err, s.log.String())
+		select {
+		case <-time.After(10 * time.Second):
+			_ = s.cmd.Process.Kill() // or the next one finds its socket served
+			require.NoError(t, err, s.log.String())
+		case ended := <-s.ended: // it came to the fault point while it was asked
+			s.conn.Close()
+			require.True(t, wasKilled(ended), "%v, %v\n%s", err, ended, s.log.String())
+			return nil
+		}
 	case err := <-s.ended:
 		s.conn.Close()
 		require.True(t, wasKilled(err), "%v\n%s", err, s.log.String())
