@@ -51,7 +51,7 @@ lab: deps build $(BUILD)/pmemlab ## a shell in the guest, with pmemctl on PATH (
 ##@ Test
 
 # The programs of Kubernetes are built beside the guests' tests, which leave a processor idle.
-test: deps lint test-unit ## what CI runs, 45 minutes: lint, unit tests, guests, Kubernetes in short
+test: deps lint test-unit ## what CI runs, at most 45 minutes: lint, unit tests, guests, Kubernetes in short
 	@scripts/deps.sh image kubernetes
 	$(MAKE) -j 2 test-guest kubernetes
 	$(MAKE) test-k8s-short
