@@ -143,9 +143,7 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 	plan.copyOf = spec.copyOf
 	plan.raw = couldBeFilledRaw(spec)
 	s.rememberRegions(v, plan.Region)
-	if made, err = s.make(ctx, plan); err != nil {
-		s.forgetEmptiedNow(plan.Region)
-	}
+	made, err = s.make(ctx, plan)
 	return existing, made, nil, err
 }
 
@@ -362,11 +360,7 @@ func (s *Service) publish(ctx context.Context, vol Volume) (Volume, error) {
 func (s *Service) undoCreate(ctx context.Context, vol Volume, cause error) error {
 	ctx, cancel := undoing(ctx)
 	defer cancel()
-	err := s.changing(ctx, func() error {
-		err := s.removeAbandonedNow(ctx, vol.Name)
-		s.forgetEmptiedNow(vol.Regions...)
-		return err
-	})
+	err := s.changing(ctx, func() error { return s.removeAbandonedNow(ctx, vol.Name) })
 	if err != nil {
 		err = errs.Wrap("", subject(vol.Name), "what was begun could not be removed", "pmemctl volume delete "+vol.Name, err)
 	}

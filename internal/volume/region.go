@@ -130,7 +130,9 @@ func (s *Service) InitLabels(ctx context.Context, plan LabelsPlan) error {
 			}
 		}
 		err = s.NDCTL.InitLabels(names...)
-		s.forgetEmptiedNow(names...)
+		if err == nil {
+			s.forgetEmptiedNow(names...)
+		}
 		if errs.Is(err, errs.InUse) {
 			return errs.Wrap(errs.InUse, subject, "something in them is in use, and nothing was changed", "unmount it, or remove what lies on it: pmemctl tree", err)
 		}
