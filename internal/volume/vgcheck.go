@@ -144,7 +144,7 @@ func (s *Service) readGroups(name string, namespaces []pmem.Namespace) []*groupO
 		}
 	}
 	slices.SortFunc(members, func(a, b *member) int { return cmp.Compare(a.Dev, b.Dev) })
-	groups := splitByUUID(name, members, func(fits func(lvm.Archived) bool) *lvm.Archived {
+	return splitByUUID(name, members, func(fits func(lvm.Archived) bool) *lvm.Archived {
 		if s.ArchiveDir == "" {
 			return nil
 		}
@@ -154,7 +154,6 @@ func (s *Service) readGroups(name string, namespaces []pmem.Namespace) []*groupO
 		}
 		return archived
 	})
-	return groups
 }
 
 // splitByUUID parts the devices with the mark of a name by the group that they are of,
@@ -162,26 +161,16 @@ func (s *Service) readGroups(name string, namespaces []pmem.Namespace) []*groupO
 // what lies where metadata could be. A device that says nothing is of the one group there
 // is, or else of none.
 func splitByUUID(name string, members []*member, newest func(fits func(lvm.Archived) bool) *lvm.Archived) []*groupOnDisk {
-	var groups []*groupOnDisk
-	byUUID := map[string]*groupOnDisk{}
-	add := func(uuid string, m *member) {
-		if byUUID[uuid] == nil {
-			byUUID[uuid] = &groupOnDisk{name: name}
-			groups = append(groups, byUUID[uuid])
-		}
-		byUUID[uuid].members = append(byUUID[uuid].members, m)
-	}
-	pvs, uuidByPV, labelled := []lvm.GroupPV{}, map[string]string{}, map[string]bool{}
+	var pvs []lvm.GroupPV
+	uuidByPV, labelled := map[string]string{}, map[string]bool{}
 	for _, m := range members {
-		if g, ok := m.group(false); ok {
-			pvs = append(pvs, g.PVs...)
-			for _, pv := range g.PVs {
-				uuidByPV[pv.UUID] = g.UUID
+		if c, ok := m.metadata(false); ok {
+			pvs = append(pvs, c.Group.PVs...)
+			for _, pv := range c.Group.PVs {
+				uuidByPV[pv.UUID] = c.Group.UUID
 			}
 		}
-		if m.disk.Label.Known() {
-			labelled[m.disk.Label.PV] = true
-		}
+		labelled[m.disk.Label.PV] = true
 	}
 	// A tenant can write metadata to its volume: not where the data of a group may be that
 	// misses a device of this size.
@@ -190,29 +179,42 @@ func splitByUUID(name string, members []*member, newest func(fits func(lvm.Archi
 			return !labelled[pv.UUID] && pv.DeviceSize == m.disk.Size && pv.DataEnd > offset
 		})
 	}
-	var silent []*member
+	uuidOf := func(m *member) string {
+		if c, ok := m.metadata(false); ok {
+			return c.Group.UUID
+		}
+		if uuid := uuidByPV[m.disk.Label.PV]; uuid != "" {
+			return uuid
+		}
+		if a := newest(func(a lvm.Archived) bool { return isOn(a, m) }); a != nil {
+			return a.Group.UUID
+		}
+		if c, ok := m.metadata(true); ok && !couldBeData(m, c.Offset) {
+			return c.Group.UUID
+		}
+		return ""
+	}
+	uuids, known := map[*member]string{}, []string{}
 	for _, m := range members {
-		if g, ok := m.group(false); ok {
-			add(g.UUID, m)
-		} else if uuid := uuidByPV[m.disk.Label.PV]; m.disk.Label.Known() && uuid != "" {
-			add(uuid, m)
-		} else if a := newest(func(a lvm.Archived) bool { return isOn(a, m) }); a != nil {
-			add(a.Group.UUID, m)
-		} else if g, ok := m.group(true); ok && !couldBeData(m, m.disk.Copies[len(m.disk.Copies)-1].Offset) {
-			add(g.UUID, m)
-		} else {
-			silent = append(silent, m)
+		uuids[m] = uuidOf(m)
+		if uuids[m] != "" && !slices.Contains(known, uuids[m]) {
+			known = append(known, uuids[m])
 		}
 	}
-	if len(groups) == 1 {
-		groups[0].members = append(groups[0].members, silent...)
-	} else {
-		for _, m := range silent {
-			add("", m)
+	var groups []*groupOnDisk
+	byUUID := map[string]*groupOnDisk{}
+	for _, m := range members {
+		uuid := uuids[m]
+		if uuid == "" && len(known) == 1 {
+			uuid = known[0]
 		}
+		if byUUID[uuid] == nil {
+			byUUID[uuid] = &groupOnDisk{name: name}
+			groups = append(groups, byUUID[uuid])
+		}
+		byUUID[uuid].members = append(byUUID[uuid].members, m)
 	}
 	for uuid, g := range byUUID {
-		slices.SortFunc(g.members, func(a, b *member) int { return cmp.Compare(a.Dev, b.Dev) })
 		g.decide(newest(func(a lvm.Archived) bool {
 			return (uuid == "" || a.Group.UUID == uuid) && slices.ContainsFunc(g.members, func(m *member) bool { return isOn(a, m) })
 		}))
@@ -220,15 +222,15 @@ func splitByUUID(name string, members []*member, newest func(fits func(lvm.Archi
 	return groups
 }
 
-// group is the group that the metadata on a device is of, or what lies where no label
-// names a place.
-func (m *member) group(guessed bool) (lvm.Group, bool) {
+// metadata is the first copy on a device that can be read, of those that its label names
+// or of what lies where metadata could be.
+func (m *member) metadata(guessed bool) (lvm.Copy, bool) {
 	for _, c := range m.disk.Copies {
 		if c.Text != nil && c.Guessed == guessed {
-			return c.Group, true
+			return c, true
 		}
 	}
-	return lvm.Group{}, false
+	return lvm.Copy{}, false
 }
 
 // isOn tells whether a change in the archive is of a group that had this device, and not
@@ -421,7 +423,7 @@ func (g *groupOnDisk) parts() []VGPart {
 		}
 		if g.source != nil && m.pv.UUID == "" && len(g.missing) == 0 {
 			// It was about to be added.
-			row.Part, row.State, row.Reason, row.Next = "device", PartUnused, "the group is complete without this device", "if nothing on it is needed: pmemctl vg remove "+g.name+" --force; then to add it: pmemctl vg init"
+			row.Part, row.State, row.Reason, row.Next = "device", PartUnused, "the group is complete without this device", "see what would be lost: pmemctl vg remove "+g.name+"; then to add it: pmemctl vg init"
 			parts = append(parts, row)
 			continue
 		}
@@ -505,8 +507,9 @@ func (s *Service) keepMetadata() {
 func (s *Service) keepGroup(g *groupOnDisk) {
 	if g.other != "" {
 		s.note(errs.New(errs.Conflict, "volume group "+g.name, "its copies are of two groups, and its metadata is not kept in "+s.ArchiveDir, "see: pmemctl vg check "+g.name+" -o wide"))
+		return
 	}
-	if g.source == nil || g.source.guessed || g.other != "" {
+	if g.source == nil || g.source.guessed {
 		return
 	}
 	// While a copy is damaged it may be the newer one; the archive never goes back then.
