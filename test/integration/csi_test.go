@@ -69,7 +69,7 @@ func serveArgs(flags ...string) []string {
 func startServer(t *testing.T, cmd *exec.Cmd) *csiServer {
 	t.Helper()
 	s := startServerUnprepared(t, cmd)
-	if s != nil && slices.Contains(cmd.Args, "--init") && !s.isPrepared(t) {
+	if s != nil && strings.Contains(strings.Join(cmd.Args, " "), "--init") && !s.isPrepared(t) {
 		return nil
 	}
 	return s
