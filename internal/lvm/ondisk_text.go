@@ -108,7 +108,8 @@ func ParseGroup(text []byte) (Group, error) {
 		for _, p := range s.at("physical_volumes") {
 			pv := GroupPV{key: p.key, UUID: p.section.text("id"), DeviceSize: n.parse(p.section.text("dev_size")), DataStart: n.parse(p.section.text("pe_start"))}
 			count := n.parse(p.section.text("pe_count"))
-			if max(g.ExtentSize, count, pv.DataStart, pv.DeviceSize) > maxNumber {
+			// A device whose label is gone has no UUID either: none is not one to compare with.
+			if !validUUID(pv.UUID) || max(g.ExtentSize, count, pv.DataStart, pv.DeviceSize) > maxNumber {
 				return Group{}, errMetadata
 			}
 			pv.DataEnd = (pv.DataStart + count*g.ExtentSize) * sectorSize
