@@ -130,6 +130,13 @@ func FindMapped(name string) (Mapped, bool) {
 	return m, err == nil
 }
 
+// mappedByNumber finds a mapped device by its number.
+func mappedByNumber(n Number) (Mapped, bool) {
+	m := Mapped{Number: n}
+	m.Name, m.UUID = readLine(m.sysfs()+"/dm/name"), readLine(m.sysfs()+"/dm/uuid")
+	return m, m.Name != ""
+}
+
 // lookUpMapped says os.ErrNotExist only when the device mapper said that it has none.
 func lookUpMapped(name string) (Mapped, error) {
 	var answer unix.DmIoctl

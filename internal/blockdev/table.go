@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"unsafe"
 
@@ -63,7 +62,13 @@ func parseTable(data []byte, targets int) (string, error) {
 type Extent struct {
 	Device        Number
 	Start, Length uint64
+	// What a mapped device has on it begins at its sector At. With stripes it is the
+	// one with the number Stripe of as many, in chunks.
+	At, Stripes, Stripe, Chunk uint64
 }
+
+// Range is a part of a device, in bytes.
+type Range struct{ From, To uint64 }
 
 // Extents are the parts of other devices that a mapped device consists of. Targets other
 // than linear and striped have none.
@@ -82,41 +87,85 @@ func extentsOf(table string) ([]Extent, error) {
 		if len(words) < 3 {
 			continue
 		}
-		length, err := strconv.ParseUint(words[1], 10, 64)
-		if err != nil {
+		wrong := func(err error) ([]Extent, error) {
 			return nil, fmt.Errorf("the table of the device mapper has %q: %w", line, err)
 		}
+		var part Extent
+		if _, err := fmt.Sscan(words[0]+" "+words[1], &part.At, &part.Length); err != nil {
+			return wrong(err)
+		}
 		kind, words := words[2], words[3:]
+		part.Stripes = 1
 		switch {
 		case kind == "striped" && len(words) > 2: // number of stripes, size of a chunk
+			if _, err := fmt.Sscan(words[0]+" "+words[1], &part.Stripes, &part.Chunk); err != nil {
+				return wrong(err)
+			}
+			if part.Stripes == 0 || part.Chunk == 0 {
+				return wrong(errors.New("no stripes"))
+			}
 			words = words[2:]
-			length /= max(1, uint64(len(words)/2))
+			part.Length /= part.Stripes
 		case kind != "linear":
 			continue
 		}
 		for ; len(words) >= 2; words = words[2:] {
-			e := Extent{Length: length}
-			if _, err := fmt.Sscanf(words[0]+" "+words[1], "%d:%d %d", &e.Device.Major, &e.Device.Minor, &e.Start); err != nil {
-				return nil, fmt.Errorf("the table of the device mapper has %q: %w", line, err)
+			if _, err := fmt.Sscanf(words[0]+" "+words[1], "%d:%d %d", &part.Device.Major, &part.Device.Minor, &part.Start); err != nil {
+				return wrong(err)
 			}
-			all = append(all, e)
+			all = append(all, part)
+			part.Stripe++
 		}
 	}
 	return all, nil
 }
 
-// Badblocks tells whether the kernel lists media errors in a part of a device.
-func (e Extent) Badblocks() bool {
-	data, _ := os.ReadFile("/sys/dev/block/" + e.Device.String() + "/badblocks")
-	return hasBadblocks(string(data), e.Start, e.Length)
-}
-
-func hasBadblocks(list string, start, length uint64) bool {
-	for _, line := range strings.Split(list, "\n") {
-		var from, count uint64
-		if n, _ := fmt.Sscanf(line, "%d %d", &from, &count); n == 2 && from < start+length && from+count > start {
-			return true
+// BadRanges are where the kernel lists media errors in a device of some bytes, or in what
+// a mapped device consists of.
+func BadRanges(path string, size uint64) ([]Range, error) {
+	n, err := Identify(path)
+	if err != nil {
+		return nil, err
+	}
+	parts := []Extent{{Device: n, Length: size / 512}}
+	if mapped, ok := mappedByNumber(n); ok {
+		if parts, err = mapped.Extents(); err != nil {
+			return nil, err
 		}
 	}
-	return false
+	var bad []Range
+	for _, part := range parts {
+		bad = append(bad, part.BadRanges()...)
+	}
+	return bad, nil
+}
+
+// BadRanges are where the kernel lists media errors in a part of a device, as bytes of
+// the device that has it. The list is that of its driver (drivers/nvdimm/badrange.c).
+func (e Extent) BadRanges() []Range {
+	data, _ := os.ReadFile("/sys/dev/block/" + e.Device.String() + "/badblocks")
+	return e.badIn(string(data))
+}
+
+func (e Extent) badIn(list string) []Range {
+	var bad []Range
+	for _, line := range strings.Split(list, "\n") {
+		var from, count uint64
+		if n, _ := fmt.Sscanf(line, "%d %d", &from, &count); n != 2 || from >= e.Start+e.Length || from+count <= e.Start {
+			continue
+		}
+		to := min(from+count, e.Start+e.Length) - e.Start
+		from = max(from, e.Start) - e.Start
+		if e.Stripes <= 1 {
+			bad = append(bad, Range{(e.At + from) * 512, (e.At + to) * 512})
+			continue
+		}
+		for from < to { // chunk by chunk
+			chunk, end := from/e.Chunk, min(to, (from/e.Chunk+1)*e.Chunk)
+			at := e.At + (chunk*e.Stripes+e.Stripe)*e.Chunk
+			bad = append(bad, Range{(at + from%e.Chunk) * 512, (at + end - chunk*e.Chunk) * 512})
+			from = end
+		}
+	}
+	return bad
 }

@@ -48,7 +48,11 @@ func FuzzParseTable(f *testing.F) {
 func TestExtents(t *testing.T) {
 	got, err := extentsOf("0 4096 linear 259:0 8192\n4096 8 error\n4104 8192 striped 2 4096 259:1 4096 259:2 12288")
 	require.NoError(t, err)
-	assert.Equal(t, []Extent{{Number{259, 0}, 8192, 4096}, {Number{259, 1}, 4096, 4096}, {Number{259, 2}, 12288, 4096}}, got)
+	assert.Equal(t, []Extent{
+		{Device: Number{259, 0}, Start: 8192, Length: 4096, Stripes: 1},
+		{Device: Number{259, 1}, Start: 4096, Length: 4096, At: 4104, Stripes: 2, Chunk: 4096},
+		{Device: Number{259, 2}, Start: 12288, Length: 4096, At: 4104, Stripes: 2, Stripe: 1, Chunk: 4096},
+	}, got)
 	got, err = extentsOf("")
 	assert.NoError(t, err)
 	assert.Empty(t, got)
@@ -56,13 +60,30 @@ func TestExtents(t *testing.T) {
 	assert.Error(t, err)
 }
 
-func TestHasBadblocks(t *testing.T) {
+func TestBadRanges(t *testing.T) {
 	const list = "100 8\n4000 1\n"
-	for _, c := range []struct {
-		start, length uint64
-		bad           bool
-	}{{0, 100, false}, {0, 101, true}, {107, 1, true}, {108, 3892, false}, {4000, 1, true}, {4001, 1 << 40, false}} {
-		assert.Equal(t, c.bad, hasBadblocks(list, c.start, c.length), "%v", c)
+	sectors := func(pairs ...uint64) (want []Range) {
+		for i := 0; i < len(pairs); i += 2 {
+			want = append(want, Range{pairs[i] * 512, pairs[i+1] * 512})
+		}
+		return want
 	}
-	assert.False(t, hasBadblocks("", 0, 1<<40))
+	for what, c := range map[string]struct {
+		extent Extent
+		want   []Range
+	}{
+		"in front of it":    {Extent{Length: 100}, nil},
+		"its last sector":   {Extent{Length: 101}, sectors(100, 101)},
+		"its first":         {Extent{Start: 107, Length: 1}, sectors(0, 1)},
+		"none":              {Extent{Start: 108, Length: 3892}, nil},
+		"both, with an end": {Extent{Start: 4, Length: 1 << 40}, sectors(96, 104, 3996, 3997)},
+		"in a mapped one":   {Extent{Start: 96, Length: 50, At: 1000}, sectors(1004, 1012)},
+		// Chunks of 4 sectors, of three stripes the last: sectors 4 to 12 of it are its
+		// chunks 1 and 2, which are the chunks 5 and 8 of the whole.
+		"striped":          {Extent{Start: 96, Length: 50, At: 1000, Stripes: 3, Stripe: 2, Chunk: 4}, sectors(1020, 1024, 1032, 1036)},
+		"a part of chunks": {Extent{Start: 98, Length: 50, At: 1000, Stripes: 3, Stripe: 0, Chunk: 4}, sectors(1002, 1004, 1012, 1016, 1024, 1026)},
+	} {
+		assert.Equal(t, c.want, c.extent.badIn(list), what)
+	}
+	assert.Empty(t, Extent{Length: 1 << 40}.badIn(""))
 }

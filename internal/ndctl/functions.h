@@ -129,4 +129,5 @@
 	X(int, ndctl_region_is_enabled, (struct ndctl_region *region), (region)) \
 	X(struct ndctl_ctx *, ndctl_unref, (struct ndctl_ctx *ctx), (ctx)) \
 	X(void, ndctl_cmd_unref, (struct ndctl_cmd *cmd), (cmd)) \
-	X(void, ndctl_namespace_get_uuid, (struct ndctl_namespace *ndns, uuid_t uu), (ndns, uu))
+	X(void, ndctl_namespace_get_uuid, (struct ndctl_namespace *ndns, uuid_t uu), (ndns, uu)) \
+	X(void, ndctl_pfn_get_uuid, (struct ndctl_pfn *pfn, uuid_t uu), (pfn, uu))

@@ -223,7 +223,14 @@ func enablePFN(r *C.struct_ndctl_region, n *C.struct_ndctl_namespace, dev string
 	if pfn == nil {
 		return &Error{Op: "find a pfn seed", Dev: dev, Err: syscall.ENXIO}
 	}
-	u := cUUID(uuid.New())
+	id := uuid.New()
+	if spec.InfoUUID != "" {
+		var err error
+		if id, err = uuid.Parse(spec.InfoUUID); err != nil {
+			return err
+		}
+	}
+	u := cUUID(id)
 	return claim(dev, []step{
 		{"pfn_set_uuid", func() C.int { return C.ndctl_pfn_set_uuid(pfn, &u[0]) }},
 		{"pfn_set_location", func() C.int { return C.ndctl_pfn_set_location(pfn, location(spec.Map)) }},

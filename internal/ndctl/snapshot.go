@@ -205,6 +205,9 @@ func describeMode(n *C.struct_ndctl_namespace, ns *pmem.Namespace) {
 			ns.Map = mapOf(C.ndctl_pfn_get_location(pfn))
 			ns.Size = uint64(C.ndctl_pfn_get_size(pfn))
 			ns.Align = uint64(C.ndctl_pfn_get_align(pfn))
+			var u C.uuid_t
+			C.ndctl_pfn_get_uuid(pfn, &u[0])
+			ns.InfoUUID = formatUUID(&u)
 			ns.Blockdev = C.GoString(C.ndctl_pfn_get_block_device(pfn))
 		} else {
 			// A legacy namespace that the kernel maps without an info block.

@@ -229,6 +229,9 @@ func (r *sysfsReader) namespaceOn(dev, holder string) (n pmem.Namespace, ok bool
 		case pmem.ModeFSDAX, pmem.ModeDevDAX:
 			n.Map = map[string]pmem.Map{"ram": pmem.MapMem, "pmem": pmem.MapDev}[r.attribute(holder, "mode")]
 			n.Align, _ = r.number(holder, "align")
+			if n.Mode == pmem.ModeFSDAX {
+				n.InfoUUID = r.attribute(holder, "uuid")
+			}
 		case pmem.ModeSector:
 			n.SectorSize = selected(r.attribute(holder, "sector_size"))
 		}
@@ -306,7 +309,7 @@ func (r *sysfsReader) attribute(dev, name string) string {
 }
 
 // EnabledFSDAX lists the fsdax namespaces whose block device is up. Of each it has
-// the device, region, name, UUID, block device and size. It does not wait for the
+// the device, region, name, both UUIDs, block device and size. It does not wait for the
 // kernel to bring up others, as Snapshot does.
 func (Lib) EnabledFSDAX() []pmem.Namespace {
 	var r sysfsReader
@@ -324,7 +327,7 @@ func (Lib) EnabledFSDAX() []pmem.Namespace {
 		}
 		found = append(found, pmem.Namespace{
 			Dev: dev, Region: region, Mode: pmem.ModeFSDAX, State: pmem.StateEnabled, Blockdev: block, Size: sectors * 512,
-			Name: r.attribute(dev, "alt_name"), UUID: r.attribute(dev, "uuid"),
+			Name: r.attribute(dev, "alt_name"), UUID: r.attribute(dev, "uuid"), InfoUUID: r.attribute(holder, "uuid"),
 		})
 	}
 	return found

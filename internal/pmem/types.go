@@ -120,8 +120,10 @@ type Namespace struct {
 	// Size is what its block or character device offers; 0 when it is idle.
 	Size uint64 `json:"size"`
 	// RawSize is what it takes from the region.
-	RawSize    uint64 `json:"raw_size"`
-	UUID       string `json:"uuid,omitempty"`
+	RawSize uint64 `json:"raw_size"`
+	UUID    string `json:"uuid,omitempty"`
+	// InfoUUID is the UUID in the info block of an fsdax namespace.
+	InfoUUID   string `json:"-"`
 	Name       string `json:"name,omitempty"` // the alt name, free text
 	SectorSize uint   `json:"sector_size,omitempty"`
 	Align      uint64 `json:"align,omitempty"`
@@ -188,6 +190,8 @@ type NamespaceSpec struct {
 	Sector uint   // sector mode: its sector size; otherwise 0
 	Name   string // the alt name, at most 63 bytes
 	UUID   string // "" makes one
+	// InfoUUID is the UUID in the info block of an fsdax namespace; "" makes one.
+	InfoUUID string
 	// Raw brings an fsdax namespace up without an info block, so that all of its bytes
 	// can be written, among them the info block.
 	Raw bool

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -140,7 +141,7 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 	if err != nil {
 		return existing, made, nil, err
 	}
-	plan.copyOf = spec.copyOf
+	plan.copyOf, plan.forFS = spec.copyOf, spec.forFS || spec.FS != mount.None
 	plan.raw = couldBeFilledRaw(spec)
 	s.rememberRegions(v, plan.Region)
 	made, err = s.make(ctx, plan)
@@ -180,6 +181,9 @@ func (v View) matches(ctx context.Context, vol Volume, spec Spec) error {
 	}
 	if spec.Limit != 0 && vol.Size > spec.Limit {
 		return differs("size", pmem.FormatSize(vol.Size), "at most "+pmem.FormatSize(spec.Limit))
+	}
+	if spec.FS == mount.None && vol.forFS && !spec.forFS {
+		return errs.New(errs.Conflict, subject(spec.Name), "exists, was made for a file system, and a raw device was asked for", next+spec.Name)
 	}
 	if spec.FS == mount.None || vol.Device == "" {
 		return nil
@@ -222,14 +226,20 @@ func (v View) sizeFor(vol Volume, spec Spec) uint64 {
 // make makes the device of a volume, marked as not finished.
 func (s *Service) make(ctx context.Context, plan Plan) (Volume, error) {
 	if plan.Type == TypeDirect {
-		n, err := s.NDCTL.CreateNamespace(pmem.NamespaceSpec{
+		id := cmp.Or(copyUUID(plan.Name, plan.copyOf), uuid.NewString())
+		spec := pmem.NamespaceSpec{
 			Region: plan.Region, Mode: pmem.ModeFSDAX, Map: pmem.MapDev, Size: plan.Raw, Align: pmem.DefaultAlign, Name: markMaking + plan.Name,
-			UUID: copyUUID(plan.Name, plan.copyOf), Raw: plan.raw,
-		})
+			UUID: id, Raw: plan.raw,
+		}
+		if plan.forFS {
+			spec.InfoUUID = filesystemUUID(id)
+		}
+		n, err := s.NDCTL.CreateNamespace(spec)
 		if err != nil {
 			return Volume{}, errs.Wrap("", subject(plan.Name), "its namespace could not be made in "+plan.Region, "see why: dmesg | tail", err)
 		}
 		vol, _ := directVolume(n)
+		vol.forFS = plan.forFS
 		if plan.raw {
 			vol.Size, vol.offset = plan.Usable, n.RawSize-plan.Usable
 		}
@@ -242,6 +252,9 @@ func (s *Service) make(ctx context.Context, plan Plan) (Volume, error) {
 	tags := []string{tagMaking}
 	if plan.copyOf != "" {
 		tags = append(tags, tagCopyOf+plan.copyOf)
+	}
+	if plan.forFS {
+		tags = append(tags, tagForFS)
 	}
 	return s.makeLV(ctx, plan.Name, plan, tags...)
 }
@@ -271,12 +284,11 @@ func (s *Service) makeLV(ctx context.Context, name string, plan Plan, tags ...st
 		}
 		return Volume{}, errs.Wrap("", subject(plan.Name), "its logical volume could not be made in "+plan.VG, "", err)
 	}
-	vol := Volume{Name: plan.Name, Type: TypeLVM, State: Creating, Size: plan.Usable, RawSize: plan.Raw, VG: plan.VG, vgUUID: plan.vgUUID, Device: lvm.MapperPath(plan.VG, name), Stripes: plan.Stripes, lv: name}
+	vol := Volume{Name: plan.Name, Type: TypeLVM, State: Creating, Size: plan.Usable, RawSize: plan.Raw, VG: plan.VG, vgUUID: plan.vgUUID, Device: lvm.MapperPath(plan.VG, name), Stripes: plan.Stripes, lv: name, forFS: plan.forFS}
 	return vol, nil
 }
 
-// fill clears a new device, since it may contain what others left, and formats
-// it.
+// fill clears of a new device what is to be cleared, and formats it.
 func (s *Service) fill(ctx context.Context, vol Volume, spec Spec) error {
 	node, err := s.anyNode(ctx, vol)
 	if err != nil {
@@ -286,11 +298,9 @@ func (s *Service) fill(ctx context.Context, vol Volume, spec Spec) error {
 	if err != nil {
 		return err
 	}
-	step, done := s.progress("clearing " + vol.Name)
 	if err = sizeIs(dev, vol.offset+vol.Size); err == nil {
-		err = dev.Zero(ctx, vol.offset, dev.Size, step)
+		err = s.clear(ctx, dev, vol, node)
 	}
-	done()
 	if err == nil && vol.offset > 0 {
 		err = writeInfoBlock(dev, vol)
 	}
@@ -313,8 +323,12 @@ func writeInfoBlock(dev *blockdev.Device, vol Volume) error {
 	if err != nil {
 		return err
 	}
+	id := uuid.New()
+	if vol.forFS {
+		id = uuid.MustParse(filesystemUUID(vol.UUID))
+	}
 	nothing := make([]byte, pmem.InfoBlockOffset)
-	return dev.Write(append(nothing, pmem.PFNInfoBlock(uuid.New(), parent, dev.Size, pmem.DefaultAlign)...), 0)
+	return dev.Write(append(nothing, pmem.PFNInfoBlock(id, parent, dev.Size, pmem.DefaultAlign)...), 0)
 }
 
 // sizeIs makes sure that a device that is to be cleared is the one that was made.

@@ -7,13 +7,15 @@ import "strings"
 // A direct volume is a namespace whose alt name is a mark and the volume's name;
 // a namespace that belongs to a volume group has the group's name instead. A
 // logical volume has the volume's name and the tag, with a second tag as long as
-// it is not finished; only the extension of a volume has a mark in its name.
+// it is not finished, and another if it was made for a file system, of which a direct
+// volume has filesystemUUID in its info block; only the extension of a volume has a mark in its name.
 // Volume groups have the tag.
 const (
 	tag         = "pmemctl"
 	tagMaking   = "pmemctl.making"
 	tagRemoving = "pmemctl.removing"
 	tagCopyOf   = "pmemctl.copy-of." // and the UUID of the source
+	tagForFS    = "pmemctl.filesystem"
 
 	markVolume   = "pmemctl:"  // a direct volume
 	markMaking   = "pmemctl+"  // a volume, or an extension of one, not yet cleared and formatted

@@ -39,6 +39,7 @@ type Plan struct {
 	devices []string // to take the extents of; none means any
 	copyOf  string   // UUID of what it is to be a copy of
 	raw     bool     // a namespace is to be filled before it is brought up as fsdax
+	forFS   bool     // a file system hides what is not cleared
 }
 
 // place is one place that a volume could be made in.

@@ -53,6 +53,7 @@ type Spec struct {
 	NoErase bool
 
 	copyOf string // UUID of what it is to be a copy of
+	forFS  bool   // it is one of a volume that was made for a file system
 }
 
 // MaxName is the most bytes a volume's name can have: with a mark in front it

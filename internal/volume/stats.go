@@ -128,16 +128,9 @@ func (s *Service) faultText(vol Volume, fault mount.Fault) string {
 // badblocks are media errors in a volume's own parts of its devices, as the kernel lists
 // them.
 func (s *Service) badblocks(vol Volume) string {
-	var parts []blockdev.Extent
-	if m, ok := s.mapped(vol); ok {
-		parts, _ = m.Extents()
-	} else if n, err := blockdev.Identify(vol.Device); err == nil {
-		parts = []blockdev.Extent{{Device: n, Length: vol.Size / 512}}
+	bad, err := blockdev.BadRanges(vol.Device, vol.Size)
+	if err != nil || len(bad) == 0 {
+		return ""
 	}
-	for _, part := range parts {
-		if part.Badblocks() {
-			return fmt.Sprintf("media errors on /dev/%s; see where: pmemctl tree", part.Device.KernelName())
-		}
-	}
-	return ""
+	return fmt.Sprintf("media errors, such as at byte %d of %s; see where: pmemctl tree", bad[0].From, vol.Device)
 }

@@ -35,6 +35,7 @@ type Volume struct {
 	vgUUID string
 	offset uint64 // of its bytes on Device, while that is the raw namespace
 	copyOf string // UUID of what a logical volume is a copy of
+	forFS  bool   // made for a file system, and not cleared
 }
 
 // View is what is on the host at one moment.
@@ -204,7 +205,7 @@ func (v View) Volumes() []Volume {
 
 func directVolume(n pmem.Namespace) (Volume, bool) {
 	mark, name := parseMark(n.Name)
-	vol := Volume{Name: name, Type: TypeDirect, Size: n.Size, RawSize: n.RawSize, Regions: []string{n.Region}, Namespace: n.Dev, UUID: n.UUID}
+	vol := Volume{Name: name, Type: TypeDirect, Size: n.Size, RawSize: n.RawSize, Regions: []string{n.Region}, Namespace: n.Dev, UUID: n.UUID, forFS: n.InfoUUID == filesystemUUID(n.UUID)}
 	if n.Blockdev != "" {
 		vol.Device = "/dev/" + n.Blockdev
 	}
@@ -233,7 +234,7 @@ func (v View) lvmVolume(lv lvm.LV) (Volume, bool) {
 		return Volume{}, false
 	}
 	mark, name := parseMark(lv.Name)
-	vol := Volume{Name: name, Type: TypeLVM, State: Ready, Size: lv.Size, RawSize: lv.Size, VG: lv.VG, vgUUID: lv.VGUUID, UUID: lv.UUID, Regions: v.regionsOf(lv), lv: lv.Name}
+	vol := Volume{Name: name, Type: TypeLVM, State: Ready, Size: lv.Size, RawSize: lv.Size, VG: lv.VG, vgUUID: lv.VGUUID, UUID: lv.UUID, Regions: v.regionsOf(lv), lv: lv.Name, forFS: lv.HasTag(tagForFS)}
 	if lv.Active {
 		vol.Device = lv.MapperPath()
 	}
