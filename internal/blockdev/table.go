@@ -67,8 +67,12 @@ type Extent struct {
 	At, Stripes, Stripe, Chunk uint64
 }
 
-// Range is a part of a device, in bytes.
-type Range struct{ From, To uint64 }
+// BadRange is a part of a device with media errors, in bytes, and the device below it
+// that has them.
+type BadRange struct {
+	From, To uint64
+	On       Number
+}
 
 // Extents are the parts of other devices that a mapped device consists of. Targets other
 // than linear and striped have none.
@@ -122,7 +126,7 @@ func extentsOf(table string) ([]Extent, error) {
 
 // BadRanges are where the kernel lists media errors in a device of some bytes, or in what
 // a mapped device consists of.
-func BadRanges(path string, size uint64) ([]Range, error) {
+func BadRanges(path string, size uint64) ([]BadRange, error) {
 	n, err := Identify(path)
 	if err != nil {
 		return nil, err
@@ -133,7 +137,7 @@ func BadRanges(path string, size uint64) ([]Range, error) {
 			return nil, err
 		}
 	}
-	var bad []Range
+	var bad []BadRange
 	for _, part := range parts {
 		bad = append(bad, part.BadRanges()...)
 	}
@@ -142,13 +146,13 @@ func BadRanges(path string, size uint64) ([]Range, error) {
 
 // BadRanges are where the kernel lists media errors in a part of a device, as bytes of
 // the device that has it. The list is that of its driver (drivers/nvdimm/badrange.c).
-func (e Extent) BadRanges() []Range {
+func (e Extent) BadRanges() []BadRange {
 	data, _ := os.ReadFile("/sys/dev/block/" + e.Device.String() + "/badblocks")
 	return e.badIn(string(data))
 }
 
-func (e Extent) badIn(list string) []Range {
-	var bad []Range
+func (e Extent) badIn(list string) []BadRange {
+	var bad []BadRange
 	for _, line := range strings.Split(list, "\n") {
 		var from, count uint64
 		if n, _ := fmt.Sscanf(line, "%d %d", &from, &count); n != 2 || from >= e.Start+e.Length || from+count <= e.Start {
@@ -157,13 +161,13 @@ func (e Extent) badIn(list string) []Range {
 		to := min(from+count, e.Start+e.Length) - e.Start
 		from = max(from, e.Start) - e.Start
 		if e.Stripes <= 1 {
-			bad = append(bad, Range{(e.At + from) * 512, (e.At + to) * 512})
+			bad = append(bad, BadRange{(e.At + from) * 512, (e.At + to) * 512, e.Device})
 			continue
 		}
 		for from < to { // chunk by chunk
 			chunk, end := from/e.Chunk, min(to, (from/e.Chunk+1)*e.Chunk)
 			at := e.At + (chunk*e.Stripes+e.Stripe)*e.Chunk
-			bad = append(bad, Range{(at + from%e.Chunk) * 512, (at + end - chunk*e.Chunk) * 512})
+			bad = append(bad, BadRange{(at + from%e.Chunk) * 512, (at + end - chunk*e.Chunk) * 512, e.Device})
 			from = end
 		}
 	}

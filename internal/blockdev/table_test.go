@@ -62,15 +62,15 @@ func TestExtents(t *testing.T) {
 
 func TestBadRanges(t *testing.T) {
 	const list = "100 8\n4000 1\n"
-	sectors := func(pairs ...uint64) (want []Range) {
+	sectors := func(pairs ...uint64) (want []BadRange) {
 		for i := 0; i < len(pairs); i += 2 {
-			want = append(want, Range{pairs[i] * 512, pairs[i+1] * 512})
+			want = append(want, BadRange{From: pairs[i] * 512, To: pairs[i+1] * 512})
 		}
 		return want
 	}
 	for what, c := range map[string]struct {
 		extent Extent
-		want   []Range
+		want   []BadRange
 	}{
 		"in front of it":    {Extent{Length: 100}, nil},
 		"its last sector":   {Extent{Length: 101}, sectors(100, 101)},

@@ -132,5 +132,5 @@ func (s *Service) badblocks(vol Volume) string {
 	if err != nil || len(bad) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("media errors, such as at byte %d of %s; see where: pmemctl tree", bad[0].From, vol.Device)
+	return fmt.Sprintf("media errors on /dev/%s; see where: pmemctl tree", bad[0].On.KernelName())
 }
