@@ -91,9 +91,10 @@ func newVolumeCreateCommand(a *app) *cobra.Command {
 
 The size is what the block device offers; what it takes besides is worked out,
 and --dry-run shows it. A volume of that name, type and size that exists is left
-as it is, so that the command can be repeated. The device is cleared first:
-nothing of what was there before can be read. With --mount it is mounted with DAX
-then, as by "pmemctl volume mount".`,
+as it is, so that the command can be repeated. Nothing of what was there before can
+be read: a filesystem hides what was not written through it, and with --fs none the
+whole device is zeroed first. With --mount it is mounted with DAX then, as by
+"pmemctl volume mount".`,
 		Args: cobra.ExactArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := needRoot("making a volume"); err != nil {
@@ -226,7 +227,7 @@ func newVolumeDeleteCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "delete NAME...", Aliases: []string{"rm"}, Short: "Erase and delete volumes that are not in use",
 		Long: `Deletes volumes that nothing uses. Their bytes are zeroed first; with --no-erase they
-stay on the medium until the next volume there is made, which clears them. With
+stay on the medium, where no volume shows them but root can read them. With
 --unmount they are unmounted before; one that is busy is not deleted.
 
 An erasing that is interrupted goes on when the command is repeated.`,

@@ -11,49 +11,49 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// What is cleared of a new volume. A volume that was made for a file system has the
-// bytes of former volumes, those that were not erased: ext4 and XFS show no block that
-// was not written through them, and zero a block before they map it (fs/ext4/inode.c,
-// fs/xfs/xfs_iomap.c: extents are unwritten first). Such a volume says so on its device,
-// and is never given out as a raw one. Of it are cleared both ends, where signatures
+// A raw block volume is cleared. One that is made for a filesystem is not: it may hold bytes
+// of former volumes, which ext4 and XFS never show, since they show no block that was not
+// written through them, and with DAX zero a block before they map it. Its device says so,
+// and it is never given out as a raw one. Only both ends of it are cleared, where signatures
 // are, and what has media errors, which a write heals.
 
 // filesystemUUID is the UUID in the info block of a direct volume that was made for a
-// file system.
+// filesystem, whose namespace has the UUID given.
 func filesystemUUID(namespace string) string {
 	return uuid.NewSHA1(uuid.NameSpaceURL, []byte("pmemctl:filesystem/"+namespace)).String()
 }
 
-// clear zeroes the bytes of a new device from an offset on, or for a file system both
-// ends of them, and heals the device.
+// madeForFS is the error for one who wants such a volume raw.
+func madeForFS(vol Volume) error {
+	return errs.New(errs.Conflict, subject(vol.Name), "was made for a filesystem and may hold bytes of former volumes below it, so it is not given out as a raw block device",
+		"make a raw one: pmemctl volume create NAME --fs none, or volumeMode: Block")
+}
+
+// clear zeroes what a new volume must not show of former ones, and heals media errors.
 func (s *Service) clear(ctx context.Context, dev *blockdev.Device, vol Volume, node string) error {
+	end := dev.Size
+	if vol.forFS {
+		end = min(vol.offset+endSize, dev.Size)
+	}
 	step, done := s.progress("clearing " + vol.Name)
-	defer done()
-	var err error
-	if end := min(endSize, dev.Size-vol.offset); vol.forFS {
-		if err = dev.Zero(ctx, vol.offset, vol.offset+end, nil); err == nil {
-			err = dev.Zero(ctx, dev.Size-end, dev.Size, nil)
-		}
-	} else {
-		err = dev.Zero(ctx, vol.offset, dev.Size, step)
+	err := dev.Zero(ctx, vol.offset, end, step)
+	done()
+	if err == nil {
+		err = clearTail(ctx, dev, end)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = heal(ctx, dev, node, 0)
 	}
-	return heal(ctx, dev, node, 0)
+	return err
 }
 
-// clearTail clears what a file system may grow into from an offset on: the end, where
-// signatures are, and what has media errors.
-func clearTail(ctx context.Context, dev *blockdev.Device, from uint64, node string) error {
-	if err := dev.Zero(ctx, max(from, dev.Size-min(endSize, dev.Size)), dev.Size, nil); err != nil {
-		return err
-	}
-	return heal(ctx, dev, node, from)
+// clearTail zeroes the end of a device, but nothing in front of an offset.
+func clearTail(ctx context.Context, dev *blockdev.Device, from uint64) error {
+	return dev.Zero(ctx, max(from, dev.Size-min(endSize, dev.Size)), dev.Size, nil)
 }
 
-// heal writes zeros to the parts of a device from an offset on in which the kernel lists
-// media errors, and fails if it still does.
+// heal zeroes the parts of a device from an offset on in which the kernel lists media errors.
+// It fails when the kernel still lists one.
 func heal(ctx context.Context, dev *blockdev.Device, node string, from uint64) error {
 	const page = 4 * pmem.KiB
 	for healed := false; ; healed = true {
@@ -68,7 +68,7 @@ func heal(ctx context.Context, dev *blockdev.Device, node string, from uint64) e
 				continue
 			}
 			if left++; healed {
-				return errs.New(errs.Damaged, node, fmt.Sprintf("has media errors that a write does not heal, such as at byte %d, and is not given out", r.From), "see where: pmemctl region list -o wide; ask the maker of the DIMM")
+				return errs.New(errs.Damaged, node, fmt.Sprintf("has media errors at byte %d that a write does not heal, and is not given out", r.From), "see where: pmemctl tree; replace the DIMM")
 			}
 			if err := dev.Zero(ctx, r.From, r.To, nil); err != nil {
 				return err

@@ -33,6 +33,9 @@ func (s *Service) UsableAs(ctx context.Context, name, fs string) error {
 	if err != nil {
 		return err
 	}
+	if fs == mount.None && vol.forFS {
+		return madeForFS(vol)
+	}
 	return usableAs(name, content.Type, fs, len(raw) > 0)
 }
 

@@ -183,7 +183,7 @@ func (v View) matches(ctx context.Context, vol Volume, spec Spec) error {
 		return differs("size", pmem.FormatSize(vol.Size), "at most "+pmem.FormatSize(spec.Limit))
 	}
 	if spec.FS == mount.None && vol.forFS && !spec.forFS {
-		return errs.New(errs.Conflict, subject(spec.Name), "exists, was made for a file system, and a raw device was asked for", next+spec.Name)
+		return madeForFS(vol)
 	}
 	if spec.FS == mount.None || vol.Device == "" {
 		return nil

@@ -18,8 +18,8 @@ import (
 )
 
 // Delete removes a volume that is not in use. With erase its bytes are zeroed
-// first; without, they stay on the medium until the next volume there is made,
-// which clears them. NotFound when there is none.
+// first; without, they stay on the medium, where a volume made later does not show
+// them. NotFound when there is none.
 //
 // A delete that was interrupted while erasing goes on with the next Delete, or
 // Create, of that name.

@@ -18,8 +18,8 @@ import (
 // large already only has its file system looked after, so that an interrupted
 // call can be repeated.
 //
-// The new space is cleared, as far as no file system hides it, before the volume has it:
-// it is first a logical volume of its own, whose extents the volume then takes over.
+// The new space is cleared like that of a new volume before the volume has it: it is first
+// a logical volume of its own, whose extents the volume then takes over.
 func (s *Service) Expand(ctx context.Context, name string, size uint64) (vol Volume, err error) {
 	if err := ValidateName(name); err != nil {
 		return Volume{}, err
@@ -103,23 +103,8 @@ func (s *Service) reserveExtension(ctx context.Context, name string, size uint64
 		return vol, nil, errs.New(errs.NoSpace, subject(name), fmt.Sprintf("cannot grow to %s: volume group %s has room for %s", pmem.FormatSize(size), vg.Name, pmem.FormatSize(vol.Size+most)),
 			fmt.Sprintf("use --size %d or less, or enlarge the group: pmemctl vg extend %s --percent N", vol.Size+most, vg.Name))
 	}
-	forFS, err := hasFilesystem(vol)
-	if err != nil {
-		return vol, nil, err
-	}
-	made, err := s.makeLV(ctx, markMaking+name, Plan{Name: name, Type: TypeLVM, VG: vol.VG, vgUUID: vol.vgUUID, Usable: by, Raw: by, Stripes: vol.Stripes, devices: devices, forFS: forFS})
+	made, err := s.makeLV(ctx, markMaking+name, Plan{Name: name, Type: TypeLVM, VG: vol.VG, vgUUID: vol.vgUUID, Usable: by, Raw: by, Stripes: vol.Stripes, devices: devices, forFS: vol.forFS})
 	return vol, &made, err
-}
-
-// hasFilesystem tells whether a file system hides what is not cleared of a volume: it was
-// made for one, or an earlier version made it and it is mounted.
-func hasFilesystem(vol Volume) (bool, error) {
-	n, err := blockdev.Identify(vol.Device)
-	if vol.forFS || err != nil {
-		return vol.forFS, err
-	}
-	points, err := mount.Points(n)
-	return len(points) > 0, err
 }
 
 // takeOver gives the extents of the reserve to the volume. The host is locked,
@@ -148,11 +133,6 @@ func (s *Service) takeOver(ctx context.Context, name string) (Volume, error) {
 	by := reserves[0].Size
 	if len(ranges) > lvm.MaxRanges {
 		return Volume{}, errs.New(errs.NoSpace, subject(name), fmt.Sprintf("the free space of %s is in %d pieces, more than can be taken at once", vol.VG, len(ranges)), "expand in smaller steps, or extend the group: pmemctl vg extend "+vol.VG+" --percent N")
-	}
-	if reserves[0].forFS && !vol.forFS {
-		if err := s.LVM.MarkLV(ctx, vol.group(), vol.lv, tagForFS); err != nil {
-			return Volume{}, err
-		}
 	}
 	if err := s.removeLV(ctx, reserves[0]); err != nil {
 		return Volume{}, err
@@ -324,7 +304,9 @@ func (s *Service) copyInto(ctx context.Context, made, source Volume, fs string) 
 	switch {
 	case err != nil:
 	case made.forFS:
-		err = clearTail(ctx, to, from.Size, made.Device)
+		if err = clearTail(ctx, to, from.Size); err == nil {
+			err = heal(ctx, to, made.Device, from.Size)
+		}
 	default:
 		err = to.Zero(ctx, from.Size, to.Size, step)
 	}

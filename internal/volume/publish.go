@@ -66,7 +66,7 @@ func (s *Service) Publish(ctx context.Context, p PublishSpec) (err error) {
 			return err
 		}
 		if vol.forFS {
-			return errs.New(errs.Unsupported, subject(p.Name), "was made for a file system, and is not given out as a raw device: it may have bytes of former volumes", "make one for that: volumeMode Block, or pmemctl volume create --fs none")
+			return madeForFS(vol)
 		}
 		return s.publishDevice(vol, p)
 	}
