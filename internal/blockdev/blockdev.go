@@ -126,22 +126,67 @@ const (
 )
 
 // Zero makes the bytes from one offset to another read as zeros, on the medium.
-// It also heals media errors there, which the kernel clears on a write.
+// It also heals media errors there, which the kernel clears on a write. What cannot be
+// written does not keep it from the rest: the error is a *MediaError then.
 func (d *Device) Zero(ctx context.Context, from, to uint64, progress Progress) error {
 	fault.Point("before zero")
-	err := d.chunks(ctx, from, to, zeroChunk, zeroWorkers, progress, func(_ []byte, offset, length uint64) error {
+	bad := MediaError{Path: d.file.Name()}
+	zero := func(offset, length uint64) error {
 		extent := [2]uint64{offset, length}
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, d.file.Fd(), unix.BLKZEROOUT, uintptr(unsafe.Pointer(&extent)))
 		if errno != 0 {
 			return fmt.Errorf("%s: zero %d bytes at %d: %w", d.file.Name(), length, offset, errno)
 		}
 		return nil
+	}
+	err := d.chunks(ctx, from, to, zeroChunk, zeroWorkers, progress, func(_ []byte, offset, length uint64) error {
+		err := zero(offset, length)
+		if errors.Is(err, unix.EIO) {
+			return bad.pages(offset, length, zero)
+		}
+		return err
 	})
 	if err == nil {
 		err = d.file.Sync()
 	}
+	if err == nil && bad.Bytes > 0 {
+		err = &bad
+	}
 	fault.Point("after zero")
 	return err
+}
+
+// MediaError says that bytes of a device cannot be written.
+type MediaError struct {
+	Path         string
+	First, Bytes uint64 // the offset of the first one, and how many there are
+}
+
+func (e *MediaError) Error() string {
+	return fmt.Sprintf("%s: %d bytes cannot be written, the first at %d: %v", e.Path, e.Bytes, e.First, unix.EIO)
+}
+
+func (e *MediaError) Unwrap() error { return unix.EIO }
+
+// pages writes what can be written of a chunk in which something cannot, and counts the rest.
+// A device that takes nothing any more is given up.
+func (e *MediaError) pages(offset, length uint64, write func(offset, length uint64) error) error {
+	const page, most = 4096, 4 << 20
+	for end := offset + length; offset < end; offset += page {
+		size := min(page, end-offset)
+		err := write(offset, size)
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, unix.EIO) || e.Bytes >= most {
+			return err
+		}
+		if e.Bytes == 0 {
+			e.First = offset
+		}
+		e.Bytes += size
+	}
+	return nil
 }
 
 // Write writes to the medium.

@@ -54,7 +54,7 @@ func newRootCommand(a *app) *cobra.Command {
 	root.AddCommand(
 		newBusCommand(a), newDIMMCommand(a), newRegionCommand(a), newNamespaceCommand(a), newDAXCommand(a),
 		newVGCommand(a), newVolumeCommand(a), newCapacityCommand(a), newTreeCommand(a),
-		newHostCommand(a), newServeCSICommand(a), newCompletionCommand(a), newVersionCommand(a),
+		newGCCommand(a), newHostCommand(a), newServeCSICommand(a), newCompletionCommand(a), newVersionCommand(a),
 	)
 	checkArgs(root)
 	return root

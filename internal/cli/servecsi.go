@@ -37,6 +37,7 @@ type csiFlags struct {
 	metricsAddress, metricsTokenFile      string
 	hostDir                               string
 	kubeletDir, inlineMaxSize             string
+	eraseRate                             string
 	inline                                bool
 }
 
@@ -72,6 +73,7 @@ PMEMCTL_INIT, --metrics-address from PMEMCTL_METRICS_ADDRESS, and so on.`,
 	fl.StringVar(&f.kubeletDir, "kubelet-dir", "/var/lib/kubelet", "kubelet's `directory` (its --root-dir): volumes are mounted nowhere else, and its pods' inline volumes are kept")
 	fl.BoolVar(&f.inline, "inline", false, "allow inline (ephemeral) volumes, which take PMEM for whoever may make a pod")
 	fl.StringVar(&f.inlineMaxSize, "inline-max-size", "1Gi", "largest `size` of an inline volume")
+	fl.StringVar(&f.eraseRate, "erase-rate", defaultEraseRate, "how much of the memory's bandwidth the erasing of deleted volumes takes: a `share` of the time, bytes per second such as 500Mi, or max; it takes all while a volume waits for the space")
 	fl.StringVar(&f.metricsAddress, "metrics-address", "", "`address` to serve Prometheus metrics, /healthz and /livez on, such as :9090 (default: none)")
 	fl.StringVar(&f.metricsTokenFile, "metrics-token-file", "", "`file` with the token that whoever reads /metrics must have (Authorization: Bearer TOKEN); it is read each time")
 	fl.StringVar(&f.hostDir, "host-dir", "", "`directory` with the host's /etc, to keep its udev and LVM off what tenants write, as host setup does (default: only look)")
@@ -117,6 +119,9 @@ func (f csiFlags) config() (csi.Config, error) {
 		return c, errs.Invalidf("--kubelet-dir", "give the --root-dir of kubelet, such as /var/lib/kubelet", "%q is not the path of a directory of kubelet's", f.kubeletDir)
 	}
 	c.KubeletDir, c.Inline, c.InlineMaxSize = filepath.Clean(f.kubeletDir), f.inline, maximum
+	if c.EraseRate, err = volume.ParseEraseRate(f.eraseRate); err != nil {
+		return c, err
+	}
 	if c.TopologyKey == "" {
 		c.TopologyKey = f.driver + "/node"
 	}
@@ -145,7 +150,7 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 		log.Warn("the sockets of kubelet and of the sidecars are in one directory: a sidecar that is taken over can mount volumes", "next", "give --controller-endpoint a directory of its own")
 	}
 	a.service.Note = once(func(err error) { log.Error("beside what was asked for", "error", err) })
-	a.service.TargetRoot = config.KubeletDir
+	a.service.TargetRoot, a.service.SpaceWait = config.KubeletDir, spaceWait
 	server := &csi.Server{Config: config, Volumes: a.service, Log: log, Metrics: csi.NewMetrics(a.service)}
 	a.service.Locks.Waiting = func(name, holder string) { log.Info("waiting for a lock", "lock", name, "holder", holder) }
 	server.Resume = a.service.Resume
@@ -155,6 +160,7 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 		log.Info("nothing to prepare: direct volumes need no volume group")
 	}
 	parts := []func(context.Context) error{
+		func(ctx context.Context) error { a.holdEraser(ctx); return nil },
 		func(ctx context.Context) error { return server.Run(ctx, f.endpoint) },
 		server.Background,
 		func(ctx context.Context) error { a.tellDamage(ctx, log); <-ctx.Done(); return nil },

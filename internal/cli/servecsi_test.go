@@ -36,7 +36,7 @@ func TestFlagsFromEnvironment(t *testing.T) {
 }
 
 func TestServeFlags(t *testing.T) {
-	good := csiFlags{endpoint: "unix:///csi.sock", nodeID: "a", driver: "csi.pmemctl.io", kind: "all", kubeletDir: "/var/lib/kubelet/", inlineMaxSize: "64Mi"}
+	good := csiFlags{endpoint: "unix:///csi.sock", nodeID: "a", driver: "csi.pmemctl.io", kind: "all", kubeletDir: "/var/lib/kubelet/", inlineMaxSize: "64Mi", eraseRate: "20%"}
 	c, err := good.config()
 	require.NoError(t, err)
 	assert.Equal(t, "/var/lib/kubelet", c.KubeletDir)
@@ -48,6 +48,7 @@ func TestServeFlags(t *testing.T) {
 		`--kubelet-dir: "" is not`:        func(f *csiFlags) { f.kubeletDir = "" },
 		`--inline-max-size: "0" is not`:   func(f *csiFlags) { f.inlineMaxSize = "0" },
 		`--inline-max-size: "all" is not`: func(f *csiFlags) { f.inlineMaxSize = "all" },
+		`--erase-rate: "0%" is not`:       func(f *csiFlags) { f.eraseRate = "0%" },
 	} {
 		f := good
 		change(&f)

@@ -18,8 +18,8 @@ import (
 
 func newVolumeCommand(a *app) *cobra.Command {
 	return group("volume", "Make, show, grow, copy, mount and delete volumes",
-		newVolumeCreateCommand(a), newVolumeListCommand(a), newVolumeShowCommand(a), newVolumeDeleteCommand(a),
-		newVolumeExpandCommand(a), newVolumeCloneCommand(a), newVolumeMountCommand(a), newVolumeUnmountCommand(a))
+		a.thenErase(newVolumeCreateCommand(a)), newVolumeListCommand(a), newVolumeShowCommand(a), a.thenErase(newVolumeDeleteCommand(a)),
+		a.thenErase(newVolumeExpandCommand(a)), a.thenErase(newVolumeCloneCommand(a)), newVolumeMountCommand(a), newVolumeUnmountCommand(a))
 }
 
 // volumeRow is a volume with what the host does with it.
@@ -223,14 +223,18 @@ func newVolumeShowCommand(a *app) *cobra.Command {
 }
 
 func newVolumeDeleteCommand(a *app) *cobra.Command {
-	var force, noErase, ignoreMissing, unmount bool
+	var force, noErase, ignoreMissing, unmount, wait bool
 	cmd := &cobra.Command{
 		Use: "delete NAME...", Aliases: []string{"rm"}, Short: "Erase and delete volumes that are not in use",
-		Long: `Deletes volumes that nothing uses. Their bytes are zeroed first; with --no-erase they
-stay on the medium, where no volume shows them but root can read them. With
---unmount they are unmounted before; one that is busy is not deleted.
+		Long: `Deletes volumes that nothing uses, and zeroes their bytes before their space is free.
+With --no-erase the bytes stay on the medium, where no volume shows them but root
+can read them. With --unmount the volumes are unmounted before; one that is busy is
+not deleted.
 
-An erasing that is interrupted goes on when the command is repeated.`,
+The name of a deleted volume is free at once. With --wait=false the command does not
+wait until its bytes are erased: serve-csi erases them in the background or, where that
+does not run, a "pmemctl gc" that this command starts. If the erasing is interrupted,
+serve-csi, "pmemctl gc" or this command repeated go on with it.`,
 		Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeVolumes(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := needRoot("deleting a volume"); err != nil {
@@ -243,12 +247,21 @@ An erasing that is interrupted goes on when the command is repeated.`,
 				if err := a.confirm(force, "Volume "+name+" and its data will be lost."); err != nil {
 					return err
 				}
-				err := a.unmountAndDelete(cmd.Context(), name, unmount, !noErase)
+				deleted, err := a.unmountAndDelete(cmd.Context(), name, unmount, !noErase)
 				if ignoreMissing && errs.Is(err, errs.NotFound) {
 					continue
 				}
 				if err != nil {
 					return err
+				}
+				if !wait && len(deleted) > 0 {
+					a.say("volume %s deleted; its space is free when it is erased: pmemctl capacity", name)
+					continue
+				}
+				for _, vol := range deleted {
+					if err := a.service.Erase(cmd.Context(), vol, volume.EraseRate{}); err != nil {
+						return err
+					}
 				}
 				a.say("volume %s deleted", name)
 			}
@@ -259,6 +272,7 @@ An erasing that is interrupted goes on when the command is repeated.`,
 	f.BoolVar(&force, "force", false, "do not ask")
 	f.BoolVar(&noErase, "no-erase", false, "do not zero the volume")
 	f.BoolVar(&unmount, "unmount", false, "unmount the volume first")
+	f.BoolVar(&wait, "wait", true, "wait until the volume is erased")
 	f.BoolVar(&ignoreMissing, "ignore-missing", false, "a volume that does not exist is no error")
 	return cmd
 }
@@ -272,11 +286,11 @@ func notInline(name string) error {
 	return nil
 }
 
-func (a *app) unmountAndDelete(ctx context.Context, name string, unmount, erase bool) error {
+func (a *app) unmountAndDelete(ctx context.Context, name string, unmount, erase bool) ([]volume.Volume, error) {
 	if unmount {
 		// What is half deleted is mounted nowhere, and is deleted further.
 		if _, err := a.service.Unmount(ctx, name, ""); err != nil && !errs.Is(err, errs.NotFound) {
-			return err
+			return nil, err
 		}
 	}
 	return a.service.Delete(ctx, name, erase)
@@ -421,6 +435,7 @@ func newCapacityCommand(a *app) *cobra.Command {
 				{title: "IN", cell: func(c volume.Capacity) string { return c.Region + c.VG }},
 				{title: "TOTAL", cell: func(c volume.Capacity) string { return pmem.FormatSize(c.Total) }},
 				{title: "FREE", cell: func(c volume.Capacity) string { return pmem.FormatSize(c.Free) }},
+				{title: "ERASING", cell: func(c volume.Capacity) string { return pmem.FormatSize(c.Erasing) }},
 				{title: "LARGEST VOLUME", cell: func(c volume.Capacity) string { return pmem.FormatSize(c.Largest) }},
 				{title: "LARGEST IN BYTES", wide: true, cell: func(c volume.Capacity) string { return fmt.Sprint(c.Largest) }},
 				{title: "NOTE", cell: func(c volume.Capacity) string { return dash(c.Reason) }},

@@ -102,6 +102,7 @@ func (s *Server) Background(ctx context.Context) error {
 				return
 			}
 		}
+		wg.Go(func() { s.eraseDeleted(ctx) })
 		s.untilDone(ctx, "what a crash left could not be looked for", 0, s.clearAway)
 	})
 	wg.Wait()
@@ -139,8 +140,7 @@ func within(ctx context.Context, limit time.Duration, do func(context.Context) e
 	return do(ctx)
 }
 
-// clearAway removes inline volumes of pods that are gone, and goes on with the erasing
-// that was interrupted, one volume after the other.
+// clearAway removes inline volumes of pods that are gone.
 func (s *Server) clearAway(ctx context.Context) error {
 	var volumes []volume.Volume
 	err := within(ctx, lookLimit, func(ctx context.Context) (err error) {
@@ -151,21 +151,7 @@ func (s *Server) clearAway(ctx context.Context) error {
 		return err
 	}
 	s.removeAbandonedInline(ctx, volumes)
-	for _, vol := range volumes {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if vol.State != volume.Deleting || !s.work.begin(vol.Name) {
-			continue
-		}
-		s.Log.Info("erasing goes on", "volume", vol.Name)
-		err := s.Volumes.ResumeErasing(ctx, vol.Name)
-		s.work.end(vol.Name)
-		if err != nil && ctx.Err() == nil {
-			s.Log.Warn("erasing could not go on", "volume", vol.Name, "error", err.Error(), "next", errs.NextStep(err))
-		}
-	}
-	return nil
+	return ctx.Err()
 }
 
 // afterPreparation holds back what makes volumes, or tells how large they can be, until the

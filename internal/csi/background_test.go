@@ -142,29 +142,45 @@ func TestACreateWaitsForThePreparation(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-// TestInterruptedErasingGoesOn: what is being deleted, and nothing else.
-func TestInterruptedErasingGoesOn(t *testing.T) {
+// TestErasing: what is deleted is erased, and nothing else, one at a time in each place; one
+// that cannot be erased does not hold up the others, is tried again later, and told once.
+func TestErasing(t *testing.T) {
 	f := newFakeVolumes()
-	for name, state := range map[string]volume.State{"a": volume.Deleting, "b": volume.Deleting, "busy": volume.Deleting, "c": volume.Ready, "d": volume.Creating, "e": volume.Damaged} {
-		f.volumes[name] = volume.Volume{Name: name, State: state}
+	for name, state := range map[string]volume.State{"a": volume.Deleting, "b": volume.Deleting, "bad": volume.Deleting, "c": volume.Ready, "d": volume.Creating, "e": volume.Damaged} {
+		f.volumes[name] = volume.Volume{Name: name, UUID: "uuid-" + name, State: state, Type: volume.TypeLVM, VG: "vg"}
 	}
+	f.failErase = map[string]error{"bad": errs.New(errs.Damaged, "volume bad", "takes no write", "")}
 	s := newServer(f)
-	require.True(t, s.work.begin("busy"), "a call is at work on it")
-	require.NoError(t, s.clearAway(t.Context()))
-	var left []string
-	for name := range f.volumes {
-		left = append(left, name)
-	}
-	assert.ElementsMatch(t, []string{"busy", "c", "d", "e"}, left)
-	assert.Equal(t, []string{"list", "erase a", "erase b"}, f.called)
-	assert.True(t, s.work.begin("a", "b"), "calls come to the volumes again")
-
-	// It ends with the server.
+	log := &record{}
+	s.Log = slog.New(slog.NewTextHandler(log, nil))
+	shortly(t)
 	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { s.eraseDeleted(ctx); close(ended) }()
+	assert.Eventually(t, func() bool { s.eraser.wake(); return f.timesCalled("erase bad") > 2 && len(f.Unerased()) == 1 }, 10*time.Second, time.Millisecond)
 	cancel()
-	s.work.end("busy")
-	assert.Error(t, s.clearAway(ctx))
-	assert.NotContains(t, f.called, "erase busy")
+	<-ended
+	assert.Equal(t, []string{"uuid-bad"}, f.Unerased())
+	assert.Contains(t, f.volumes, "c")
+	assert.Contains(t, f.volumes, "d")
+	assert.Contains(t, f.volumes, "e")
+	assert.Equal(t, 1, strings.Count(log.String(), "takes no write"), log.String())
+}
+
+func TestEraserTakesOneOfAPlace(t *testing.T) {
+	var e eraser
+	one, two, other := volume.Volume{UUID: "1", Type: volume.TypeLVM, VG: "a"}, volume.Volume{UUID: "2", Type: volume.TypeLVM, VG: "a"}, volume.Volume{UUID: "3", Type: volume.TypeDirect, Regions: []string{"a"}}
+	assert.True(t, e.begin(one))
+	assert.False(t, e.begin(one))
+	assert.False(t, e.begin(two))
+	assert.True(t, e.begin(other))
+	assert.True(t, e.idle([]string{"1", "2"}))
+	assert.False(t, e.idle([]string{"1", "3"}))
+	again, news := e.end(one, "no")
+	assert.Equal(t, firstRetry, again)
+	assert.True(t, news)
+	assert.False(t, e.begin(one), "not before its time")
+	assert.True(t, e.begin(two))
 }
 
 // deaf is a host that never answers, and that does not heed the end of a context.

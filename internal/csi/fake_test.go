@@ -24,6 +24,7 @@ type fakeVolumes struct {
 	free       uint64
 	fail       error // of the next call
 	failExpand error // of the next expansion
+	failErase  map[string]error
 	hidden     error // where a volume that is not found may be
 	systems    map[string]string
 	called     []string
@@ -39,6 +40,17 @@ func (f *fakeVolumes) begin(call string) (func(), error) {
 	err := f.fail
 	f.fail = nil
 	return f.mu.Unlock, err
+}
+
+func (f *fakeVolumes) timesCalled(call string) (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.called {
+		if c == call {
+			n++
+		}
+	}
+	return n
 }
 
 func notFound(name string) error {
@@ -92,13 +104,39 @@ func (f *fakeVolumes) DeleteAsCreated(_ context.Context, name string) error {
 	return nil
 }
 
-func (f *fakeVolumes) ResumeErasing(_ context.Context, name string) error {
-	done, err := f.begin("erase " + name)
+func (f *fakeVolumes) Deleted(context.Context) (deleted []volume.Volume, err error) {
+	done, err := f.begin("deleted")
+	defer done()
+	for _, vol := range f.volumes {
+		if vol.State == volume.Deleting {
+			deleted = append(deleted, vol)
+		}
+	}
+	slices.SortFunc(deleted, func(a, b volume.Volume) int { return strings.Compare(a.Name, b.Name) })
+	return deleted, err
+}
+
+func (f *fakeVolumes) Unerased() (uuids []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, vol := range f.volumes {
+		if vol.State == volume.Deleting {
+			uuids = append(uuids, vol.UUID)
+		}
+	}
+	return uuids
+}
+
+func (f *fakeVolumes) TryErase(_ context.Context, vol volume.Volume, _ volume.EraseRate) (bool, error) {
+	done, err := f.begin("erase " + vol.Name)
 	defer done()
 	if err == nil {
-		delete(f.volumes, name)
+		err = f.failErase[vol.Name]
 	}
-	return err
+	if err == nil {
+		delete(f.volumes, vol.Name)
+	}
+	return true, err
 }
 
 func (f *fakeVolumes) Up(string) bool { return false }

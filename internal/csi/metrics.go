@@ -32,6 +32,7 @@ type Host interface {
 	// LookAtEverything also asks the firmware of the DIMMs.
 	LookAtEverything(context.Context) (volume.View, error)
 	Damage(volume.View) []volume.Damage
+	DeletedIn(volume.View) []volume.Volume
 }
 
 // NewMetrics makes the metrics of a server.
@@ -119,6 +120,7 @@ type collector struct {
 	reading     chan struct{} // closed when the read at work has ended; nil when there is none
 	view        volume.View
 	damage      []volume.Damage // in view
+	deleted     []volume.Volume // in view
 	err         error           // of the last read
 	tried       time.Time       // when that ended
 	viewed      time.Time       // when view was read; zero before the first one
@@ -143,6 +145,10 @@ var (
 	volumesHidden = prometheus.NewDesc("pmemctl_volumes_out_of_sight", "Volumes that once were, as far as is known, and are where nothing can be read now.", nil, nil)
 	volumeCount   = prometheus.NewDesc("pmemctl_volumes", "Volumes by type and state; deleting is the queue of what is to be erased.", []string{"type", "state"}, nil)
 	volumeBytes   = prometheus.NewDesc("pmemctl_volume_bytes", "Bytes of volumes by type and state.", []string{"type", "state"}, nil)
+	eraseLeft     = prometheus.NewDesc("pmemctl_erase_bytes", "Bytes of deleted volumes that are still to be erased.", nil, nil)
+	eraseRate     = prometheus.NewDesc("pmemctl_erase_bytes_per_second", "How fast deleted volumes are being erased.", nil, nil)
+	eraseOldest   = prometheus.NewDesc("pmemctl_erase_oldest_seconds", "How long ago the volume was deleted that waits the longest for being erased.", nil, nil)
+	eraseFailed   = prometheus.NewDesc("pmemctl_erase_failed", "Deleted volumes that could not be erased.", nil, nil)
 	dimmHealth    = prometheus.NewDesc("pmemctl_dimm_health", "1 for the state of health that the firmware of a DIMM tells.", []string{"dimm", "state"}, nil)
 	readErrorDesc = prometheus.NewDesc("pmemctl_read_error", "1 when the host could not be read the last time.", nil, nil)
 	viewAge       = prometheus.NewDesc("pmemctl_view_age_seconds", "How long ago the host was read, as it is told here. It grows while the host does not answer.", nil, nil)
@@ -189,8 +195,9 @@ func (c *collector) read(withHealth bool) {
 	}
 	view, err := look(ctx)
 	var damage []volume.Damage
+	var deleted []volume.Volume
 	if err == nil {
-		damage = c.host.Damage(view)
+		damage, deleted = c.host.Damage(view), c.host.DeletedIn(view)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -199,7 +206,7 @@ func (c *collector) read(withHealth bool) {
 		c.askedHealth = c.tried
 	}
 	if err == nil {
-		c.view, c.damage, c.viewed = view, damage, c.tried
+		c.view, c.damage, c.deleted, c.viewed = view, damage, deleted, c.tried
 	}
 	if err == nil && withHealth {
 		c.healthTold, c.dimms, c.badblocks = c.tried, view.PMEM.DIMMs, map[string]uint64{}
@@ -266,6 +273,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			count[key{string(t), string(state)}] = 0
 		}
 	}
+	var left, rate, oldest, failed float64
+	for _, vol := range c.deleted {
+		left += float64(vol.RawSize - min(vol.RawSize, vol.Erasing.Done))
+		rate += float64(vol.Erasing.Rate)
+		oldest = max(oldest, time.Since(vol.Erasing.Since).Seconds())
+		failed += number(vol.Erasing.Failed != "")
+	}
 	for _, vol := range view.Examined() {
 		k := key{string(vol.Type), string(vol.State)}
 		count[k]++
@@ -275,6 +289,10 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(volumeCount, float64(n), k.kind, k.state)
 		gauge(volumeBytes, float64(bytes[k]), k.kind, k.state)
 	}
+	gauge(eraseLeft, left)
+	gauge(eraseRate, rate)
+	gauge(eraseOldest, oldest)
+	gauge(eraseFailed, failed)
 	for _, d := range c.dimms {
 		if d.Health != nil {
 			gauge(dimmHealth, 1, d.Dev, d.Health.State)

@@ -48,6 +48,13 @@ func (h *countedHost) Damage(volume.View) []volume.Damage {
 	}
 }
 
+func (h *countedHost) DeletedIn(volume.View) []volume.Volume {
+	return []volume.Volume{
+		{RawSize: 100, Erasing: &volume.Erasure{Since: time.Now().Add(-time.Hour), Done: 40, Rate: 7}},
+		{RawSize: 10, Erasing: &volume.Erasure{Since: time.Now(), Failed: "no"}},
+	}
+}
+
 func (h *countedHost) answer(ctx context.Context, all bool) (volume.View, error) {
 	h.most.Store(max(h.most.Load(), h.atOnce.Add(1)))
 	defer h.atOnce.Add(-1)

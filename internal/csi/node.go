@@ -206,6 +206,7 @@ func (s *Server) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublish
 	if err := s.Volumes.DeleteAsCreated(ctx, name); err != nil && !errs.Is(err, errs.NotFound) {
 		return nil, err
 	}
+	s.eraser.wake()
 	return &csi.NodeUnpublishVolumeResponse{}, nil
 }
 

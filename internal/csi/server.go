@@ -32,7 +32,9 @@ type Volumes interface {
 	Create(context.Context, volume.Spec) (vol volume.Volume, created bool, err error)
 	Clone(context.Context, volume.CloneSpec) (volume.Volume, error)
 	DeleteAsCreated(ctx context.Context, name string) error
-	ResumeErasing(ctx context.Context, name string) error
+	Deleted(context.Context) ([]volume.Volume, error)
+	Unerased() []string
+	TryErase(ctx context.Context, vol volume.Volume, rate volume.EraseRate) (began bool, err error)
 	Absent(ctx context.Context, name string) error
 	Get(ctx context.Context, name string) (volume.Volume, error)
 	List(context.Context) ([]volume.Volume, error)
@@ -74,6 +76,9 @@ type Config struct {
 	// pod may have one.
 	Inline        bool
 	InlineMaxSize uint64
+	// EraseRate is how much of the bandwidth of each region or volume group the erasing of
+	// deleted volumes takes.
+	EraseRate volume.EraseRate
 }
 
 // Server answers CSI calls.
@@ -98,6 +103,7 @@ type Server struct {
 	detached    sync.WaitGroup // calls that are at work
 	serving     sync.Map       // the paths of the sockets
 	preparation preparation
+	eraser      eraser
 	deadline    func(method string) time.Duration // of tests; nil is deadlineOf
 }
 

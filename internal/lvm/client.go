@@ -311,10 +311,9 @@ func (c *Client) CreateLV(ctx context.Context, lv NewLV) error {
 	return c.change(ctx, lv.VG, append(append(args, lv.VG.Name), lv.Devices...)...)
 }
 
-// MarkLV adds a tag to a logical volume that nobody is to use any more, and has it
-// not come up by itself at boot.
-func (c *Client) MarkLV(ctx context.Context, vg VGRef, name, tag string) error {
-	return c.change(ctx, vg, "lvchange", "--setautoactivation", "n", "--addtag", tag, vg.Name+"/"+name)
+// RenameLV gives a logical volume another name; it may be in use.
+func (c *Client) RenameLV(ctx context.Context, vg VGRef, name, to string) error {
+	return c.change(ctx, vg, "lvrename", vg.Name, name, to)
 }
 
 // UnmarkLV takes a tag from a logical volume, and has it come up by itself at

@@ -386,6 +386,17 @@ func (l Lib) RenameNamespace(key, name string) (renamed pmem.Namespace, err erro
 	return Lib{}.readNamespace(key)
 }
 
+// RenameDisabled is RenameNamespace for a namespace that is to stay disabled.
+func (l Lib) RenameDisabled(key, name string) error {
+	defer l.forget()
+	return l.withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
+		if err := disableSafely(n); err != nil {
+			return err
+		}
+		return noSlot(setAltName(n, dev, name), snapshotRegion(C.ndctl_namespace_get_region(n), "", false).Mappings)
+	})
+}
+
 // EnableRaw brings a namespace up without its info block, so that all of its
 // bytes can be written; DisableRaw ends it. It returns the name of the block
 // device.

@@ -48,6 +48,9 @@ func (Lib) RenameNamespace(string, string) (pmem.Namespace, error) {
 	return pmem.Namespace{}, errNoCgo
 }
 
+// RenameDisabled needs cgo.
+func (Lib) RenameDisabled(string, string) error { return errNoCgo }
+
 // EnableRaw needs cgo.
 func (Lib) EnableRaw(string) (string, error) { return "", errNoCgo }
 

@@ -1,4 +1,4 @@
-// Package run is the only place that starts other programs. Every program has a
+// Package run is the only place that starts other programs. Every program but a detached one has a
 // context and a deadline, is in a process group of its own that is killed as a
 // whole, speaks the C locale, and has its error output kept apart.
 package run
@@ -49,6 +49,16 @@ func (e *Error) Unwrap() error { return e.Err }
 // Command runs a program that changes nothing and returns its output.
 func Command(ctx context.Context, name string, args ...string) ([]byte, error) {
 	return output(ctx, name, args)
+}
+
+// Detached starts a program that outlives this one, in a session of its own and without input
+// and output. Its arguments begin with its name.
+func Detached(path string, args ...string) error {
+	cmd := &exec.Cmd{Path: path, Args: args, Dir: "/", SysProcAttr: &syscall.SysProcAttr{Setsid: true}}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	return cmd.Process.Release()
 }
 
 // Change runs a program that changes something; a crash before or after it

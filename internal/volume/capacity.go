@@ -19,6 +19,8 @@ type Capacity struct {
 	// Free is what is not taken, and Largest the largest volume that can be made.
 	Free    uint64 `json:"free"`
 	Largest uint64 `json:"largest_possible"`
+	// Erasing is what deleted volumes still take: it is free when they are erased.
+	Erasing uint64 `json:"erasing"`
 	// Smallest is the size of the smallest volume that can be made there.
 	Smallest uint64 `json:"smallest_possible"`
 	// Reason says why nothing can be made there.
@@ -52,6 +54,13 @@ func (v View) Capacities() []Capacity {
 			continue
 		}
 		all = append(all, Capacity{Type: TypeLVM, VG: vg.Name, Total: vg.Size, Free: vg.Free, Largest: largestLV(vg, 1), Smallest: vg.ExtentSize})
+	}
+	for _, vol := range inState(v.Volumes(), Deleting) {
+		for i, c := range all {
+			if c.Type == vol.Type && (vol.Type == TypeLVM && c.VG == vol.VG || vol.Type == TypeDirect && c.Region == first(vol.Regions)) {
+				all[i].Erasing += vol.RawSize
+			}
+		}
 	}
 	return all
 }

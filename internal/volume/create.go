@@ -71,20 +71,17 @@ func (s *Service) Create(ctx context.Context, spec Spec) (vol Volume, created bo
 // content on it, and gives it its own name last. The volume's lock is held.
 func (s *Service) create(ctx context.Context, spec Spec, fill func(context.Context, Volume) error) (vol Volume, created bool, err error) {
 	var made Volume
-	for erased := false; !erased; {
-		var erasing []Volume
+	for waiting := (spaceWait{}); made.Name == ""; {
+		var first []Volume
 		err = s.changing(ctx, func() error {
-			vol, made, erasing, err = s.findOrMake(ctx, spec)
+			vol, made, first, err = s.findOrMake(ctx, spec)
 			return err
 		})
+		if len(first) > 0 {
+			err = s.waitForSpace(ctx, &waiting, first, err)
+		}
 		if err != nil || vol.Name != "" {
 			return vol, false, err
-		}
-		// Its name is free when what was deleted under it is erased.
-		if erased = len(erasing) == 0; !erased {
-			if err := s.finishDeleting(ctx, erasing); err != nil {
-				return Volume{}, false, err
-			}
 		}
 	}
 	failed := func(err error) error {
@@ -110,8 +107,9 @@ func couldNotBeCreated(name string, err error) error {
 	return errs.Wrap("", subject(name), "could not be created", "", err)
 }
 
-// findOrMake returns the volume that exists as the spec would make it, or makes
-// its device; or neither, and what has to be erased first. The host is locked.
+// findOrMake returns the volume that exists as the spec would make it, or makes its device; or
+// neither, and what has to be erased first, with the error that it fails with before that. The
+// host is locked.
 func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Volume, erasing []Volume, err error) {
 	look := s.Look
 	if spec.Type == TypeDirect { // in a region, where LVM does not matter
@@ -122,8 +120,15 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 		return existing, made, nil, err
 	}
 	found := v.find(spec.Name)
-	if erasing = inState(found, Deleting); len(erasing) > 0 {
-		return existing, made, erasing, nil
+	for _, vol := range inState(found, Deleting) {
+		switch {
+		case vol.Type == TypeLVM && vol.lv == spec.Name: // an earlier version deleted it
+			if _, err := s.setAside(ctx, vol); err != nil {
+				return existing, made, nil, err
+			}
+		case vol.Type == TypeDirect && vol.UUID == copyUUID(spec.Name, spec.copyOf): // of the same source
+			return existing, made, []Volume{vol}, nil
+		}
 	}
 	if existing, err = finished(found); err != nil {
 		return existing, made, nil, err
@@ -138,6 +143,9 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 		return existing, made, nil, err
 	}
 	plan, err := v.plan(spec)
+	if errs.Is(err, errs.NoSpace) {
+		return existing, made, s.inEraseOrder(v.erasingFor(spec)), err
+	}
 	if err != nil {
 		return existing, made, nil, err
 	}

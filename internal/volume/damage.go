@@ -59,6 +59,11 @@ func (s *Service) Damage(v View) []Damage {
 			all = append(all, Damage{Region: r.Dev, Reason: "is disabled, and had volumes: they are out of sight", Next: "pmemctl region enable " + r.Dev})
 		}
 	}
+	for _, vol := range inState(v.Volumes(), Deleting) {
+		if e := s.erasure(vol); e.Failed != "" {
+			all = append(all, Damage{Volume: vol.Name, Namespace: vol.Namespace, Region: first(vol.Regions), Reason: e.Failed, Next: "replace the DIMM; or leave the bytes there: pmemctl volume delete " + vol.Name + " --no-erase --force"})
+		}
+	}
 	return all
 }
 

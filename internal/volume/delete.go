@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -17,30 +18,32 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// Delete removes a volume that is not in use. With erase its bytes are zeroed
-// first; without, they stay on the medium, where a volume made later does not show
+// Delete deletes a volume that is not in use: its name is free then. With erase its bytes are
+// zeroed before its space is free, and it is for the caller to have the volumes erased that are
+// returned; without, the bytes stay on the medium, where a volume made later does not show
 // them. NotFound when there is none.
 //
-// A delete that was interrupted while erasing goes on with the next Delete, or
-// Create, of that name.
-func (s *Service) Delete(ctx context.Context, name string, erase bool) error {
+// Where what was deleted under the name is all there is, that is returned, or given up without
+// erase.
+func (s *Service) Delete(ctx context.Context, name string, erase bool) (deleted []Volume, err error) {
 	return s.delete(ctx, name, func(Volume) bool { return erase })
 }
 
-// DeleteAsCreated deletes a volume as its Spec said: erased, or not.
+// DeleteAsCreated deletes a volume as its Spec said: to be erased, or not.
 func (s *Service) DeleteAsCreated(ctx context.Context, name string) error {
-	return s.delete(ctx, name, func(vol Volume) bool { return !s.isNoErase(vol.UUID) })
+	_, err := s.delete(ctx, name, func(vol Volume) bool { return !s.isNoErase(vol.UUID) })
+	return err
 }
 
 // delete asks of the volume, or of none when only an erasing is to go on, whether
 // its bytes are to be erased.
-func (s *Service) delete(ctx context.Context, name string, erase func(Volume) bool) error {
+func (s *Service) delete(ctx context.Context, name string, erase func(Volume) bool) ([]Volume, error) {
 	if err := ValidateName(name); err != nil {
-		return err
+		return nil, err
 	}
 	lock, err := s.lockVolume(ctx, name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer lock.Release()
 	s, done := s.operation()
@@ -51,34 +54,34 @@ func (s *Service) delete(ctx context.Context, name string, erase func(Volume) bo
 		return err
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if slices.ContainsFunc(slices.Concat(d.remove, d.mark), func(vol Volume) bool { return vol.Type == TypeDirect }) {
 		s.NDCTL.Warm()
 	}
 	for _, vol := range d.remove {
 		if err := s.remove(ctx, vol); err != nil {
-			return err
+			return nil, err
 		}
-	}
-	for _, vol := range d.mark {
-		marked, err := s.markRemoving(ctx, vol)
-		if err != nil {
-			return err
-		}
-		d.erase = append(d.erase, marked)
-	}
-	if err := s.finishDeleting(ctx, d.erase); err != nil {
-		return err
-	}
-	for _, vol := range slices.Concat(d.remove, d.erase) {
 		s.forgetEmptied(ctx, vol.Regions...)
 	}
-	return nil
+	for _, vol := range d.mark {
+		marked, err := s.markDeleted(ctx, vol)
+		if errors.Is(err, ndctl.ErrNoSlot) || errors.Is(err, lvm.ErrMetadataFull) {
+			err = s.eraseUnmarked(ctx, vol)
+		} else if err == nil {
+			s.keepErasure(marked, Erasure{Since: time.Now()})
+			d.erase = append(d.erase, marked)
+		}
+		if err != nil {
+			return nil, errs.Wrap("", subject(vol.Name), "could not be deleted", "", err)
+		}
+	}
+	return d.erase, nil
 }
 
 // deletion is what is to be done with the volumes of a name: removed as they are,
-// marked as being erased, and erased further.
+// marked as deleted, and erased further.
 type deletion struct{ remove, mark, erase []Volume }
 
 // changeDevice changes one volume, whose lock is held. The host is not locked for a
@@ -194,6 +197,16 @@ func (s *Service) beginDeleting(ctx context.Context, name string, erase func(Vol
 
 // remove removes a volume as it is.
 func (s *Service) remove(ctx context.Context, vol Volume) error {
+	if vol.State == Deleting { // not below who erases it
+		lock, err := s.Locks.Try(eraseLock(vol))
+		if err != nil {
+			return err
+		}
+		if lock == nil {
+			return errs.New(errs.Busy, subject(vol.Name), "is being erased", "wait for it, or end the erasing first: pmemctl volume list -o wide")
+		}
+		defer lock.Release()
+	}
 	if err := notInUse(vol); err != nil {
 		return err
 	}
@@ -204,30 +217,67 @@ func (s *Service) remove(ctx context.Context, vol Volume) error {
 		}
 		return s.removeLV(ctx, vol)
 	})
+	if err == nil {
+		s.forgetErasure(vol)
+	}
 	return errs.Wrap("", subject(vol.Name), "could not be removed", "", err)
 }
 
-// markRemoving marks a volume as one being erased, which nobody is given any more.
-func (s *Service) markRemoving(ctx context.Context, vol Volume) (Volume, error) {
+// markDeleted marks a volume as deleted: nobody is given it any more, and its name is free.
+func (s *Service) markDeleted(ctx context.Context, vol Volume) (Volume, error) {
 	if err := notInUse(vol); err != nil {
 		return vol, err
 	}
 	s.forget(vol)
-	err := s.changeDevice(ctx, vol, func() error {
-		if vol.Type == TypeDirect {
-			_, err := s.NDCTL.RenameNamespace(vol.UUID, markRemoving+vol.Name)
-			return err
-		}
-		return s.LVM.MarkLV(ctx, vol.group(), vol.lv, tagRemoving)
-	})
-	vol.State = Deleting
-	if errors.Is(err, ndctl.ErrNoSlot) || errors.Is(err, lvm.ErrMetadataFull) {
-		// No label slot, or no byte of LVM's metadata, is free for the mark. To erase and remove
-		// it needs none. Its head goes first: after a crash in between it is there again as
-		// what it was, damaged or without a file system, and is deleted again.
-		return vol, s.eraseHead(ctx, vol)
+	if vol.Type == TypeDirect {
+		vol.State, vol.Device = Deleting, ""
+		return vol, s.NDCTL.RenameDisabled(vol.UUID, markRemoving+vol.Name)
 	}
-	return vol, errs.Wrap("", subject(vol.Name), "could not be marked for removal", "", err)
+	err := s.changing(ctx, func() (err error) {
+		vol, err = s.setAside(ctx, vol)
+		return err
+	})
+	return vol, err
+}
+
+// setAside gives the logical volume of a deleted volume a name of its own. The host is
+// locked.
+func (s *Service) setAside(ctx context.Context, vol Volume) (Volume, error) {
+	name := deletedLV(vol)
+	if err := s.LVM.RenameLV(ctx, vol.group(), vol.lv, name); err != nil {
+		return vol, err
+	}
+	if vol.Device != "" {
+		s.unlinkNode(vol)
+		vol.Device = lvm.MapperPath(vol.VG, name)
+	}
+	vol.lv, vol.State = name, Deleting
+	return vol, nil
+}
+
+// deletedLV is the name of the logical volume of a deleted volume. Its end keeps two of a name
+// apart; a part of the volume's name is left away where the device mapper has no room for it.
+func deletedLV(vol Volume) string {
+	end := "+" + strings.ReplaceAll(vol.UUID, "-", "")
+	end = end[:min(len(end), 7)]
+	name := vol.Name
+	for len(name) > 1 && len(filepath.Base(lvm.MapperPath(vol.VG, markRemoving+name+end))) > maxMapper {
+		name = strings.TrimRight(name[:len(name)-1], "-")
+	}
+	return markRemoving + name + end
+}
+
+// maxMapper is the most bytes of a device mapper's name (DM_NAME_LEN, linux/dm-ioctl.h).
+const maxMapper = 127
+
+// eraseUnmarked erases and removes a volume for whose mark no label slot, or no byte of LVM's
+// metadata, is free: to remove it needs none. Its head goes first: after a crash in between it
+// is there again as what it was, damaged or without a filesystem, and is deleted again.
+func (s *Service) eraseUnmarked(ctx context.Context, vol Volume) error {
+	if err := s.eraseHead(ctx, vol); err != nil {
+		return err
+	}
+	return s.eraseNow(ctx, vol, EraseRate{})
 }
 
 // eraseHead erases what tells the kind of a volume: the info block of a namespace, or the
@@ -320,80 +370,10 @@ func openFor(path string) []int {
 	}
 }
 
-// finishDeleting erases and removes what is marked for it. The host is not locked
-// for the erasing; the volume's lock is held.
-func (s *Service) finishDeleting(ctx context.Context, erasing []Volume) error {
-	for _, vol := range erasing {
-		var err error
-		if vol.Type == TypeDirect {
-			err = s.eraseDirect(ctx, vol)
-		} else {
-			err = s.eraseLVM(ctx, vol)
-		}
-		if err != nil {
-			return errs.Wrap("", subject(vol.Name), "is not erased yet", "go on with it: pmemctl volume delete "+vol.Name, err)
-		}
-	}
-	return nil
-}
-
-func (s *Service) eraseDirect(ctx context.Context, vol Volume) error {
-	// The raw device has no info block in the way, and needs no struct pages.
-	err := s.changing(ctx, func() error {
-		blockdev, err := s.NDCTL.EnableRaw(vol.UUID)
-		vol.Device = "/dev/" + blockdev
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if err := s.zeroAll(ctx, vol, vol.RawSize); err != nil {
-		return err
-	}
-	return s.changing(ctx, func() error {
-		if err := s.NDCTL.DisableRaw(vol.UUID); err != nil {
-			return err
-		}
-		return s.NDCTL.DestroyNamespace(vol.UUID)
-	})
-}
-
-func (s *Service) eraseLVM(ctx context.Context, vol Volume) error {
-	if vol.Device == "" {
-		if err := s.changing(ctx, func() error { return s.LVM.Activate(ctx, vol.group(), vol.lv) }); err != nil {
-			return err
-		}
-	}
-	vol.Device = lvm.MapperPath(vol.VG, vol.lv)
-	if err := s.waitForNode(ctx, vol); err != nil {
-		return err
-	}
-	if err := s.zeroAll(ctx, vol, vol.Size); err != nil {
-		return err
-	}
-	return s.changing(ctx, func() error { return s.removeLV(ctx, vol) })
-}
-
 func (s *Service) removeLV(ctx context.Context, vol Volume) error {
 	err := s.LVM.RemoveLV(ctx, vol.group(), vol.lv, vol.UUID)
 	if err == nil {
 		s.unlinkNode(vol)
 	}
 	return err
-}
-
-func (s *Service) zeroAll(ctx context.Context, vol Volume, size uint64) error {
-	if err := notPublished(vol); err != nil {
-		return err
-	}
-	dev, err := blockdev.Hold(vol.Device)
-	if err != nil {
-		return err
-	}
-	step, done := s.progress("erasing " + vol.Name)
-	if err = sizeIs(dev, size); err == nil {
-		err = dev.Zero(ctx, 0, dev.Size, step)
-	}
-	done()
-	return errors.Join(err, dev.Close())
 }

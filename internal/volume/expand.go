@@ -35,12 +35,20 @@ func (s *Service) Expand(ctx context.Context, name string, size uint64) (vol Vol
 	s, done := s.operation()
 	defer done()
 	var reserve *Volume
-	err = s.changing(ctx, func() error {
-		vol, reserve, err = s.reserveExtension(ctx, name, size)
-		return err
-	})
-	if err != nil {
-		return Volume{}, err
+	for waiting := (spaceWait{}); ; {
+		err = s.changing(ctx, func() error {
+			vol, reserve, err = s.reserveExtension(ctx, name, size)
+			return err
+		})
+		if err == nil {
+			break
+		}
+		if errs.Is(err, errs.NoSpace) {
+			err = s.waitForSpaceOf(ctx, &waiting, vol, err)
+		}
+		if err != nil {
+			return Volume{}, err
+		}
 	}
 	if reserve != nil {
 		if err := s.fill(ctx, *reserve, Spec{FS: mount.None}); err != nil {

@@ -256,6 +256,10 @@ func (s *Service) examine(volumes []Volume) []Volume {
 		volumes[at].State, volumes[at].Health = Damaged, "its device is gone, or went and came back, since it was used on "+u.Path
 	}
 	for i, vol := range volumes {
+		if vol.State == Deleting {
+			volumes[i].Erasing = s.erasure(vol)
+			volumes[i].Health = volumes[i].Erasing.text(vol.RawSize)
+		}
 		if vol.State != Ready || vol.Device == "" || s.isSuspended(vol) {
 			continue
 		}

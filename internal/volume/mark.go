@@ -13,13 +13,13 @@ import "strings"
 const (
 	tag         = "pmemctl"
 	tagMaking   = "pmemctl.making"
-	tagRemoving = "pmemctl.removing"
+	tagRemoving = "pmemctl.removing" // of earlier versions, in place of the mark
 	tagCopyOf   = "pmemctl.copy-of." // and the UUID of the source
 	tagForFS    = "pmemctl.filesystem"
 
 	markVolume   = "pmemctl:"  // a direct volume
 	markMaking   = "pmemctl+"  // a volume, or an extension of one, not yet cleared and formatted
-	markRemoving = "pmemctl+-" // a volume being erased
+	markRemoving = "pmemctl+-" // a deleted volume, which is being erased or waits for it
 	markMember   = "pmemctl="  // belongs to a volume group
 	markJoining  = "pmemctl*"  // not yet, or no longer, part of a volume group: no volume has an extent on it
 )
@@ -31,12 +31,17 @@ type State string
 const (
 	Ready    State = "ready"    // its device may still have to be brought up
 	Creating State = "creating" // somebody is at work on it, or was killed
-	Deleting State = "deleting" // likewise
+	Deleting State = "deleting" // it is no volume any more, and its space is not free yet
 	Damaged  State = "damaged"  // was ready, and its device is not what it was
 )
 
 // parseMark splits a marked name; the mark is "" for a name that has none.
 func parseMark(s string) (mark, name string) {
+	// Only logical volumes have the end that keeps two deleted ones of a name apart.
+	if deleted, ok := strings.CutPrefix(s, markRemoving); ok {
+		s, _, _ = strings.Cut(deleted, "+")
+		s = markRemoving + s
+	}
 	// No volume's name begins with a hyphen, so that the longer mark goes first.
 	for _, m := range []string{markRemoving, markVolume, markMaking, markMember, markJoining} {
 		if name, ok := strings.CutPrefix(s, m); ok && ValidateName(name) == nil {

@@ -15,6 +15,8 @@ func TestMarks(t *testing.T) {
 		"pmemctl:db":      {markVolume, "db"},
 		"pmemctl+db":      {markMaking, "db"},
 		"pmemctl+-db":     {markRemoving, "db"},
+		"pmemctl+-db+1aZ": {markRemoving, "db"},
+		"pmemctl:db+1aZ":  {"", "pmemctl:db+1aZ"},
 		"pmemctl=pmemvg":  {markMember, "pmemvg"},
 		"pmemctl*pmemvg":  {markJoining, "pmemvg"},
 		"db":              {"", "db"},

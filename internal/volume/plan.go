@@ -111,10 +111,9 @@ func (v View) noSpace(spec Spec, places []place, largest place) error {
 		return errs.New(errs.NoSpace, subject(spec.Name), "no volume fits in "+places[i].name+": "+places[i].full, "delete volumes that are not needed: pmemctl volume list; or use another region or group: pmemctl capacity")
 	}
 	next := "see what is free: pmemctl capacity"
-	deleting := inState(v.Volumes(), Deleting)
 	switch {
-	case len(deleting) > 0:
-		next = "get space back: pmemctl volume delete " + deleting[0].Name + " --force, whose erasing was interrupted"
+	case len(v.erasingFor(spec)) > 0:
+		next = "get the space of deleted volumes back: pmemctl gc"
 	case largest.largest > 0 && spec.FS == mount.XFS && largest.largest < mount.MinXFS:
 	case largest.largest > 0:
 		next = fmt.Sprintf("use --size %d or less, or free space: pmemctl volume list", largest.largest)

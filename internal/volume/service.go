@@ -28,6 +28,7 @@ type NDCTL interface {
 	Warm()
 	CreateNamespace(pmem.NamespaceSpec) (pmem.Namespace, error)
 	RenameNamespace(key, name string) (pmem.Namespace, error)
+	RenameDisabled(key, name string) error
 	EnableNamespace(key string) (pmem.Namespace, error)
 	DisableNamespace(key string) error
 	DestroyNamespace(key string) error
@@ -45,7 +46,7 @@ type LVM interface {
 	ExtendVG(ctx context.Context, vg lvm.VGRef, dataAlign uint64, devices ...string) error
 	RemoveVG(ctx context.Context, vg lvm.VGRef, devices ...string) error
 	CreateLV(context.Context, lvm.NewLV) error
-	MarkLV(ctx context.Context, vg lvm.VGRef, name, tag string) error
+	RenameLV(ctx context.Context, vg lvm.VGRef, name, to string) error
 	UnmarkLV(ctx context.Context, vg lvm.VGRef, name, tag string) error
 	RemoveLV(ctx context.Context, vg lvm.VGRef, name, uuid string) error
 	ExtendLV(ctx context.Context, vg lvm.VGRef, name string, by uint64, stripes int, ranges []string) error
@@ -84,6 +85,9 @@ type Service struct {
 	// TargetRoot is where volumes are staged and published, and nowhere else; "" is
 	// anywhere. Mount and Unmount take any path.
 	TargetRoot string
+	// SpaceWait is how long a create waits for the space of deleted volumes; 0 is until it
+	// has it.
+	SpaceWait time.Duration
 	// Progress is told of long work, such as erasing; it may be nil.
 	Progress func(what string) (step blockdev.Progress, done func())
 }

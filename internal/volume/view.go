@@ -30,6 +30,8 @@ type Volume struct {
 	UUID      string   `json:"uuid"`
 	Stripes   int      `json:"stripes,omitempty"`
 	Health    string   `json:"health,omitempty"`
+	// Erasing is how far the erasing of a deleted volume is.
+	Erasing *Erasure `json:"erasing,omitempty"`
 
 	lv     string // name of the logical volume
 	vgUUID string

@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pmemctl/pmemctl/internal/run"
+	"github.com/pmemctl/pmemctl/internal/volume"
+)
+
+const (
+	// defaultEraseRate leaves most of the bandwidth to those who use volumes.
+	defaultEraseRate = "20%"
+	// spaceWait is less than the sidecars wait for a volume.
+	spaceWait = 30 * time.Second
+	// eraserLock is held by the process that erases in the background.
+	eraserLock = "eraser"
+)
+
+func newGCCommand(a *app) *cobra.Command {
+	var rate string
+	var background bool
+	cmd := &cobra.Command{
+		Use: "gc", Short: "Erase what was deleted, and give its space back", Args: cobra.NoArgs,
+		Long: `Zeroes the bytes of deleted volumes that are not erased yet, and gives their space back:
+those of "volume delete --wait=false", and those whose erasing was interrupted. serve-csi does
+it by itself.
+
+A volume that cannot be erased does not hold up the others; exit code 11.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := needRoot("erasing volumes"); err != nil {
+				return err
+			}
+			if background {
+				lock, err := a.service.Locks.Try(eraserLock)
+				if lock == nil || err != nil {
+					return err
+				}
+				defer lock.Release()
+				if !cmd.Flags().Changed("erase-rate") {
+					rate = defaultEraseRate
+				}
+			}
+			limit, err := volume.ParseEraseRate(rate)
+			if err != nil {
+				return err
+			}
+			erased, err := a.service.EraseAll(cmd.Context(), limit)
+			if err == nil {
+				a.say("%d volumes erased", erased)
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&rate, "erase-rate", "max", "how much of the memory's bandwidth it takes: a `share` of the time such as 20%, bytes per second such as 500Mi, or max")
+	cmd.Flags().BoolVar(&background, "background", false, "end at once where another process erases")
+	_ = cmd.Flags().MarkHidden("background")
+	return cmd
+}
+
+// thenErase has a command of which something may have to be erased go on with that in the
+// background when it has ended.
+func (a *app) thenErase(cmd *cobra.Command) *cobra.Command {
+	do := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		err := do(cmd, args)
+		a.eraseInBackground()
+		return err
+	}
+	return cmd
+}
+
+// eraseInBackground starts a gc that outlives this process, unless one or serve-csi is at work.
+// When it cannot, the next change will.
+func (a *app) eraseInBackground() {
+	if len(a.service.Unerased()) == 0 {
+		return
+	}
+	lock, err := a.service.Locks.Try(eraserLock)
+	if lock == nil || err != nil {
+		return
+	}
+	lock.Release()
+	if self, err := os.Executable(); err == nil {
+		_ = run.Detached(self, os.Args[0], "gc", "--background")
+	}
+}
+
+// holdEraser keeps others from erasing in the background as long as serve-csi does.
+func (a *app) holdEraser(ctx context.Context) {
+	if lock, err := a.service.Locks.Acquire(ctx, eraserLock); err == nil {
+		defer lock.Release()
+	}
+	<-ctx.Done()
+}

@@ -1,0 +1,139 @@
+package csi
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/volume"
+)
+
+// The erasing of deleted volumes. DeleteVolume only marks a volume; its bytes are zeroed here,
+// one volume at a time in each region or volume group.
+
+const (
+	// eraseLookEvery is how often is looked for what other processes deleted, and
+	// eraseLookAll how often on the devices themselves.
+	eraseLookEvery = 2 * time.Second
+	eraseLookAll   = 10 * time.Minute
+)
+
+// eraser is what is at work, and what could not be erased.
+type eraser struct {
+	mu     sync.Mutex
+	woken  chan struct{}
+	places map[string]bool
+	at     map[string]bool // UUIDs at work
+	failed map[string]failedErasing
+}
+
+type failedErasing struct {
+	next   time.Time // not before
+	wait   time.Duration
+	reason string
+}
+
+// wake has it look at once.
+func (e *eraser) wake() {
+	select {
+	case e.wakes() <- struct{}{}:
+	default:
+	}
+}
+
+func (e *eraser) wakes() chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.woken == nil {
+		e.woken = make(chan struct{}, 1)
+	}
+	return e.woken
+}
+
+// begin reports whether a volume can be erased now, and takes its place.
+func (e *eraser) begin(vol volume.Volume) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.places[vol.Place()] || e.at[vol.UUID] || time.Now().Before(e.failed[vol.UUID].next) {
+		return false
+	}
+	if e.places == nil {
+		e.places, e.at, e.failed = map[string]bool{}, map[string]bool{}, map[string]failedErasing{}
+	}
+	e.places[vol.Place()], e.at[vol.UUID] = true, true
+	return true
+}
+
+// end frees the place, and says in how long it is tried again; news is false when the reason
+// is that of the last time.
+func (e *eraser) end(vol volume.Volume, reason string) (again time.Duration, news bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.places, vol.Place())
+	delete(e.at, vol.UUID)
+	before := e.failed[vol.UUID]
+	if reason == "" {
+		delete(e.failed, vol.UUID)
+		return 0, false
+	}
+	wait := min(max(2*before.wait, firstRetry), longestRetry)
+	e.failed[vol.UUID] = failedErasing{time.Now().Add(wait), wait, reason}
+	return wait, reason != before.reason
+}
+
+// idle reports whether one of some volumes is neither at work nor waits after a failure.
+func (e *eraser) idle(uuids []string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.ContainsFunc(uuids, func(uuid string) bool { return !e.at[uuid] && !time.Now().Before(e.failed[uuid].next) })
+}
+
+// eraseDeleted erases deleted volumes until the context ends.
+func (s *Server) eraseDeleted(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for looked := (time.Time{}); ; {
+		if time.Since(looked) > eraseLookAll || s.eraser.idle(s.Volumes.Unerased()) {
+			deleted, err := s.Volumes.Deleted(ctx)
+			if err != nil && ctx.Err() == nil {
+				s.Log.Warn("deleted volumes could not be looked for", "error", err.Error(), "next", errs.NextStep(err))
+			}
+			if err == nil {
+				looked = time.Now()
+			}
+			for _, vol := range deleted {
+				if s.eraser.begin(vol) {
+					wg.Go(func() { s.eraseOne(ctx, vol) })
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.eraser.wakes():
+		case <-time.After(eraseLookEvery):
+		}
+	}
+}
+
+func (s *Server) eraseOne(ctx context.Context, vol volume.Volume) {
+	began := time.Now()
+	did, err := s.Volumes.TryErase(ctx, vol, s.EraseRate)
+	reason := ""
+	switch {
+	case err != nil:
+		reason = err.Error()
+	case !did:
+		reason = "another process erases it"
+	}
+	again, news := s.eraser.end(vol, reason)
+	switch {
+	case err == nil && did:
+		s.Log.Info("erased", "volume", vol.Name, "uuid", vol.UUID, "bytes", vol.RawSize, "took", time.Since(began).Round(time.Millisecond).String())
+		s.eraser.wake()
+	case err != nil && ctx.Err() == nil && news:
+		s.Log.Error("a deleted volume could not be erased", "volume", vol.Name, "uuid", vol.UUID, "error", reason, "next", errs.NextStep(err), "again_in", again.String())
+	}
+}

@@ -1,0 +1,74 @@
+package volume
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+func TestEraseRate(t *testing.T) {
+	for text, want := range map[string]EraseRate{"max": {}, "20%": {Share: 0.2}, "0.5%": {Share: 0.005}, "100%": {Share: 1}, "500Mi": {Bytes: 500 * pmem.MiB}, "1G": {Bytes: 1e9}} {
+		got, err := ParseEraseRate(text)
+		assert.NoError(t, err, text)
+		assert.InDelta(t, want.Share, got.Share, 1e-9, text)
+		assert.Equal(t, want.Bytes, got.Bytes, text)
+	}
+	for _, text := range []string{"", "0", "0%", "101%", "-1%", "NaN%", "%", "20 %", "1Ki", "fast", "20", "1e3%"} {
+		_, err := ParseEraseRate(text)
+		assert.True(t, errs.Is(err, errs.Invalid), text)
+	}
+	assert.Equal(t, 4*time.Second, EraseRate{Share: 0.2}.pause(time.Second, 1).Round(time.Millisecond))
+	assert.Zero(t, EraseRate{Share: 1}.pause(time.Second, 1))
+	assert.Zero(t, EraseRate{}.pause(time.Second, 1))
+	assert.Equal(t, 3*time.Second, EraseRate{Bytes: pmem.MiB}.pause(time.Second, 4*pmem.MiB))
+	assert.LessOrEqual(t, EraseRate{Bytes: pmem.MiB}.pause(9*time.Second, 4*pmem.MiB), time.Duration(0), "it is behind")
+}
+
+func TestDeletedLV(t *testing.T) {
+	vol := Volume{Name: "db", VG: "pmemvgregion0", UUID: "AbC-d3-fgh"}
+	assert.Equal(t, "pmemctl+-db+AbCd3f", deletedLV(vol))
+	mark, name := parseMark(deletedLV(vol))
+	assert.Equal(t, markRemoving, mark)
+	assert.Equal(t, "db", name)
+	vol.VG, vol.Name = strings.Repeat("v", 70), strings.Repeat("a-", 20)+"b"
+	long := deletedLV(vol)
+	assert.LessOrEqual(t, len(strings.TrimPrefix(lvm.MapperPath(vol.VG, long), "/dev/mapper/")), maxMapper)
+	mark, name = parseMark(long)
+	assert.Equal(t, markRemoving, mark)
+	assert.True(t, strings.HasPrefix(vol.Name, name), name)
+}
+
+func TestErasureIsKept(t *testing.T) {
+	s := &Service{RunDir: t.TempDir()}
+	a := Volume{Name: "a", UUID: "uuid-a", Type: TypeLVM, VG: "vg", RawSize: 100, State: Deleting}
+	b := Volume{Name: "b", UUID: "uuid-b", Type: TypeDirect, Regions: []string{"region0"}, RawSize: 10, State: Deleting}
+	assert.Empty(t, s.Unerased())
+	since := time.Now().Add(-time.Hour).Round(time.Second)
+	s.keepErasure(a, Erasure{Since: since, Done: 40, Rate: 20})
+	e := s.erasure(a)
+	assert.True(t, since.Equal(e.Since))
+	assert.Equal(t, "40 % erased, 20 B/s", e.text(a.RawSize))
+	order := s.inEraseOrder([]Volume{a, b})
+	assert.Equal(t, "b", order[0].Name, "the smaller one")
+	left, known := order[1].left()
+	assert.True(t, known)
+	assert.Equal(t, 3*time.Second, left)
+	assert.ElementsMatch(t, []string{"uuid-a", "uuid-b"}, s.Unerased(), "what is found on a device is kept as well")
+	s.want(a)
+	assert.True(t, s.isWanted(a))
+	assert.False(t, s.isWanted(b))
+	assert.Equal(t, "a", s.inEraseOrder([]Volume{b, a})[0].Name, "the one that is waited for")
+	s.forgetErasure(a)
+	assert.Equal(t, []string{"uuid-b"}, s.Unerased())
+
+	err := s.noSpaceYet(errs.New(errs.NoSpace, "volume c", "does not fit", ""), []Volume{a, b})
+	require.True(t, errs.Is(err, errs.NoSpace))
+	assert.ErrorContains(t, err, "volume c: does not fit; 110 B of deleted volumes in its place are still to be erased")
+}
