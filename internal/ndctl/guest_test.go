@@ -82,7 +82,7 @@ func TestGuestInfoBlockIsTheKernels(t *testing.T) {
 		_, err = device.ReadAt(kernels, pmem.InfoBlockOffset)
 		require.NoError(t, err)
 		require.NoError(t, device.Close())
-		ours := pmem.PFNInfoBlock(uuid.UUID(kernels[16:32]), uuid.MustParse(n.UUID), n.RawSize, n.Align)
+		ours := pmem.PFNInfoBlock(uuid.UUID(kernels[16:32]), uuid.MustParse(n.UUID), n.RawSize, n.Size, n.Align)
 		assert.Equal(t, kernels, ours)
 		require.NoError(t, Lib{}.DisableRaw(n.UUID))
 		require.NoError(t, Lib{}.DestroyNamespace(n.UUID))

@@ -38,12 +38,13 @@ type pfnInfoBlock struct {
 // PFNInfoBlock is the info block with which the kernel brings up a namespace of a
 // raw size as fsdax with MapDev, the same that it writes itself (nd_pfn_init, kernel
 // drivers/nvdimm/pfn_devs.c). The namespace is that with the UUID parent; id is a
-// new one. The data then begins at raw less Usable.
-func PFNInfoBlock(id, parent uuid.UUID, raw, align uint64) []byte {
+// new one. The data begins at raw less Usable, and has size bytes, a multiple of align
+// (nd_pfn_validate); what is behind it up to raw is not used.
+func PFNInfoBlock(id, parent uuid.UUID, raw, size, align uint64) []byte {
 	usable := Usable(raw, MapDev, align)
 	block := pfnInfoBlock{
 		UUID: id, ParentUUID: parent, Major: 1, Minor: 4,
-		DataOffset: raw - usable, Pages: usable / pageSize, Mode: pfnModePMEM,
+		DataOffset: raw - usable, Pages: size / pageSize, Mode: pfnModePMEM, EndTrunc: uint32(usable - size),
 		Align: uint32(align), PageSize: pageSize, PageStructSize: structPage,
 	}
 	copy(block.Signature[:], pfnSignature)

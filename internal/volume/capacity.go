@@ -76,7 +76,7 @@ func capacityOf(r pmem.Region) Capacity {
 	c.Free = pmem.Usable(pmem.RoundDown(r.AvailableSize, align), pmem.MapDev, pmem.DefaultAlign)
 	c.Largest = pmem.Usable(r.MaxRaw(pmem.DefaultAlign), pmem.MapDev, pmem.DefaultAlign)
 	if raw, err := pmem.RawFor(1, pmem.MapDev, pmem.DefaultAlign, align); err == nil {
-		c.Smallest = pmem.Usable(raw, pmem.MapDev, pmem.DefaultAlign)
+		c.Smallest = directSize(1, raw)
 	}
 	return c
 }

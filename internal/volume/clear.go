@@ -31,15 +31,16 @@ func madeForFS(vol Volume) error {
 
 // clear zeroes what a new volume must not show of former ones, and heals media errors.
 func (s *Service) clear(ctx context.Context, dev *blockdev.Device, vol Volume, node string) error {
-	end := dev.Size
+	stop := vol.offset + vol.Size
+	end := stop
 	if vol.forFS {
-		end = min(vol.offset+endSize, dev.Size)
+		end = min(vol.offset+endSize, stop)
 	}
 	step, done := s.progress("clearing " + vol.Name)
 	err := dev.Zero(ctx, vol.offset, end, step)
 	done()
 	if err == nil {
-		err = clearTail(ctx, dev, end)
+		err = clearTail(ctx, dev, end, stop)
 	}
 	if err == nil {
 		err = heal(ctx, dev, node, 0)
@@ -47,9 +48,9 @@ func (s *Service) clear(ctx context.Context, dev *blockdev.Device, vol Volume, n
 	return err
 }
 
-// clearTail zeroes the end of a device, but nothing in front of an offset.
-func clearTail(ctx context.Context, dev *blockdev.Device, from uint64) error {
-	return dev.Zero(ctx, max(from, dev.Size-min(endSize, dev.Size)), dev.Size, nil)
+// clearTail zeroes the last bytes from one offset to another.
+func clearTail(ctx context.Context, dev *blockdev.Device, from, to uint64) error {
+	return dev.Zero(ctx, max(from, to-min(endSize, to)), to, nil)
 }
 
 // heal zeroes the parts of a device from an offset on in which the kernel lists media errors.

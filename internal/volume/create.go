@@ -150,19 +150,16 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 		return existing, made, nil, err
 	}
 	plan.copyOf, plan.forFS = spec.copyOf, spec.forFS || spec.FS != mount.None
-	plan.raw = couldBeFilledRaw(spec)
 	s.rememberRegions(v, plan.Region)
 	made, err = s.make(ctx, plan)
 	return existing, made, nil, err
 }
 
-// couldBeFilledRaw tells whether the content of a direct volume can be put on its raw
+// filledRaw tells whether the content of a direct volume is put on its raw
 // namespace, behind an info block. To take down and bring up a raw namespace, for
 // its mark, takes half as long, and it is only once that the kernel then makes
 // struct pages. Mkfs.xfs wants the device itself.
-func couldBeFilledRaw(spec Spec) bool {
-	return spec.Type == TypeDirect && spec.FS != mount.XFS && spec.copyOf == "" && os.Getpagesize() == 4*pmem.KiB
-}
+func filledRaw(spec Spec) bool { return spec.FS != mount.XFS }
 
 // matches tells whether a volume is as the spec would make it.
 func (v View) matches(ctx context.Context, vol Volume, spec Spec) error {
@@ -228,8 +225,25 @@ func (v View) sizeFor(vol Volume, spec Spec) uint64 {
 	if err != nil {
 		return 0
 	}
-	return pmem.Usable(raw, pmem.MapDev, pmem.DefaultAlign)
+	// Earlier versions gave a volume all that its namespace had room for.
+	if most := pmem.Usable(raw, pmem.MapDev, pmem.DefaultAlign); vol.Size == most {
+		return most
+	}
+	return directSize(spec.Size, raw)
 }
+
+// directSize is what a direct volume of a size that was asked for offers, in a namespace of a
+// raw size.
+func directSize(asked, raw uint64) uint64 {
+	if !ownInfoBlocks {
+		return pmem.Usable(raw, pmem.MapDev, pmem.DefaultAlign)
+	}
+	return pmem.RoundUp(asked, pmem.DefaultAlign)
+}
+
+// ownInfoBlocks tells whether pmemctl writes the info blocks of namespaces itself: it knows
+// those for pages of 4 KiB.
+var ownInfoBlocks = os.Getpagesize() == 4*pmem.KiB
 
 // make makes the device of a volume, marked as not finished.
 func (s *Service) make(ctx context.Context, plan Plan) (Volume, error) {
@@ -237,7 +251,7 @@ func (s *Service) make(ctx context.Context, plan Plan) (Volume, error) {
 		id := cmp.Or(copyUUID(plan.Name, plan.copyOf), uuid.NewString())
 		spec := pmem.NamespaceSpec{
 			Region: plan.Region, Mode: pmem.ModeFSDAX, Map: pmem.MapDev, Size: plan.Raw, Align: pmem.DefaultAlign, Name: markMaking + plan.Name,
-			UUID: id, Raw: plan.raw,
+			UUID: id, Raw: ownInfoBlocks,
 		}
 		if plan.forFS {
 			spec.InfoUUID = filesystemUUID(id)
@@ -248,8 +262,8 @@ func (s *Service) make(ctx context.Context, plan Plan) (Volume, error) {
 		}
 		vol, _ := directVolume(n)
 		vol.forFS = plan.forFS
-		if plan.raw {
-			vol.Size, vol.offset = plan.Usable, n.RawSize-plan.Usable
+		if ownInfoBlocks {
+			vol.Size, vol.offset = plan.Usable, n.RawSize-pmem.Usable(n.RawSize, pmem.MapDev, pmem.DefaultAlign)
 		}
 		if vol.Size < plan.Asked || n.RawSize != plan.Raw {
 			err := errs.New(errs.Internal, subject(plan.Name), fmt.Sprintf("the namespace offers %d bytes, fewer than planned (%d)", vol.Size, plan.Usable), "report this, with: pmemctl region show "+plan.Region+" -o json")
@@ -298,6 +312,12 @@ func (s *Service) makeLV(ctx context.Context, name string, plan Plan, tags ...st
 
 // fill clears of a new device what is to be cleared, and formats it.
 func (s *Service) fill(ctx context.Context, vol Volume, spec Spec) error {
+	var err error
+	if !filledRaw(spec) {
+		if vol, err = s.bringUp(ctx, vol); err != nil {
+			return err
+		}
+	}
 	node, err := s.anyNode(ctx, vol)
 	if err != nil {
 		return err
@@ -306,7 +326,7 @@ func (s *Service) fill(ctx context.Context, vol Volume, spec Spec) error {
 	if err != nil {
 		return err
 	}
-	if err = sizeIs(dev, vol.offset+vol.Size); err == nil {
+	if err = sizeIs(dev, vol.deviceSize()); err == nil {
 		err = s.clear(ctx, dev, vol, node)
 	}
 	if err == nil && vol.offset > 0 {
@@ -336,7 +356,48 @@ func writeInfoBlock(dev *blockdev.Device, vol Volume) error {
 		id = uuid.MustParse(filesystemUUID(vol.UUID))
 	}
 	nothing := make([]byte, pmem.InfoBlockOffset)
-	return dev.Write(append(nothing, pmem.PFNInfoBlock(id, parent, dev.Size, pmem.DefaultAlign)...), 0)
+	return dev.Write(append(nothing, pmem.PFNInfoBlock(id, parent, dev.Size, vol.Size, pmem.DefaultAlign)...), 0)
+}
+
+// deviceSize is how many bytes the device of a new volume has.
+func (vol Volume) deviceSize() uint64 {
+	if vol.offset > 0 {
+		return vol.RawSize
+	}
+	return vol.Size
+}
+
+// bringUp brings a raw namespace up as fsdax.
+func (s *Service) bringUp(ctx context.Context, vol Volume) (Volume, error) {
+	if vol.offset == 0 {
+		return vol, nil
+	}
+	if err := s.waitForNode(ctx, vol); err != nil {
+		return vol, err
+	}
+	dev, err := blockdev.Hold(vol.Device)
+	if err != nil {
+		return vol, err
+	}
+	if err = sizeIs(dev, vol.RawSize); err == nil {
+		err = writeInfoBlock(dev, vol)
+	}
+	if err := errors.Join(err, dev.Close()); err != nil {
+		return vol, err
+	}
+	if err := s.NDCTL.DisableRaw(vol.UUID); err != nil {
+		return vol, err
+	}
+	n, err := s.NDCTL.EnableNamespace(vol.UUID)
+	if err != nil {
+		return vol, err
+	}
+	up, _ := directVolume(n)
+	if up.Size != vol.Size {
+		return vol, errs.New(errs.Internal, subject(vol.Name), fmt.Sprintf("its namespace came up with %d bytes where %d were expected", up.Size, vol.Size), "see why: dmesg | tail")
+	}
+	up.forFS = vol.forFS
+	return up, nil
 }
 
 // sizeIs makes sure that a device that is to be cleared is the one that was made.

@@ -297,6 +297,9 @@ func (s *Service) copyInto(ctx context.Context, made, source Volume, fs string) 
 			return errs.Invalidf(subject(source.Name), "ask for a copy with "+content.Type, "has %s, and a copy with %s was asked for", content.Type, fs)
 		}
 	}
+	if made, err = s.bringUp(ctx, made); err != nil {
+		return err
+	}
 	if err := s.waitForNode(ctx, made); err != nil {
 		return err
 	}
@@ -312,7 +315,7 @@ func (s *Service) copyInto(ctx context.Context, made, source Volume, fs string) 
 	switch {
 	case err != nil:
 	case made.forFS:
-		if err = clearTail(ctx, to, from.Size); err == nil {
+		if err = clearTail(ctx, to, from.Size, to.Size); err == nil {
 			err = heal(ctx, to, made.Device, from.Size)
 		}
 	default:

@@ -38,7 +38,6 @@ type Plan struct {
 	vgUUID  string
 	devices []string // to take the extents of; none means any
 	copyOf  string   // UUID of what it is to be a copy of
-	raw     bool     // a namespace is to be filled before it is brought up as fsdax
 	forFS   bool     // a file system hides what is not cleared
 }
 
@@ -138,7 +137,7 @@ func (v View) directPlaces(spec Spec) ([]place, error) {
 		if err != nil {
 			return nil, errs.Wrap(errs.OutOfRange, subject(spec.Name), "is too large", "see what fits: pmemctl capacity", err)
 		}
-		usable := pmem.Usable(raw, pmem.MapDev, pmem.DefaultAlign)
+		usable := directSize(spec.Size, raw)
 		free := r.AvailableSize
 		c := capacityOf(r)
 		p := place{name: r.Dev, free: c.Free, largest: c.Largest, smallest: c.Smallest, full: c.Reason}
@@ -148,6 +147,9 @@ func (v View) directPlaces(spec Spec) ([]place, error) {
 		}
 		if step := r.SizeAlign(pmem.DefaultAlign); usable > c.Smallest {
 			p.below = pmem.Usable(raw-step, pmem.MapDev, pmem.DefaultAlign)
+			if ownInfoBlocks {
+				p.below = usable - pmem.DefaultAlign
+			}
 		}
 		places = append(places, p)
 	}
