@@ -57,6 +57,9 @@ func (vol Volume) left() (time.Duration, bool) {
 // Erase zeroes a volume that was deleted, and gives its space back. It waits for who is at
 // work on it already. There is nothing to do where there is no such volume any more.
 func (s *Service) Erase(ctx context.Context, vol Volume, rate EraseRate) error {
+	if rate == (EraseRate{}) { // whoever is at work is not to take its time
+		defer s.keepWanting(ctx, vol)()
+	}
 	lock, err := s.Locks.Acquire(ctx, eraseLock(vol))
 	if err != nil {
 		return err
@@ -283,9 +286,7 @@ func (s *Service) waitForSpace(ctx context.Context, w *spaceWait, erasing []Volu
 		defer cancel()
 	}
 	vol := erasing[0]
-	ended := s.keepWanting(waiting, vol)
 	err := s.Erase(waiting, vol, EraseRate{})
-	ended()
 	switch {
 	case errs.Is(err, errs.Damaged):
 		w.failed[vol.UUID] = true
@@ -323,8 +324,8 @@ func (s *Service) noSpaceYet(why error, erasing []Volume) error {
 	return errs.New(errs.NoSpace, "", why.Error()+"; "+text, "try again then; see how far it is: pmemctl volume list -o wide")
 }
 
-// keepWanting says until the function returned is called that the space of a deleted volume is
-// wanted.
+// keepWanting has the space of a deleted volume be given back as fast as it can be, until the
+// function returned is called.
 func (s *Service) keepWanting(ctx context.Context, vol Volume) func() {
 	ctx, cancel := context.WithCancel(ctx)
 	s.want(vol)
