@@ -178,13 +178,15 @@ func (e *MediaError) pages(offset, length uint64, write func(offset, length uint
 		if err == nil {
 			continue
 		}
-		if !errors.Is(err, unix.EIO) || e.Bytes >= most {
+		if !errors.Is(err, unix.EIO) {
 			return err
 		}
 		if e.Bytes == 0 {
 			e.First = offset
 		}
-		e.Bytes += size
+		if e.Bytes += size; e.Bytes > most {
+			return e
+		}
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,8 +13,6 @@ import (
 const (
 	// defaultEraseRate leaves most of the bandwidth to those who use volumes.
 	defaultEraseRate = "20%"
-	// spaceWait is less than the sidecars wait for a volume.
-	spaceWait = 30 * time.Second
 	// eraserLock is held by the process that erases in the background.
 	eraserLock = "eraser"
 )

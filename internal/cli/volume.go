@@ -121,6 +121,7 @@ whole device is zeroed first. With --mount it is mounted with DAX then, as by
 				}
 				return a.showPlan(output, plan)
 			}
+			spec.SpaceWait = volume.AsLongAsItTakes
 			v, created, err := a.service.Create(cmd.Context(), spec)
 			if err != nil {
 				return err

@@ -149,7 +149,7 @@ func TestErasing(t *testing.T) {
 	for name, state := range map[string]volume.State{"a": volume.Deleting, "b": volume.Deleting, "bad": volume.Deleting, "c": volume.Ready, "d": volume.Creating, "e": volume.Damaged} {
 		f.volumes[name] = volume.Volume{Name: name, UUID: "uuid-" + name, State: state, Type: volume.TypeLVM, VG: "vg"}
 	}
-	f.failErase = map[string]error{"bad": errs.New(errs.Damaged, "volume bad", "takes no write", "")}
+	f.failErase = map[string]error{"bad": errors.New("takes no write")}
 	s := newServer(f)
 	log := &record{}
 	s.Log = slog.New(slog.NewTextHandler(log, nil))
@@ -174,9 +174,9 @@ func TestEraserTakesOneOfAPlace(t *testing.T) {
 	assert.False(t, e.begin(one))
 	assert.False(t, e.begin(two))
 	assert.True(t, e.begin(other))
-	assert.True(t, e.idle([]string{"1", "2"}))
-	assert.False(t, e.idle([]string{"1", "3"}))
-	again, news := e.end(one, "no")
+	assert.False(t, e.idle([]string{"1", "2", "3"}), "the one that waits has its place taken")
+	assert.True(t, e.idle([]string{"1", "new"}))
+	again, news := e.end(one, errors.New("no"))
 	assert.Equal(t, firstRetry, again)
 	assert.True(t, news)
 	assert.False(t, e.begin(one), "not before its time")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"strings"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
@@ -83,21 +84,32 @@ func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest)
 
 // createIn makes a volume in the first of the places that has room, or has it.
 func (s *Server) createIn(ctx context.Context, places []placement, spec volume.Spec, from *csi.VolumeContentSource) (vol volume.Volume, err error) {
-	for _, p := range places {
-		spec.Within = p.within
-		made, failed := s.create(ctx, spec, from)
-		if failed == nil {
-			return made, nil
+	// First where there is room now, then where deleted volumes are being erased.
+	for _, wait := range []time.Duration{0, spaceWait / time.Duration(max(len(places), 1))} {
+		spec.SpaceWait, err = wait, nil
+		for _, p := range places {
+			spec.Within = p.within
+			made, failed := s.create(ctx, spec, from)
+			if failed == nil {
+				return made, nil
+			}
+			if err == nil {
+				err = failed
+			}
+			if !errs.Is(failed, errs.NoSpace) && !errs.Is(failed, errs.Conflict) {
+				return vol, err
+			}
 		}
-		if err == nil {
-			err = failed
-		}
-		if !errs.Is(failed, errs.NoSpace) && !errs.Is(failed, errs.Conflict) {
+		if len(s.Volumes.Unerased()) == 0 || from != nil {
 			break
 		}
 	}
 	return vol, err
 }
+
+// spaceWait is how long CreateVolume waits for the space of deleted volumes: less than the
+// sidecars wait for it.
+const spaceWait = 30 * time.Second
 
 func (s *Server) create(ctx context.Context, spec volume.Spec, from *csi.VolumeContentSource) (volume.Volume, error) {
 	if from == nil {

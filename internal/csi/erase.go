@@ -2,6 +2,7 @@ package csi
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -20,12 +21,18 @@ const (
 	eraseLookAll   = 10 * time.Minute
 )
 
+// badMediumRetry is when a volume is tried again of which something cannot be erased.
+const badMediumRetry = 24 * time.Hour
+
+var errErasedElsewhere = errors.New("another process erases it")
+
 // eraser is what is at work, and what could not be erased.
 type eraser struct {
 	mu     sync.Mutex
 	woken  chan struct{}
-	places map[string]bool
-	at     map[string]bool // UUIDs at work
+	places map[string]bool   // at work
+	at     map[string]bool   // UUIDs at work
+	where  map[string]string // the place of each UUID that was seen
 	failed map[string]failedErasing
 }
 
@@ -56,53 +63,69 @@ func (e *eraser) wakes() chan struct{} {
 func (e *eraser) begin(vol volume.Volume) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.places == nil {
+		e.places, e.at, e.where, e.failed = map[string]bool{}, map[string]bool{}, map[string]string{}, map[string]failedErasing{}
+	}
+	e.where[vol.UUID] = vol.Place()
 	if e.places[vol.Place()] || e.at[vol.UUID] || time.Now().Before(e.failed[vol.UUID].next) {
 		return false
-	}
-	if e.places == nil {
-		e.places, e.at, e.failed = map[string]bool{}, map[string]bool{}, map[string]failedErasing{}
 	}
 	e.places[vol.Place()], e.at[vol.UUID] = true, true
 	return true
 }
 
 // end frees the place, and says in how long it is tried again; news is false when the reason
-// is that of the last time.
-func (e *eraser) end(vol volume.Volume, reason string) (again time.Duration, news bool) {
+// is that of the last time. What the medium does not take is not tried again soon: all the rest
+// would be written once more.
+func (e *eraser) end(vol volume.Volume, err error) (again time.Duration, news bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.places, vol.Place())
 	delete(e.at, vol.UUID)
 	before := e.failed[vol.UUID]
-	if reason == "" {
+	if err == nil {
 		delete(e.failed, vol.UUID)
+		delete(e.where, vol.UUID)
 		return 0, false
 	}
 	wait := min(max(2*before.wait, firstRetry), longestRetry)
-	e.failed[vol.UUID] = failedErasing{time.Now().Add(wait), wait, reason}
-	return wait, reason != before.reason
+	switch {
+	case errors.Is(err, errErasedElsewhere):
+		wait = eraseLookEvery
+	case errs.Is(err, errs.Damaged):
+		wait = badMediumRetry
+	}
+	e.failed[vol.UUID] = failedErasing{time.Now().Add(wait), wait, err.Error()}
+	return wait, err.Error() != before.reason
 }
 
-// idle reports whether one of some volumes is neither at work nor waits after a failure.
+// idle reports whether one of some volumes can be erased now.
 func (e *eraser) idle(uuids []string) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return slices.ContainsFunc(uuids, func(uuid string) bool { return !e.at[uuid] && !time.Now().Before(e.failed[uuid].next) })
+	return slices.ContainsFunc(uuids, func(uuid string) bool {
+		return !e.places[e.where[uuid]] && !e.at[uuid] && !time.Now().Before(e.failed[uuid].next)
+	})
 }
 
 // eraseDeleted erases deleted volumes until the context ends.
 func (s *Server) eraseDeleted(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for looked := (time.Time{}); ; {
-		if time.Since(looked) > eraseLookAll || s.eraser.idle(s.Volumes.Unerased()) {
+	retry := firstRetry
+	for next := time.Now(); ; {
+		if !time.Now().Before(next) || s.eraser.idle(s.Volumes.Unerased()) {
 			deleted, err := s.Volumes.Deleted(ctx)
 			if err != nil && ctx.Err() == nil {
-				s.Log.Warn("deleted volumes could not be looked for", "error", err.Error(), "next", errs.NextStep(err))
+				s.Log.Warn("deleted volumes could not be looked for", "error", err.Error(), "next", errs.NextStep(err), "again_in", retry.String())
+				select {
+				case <-ctx.Done():
+				case <-time.After(retry):
+				}
+				retry = min(2*retry, longestRetry)
+				continue
 			}
-			if err == nil {
-				looked = time.Now()
-			}
+			next, retry = time.Now().Add(eraseLookAll), firstRetry
 			for _, vol := range deleted {
 				if s.eraser.begin(vol) {
 					wg.Go(func() { s.eraseOne(ctx, vol) })
@@ -121,19 +144,15 @@ func (s *Server) eraseDeleted(ctx context.Context) {
 func (s *Server) eraseOne(ctx context.Context, vol volume.Volume) {
 	began := time.Now()
 	did, err := s.Volumes.TryErase(ctx, vol, s.EraseRate)
-	reason := ""
-	switch {
-	case err != nil:
-		reason = err.Error()
-	case !did:
-		reason = "another process erases it"
+	if err == nil && !did {
+		err = errErasedElsewhere
 	}
-	again, news := s.eraser.end(vol, reason)
+	again, news := s.eraser.end(vol, err)
 	switch {
-	case err == nil && did:
+	case err == nil:
 		s.Log.Info("erased", "volume", vol.Name, "uuid", vol.UUID, "bytes", vol.RawSize, "took", time.Since(began).Round(time.Millisecond).String())
 		s.eraser.wake()
-	case err != nil && ctx.Err() == nil && news:
-		s.Log.Error("a deleted volume could not be erased", "volume", vol.Name, "uuid", vol.UUID, "error", reason, "next", errs.NextStep(err), "again_in", again.String())
+	case ctx.Err() == nil && news && did:
+		s.Log.Error("a deleted volume could not be erased", "volume", vol.Name, "uuid", vol.UUID, "error", err.Error(), "next", errs.NextStep(err), "again_in", again.String())
 	}
 }

@@ -7,20 +7,21 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"slices"
 )
 
 // MayKnow tells whether the device may be a physical volume whose group has a logical
-// volume of that name, active or not. It reads what is on the device, and takes a
+// volume with one of some words in its metadata, such as its name and " {", active or not. It reads what is on the device, and takes a
 // hundredth of the time of an lvm command. False is certain; true may also be that
-// the name occurs elsewhere in the metadata, or that it could not be read.
-func MayKnow(device, name string) bool {
+// a word occurs elsewhere in the metadata, or that it could not be read.
+func MayKnow(device string, words ...string) bool {
 	f, err := os.Open(device)
 	if err != nil {
 		return true
 	}
 	defer f.Close()
 	texts, err := readMetadata(f)
-	return err != nil || bytes.Contains(texts, []byte(name+" {"))
+	return err != nil || slices.ContainsFunc(words, func(w string) bool { return bytes.Contains(texts, []byte(w)) })
 }
 
 // HasLabel tells whether a device has the label of a physical volume; also false when it

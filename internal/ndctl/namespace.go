@@ -386,14 +386,20 @@ func (l Lib) RenameNamespace(key, name string) (renamed pmem.Namespace, err erro
 	return Lib{}.readNamespace(key)
 }
 
-// RenameDisabled is RenameNamespace for a namespace that is to stay disabled.
+// RenameDisabled is RenameNamespace for a namespace that is to stay disabled. With ErrNoSlot
+// the kernel shows the old name, as the medium has it.
 func (l Lib) RenameDisabled(key, name string) error {
 	defer l.forget()
 	return l.withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
 		if err := disableSafely(n); err != nil {
 			return err
 		}
-		return noSlot(setAltName(n, dev, name), snapshotRegion(C.ndctl_namespace_get_region(n), "", false).Mappings)
+		old := C.GoString(C.ndctl_namespace_get_alt_name(n))
+		err := noSlot(setAltName(n, dev, name), snapshotRegion(C.ndctl_namespace_get_region(n), "", false).Mappings)
+		if errors.Is(err, ErrNoSlot) {
+			_ = setAltName(n, dev, old) // fails as well, and is what the kernel shows
+		}
+		return err
 	})
 }
 

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -45,7 +46,16 @@ func (s *Service) clear(ctx context.Context, dev *blockdev.Device, vol Volume, n
 	if err == nil {
 		err = heal(ctx, dev, node, 0)
 	}
-	return err
+	return notHealed(err)
+}
+
+// notHealed says what to do about a medium that takes no write.
+func notHealed(err error) error {
+	var medium *blockdev.MediaError
+	if !errors.As(err, &medium) {
+		return err
+	}
+	return errs.New(errs.Damaged, medium.Path, fmt.Sprintf("has media errors that a write does not heal, the first at byte %d, and is not given out", medium.First), "see where: pmemctl tree; replace the DIMM")
 }
 
 // clearTail zeroes the last bytes from one offset to another.
@@ -69,7 +79,7 @@ func heal(ctx context.Context, dev *blockdev.Device, node string, from uint64) e
 				continue
 			}
 			if left++; healed {
-				return errs.New(errs.Damaged, node, fmt.Sprintf("has media errors at byte %d that a write does not heal, and is not given out", r.From), "see where: pmemctl tree; replace the DIMM")
+				return &blockdev.MediaError{Path: node, First: r.From, Bytes: r.To - r.From}
 			}
 			if err := dev.Zero(ctx, r.From, r.To, nil); err != nil {
 				return err

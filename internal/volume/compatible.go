@@ -17,7 +17,11 @@ func (s *Service) UsableAs(ctx context.Context, name, fs string) error {
 	if err := ValidateName(name); err != nil {
 		return err
 	}
-	vol, err := s.ready(ctx, name)
+	ready := s.ready
+	if fs == mount.None { // sysfs does not tell whether it was made for a filesystem
+		ready = s.readyByLook
+	}
+	vol, err := ready(ctx, name)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"slices"
 	"strings"
@@ -71,14 +72,14 @@ func (s *Service) Create(ctx context.Context, spec Spec) (vol Volume, created bo
 // content on it, and gives it its own name last. The volume's lock is held.
 func (s *Service) create(ctx context.Context, spec Spec, fill func(context.Context, Volume) error) (vol Volume, created bool, err error) {
 	var made Volume
-	for waiting := (spaceWait{}); made.Name == ""; {
-		var first []Volume
+	for wait := newSpaceWait(spec.SpaceWait); made.Name == ""; {
+		var erasing []Volume
 		err = s.changing(ctx, func() error {
-			vol, made, first, err = s.findOrMake(ctx, spec)
+			vol, made, erasing, err = s.findOrMake(ctx, spec)
 			return err
 		})
-		if len(first) > 0 {
-			err = s.waitForSpace(ctx, &waiting, first, err)
+		if len(erasing) > 0 {
+			err = s.waitForSpace(ctx, wait, erasing, err)
 		}
 		if err != nil || vol.Name != "" {
 			return vol, false, err
@@ -107,9 +108,9 @@ func couldNotBeCreated(name string, err error) error {
 	return errs.Wrap("", subject(name), "could not be created", "", err)
 }
 
-// findOrMake returns the volume that exists as the spec would make it, or makes its device; or
-// neither, and what has to be erased first, with the error that it fails with before that. The
-// host is locked.
+// findOrMake returns the volume that exists as the spec would make it, or makes its device. With
+// an error for want of space it returns what is to be erased that would give enough. The host
+// is locked.
 func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Volume, erasing []Volume, err error) {
 	look := s.Look
 	if spec.Type == TypeDirect { // in a region, where LVM does not matter
@@ -121,13 +122,11 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 	}
 	found := v.find(spec.Name)
 	for _, vol := range inState(found, Deleting) {
-		switch {
-		case vol.Type == TypeLVM && vol.lv == spec.Name: // an earlier version deleted it
+		// An earlier version deleted it, and left it its name.
+		if vol.Type == TypeLVM && vol.lv == spec.Name && v.present(vol.group()) == nil {
 			if _, err := s.setAside(ctx, vol); err != nil {
 				return existing, made, nil, err
 			}
-		case vol.Type == TypeDirect && vol.UUID == copyUUID(spec.Name, spec.copyOf): // of the same source
-			return existing, made, []Volume{vol}, nil
 		}
 	}
 	if existing, err = finished(found); err != nil {
@@ -142,14 +141,16 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 	if v, err = s.removeAbandoned(ctx, v, spec.Name); err != nil {
 		return existing, made, nil, err
 	}
+	s.noteDeleted(v)
 	plan, err := v.plan(spec)
 	if errs.Is(err, errs.NoSpace) {
-		return existing, made, s.inEraseOrder(v.erasingFor(spec)), err
+		return existing, made, v.erasingFor(spec), err
 	}
 	if err != nil {
 		return existing, made, nil, err
 	}
 	plan.copyOf, plan.forFS = spec.copyOf, spec.forFS || spec.FS != mount.None
+	plan.uuid = v.copyUUID(spec.Name, spec.copyOf)
 	s.rememberRegions(v, plan.Region)
 	made, err = s.make(ctx, plan)
 	return existing, made, nil, err
@@ -248,7 +249,7 @@ var ownInfoBlocks = os.Getpagesize() == 4*pmem.KiB
 // make makes the device of a volume, marked as not finished.
 func (s *Service) make(ctx context.Context, plan Plan) (Volume, error) {
 	if plan.Type == TypeDirect {
-		id := cmp.Or(copyUUID(plan.Name, plan.copyOf), uuid.NewString())
+		id := cmp.Or(plan.uuid, uuid.NewString())
 		spec := pmem.NamespaceSpec{
 			Region: plan.Region, Mode: pmem.ModeFSDAX, Map: pmem.MapDev, Size: plan.Raw, Align: pmem.DefaultAlign, Name: markMaking + plan.Name,
 			UUID: id, Raw: ownInfoBlocks,
@@ -281,17 +282,45 @@ func (s *Service) make(ctx context.Context, plan Plan) (Volume, error) {
 	return s.makeLV(ctx, plan.Name, plan, tags...)
 }
 
-// copyUUID is the UUID of a namespace that is a copy, from which can be told of
-// what it is one; "" leaves the choice to whoever makes it.
-func copyUUID(name, source string) string {
+// copyUUIDs are the UUIDs of a namespace that is a copy, from which can be told of what it is
+// one. There are many, since copies that were deleted may still be erased.
+func copyUUIDs(name, source string) iter.Seq[string] {
+	const most = 1000
+	return func(yield func(string) bool) {
+		for n, text := 0, "pmemctl:copy/"+source+"/"+name; n < most; n++ {
+			if n > 0 {
+				text = fmt.Sprintf("pmemctl:copy/%s/%s/%d", source, name, n)
+			}
+			if !yield(uuid.NewSHA1(uuid.NameSpaceURL, []byte(text)).String()) {
+				return
+			}
+		}
+	}
+}
+
+// copyUUID is one that no namespace has; "" leaves the choice to whoever makes it.
+func (v View) copyUUID(name, source string) string {
 	if source == "" {
 		return ""
 	}
-	return uuid.NewSHA1(uuid.NameSpaceURL, []byte("pmemctl:copy/"+source+"/"+name)).String()
+	for id := range copyUUIDs(name, source) {
+		if _, taken := v.PMEM.Namespace(id); !taken {
+			return id
+		}
+	}
+	return ""
 }
 
 func (vol Volume) isCopyOf(source string) bool {
-	return vol.copyOf == source || vol.Type == TypeDirect && vol.UUID == copyUUID(vol.Name, source)
+	if vol.Type == TypeLVM {
+		return vol.copyOf == source
+	}
+	for id := range copyUUIDs(vol.Name, source) {
+		if vol.UUID == id {
+			return true
+		}
+	}
+	return false
 }
 
 // makeLV makes a logical volume for a volume, with a name that has a mark or with

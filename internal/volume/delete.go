@@ -104,7 +104,7 @@ func (s *Service) Absent(ctx context.Context, name string) error {
 	hidden := func(what, next string) error {
 		return errs.New(errs.Unsupported, subject(name), "was not found, and may be in "+what, next)
 	}
-	if found := v.find(name); len(found) > 0 {
+	if found := slices.DeleteFunc(v.find(name), func(vol Volume) bool { return vol.State == Deleting }); len(found) > 0 {
 		return errs.New(errs.Internal, subject(name), "was not found, and is there as "+found[0].where(), "try again")
 	}
 	if len(v.PMEM.Regions) == 0 {
@@ -165,12 +165,13 @@ func (s *Service) beginDeleting(ctx context.Context, name string, erase func(Vol
 	if err := s.noneLost(name); err != nil {
 		return d, err
 	}
-	for _, vol := range found {
+	live := slices.DeleteFunc(slices.Clone(found), func(vol Volume) bool { return vol.State == Deleting })
+	for _, vol := range live {
 		if err := v.present(vol.group()); err != nil {
 			return d, errs.Wrap("", subject(name), "is not deleted", "", err)
 		}
 	}
-	for _, vol := range found {
+	for _, vol := range live {
 		if s.needsRefresh(vol) { // or what is done to it waits for ever, or fails
 			if err := s.refresh(ctx, vol); err != nil {
 				return d, err
@@ -180,6 +181,7 @@ func (s *Service) beginDeleting(ctx context.Context, name string, erase func(Vol
 	if err := s.removeAllUnfinished(ctx, found); err != nil {
 		return d, err
 	}
+	s.noteDeleted(v)
 	d.erase = inState(found, Deleting)
 	vol, err := finished(found)
 	switch {
@@ -241,15 +243,19 @@ func (s *Service) markDeleted(ctx context.Context, vol Volume) (Volume, error) {
 }
 
 // setAside gives the logical volume of a deleted volume a name of its own. The host is
-// locked.
+// locked. Its device goes first: to rename one that is there LVM suspends it, and a crash in
+// the middle would leave it so. The kernel refuses that for one that somebody has open.
 func (s *Service) setAside(ctx context.Context, vol Volume) (Volume, error) {
+	if vol.Device != "" {
+		if err := s.LVM.Deactivate(ctx, vol.group(), vol.lv); err != nil {
+			return vol, err
+		}
+		s.unlinkNode(vol)
+		vol.Device = ""
+	}
 	name := deletedLV(vol)
 	if err := s.LVM.RenameLV(ctx, vol.group(), vol.lv, name); err != nil {
 		return vol, err
-	}
-	if vol.Device != "" {
-		s.unlinkNode(vol)
-		vol.Device = lvm.MapperPath(vol.VG, name)
 	}
 	vol.lv, vol.State = name, Deleting
 	return vol, nil
@@ -274,6 +280,11 @@ const maxMapper = 127
 // metadata, is free: to remove it needs none. Its head goes first: after a crash in between it
 // is there again as what it was, damaged or without a filesystem, and is deleted again.
 func (s *Service) eraseUnmarked(ctx context.Context, vol Volume) error {
+	lock, err := s.Locks.Acquire(ctx, eraseLock(vol))
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
 	if err := s.eraseHead(ctx, vol); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -89,10 +90,18 @@ func (s *Service) erase(ctx context.Context, vol Volume, rate EraseRate) error {
 		if err != nil {
 			return err
 		}
-		if vol, there = v.deleted(vol.UUID); !there {
+		var deleted Volume
+		if deleted, there = v.deleted(vol.UUID); !there {
+			s.forgetErasure(vol)
 			return nil
 		}
+		vol = deleted
 		if err := v.present(vol.group()); err != nil {
+			return err
+		}
+		if mark, _ := parseMark(vol.lv); vol.Type == TypeLVM && mark != markRemoving {
+			// An earlier version deleted it, and left it a name that a new volume may want.
+			vol, err = s.setAside(ctx, vol)
 			return err
 		}
 		if s.needsRefresh(vol) { // or the erasing waits for ever, or fails
@@ -183,6 +192,11 @@ func (s *Service) zeroAll(ctx context.Context, vol Volume, size uint64, log *era
 	if err := notPublished(vol); err != nil {
 		return err
 	}
+	if m, ok := s.mapped(vol); vol.Type == TypeLVM {
+		if _, _, uuid, _ := lvm.ParseMapper(m.Name, m.UUID); !ok || uuid != vol.UUID {
+			return errs.New(errs.Internal, subject(vol.Name), vol.Device+" is not its device, and was not touched", "see who else changes volumes on this host")
+		}
+	}
 	dev, err := blockdev.Hold(vol.Device)
 	if err != nil {
 		return err
@@ -202,27 +216,46 @@ func (s *Service) Deleted(ctx context.Context) ([]Volume, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.DeletedIn(v), nil
+	s.noteDeleted(v)
+	deleted := s.DeletedIn(v)
+	for _, uuid := range s.Unerased() {
+		if slices.ContainsFunc(deleted, func(vol Volume) bool { return vol.UUID == uuid }) {
+			continue
+		}
+		// It went in another way. Whoever erases it forgets it.
+		if lock, err := s.Locks.Try(eraseLock(Volume{UUID: uuid})); err == nil && lock != nil {
+			s.forgetErasure(Volume{UUID: uuid})
+			lock.Release()
+		}
+	}
+	return deleted, nil
+}
+
+// noteDeleted has it be known without a look at the devices what is to be erased.
+func (s *Service) noteDeleted(v View) {
+	for _, vol := range inState(v.Volumes(), Deleting) {
+		if _, err := os.Lstat(s.erasureFile(vol)); err != nil {
+			s.keepErasure(vol, Erasure{Since: time.Now()})
+		}
+	}
 }
 
 // DeletedIn is Deleted for what is in a view.
 func (s *Service) DeletedIn(v View) []Volume { return s.inEraseOrder(inState(v.Volumes(), Deleting)) }
 
 func (s *Service) inEraseOrder(deleted []Volume) []Volume {
+	class := map[string]int{} // by UUID
 	for i, vol := range deleted {
 		deleted[i].Erasing = s.erasure(vol)
-		if _, err := os.Lstat(s.erasureFile(vol)); err != nil {
-			s.keepErasure(vol, *deleted[i].Erasing)
+		switch {
+		case deleted[i].Erasing.Failed != "":
+			class[vol.UUID] = 2
+		case !s.isWanted(vol):
+			class[vol.UUID] = 1
 		}
 	}
 	slices.SortStableFunc(deleted, func(a, b Volume) int {
-		if wantA, wantB := s.isWanted(a), s.isWanted(b); wantA != wantB {
-			if wantA {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Compare(a.RawSize, b.RawSize)
+		return cmp.Or(cmp.Compare(class[a.UUID], class[b.UUID]), cmp.Compare(a.RawSize, b.RawSize))
 	})
 	return deleted
 }
@@ -230,19 +263,23 @@ func (s *Service) inEraseOrder(deleted []Volume) []Volume {
 // EraseAll erases what was deleted and is not erased yet, one volume after the other, and
 // returns how many. One that cannot be erased does not hold up the others.
 func (s *Service) EraseAll(ctx context.Context, rate EraseRate) (erased int, err error) {
-	deleted, err := s.Deleted(ctx)
-	if err != nil {
-		return 0, err
-	}
 	var failed []error
-	for _, vol := range deleted {
-		if err := s.Erase(ctx, vol, rate); err != nil {
+	for tried := map[string]bool{}; ; {
+		deleted, err := s.Deleted(ctx)
+		if err != nil {
+			return erased, errors.Join(append(failed, err)...)
+		}
+		next := slices.IndexFunc(deleted, func(vol Volume) bool { return !tried[vol.UUID] })
+		if next < 0 || ctx.Err() != nil {
+			return erased, errors.Join(append(failed, ctx.Err())...)
+		}
+		tried[deleted[next].UUID] = true
+		if err := s.Erase(ctx, deleted[next], rate); err != nil {
 			failed = append(failed, err)
 			continue
 		}
 		erased++
 	}
-	return erased, errors.Join(failed...)
 }
 
 // Place is where the space of a volume is: its volume group, or its region.
@@ -253,58 +290,99 @@ func (vol Volume) Place() string {
 	return "region " + first(vol.Regions)
 }
 
-// erasingFor are the deleted volumes whose space could be that of a new one.
+// erasingFor are the deleted volumes of the places where a new one would fit without them.
 func (v View) erasingFor(spec Spec) []Volume {
-	return slices.DeleteFunc(inState(v.Volumes(), Deleting), func(vol Volume) bool {
-		return vol.Type != spec.Type || spec.VG != "" && vol.VG != spec.VG || !slices.ContainsFunc(vol.Regions, spec.mayUse)
-	})
+	spec.Limit = 0
+	places, err := v.placesFor(spec)
+	if err != nil {
+		return nil
+	}
+	var all []Volume
+	for _, p := range places {
+		var here []Volume
+		var bytes uint64
+		for _, vol := range inState(v.Volumes(), Deleting) {
+			if vol.Type == spec.Type && (spec.Type == TypeLVM && vol.vgUUID == p.plan.vgUUID || spec.Type == TypeDirect && first(vol.Regions) == p.plan.Region) {
+				here = append(here, vol)
+				bytes += vol.RawSize
+			}
+		}
+		if p.rawFree+bytes >= p.plan.Raw {
+			all = append(all, here...)
+		}
+	}
+	return all
 }
+
+// erasingIn are the deleted volumes of a group that has room for so many bytes without them.
+func (v View) erasingIn(g lvm.VGRef, bytes uint64) []Volume {
+	var here []Volume
+	vg, _ := v.LVM.Find(g)
+	free := vg.Free
+	for _, vol := range inState(v.Volumes(), Deleting) {
+		if vol.Type == TypeLVM && vol.vgUUID == g.UUID {
+			here = append(here, vol)
+			free += vol.RawSize
+		}
+	}
+	if free < bytes {
+		return nil
+	}
+	return here
+}
+
+// AsLongAsItTakes is a SpaceWait without an end.
+const AsLongAsItTakes = time.Duration(math.MaxInt64)
 
 // spaceWait is how far a create is that waits for the space of deleted volumes.
 type spaceWait struct {
-	until  time.Time       // zero before it waits, or where it waits without end
-	failed map[string]bool // by UUID: what cannot be erased
+	until    time.Time
+	itself   bool // it erases them
+	failed   map[string]bool
+	failures []error
 }
 
-// waitForSpace erases, or has others erase, the first of some deleted volumes that can be
-// erased. The error of the create is returned when there is none, or it takes too long.
+func newSpaceWait(patience time.Duration) *spaceWait {
+	return &spaceWait{until: time.Now().Add(min(patience, 10000*time.Hour)), itself: patience == AsLongAsItTakes, failed: map[string]bool{}}
+}
+
+// waitForSpace waits until one of some deleted volumes is erased that can be, and does so
+// itself when it may take as long as it takes: there may be no server. The error of the create
+// is returned when there is none, or it takes too long.
 func (s *Service) waitForSpace(ctx context.Context, w *spaceWait, erasing []Volume, why error) error {
-	erasing = slices.DeleteFunc(erasing, func(vol Volume) bool { return w.failed[vol.UUID] })
+	erasing = slices.DeleteFunc(s.inEraseOrder(erasing), func(vol Volume) bool { return w.failed[vol.UUID] || vol.Erasing.Failed != "" })
 	if len(erasing) == 0 {
-		return why
-	}
-	if w.failed == nil {
-		w.failed = map[string]bool{}
-		if s.SpaceWait > 0 {
-			w.until = time.Now().Add(s.SpaceWait)
-		}
-	}
-	waiting := ctx
-	if !w.until.IsZero() {
-		var cancel context.CancelFunc
-		waiting, cancel = context.WithDeadline(ctx, w.until)
-		defer cancel()
+		return errors.Join(append([]error{why}, w.failures...)...)
 	}
 	vol := erasing[0]
-	err := s.Erase(waiting, vol, EraseRate{})
-	switch {
-	case errs.Is(err, errs.Damaged):
-		w.failed[vol.UUID] = true
+	defer s.keepWanting(ctx, vol)()
+	if w.itself {
+		if err := s.Erase(ctx, vol, EraseRate{}); ctx.Err() != nil {
+			return err
+		} else if err != nil { // another one may do
+			w.failed[vol.UUID] = true
+			w.failures = append(w.failures, err)
+		}
 		return nil
-	case err != nil && waiting.Err() != nil && why != nil:
-		return s.noSpaceYet(why, erasing)
 	}
-	return err
+	const poll = 100 * time.Millisecond
+	for s.isUnerased(vol) {
+		if time.Now().After(w.until) {
+			return s.noSpaceYet(why, erasing)
+		}
+		select {
+		case <-ctx.Done():
+			return s.noSpaceYet(why, erasing)
+		case <-time.After(poll):
+		}
+	}
+	return nil
 }
 
-// waitForSpaceOf is waitForSpace for the growth of a volume.
-func (s *Service) waitForSpaceOf(ctx context.Context, w *spaceWait, vol Volume, why error) error {
-	deleted, err := s.Deleted(ctx)
-	if err != nil {
-		return err
-	}
-	deleted = slices.DeleteFunc(deleted, func(d Volume) bool { return d.group() != vol.group() })
-	return s.waitForSpace(ctx, w, deleted, why)
+// isUnerased reports whether a deleted volume may still be erased.
+func (s *Service) isUnerased(vol Volume) bool {
+	_, err := os.Lstat(s.erasureFile(vol))
+	return err == nil && s.erasure(vol).Failed == ""
 }
 
 // noSpaceYet is the error of a create for which space is being erased.

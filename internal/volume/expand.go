@@ -35,20 +35,12 @@ func (s *Service) Expand(ctx context.Context, name string, size uint64) (vol Vol
 	s, done := s.operation()
 	defer done()
 	var reserve *Volume
-	for waiting := (spaceWait{}); ; {
-		err = s.changing(ctx, func() error {
-			vol, reserve, err = s.reserveExtension(ctx, name, size)
-			return err
-		})
-		if err == nil {
-			break
-		}
-		if errs.Is(err, errs.NoSpace) {
-			err = s.waitForSpaceOf(ctx, &waiting, vol, err)
-		}
-		if err != nil {
-			return Volume{}, err
-		}
+	err = s.changing(ctx, func() error {
+		vol, reserve, err = s.reserveExtension(ctx, name, size)
+		return err
+	})
+	if err != nil {
+		return Volume{}, err
 	}
 	if reserve != nil {
 		if err := s.fill(ctx, *reserve, Spec{FS: mount.None}); err != nil {
@@ -108,8 +100,14 @@ func (s *Service) reserveExtension(ctx context.Context, name string, size uint64
 		devices = nil
 	}
 	if most := largestLV(vg, max(vol.Stripes, 1)); by > most {
-		return vol, nil, errs.New(errs.NoSpace, subject(name), fmt.Sprintf("cannot grow to %s: volume group %s has room for %s", pmem.FormatSize(size), vg.Name, pmem.FormatSize(vol.Size+most)),
+		err := errs.New(errs.NoSpace, subject(name), fmt.Sprintf("cannot grow to %s: volume group %s has room for %s", pmem.FormatSize(size), vg.Name, pmem.FormatSize(vol.Size+most)),
 			fmt.Sprintf("use --size %d or less, or enlarge the group: pmemctl vg extend %s --percent N", vol.Size+most, vg.Name))
+		// It does not wait for what is erased: the lock of a volume that is in use is held.
+		if erasing := v.erasingIn(vol.group(), by); len(erasing) > 0 {
+			s.want(erasing[0])
+			err = s.noSpaceYet(err, erasing)
+		}
+		return vol, nil, err
 	}
 	made, err := s.makeLV(ctx, markMaking+name, Plan{Name: name, Type: TypeLVM, VG: vol.VG, vgUUID: vol.vgUUID, Usable: by, Raw: by, Stripes: vol.Stripes, devices: devices, forFS: vol.forFS})
 	return vol, &made, err
@@ -255,6 +253,9 @@ func (s *Service) Clone(ctx context.Context, c CloneSpec) (Volume, error) {
 	if spec.Type == "" {
 		spec.Type = source.Type
 	}
+	if c.FS == mount.None && source.forFS {
+		return Volume{}, errs.Invalidf(subject(c.Name), "clone it as a volume with a filesystem", "%s was made for a filesystem and may hold bytes of former volumes below it, so no raw block volume can be a copy of it", c.Source)
+	}
 	if c.Limit != 0 && source.Size > c.Limit {
 		return Volume{}, errs.New(errs.OutOfRange, subject(c.Name), fmt.Sprintf("a copy of %s has at least its %d bytes, more than the limit of %d", c.Source, source.Size, c.Limit), "raise the limit")
 	}
@@ -322,7 +323,7 @@ func (s *Service) copyInto(ctx context.Context, made, source Volume, fs string) 
 		err = to.Zero(ctx, from.Size, to.Size, step)
 	}
 	done()
-	if err := errors.Join(err, to.Close()); err != nil {
+	if err := errors.Join(notHealed(err), to.Close()); err != nil {
 		return err
 	}
 	if fs != mount.None {

@@ -55,7 +55,9 @@ func (s *Service) lookFor(ctx context.Context, name string) (View, error) {
 // not asked.
 func (s *Service) lookOutsideLVM(ctx context.Context, name string) (View, error) {
 	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
-	inLVM := func(n pmem.Namespace) bool { return mayBeMember(n) && lvm.MayKnow("/dev/"+n.Blockdev, name) }
+	inLVM := func(n pmem.Namespace) bool {
+		return mayBeMember(n) && lvm.MayKnow("/dev/"+n.Blockdev, name+" {", markRemoving+name+"+")
+	}
 	if err == nil && !slices.ContainsFunc(sys.Namespaces, inLVM) {
 		return View{PMEM: sys}, nil
 	}

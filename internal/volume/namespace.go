@@ -214,7 +214,9 @@ func (s *Service) DestroyNamespace(ctx context.Context, key string) error {
 		}
 		subject := "namespace " + n.Dev
 		switch mark, name := parseMark(n.Name); mark {
-		case markVolume, markMaking, markRemoving:
+		case markRemoving:
+			return errs.New(errs.Conflict, subject, "is that of deleted volume "+name+", and is being erased", "pmemctl gc")
+		case markVolume, markMaking:
 			return errs.New(errs.Conflict, subject, "belongs to volume "+name, "pmemctl volume delete "+name)
 		case markMember, markJoining:
 			return errs.New(errs.Conflict, subject, "belongs to volume group "+name, "pmemctl vg remove "+name)

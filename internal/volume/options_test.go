@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
 func TestMkfsOptions(t *testing.T) {
@@ -33,11 +34,16 @@ func TestMountOptions(t *testing.T) {
 
 func TestACopyKnowsItsSource(t *testing.T) {
 	source := "0b1b2c3d-0000-4000-8000-000000000001"
-	direct := Volume{Name: "b", Type: TypeDirect, UUID: copyUUID("b", source)}
+	var v View
+	direct := Volume{Name: "b", Type: TypeDirect, UUID: v.copyUUID("b", source)}
+	v.PMEM.Namespaces = []pmem.Namespace{{UUID: direct.UUID}} // deleted, and being erased
+	second := Volume{Name: "b", Type: TypeDirect, UUID: v.copyUUID("b", source)}
+	assert.NotEqual(t, direct.UUID, second.UUID)
+	assert.True(t, second.isCopyOf(source))
 	assert.True(t, direct.isCopyOf(source))
 	assert.False(t, direct.isCopyOf("another"))
 	assert.False(t, Volume{Name: "c", Type: TypeDirect, UUID: direct.UUID}.isCopyOf(source))
 	assert.True(t, Volume{Name: "b", Type: TypeLVM, copyOf: source}.isCopyOf(source))
 	assert.False(t, Volume{Name: "b", Type: TypeLVM}.isCopyOf(source))
-	assert.Empty(t, copyUUID("b", ""), "a volume that is no copy has a UUID of its own")
+	assert.Empty(t, v.copyUUID("b", ""), "a volume that is no copy has a UUID of its own")
 }

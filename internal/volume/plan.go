@@ -38,6 +38,7 @@ type Plan struct {
 	vgUUID  string
 	devices []string // to take the extents of; none means any
 	copyOf  string   // UUID of what it is to be a copy of
+	uuid    string   // that a namespace is to have; "" is any
 	forFS   bool     // a file system hides what is not cleared
 }
 
@@ -48,6 +49,8 @@ type place struct {
 	// Usable bytes: free is what is not taken, largest and smallest what one volume
 	// can have.
 	free, largest, smallest uint64
+	// rawFree is what is not taken, raw.
+	rawFree uint64
 	// full says why nothing can be made there, whatever is free; "" is nothing of that kind.
 	full string
 	// below is the largest size under that of the plan, 0 for none.
@@ -140,7 +143,7 @@ func (v View) directPlaces(spec Spec) ([]place, error) {
 		usable := directSize(spec.Size, raw)
 		free := r.AvailableSize
 		c := capacityOf(r)
-		p := place{name: r.Dev, free: c.Free, largest: c.Largest, smallest: c.Smallest, full: c.Reason}
+		p := place{name: r.Dev, free: c.Free, largest: c.Largest, smallest: c.Smallest, full: c.Reason, rawFree: free}
 		p.plan = Plan{Name: spec.Name, Type: TypeDirect, Region: r.Dev, Asked: spec.Size, Usable: usable, Raw: raw, Overhead: raw - usable}
 		if free >= raw {
 			p.plan.FreeAfter = free - raw
@@ -248,7 +251,7 @@ func (v View) lvmPlaces(spec Spec) ([]place, error) {
 		}
 		step := vg.ExtentSize * uint64(stripes)
 		usable := pmem.RoundUp(spec.Size, step)
-		p := place{name: name, free: vg.Free, smallest: step, largest: largest, below: usable - step}
+		p := place{name: name, free: vg.Free, rawFree: vg.Free, smallest: step, largest: largest, below: usable - step}
 		if p.full = metadataFull(vg); p.full != "" {
 			p.free, p.largest = 0, 0
 		}

@@ -268,8 +268,12 @@ func (v View) noRoom(r pmem.Region, target uint64) error {
 	subject := "region " + r.Dev
 	align := r.SizeAlign(pmem.DefaultAlign)
 	var others []string
+	next := "delete volumes, or destroy a namespace that is not needed: pmemctl namespace destroy NAME (its data is lost)"
 	for _, n := range v.PMEM.InRegion(r.Dev) {
 		owner, own := Owned(n.Name)
+		if mark, _ := parseMark(n.Name); mark == markRemoving {
+			next = "erase what was deleted: pmemctl gc"
+		}
 		if !own {
 			owner = "not made by pmemctl"
 		}
@@ -277,7 +281,7 @@ func (v View) noRoom(r pmem.Region, target uint64) error {
 	}
 	switch {
 	case len(others) > 0:
-		return errs.New(errs.NoSpace, subject, "has no room: it is taken by "+strings.Join(others, ", "), "delete volumes, or destroy a namespace that is not needed: pmemctl namespace destroy NAME (its data is lost)")
+		return errs.New(errs.NoSpace, subject, "has no room: it is taken by "+strings.Join(others, ", "), next)
 	case target < pmem.MinNamespace:
 		return errs.New(errs.OutOfRange, subject, fmt.Sprintf("the share comes to less than the smallest namespace, %s, in steps of %s", pmem.FormatSize(pmem.MinNamespace), pmem.FormatSize(align)), "use a larger --percent or --size")
 	case r.Size < pmem.MinNamespace || r.Size < align:

@@ -134,10 +134,22 @@ func (s *Service) InitLabels(ctx context.Context, plan LabelsPlan) error {
 			s.forgetEmptiedNow(names...)
 		}
 		if errs.Is(err, errs.InUse) {
-			return errs.Wrap(errs.InUse, subject, "something in them is in use, and nothing was changed", "unmount it, or remove what lies on it: pmemctl tree", err)
+			return errs.Wrap(errs.InUse, subject, "something in them is in use, and nothing was changed", s.nextInUse(names...), err)
 		}
 		return errs.Wrap("", subject, "labels could not be initialised", "see why: dmesg | tail", err)
 	})
+}
+
+// nextInUse says what to do when something in some regions is in use.
+func (s *Service) nextInUse(regions ...string) string {
+	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
+	if err == nil && slices.ContainsFunc(sys.Namespaces, func(n pmem.Namespace) bool {
+		mark, _ := parseMark(n.Name)
+		return mark == markRemoving && slices.Contains(regions, n.Region)
+	}) {
+		return "wait until what was deleted is erased: pmemctl gc"
+	}
+	return "unmount it, or remove what lies on it: pmemctl tree"
 }
 
 // EnableRegion brings a region up.
@@ -173,7 +185,7 @@ func (s *Service) changeRegion(ctx context.Context, dev, what string, change fun
 		}
 		err = change(dev)
 		if errs.Is(err, errs.InUse) {
-			return errs.Wrap(errs.InUse, "region "+dev, "cannot be "+what+": something in it is in use", "unmount it, or remove what lies on it: pmemctl tree", err)
+			return errs.Wrap(errs.InUse, "region "+dev, "cannot be "+what+": something in it is in use", s.nextInUse(dev), err)
 		}
 		return errs.Wrap("", "region "+dev, fmt.Sprintf("cannot be %s", what), "see why: dmesg | tail", err)
 	})

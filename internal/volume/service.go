@@ -46,6 +46,7 @@ type LVM interface {
 	ExtendVG(ctx context.Context, vg lvm.VGRef, dataAlign uint64, devices ...string) error
 	RemoveVG(ctx context.Context, vg lvm.VGRef, devices ...string) error
 	CreateLV(context.Context, lvm.NewLV) error
+	Deactivate(ctx context.Context, vg lvm.VGRef, name string) error
 	RenameLV(ctx context.Context, vg lvm.VGRef, name, to string) error
 	UnmarkLV(ctx context.Context, vg lvm.VGRef, name, tag string) error
 	RemoveLV(ctx context.Context, vg lvm.VGRef, name, uuid string) error
@@ -85,9 +86,6 @@ type Service struct {
 	// TargetRoot is where volumes are staged and published, and nowhere else; "" is
 	// anywhere. Mount and Unmount take any path.
 	TargetRoot string
-	// SpaceWait is how long a create waits for the space of deleted volumes; 0 is until it
-	// has it.
-	SpaceWait time.Duration
 	// Progress is told of long work, such as erasing; it may be nil.
 	Progress func(what string) (step blockdev.Progress, done func())
 }

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/mount"
@@ -51,6 +52,9 @@ type Spec struct {
 	OrLarger bool
 	// NoErase has DeleteAsCreated leave the bytes of the volume on the medium.
 	NoErase bool
+
+	// SpaceWait is how long a create waits for the space of deleted volumes: 0 is not at all.
+	SpaceWait time.Duration
 
 	copyOf string // UUID of what it is to be a copy of
 	forFS  bool   // it is one of a volume that was made for a file system
@@ -170,7 +174,7 @@ func validateSize(name string, size uint64) error {
 // file system, each with a value. A label or UUID could be that of a file system of
 // the host.
 var mkfsFlags = map[string][]string{
-	mount.Ext4: {"-b", "-C", "-E", "-g", "-G", "-i", "-I", "-m", "-N", "-O", "-T"},
+	mount.Ext4: {"-b", "-C", "-E", "-g", "-G", "-i", "-I", "-m", "-N", "-O"},
 	mount.XFS:  {"-b", "-d", "-i", "-l", "-m", "-n", "-s"},
 }
 
@@ -191,8 +195,12 @@ func validateMkfsOptions(fs string, options []string) error {
 			return bad(o, "names a file or a device")
 		case value:
 			for _, part := range strings.Split(o, ",") {
-				if name, _, given := strings.Cut(part, "="); name == "file" || given && slices.Contains(mkfsElsewhere, name) {
+				name, _, given := strings.Cut(part, "=")
+				if name == "file" || given && slices.Contains(mkfsElsewhere, name) {
 					return bad(o, "is about another device or file")
+				}
+				if name == "assume_storage_prezeroed" || name == "lazy_journal_init" {
+					return bad(o, "has mkfs rely on zeros where old bytes may be")
 				}
 			}
 			value = false

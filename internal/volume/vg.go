@@ -42,6 +42,11 @@ func (v View) VGs() []VGInfo {
 		info := VGInfo{Name: vg.Name, Owner: OwnerForeign, Size: vg.Size, Free: vg.Free, Regions: v.VGRegions(vg), Devices: []string{}, Volumes: len(vg.LVs), UUID: vg.UUID, State: Ready, Missing: vg.PartialPVMissing}
 		if v.Owns(vg) {
 			info.Owner = OwnerPmemctl
+			for _, lv := range vg.LVs {
+				if vol, own := v.lvmVolume(lv); own && vol.State == Deleting {
+					info.Volumes--
+				}
+			}
 			if v.whole(vg.Ref()) != nil {
 				info.State = Damaged
 			}
@@ -107,6 +112,8 @@ func (s *Service) RemoveVG(ctx context.Context, name string, force bool) error {
 			return s.Lost(v, name)
 		case len(v.strays(vg)) > 0: // the group itself stays
 			members = v.strays(vg)
+		case len(vg.LVs) > 0 && !slices.ContainsFunc(vg.LVs, func(lv lvm.LV) bool { vol, own := v.lvmVolume(lv); return !own || vol.State != Deleting }):
+			return errs.New(errs.InUse, "volume group "+name, fmt.Sprintf("has %d deleted volumes that are not erased yet", len(vg.LVs)), "erase them first: pmemctl gc")
 		case len(vg.LVs) > 0:
 			return errs.New(errs.InUse, "volume group "+name, fmt.Sprintf("has %d logical volumes, such as %s", len(vg.LVs), vg.LVs[0].Name), "delete them first: pmemctl volume delete NAME (a foreign one: lvremove)")
 		default:
