@@ -132,6 +132,9 @@ func (d *Device) Zero(ctx context.Context, from, to uint64, progress Progress) e
 	fault.Point("before zero")
 	bad := MediaError{Path: d.file.Name()}
 	zero := func(offset, length uint64) error {
+		if err := fault.Media(offset, length); err != nil {
+			return err
+		}
 		extent := [2]uint64{offset, length}
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, d.file.Fd(), unix.BLKZEROOUT, uintptr(unsafe.Pointer(&extent)))
 		if errno != 0 {

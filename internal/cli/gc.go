@@ -45,7 +45,7 @@ A volume that cannot be erased does not hold up the others; exit code 11.`,
 			if err != nil {
 				return err
 			}
-			erased, err := a.service.EraseAll(cmd.Context(), limit)
+			erased, err := a.service.EraseAll(cmd.Context(), limit, !background)
 			if err == nil {
 				a.say("%d volumes erased", erased)
 			}

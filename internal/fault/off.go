@@ -8,3 +8,6 @@ package fault
 // Point is passed before and after each step that changes something outside
 // the process.
 func Point(string) {}
+
+// Media is passed before each part of a device is zeroed.
+func Media(uint64, uint64) error { return nil }

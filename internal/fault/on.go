@@ -19,7 +19,18 @@ const (
 	KillAtEnv = "PMEMCTL_FAULT_KILL_AT"
 	LogEnv    = "PMEMCTL_FAULT_LOG"
 	StopEnv   = "PMEMCTL_FAULT_STOP"
+	// MediaEnv is an offset and a number of bytes, of any device, that take no write.
+	MediaEnv = "PMEMCTL_FAULT_MEDIA"
 )
+
+// Media fails like a write to a medium that takes none there.
+func Media(offset, length uint64) error {
+	var from, count uint64
+	if n, _ := fmt.Sscan(os.Getenv(MediaEnv), &from, &count); n == 2 && offset < from+count && from < offset+length {
+		return syscall.EIO
+	}
+	return nil
+}
 
 var passed atomic.Int64
 

@@ -218,8 +218,10 @@ func (s *Service) Deleted(ctx context.Context) ([]Volume, error) {
 	}
 	s.noteDeleted(v)
 	deleted := s.DeletedIn(v)
-	for _, uuid := range s.Unerased() {
-		if slices.ContainsFunc(deleted, func(vol Volume) bool { return vol.UUID == uuid }) {
+	entries, _ := os.ReadDir(filepath.Join(s.RunDir, "erasing"))
+	for _, e := range entries {
+		uuid := e.Name()
+		if s.RunDir == "" || slices.ContainsFunc(deleted, func(vol Volume) bool { return vol.UUID == uuid }) {
 			continue
 		}
 		// It went in another way. Whoever erases it forgets it.
@@ -261,15 +263,16 @@ func (s *Service) inEraseOrder(deleted []Volume) []Volume {
 }
 
 // EraseAll erases what was deleted and is not erased yet, one volume after the other, and
-// returns how many. One that cannot be erased does not hold up the others.
-func (s *Service) EraseAll(ctx context.Context, rate EraseRate) (erased int, err error) {
+// returns how many. One that cannot be erased does not hold up the others; those that failed
+// before are tried again if that is asked for.
+func (s *Service) EraseAll(ctx context.Context, rate EraseRate, failedToo bool) (erased int, err error) {
 	var failed []error
 	for tried := map[string]bool{}; ; {
 		deleted, err := s.Deleted(ctx)
 		if err != nil {
 			return erased, errors.Join(append(failed, err)...)
 		}
-		next := slices.IndexFunc(deleted, func(vol Volume) bool { return !tried[vol.UUID] })
+		next := slices.IndexFunc(deleted, func(vol Volume) bool { return !tried[vol.UUID] && (failedToo || vol.Erasing.Failed == "") })
 		if next < 0 || ctx.Err() != nil {
 			return erased, errors.Join(append(failed, ctx.Err())...)
 		}
@@ -455,8 +458,8 @@ func (s *Service) forgetErasure(vol Volume) {
 	}
 }
 
-// Unerased lists the UUIDs of the volumes that are to be erased, as far as they were deleted or
-// seen since the last boot, without a look at the devices.
+// Unerased lists the UUIDs of the volumes that are to be erased and did not fail to be, as far as
+// they were deleted or seen since the last boot, without a look at the devices.
 func (s *Service) Unerased() []string {
 	if s.RunDir == "" {
 		return nil
@@ -464,7 +467,9 @@ func (s *Service) Unerased() []string {
 	entries, _ := os.ReadDir(filepath.Join(s.RunDir, "erasing"))
 	var uuids []string
 	for _, e := range entries {
-		uuids = append(uuids, e.Name())
+		if s.erasure(Volume{UUID: e.Name()}).Failed == "" {
+			uuids = append(uuids, e.Name())
+		}
 	}
 	return uuids
 }
@@ -482,7 +487,7 @@ type erasureLog struct {
 
 func (s *Service) erasureLog(vol Volume, rate EraseRate) *erasureLog {
 	log := &erasureLog{service: s, vol: vol, rate: rate, state: *s.erasure(vol)}
-	log.state.Done, log.state.Rate, log.state.Failed = 0, 0, ""
+	log.state.Done, log.state.Rate = 0, 0 // that it failed stays until it does not
 	s.keepErasure(vol, log.state)
 	return log
 }
