@@ -3,7 +3,8 @@
 # as ratios of runs that alternate in one guest. Runs in the lab guest only (make
 # bench): it destroys what is on the PMEM. A ratio that is missed is no error.
 #
-# BENCH_PARTS: which parts, of "list cli csi fio". BENCH_PAIRS, BENCH_LIVES,
+# BENCH_PARTS: which parts, of "list cli csi fio", or "sizes", which needs larger DIMMs
+# (make bench-sizes). BENCH_PAIRS, BENCH_LIVES,
 # BENCH_FIO: how often each is run. BENCH_MANY: how many volumes are many. One part
 # alone is build/pmemlab -path $PWD/build -env BENCH_PARTS=csi scripts/bench.sh
 set -Eeuo pipefail
@@ -102,6 +103,15 @@ as_fast() {
 # no_more WHAT VALUE UNIT TARGET: what has nothing bare beside it.
 no_more() {
 	row "$1" "$2 $3" - - "<= $4" "$(awk -v v="$2" -v t="$4" 'BEGIN { print (v <= t) ? "met" : "MISSED" }')"
+}
+
+# same WHAT LARGE SMALL TARGET [BARE-LARGE BARE-SMALL]: a time for a large size beside that
+# for a small one, less what the bare one grows by.
+same() {
+	local r bare=0
+	[ $# -lt 6 ] || bare=$(awk -v a="$(median "$5")" -v b="$(median "$6")" 'BEGIN { print (a > b) ? a - b : 0 }')
+	r=$(awk -v a="$(median "$2")" -v b="$(median "$3")" -v bare="$bare" -v t="$4" 'BEGIN { r = (a - bare) / b; printf "%.2f %s", r, (r <= t) ? "met" : "MISSED" }')
+	row "$1" "$(ms "$2") ms" "$(ms "$3") ms" "${r% *}" "<= $4" "${r#* }"
 }
 
 # --- lives of a volume ------------------------------------------------------
@@ -359,6 +369,53 @@ if part csi; then
 	stop_server
 	lvremove -f pmemvgregion0 >>"$log" 2>&1
 	wait_for_udev
+fi
+
+if part sizes; then
+	pmemctl vg extend pmemvgregion0 --percent 100 >>"$log"
+	wait_for_udev
+	# The eraser's lock is held: what is deleted is not erased while something is timed.
+	mkdir -p /run/pmemctl
+	flock /run/pmemctl/eraser.lock sleep infinity &
+	eraser=$!
+	declare -A place=([lvm]="--vg pmemvgregion0" [direct]="--region region1")
+	declare -A small=([ext4]=256Mi [xfs]=320Mi) # XFS has no less than 300 MiB
+	for kind in lvm direct; do
+		for fs in ext4 xfs; do
+			say "volumes of 8 GiB and of ${small[$fs]}, $kind, $fs"
+			for _ in 1 2 3 4 5; do
+				for s in 8Gi "${small[$fs]}"; do
+					# shellcheck disable=SC2086 # a flag and its value
+					timed "create.$kind.$fs.$s" pmemctl volume create s --type "$kind" ${place[$kind]} --size "$s" --fs "$fs"
+					if [ "$fs" = ext4 ]; then
+						timed "delete.$kind.$s" pmemctl volume delete s --force --wait=false
+					fi
+					pmemctl volume delete s --force --no-erase >>"$log" 2>&1
+				done
+			done
+		done
+	done
+	for _ in 1 2 3 4 5; do
+		for s in 8G 256M; do
+			timed "bare.direct.$s" create_namespace fsdax "$s"
+			ndctl destroy-namespace -f "$namespace" >>"$log" 2>&1
+		done
+	done
+	say "growing by 8 GiB and by 256 MiB, mounted"
+	for _ in 1 2 3; do
+		for s in 8448Mi 512Mi; do
+			pmemctl volume create s --type lvm --vg pmemvgregion0 --size 256Mi --mount /mnt/bench >>"$log"
+			timed "expand.$s" pmemctl volume expand s --size "$s"
+			pmemctl volume delete s --unmount --force --no-erase >>"$log" 2>&1
+		done
+	done
+	kill "$eraser"
+	for fs in ext4 xfs; do
+		same "create at 8 GiB / at ${small[$fs]}, lvm, $fs" "create.lvm.$fs.8Gi" "create.lvm.$fs.${small[$fs]}" 1.1
+		same "  direct, less what the namespace grows by" "create.direct.$fs.8Gi" "create.direct.$fs.${small[$fs]}" 1.1 bare.direct.8G bare.direct.256M
+	done
+	same "expand by 8 GiB / by 256 MiB, mounted, lvm" expand.8448Mi expand.512Mi 1.2
+	for kind in lvm direct; do same "delete of 8 GiB / of 256 MiB, $kind" "delete.$kind.8Gi" "delete.$kind.256Mi" 1.1; done
 fi
 
 if part fio; then
