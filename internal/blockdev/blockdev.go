@@ -10,8 +10,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -114,37 +112,53 @@ func (d *Device) Close() error { return d.file.Close() }
 // called by one goroutine at a time.
 type Progress func(done, total uint64)
 
-const (
-	// A server keeps what buffers need: they are small, and each worker has one.
-	chunk = 1 << 20
-	// Whoever reads the device through the page cache, such as udevd, waits for the
-	// zeroing of a chunk.
-	zeroChunk = 8 << 20
-	// The kernel zeroes one range of a device at a time; what is read and compared
-	// or copied gains from a second core.
-	zeroWorkers, copyWorkers = 1, 4
-)
+// chunk is what is read, written or zeroed at a time. Each worker has a buffer of it, and
+// whoever reads the device through the page cache, such as udevd, waits for one at most.
+const chunk = 1 << 20
+
+// zeros is a buffer for O_DIRECT: aligned to pages, which are all the one zero page.
+var zeros = sync.OnceValues(func() ([]byte, error) {
+	return unix.Mmap(-1, 0, chunk, unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+})
 
 // Zero makes the bytes from one offset to another read as zeros, on the medium.
 // It also heals media errors there, which the kernel clears on a write. What cannot be
 // written does not keep it from the rest: the error is a *MediaError then.
 func (d *Device) Zero(ctx context.Context, from, to uint64, progress Progress) error {
+	return d.ZeroWith(ctx, from, to, nil, progress)
+}
+
+// ZeroWith is Zero with at most as many workers as the limit says at the moment; 0 is as many
+// as help. It writes past the page cache, since BLKZEROOUT does one range of a device at a
+// time.
+func (d *Device) ZeroWith(ctx context.Context, from, to uint64, limit func() int, progress Progress) error {
+	if to > d.Size || from > to {
+		return d.notWithin(from, to)
+	}
 	fault.Point("before zero")
+	zeros, err := zeros()
+	if err != nil {
+		return err
+	}
+	buffered, err := d.setDirect()
+	if err != nil {
+		return err
+	}
+	defer buffered()
 	bad := MediaError{Path: d.file.Name()}
+	var mu sync.Mutex
 	zero := func(offset, length uint64) error {
 		if err := fault.Media(offset, length); err != nil {
 			return err
 		}
-		extent := [2]uint64{offset, length}
-		_, _, errno := unix.Syscall(unix.SYS_IOCTL, d.file.Fd(), unix.BLKZEROOUT, uintptr(unsafe.Pointer(&extent)))
-		if errno != 0 {
-			return fmt.Errorf("%s: zero %d bytes at %d: %w", d.file.Name(), length, offset, errno)
-		}
-		return nil
+		_, err := d.file.WriteAt(zeros[:length], int64(offset))
+		return err
 	}
-	err := d.chunks(ctx, from, to, zeroChunk, zeroWorkers, progress, func(_ []byte, offset, length uint64) error {
+	err = work(ctx, from, to, chunk, 0, limit, progress, func(offset, length uint64, _ []byte) error {
 		err := zero(offset, length)
 		if errors.Is(err, unix.EIO) {
+			mu.Lock()
+			defer mu.Unlock()
 			return bad.pages(offset, length, zero)
 		}
 		return err
@@ -157,6 +171,22 @@ func (d *Device) Zero(ctx context.Context, from, to uint64, progress Progress) e
 	}
 	fault.Point("after zero")
 	return err
+}
+
+// setDirect has what is written go past the page cache until the function returned is called.
+func (d *Device) setDirect() (buffered func(), err error) {
+	flags, err := unix.FcntlInt(d.file.Fd(), unix.F_GETFL, 0)
+	if err == nil {
+		_, err = unix.FcntlInt(d.file.Fd(), unix.F_SETFL, flags|unix.O_DIRECT)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: O_DIRECT: %w", d.file.Name(), err)
+	}
+	return func() { _, _ = unix.FcntlInt(d.file.Fd(), unix.F_SETFL, flags) }, nil
+}
+
+func (d *Device) notWithin(from, to uint64) error {
+	return fmt.Errorf("%s: bytes %d to %d are not within its %d", d.file.Name(), from, to, d.Size)
 }
 
 // MediaError says that bytes of a device cannot be written.
@@ -216,12 +246,19 @@ func (d *Device) IsZeroFrom(ctx context.Context, from, to uint64) (bool, error) 
 }
 
 func (d *Device) isZero(ctx context.Context, from, to uint64, progress Progress) (bool, error) {
-	err := d.chunks(ctx, from, to, chunk, copyWorkers, progress, func(buf []byte, offset, length uint64) error {
-		buf = buf[:length]
-		if _, err := d.file.ReadAt(buf, int64(offset)); err != nil {
+	if to > d.Size || from > to {
+		return false, d.notWithin(from, to)
+	}
+	zeros, err := zeros()
+	if err != nil {
+		return false, err
+	}
+	err = work(ctx, from, to, chunk, chunk, nil, progress, func(offset, length uint64, buffer []byte) error {
+		buffer = buffer[:length]
+		if _, err := d.file.ReadAt(buffer, int64(offset)); err != nil {
 			return err
 		}
-		if !bytes.Equal(buf, zeros[:length]) {
+		if !bytes.Equal(buffer, zeros[:length]) {
 			return errNotZero
 		}
 		return nil
@@ -232,24 +269,21 @@ func (d *Device) isZero(ctx context.Context, from, to uint64, progress Progress)
 	return err == nil, err
 }
 
-var (
-	errNotZero = errors.New("not zero")
-	zeros      [chunk]byte
-)
+var errNotZero = errors.New("not zero")
 
 // CopyTo copies the first length bytes to another device, and leaves out no
 // zeros: the other device may contain anything.
 func (d *Device) CopyTo(ctx context.Context, to *Device, length uint64, progress Progress) error {
-	if length > to.Size {
+	if length > to.Size || length > d.Size {
 		return fmt.Errorf("%s: %d bytes do not fit into %s of %d", d.file.Name(), length, to.file.Name(), to.Size)
 	}
 	fault.Point("before copy")
-	err := d.chunks(ctx, 0, length, chunk, copyWorkers, progress, func(buf []byte, offset, length uint64) error {
-		buf = buf[:length]
-		if _, err := d.file.ReadAt(buf, int64(offset)); err != nil {
+	err := work(ctx, 0, length, chunk, chunk, nil, progress, func(offset, length uint64, buffer []byte) error {
+		buffer = buffer[:length]
+		if _, err := d.file.ReadAt(buffer, int64(offset)); err != nil {
 			return err
 		}
-		_, err := to.file.WriteAt(buf, int64(offset))
+		_, err := to.file.WriteAt(buffer, int64(offset))
 		return err
 	})
 	if err == nil {
@@ -257,42 +291,4 @@ func (d *Device) CopyTo(ctx context.Context, to *Device, length uint64, progress
 	}
 	fault.Point("after copy")
 	return err
-}
-
-// chunks calls do for each chunk, from several goroutines, until the first
-// error. Each has a buffer of its own, of at most chunk bytes.
-func (d *Device) chunks(ctx context.Context, from, to, size uint64, workers int, progress Progress, do func(buf []byte, offset, length uint64) error) error {
-	if to > d.Size || from > to {
-		return fmt.Errorf("%s: bytes %d to %d are not within its %d", d.file.Name(), from, to, d.Size)
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var next, done atomic.Uint64
-	next.Store(from)
-	var report sync.Mutex
-	var wg sync.WaitGroup
-	for range workers {
-		wg.Go(func() {
-			buf := make([]byte, min(size, chunk))
-			for ctx.Err() == nil {
-				offset := next.Add(size) - size
-				if offset >= to {
-					return
-				}
-				length := min(size, to-offset)
-				if err := do(buf, offset, length); err != nil {
-					cancel(err)
-					return
-				}
-				finished := done.Add(length)
-				if progress != nil {
-					report.Lock()
-					progress(finished, to-from)
-					report.Unlock()
-				}
-			}
-		})
-	}
-	wg.Wait()
-	return context.Cause(ctx)
 }

@@ -203,7 +203,7 @@ func (s *Service) zeroAll(ctx context.Context, vol Volume, size uint64, log *era
 	}
 	step, done := s.progress("erasing " + vol.Name)
 	if err = sizeIs(dev, size); err == nil {
-		err = dev.Zero(ctx, 0, dev.Size, log.paced(ctx, step))
+		err = dev.ZeroWith(ctx, 0, dev.Size, log.workers, log.paced(ctx, step))
 	}
 	done()
 	return errors.Join(err, dev.Close())
@@ -477,12 +477,31 @@ func (s *Service) Unerased() []string {
 // logEvery is how often the progress of an erasing is kept.
 const logEvery = 2 * time.Second
 
-// erasureLog keeps the progress of one erasing, at its rate.
+// erasureLog keeps the progress of one erasing, at its rate. Its functions are called by one
+// goroutine at a time.
 type erasureLog struct {
 	service *Service
 	vol     Volume
 	rate    EraseRate
 	state   Erasure
+
+	asked  time.Time // when it was looked whether the space is wanted
+	wanted bool
+}
+
+// workers is 1 for a rate that is limited, and 0, as many as help, while the space is wanted.
+func (l *erasureLog) workers() int {
+	if l.rate == (EraseRate{}) || l.isWanted() {
+		return 0
+	}
+	return 1
+}
+
+func (l *erasureLog) isWanted() bool {
+	if time.Since(l.asked) > 200*time.Millisecond {
+		l.asked, l.wanted = time.Now(), l.service.isWanted(l.vol)
+	}
+	return l.wanted
 }
 
 func (s *Service) erasureLog(vol Volume, rate EraseRate) *erasureLog {
@@ -514,7 +533,7 @@ func (l *erasureLog) paced(ctx context.Context, step blockdev.Progress) blockdev
 			l.service.keepErasure(l.vol, l.state)
 			kept, keptAt = time.Now(), done
 		}
-		if pause := l.rate.pause(time.Since(began), done-before); pause > 0 && !l.service.isWanted(l.vol) {
+		if pause := l.rate.pause(time.Since(began), done-before); pause > 0 && !l.isWanted() {
 			select {
 			case <-time.After(pause):
 			case <-ctx.Done():
