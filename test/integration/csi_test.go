@@ -394,6 +394,44 @@ func TestCSIRawBlock(t *testing.T) {
 	assert.Empty(t, volumes(t))
 }
 
+// TestCSIRawBlockOfFilesystem: a volume that was made for a filesystem may have a former
+// tenant's bytes below it, and is not given out raw, whatever it holds now.
+func TestCSIRawBlockOfFilesystem(t *testing.T) {
+	ctx := context.Background()
+	resetCSI(t)
+	s := startCSI(t, nil, "--init", "--percent", "20")
+	defer func() { s.stop(t) }()
+	for _, kind := range kinds {
+		name := "fs-" + kind
+		_, err := s.CreateVolume(ctx, createRequest(name, kind, 32<<20, mountCapability("ext4")))
+		require.NoError(t, err)
+		_, _, device := shown(t, name)
+		shellf(t, "dd if=/dev/zero of=%s bs=1M count=4 oflag=direct status=none", device)
+	}
+	for range 2 {
+		for _, kind := range kinds {
+			name := "fs-" + kind
+			_, err := s.CreateVolume(ctx, createRequest(name, kind, 32<<20, blockCapability()))
+			assert.Equal(t, codes.AlreadyExists, status.Code(err), "%v", err)
+			_, err = s.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{VolumeId: name, StagingTargetPath: csiStaging, TargetPath: csiTarget, VolumeCapability: blockCapability()})
+			assert.Equal(t, codes.AlreadyExists, status.Code(err), "%v", err)
+			assert.ErrorContains(t, err, "was made for a filesystem")
+			assert.NoFileExists(t, csiTarget)
+			confirmed, err := s.ValidateVolumeCapabilities(ctx, &csi.ValidateVolumeCapabilitiesRequest{VolumeId: name, VolumeCapabilities: []*csi.VolumeCapability{blockCapability()}})
+			assert.NoError(t, err)
+			assert.Nil(t, confirmed.GetConfirmed())
+			copied := createRequest("copy", kind, 32<<20, blockCapability())
+			copied.VolumeContentSource = &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Volume{Volume: &csi.VolumeContentSource_VolumeSource{VolumeId: name}}}
+			_, err = s.CreateVolume(ctx, copied)
+			assert.Equal(t, codes.InvalidArgument, status.Code(err), "%v", err)
+		}
+		// Nor by a server that sees them for the first time, as after a reboot.
+		s.stop(t)
+		shellf(t, "rm -rf /run/pmemctl; vgchange -an pmemvgregion0; ndctl disable-namespace $(ndctl list -N | jq -r '.[] | select(.name == \"pmemctl:fs-direct\").dev')")
+		s = startCSI(t, nil, "--init", "--percent", "20")
+	}
+}
+
 func TestCSIInline(t *testing.T) {
 	ctx := context.Background()
 	resetCSI(t)
