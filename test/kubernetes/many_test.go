@@ -170,6 +170,7 @@ func (s *suite) emptyAgain(t *testing.T, limit time.Duration, before map[string]
 		return ""
 	})
 	for node, free := range before {
+		s.erase(t, node)
 		assert.Equal(t, free, s.freeLVM(t, node), node)
 		used := strings.Fields(s.on(t, node, "sh", "-c", "grep -cE '^/dev/(mapper/)?pmem' /proc/mounts; ls /dev/mapper | grep -c pmemvg; ls /sys/class/block | grep -cE '^pmem[0-9]'; true"))
 		want := map[string][]string{"node0": {"4", "1", "3"}, "node1": {"0", "0", "2"}}[node] // the pod both has one of each
