@@ -38,7 +38,7 @@ func rowOf(v volume.Volume) volumeRow {
 
 // noteHealth says what is wrong with a volume, for which no column has room.
 func (a *app) noteHealth(v volume.Volume) {
-	if v.Health != "" {
+	if v.Health != "" && (v.Erasing == nil || v.Erasing.Failed != "") {
 		a.note("volume %s: %s", v.Name, v.Health)
 	}
 }

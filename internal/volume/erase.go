@@ -125,8 +125,8 @@ func (v View) deleted(uuid string) (Volume, bool) {
 	return Volume{}, false
 }
 
-// eraseNow erases and removes what is deleted. The host is not locked for the erasing; the
-// lock of the erasing is held, or the volume's where it has no mark.
+// eraseNow erases and removes what is deleted. The lock of the erasing is held; the host is
+// not locked for it.
 func (s *Service) eraseNow(ctx context.Context, vol Volume, rate EraseRate) error {
 	log := s.erasureLog(vol, rate)
 	var err error
@@ -212,25 +212,36 @@ func (s *Service) zeroAll(ctx context.Context, vol Volume, size uint64, log *era
 // Deleted lists the volumes that are being erased, or wait for it: those first in whose
 // place somebody waits for space, then the smallest, which soonest give some back.
 func (s *Service) Deleted(ctx context.Context) ([]Volume, error) {
+	looked := time.Now()
 	v, err := s.Look(ctx)
 	if err != nil {
 		return nil, err
 	}
 	s.noteDeleted(v)
 	deleted := s.DeletedIn(v)
+	s.forgetErasuresBut(deleted, looked)
+	return deleted, nil
+}
+
+// forgetErasuresBut forgets what is known of volumes that were not there at some time: they
+// went in another way, such as by lvremove.
+func (s *Service) forgetErasuresBut(deleted []Volume, at time.Time) {
+	if s.RunDir == "" {
+		return
+	}
 	entries, _ := os.ReadDir(filepath.Join(s.RunDir, "erasing"))
 	for _, e := range entries {
-		uuid := e.Name()
-		if s.RunDir == "" || slices.ContainsFunc(deleted, func(vol Volume) bool { return vol.UUID == uuid }) {
+		info, err := e.Info()
+		if err != nil || info.ModTime().After(at) || slices.ContainsFunc(deleted, func(vol Volume) bool { return vol.UUID == e.Name() }) {
 			continue
 		}
-		// It went in another way. Whoever erases it forgets it.
-		if lock, err := s.Locks.Try(eraseLock(Volume{UUID: uuid})); err == nil && lock != nil {
-			s.forgetErasure(Volume{UUID: uuid})
+		// Who erases it now forgets it then.
+		gone := Volume{UUID: e.Name()}
+		if lock, err := s.Locks.Try(eraseLock(gone)); err == nil && lock != nil {
+			s.forgetErasure(gone)
 			lock.Release()
 		}
 	}
-	return deleted, nil
 }
 
 // noteDeleted has it be known without a look at the devices what is to be erased.
