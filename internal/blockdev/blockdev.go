@@ -202,9 +202,13 @@ func (e *MediaError) Error() string {
 func (e *MediaError) Unwrap() error { return unix.EIO }
 
 // pages writes what can be written of a chunk in which something cannot, and counts the rest.
-// A device that takes nothing any more is given up.
+// Where much cannot, whole chunks count.
 func (e *MediaError) pages(offset, length uint64, write func(offset, length uint64) error) error {
 	const page, most = 4096, 4 << 20
+	if e.Bytes >= most {
+		e.Bytes += length
+		return nil
+	}
 	for end := offset + length; offset < end; offset += page {
 		size := min(page, end-offset)
 		err := write(offset, size)
@@ -217,9 +221,7 @@ func (e *MediaError) pages(offset, length uint64, write func(offset, length uint
 		if e.Bytes == 0 {
 			e.First = offset
 		}
-		if e.Bytes += size; e.Bytes > most {
-			return e
-		}
+		e.Bytes += size
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ const (
 )
 
 func newGCCommand(a *app) *cobra.Command {
-	var rate string
+	var rate, giveUp string
 	var background bool
 	cmd := &cobra.Command{
 		Use: "gc", Short: "Erase what was deleted, and give its space back", Args: cobra.NoArgs,
@@ -26,26 +26,26 @@ func newGCCommand(a *app) *cobra.Command {
 those of "volume delete --wait=false", and those whose erasing was interrupted. serve-csi does
 it by itself.
 
-A volume that cannot be erased does not hold up the others; exit code 11.`,
+A volume that cannot be erased does not hold up the others; exit code 11. With --give-up its
+space is given back as it is.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := needRoot("erasing volumes"); err != nil {
 				return err
 			}
-			if background {
-				lock, err := a.service.Locks.Try(eraserLock)
-				if lock == nil || err != nil {
-					return err
-				}
-				defer lock.Release()
-				if !cmd.Flags().Changed("erase-rate") {
-					rate = defaultEraseRate
-				}
+			if giveUp != "" {
+				return a.service.GiveUp(cmd.Context(), giveUp)
+			}
+			if background && !cmd.Flags().Changed("erase-rate") {
+				rate = defaultEraseRate
 			}
 			limit, err := volume.ParseEraseRate(rate)
 			if err != nil {
 				return err
 			}
-			erased, err := a.service.EraseAll(cmd.Context(), limit, !background)
+			if background {
+				return a.eraseUntilDone(cmd.Context(), limit)
+			}
+			erased, err := a.service.EraseAll(cmd.Context(), limit, true)
 			if err == nil {
 				a.say("%d volumes erased", erased)
 			}
@@ -53,9 +53,26 @@ A volume that cannot be erased does not hold up the others; exit code 11.`,
 		},
 	}
 	cmd.Flags().StringVar(&rate, "erase-rate", "max", "how much of the memory's bandwidth it takes: a `share` of the time such as 20%, bytes per second such as 500Mi, or max")
+	cmd.Flags().StringVar(&giveUp, "give-up", "", "only give the space of the deleted volume with this `UUID` back, and leave its bytes on the medium")
 	cmd.Flags().BoolVar(&background, "background", false, "end at once where another process erases")
 	_ = cmd.Flags().MarkHidden("background")
 	return cmd
+}
+
+// eraseUntilDone erases as long as there is something, unless another process does. What was
+// deleted while this one was about to end found its lock taken, so it looks again after that.
+func (a *app) eraseUntilDone(ctx context.Context, rate volume.EraseRate) error {
+	for {
+		lock, err := a.service.Locks.Try(eraserLock)
+		if lock == nil || err != nil {
+			return err
+		}
+		erased, err := a.service.EraseAll(ctx, rate, false)
+		lock.Release()
+		if erased == 0 || ctx.Err() != nil || len(a.service.Unerased()) == 0 {
+			return err
+		}
+	}
 }
 
 // thenErase has a command of which something may have to be erased go on with that in the

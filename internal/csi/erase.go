@@ -152,7 +152,7 @@ func (s *Server) eraseOne(ctx context.Context, vol volume.Volume) {
 	case err == nil:
 		s.Log.Info("erased", "volume", vol.Name, "uuid", vol.UUID, "bytes", vol.RawSize, "took", time.Since(began).Round(time.Millisecond).String())
 		s.eraser.wake()
-	case ctx.Err() == nil && news && did:
+	case ctx.Err() == nil && news && !errors.Is(err, errErasedElsewhere):
 		s.Log.Error("a deleted volume could not be erased", "volume", vol.Name, "uuid", vol.UUID, "error", err.Error(), "next", errs.NextStep(err), "again_in", again.String())
 	}
 }

@@ -284,6 +284,9 @@ func (s *Server) refuseExpansion(id string, err error) error {
 	if !errs.Is(err, errs.FixedSize) && !errs.Is(err, errs.NoSpace) {
 		return err
 	}
+	if errs.Is(err, errs.NoSpace) && len(s.Volumes.Unerased()) > 0 { // space is about to come
+		return err
+	}
 	first, told := s.notGrown.LoadOrStore(id, time.Now())
 	if told && (errs.Is(err, errs.FixedSize) || time.Since(first.(time.Time)) > waitForSpace) {
 		return asPrecondition(err)

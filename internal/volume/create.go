@@ -144,7 +144,7 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 	s.noteDeleted(v)
 	plan, err := v.plan(spec)
 	if errs.Is(err, errs.NoSpace) {
-		return existing, made, v.erasingFor(spec), err
+		return existing, made, v.erasingFor(spec, s.eraseFailed), err
 	}
 	if err != nil {
 		return existing, made, nil, err

@@ -61,7 +61,7 @@ func (s *Service) Damage(v View) []Damage {
 	}
 	for _, vol := range inState(v.Volumes(), Deleting) {
 		if e := s.erasure(vol); e.Failed != "" {
-			all = append(all, Damage{Volume: vol.Name, Namespace: vol.Namespace, Region: first(vol.Regions), Reason: e.Failed, Next: "replace the DIMM; or leave the bytes there: pmemctl volume delete " + vol.Name + " --no-erase --force"})
+			all = append(all, Damage{Volume: vol.Name, Namespace: vol.Namespace, Region: first(vol.Regions), Reason: e.Failed, Next: giveUpNext(vol)})
 		}
 	}
 	return all

@@ -23,8 +23,7 @@ import (
 // returned; without, the bytes stay on the medium, where a volume made later does not show
 // them. NotFound when there is none.
 //
-// Where what was deleted under the name is all there is, that is returned, or given up without
-// erase.
+// Where what was deleted under the name is all there is, that is returned.
 func (s *Service) Delete(ctx context.Context, name string, erase bool) (deleted []Volume, err error) {
 	return s.delete(ctx, name, func(Volume) bool { return erase })
 }
@@ -68,7 +67,7 @@ func (s *Service) delete(ctx context.Context, name string, erase func(Volume) bo
 	for _, vol := range d.mark {
 		marked, err := s.markDeleted(ctx, vol)
 		if errors.Is(err, ndctl.ErrNoSlot) || errors.Is(err, lvm.ErrMetadataFull) {
-			err = s.eraseUnmarked(ctx, vol)
+			err = s.eraseUnmarked(ctx, marked)
 		} else if err == nil {
 			s.keepErasure(marked, Erasure{Since: time.Now()})
 			d.erase = append(d.erase, marked)
@@ -191,24 +190,14 @@ func (s *Service) beginDeleting(ctx context.Context, name string, erase func(Vol
 		d.mark = []Volume{vol}
 	case vol.Name != "":
 		d.remove = []Volume{vol}
-	case !erase(Volume{}): // one that cannot go on, on a bad medium, is given up
-		d.remove, d.erase = d.erase, nil
+	case !erase(Volume{}) && len(d.erase) > 0:
+		return d, errs.New(errs.NotFound, subject(name), "is deleted already, and its bytes are to be erased", "to leave them on the medium: pmemctl gc --give-up "+d.erase[0].UUID)
 	}
 	return d, nil
 }
 
 // remove removes a volume as it is.
 func (s *Service) remove(ctx context.Context, vol Volume) error {
-	if vol.State == Deleting { // not below who erases it
-		lock, err := s.Locks.Try(eraseLock(vol))
-		if err != nil {
-			return err
-		}
-		if lock == nil {
-			return errs.New(errs.Busy, subject(vol.Name), "is being erased", "wait for it, or end the erasing first: pmemctl volume list -o wide")
-		}
-		defer lock.Release()
-	}
 	if err := notInUse(vol); err != nil {
 		return err
 	}
@@ -219,9 +208,6 @@ func (s *Service) remove(ctx context.Context, vol Volume) error {
 		}
 		return s.removeLV(ctx, vol)
 	})
-	if err == nil {
-		s.forgetErasure(vol)
-	}
 	return errs.Wrap("", subject(vol.Name), "could not be removed", "", err)
 }
 
@@ -288,7 +274,7 @@ func (s *Service) eraseUnmarked(ctx context.Context, vol Volume) error {
 	if err := s.eraseHead(ctx, vol); err != nil {
 		return err
 	}
-	return s.eraseNow(ctx, vol, EraseRate{})
+	return s.eraseAndRemove(ctx, vol, &erasureLog{})
 }
 
 // eraseHead erases what tells the kind of a volume: the info block of a namespace, or the

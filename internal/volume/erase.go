@@ -15,6 +15,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/ndctl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
@@ -86,7 +87,11 @@ func (s *Service) erase(ctx context.Context, vol Volume, rate EraseRate) error {
 	defer done()
 	there := false
 	err := s.changing(ctx, func() error {
-		v, err := s.Look(ctx)
+		look := s.Look
+		if vol.Type == TypeDirect { // LVM does not matter, and may be stuck
+			look = s.lookAtNamespaces
+		}
+		v, err := look(ctx)
 		if err != nil {
 			return err
 		}
@@ -115,6 +120,11 @@ func (s *Service) erase(ctx context.Context, vol Volume, rate EraseRate) error {
 	return s.eraseNow(ctx, vol, rate)
 }
 
+func (s *Service) lookAtNamespaces(context.Context) (View, error) {
+	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
+	return View{PMEM: sys}, err
+}
+
 // deleted finds a deleted volume by its UUID.
 func (v View) deleted(uuid string) (Volume, bool) {
 	for _, vol := range inState(v.Volumes(), Deleting) {
@@ -129,12 +139,7 @@ func (v View) deleted(uuid string) (Volume, bool) {
 // not locked for it.
 func (s *Service) eraseNow(ctx context.Context, vol Volume, rate EraseRate) error {
 	log := s.erasureLog(vol, rate)
-	var err error
-	if vol.Type == TypeDirect {
-		err = s.eraseDirect(ctx, vol, log)
-	} else {
-		err = s.eraseLVM(ctx, vol, log)
-	}
+	err := s.eraseAndRemove(ctx, vol, log)
 	var medium *blockdev.MediaError
 	switch {
 	case err == nil:
@@ -142,13 +147,60 @@ func (s *Service) eraseNow(ctx context.Context, vol Volume, rate EraseRate) erro
 		s.forgetEmptied(ctx, vol.Regions...)
 		return nil
 	case errors.As(err, &medium):
-		err = errs.New(errs.Damaged, subject(vol.Name), fmt.Sprintf("is deleted, and %s of it cannot be erased, the first at byte %d of %s: the medium takes no write there", pmem.FormatSize(medium.Bytes), medium.First, medium.Path),
-			"replace the DIMM; or leave the bytes there: pmemctl volume delete "+vol.Name+" --no-erase --force")
+		err = errs.New(errs.Damaged, subject(vol.Name), fmt.Sprintf("is deleted, and %s of it cannot be erased, the first at byte %d of %s: the medium takes no write there", pmem.FormatSize(medium.Bytes), medium.First, medium.Path), giveUpNext(vol))
 	default:
 		err = errs.Wrap("", subject(vol.Name), "is deleted, and not erased yet", "go on with it: pmemctl gc", err)
 	}
 	log.stopped(err)
 	return err
+}
+
+func giveUpNext(vol Volume) string {
+	return "replace the DIMM; or leave the bytes there: pmemctl gc --give-up " + vol.UUID
+}
+
+// GiveUp gives the space of a deleted volume back as it is: its bytes stay on the medium. The
+// UUID tells it from a volume that has its name now.
+func (s *Service) GiveUp(ctx context.Context, uuid string) error {
+	what := "deleted volume with the UUID " + quoteIfOdd(uuid)
+	lock, err := s.Locks.Try(eraseLock(Volume{UUID: uuid}))
+	if err != nil {
+		return err
+	}
+	if lock == nil {
+		return errs.New(errs.Busy, what, "is being erased", "wait until it fails, or end who erases it: see pmemctl volume list -o wide")
+	}
+	defer lock.Release()
+	return s.changing(ctx, func() error {
+		v, err := s.Look(ctx)
+		if err != nil {
+			return err
+		}
+		vol, there := v.deleted(uuid)
+		if !there {
+			return errs.New(errs.NotFound, what, "does not exist", "see what there is: pmemctl volume list -o wide")
+		}
+		if err := notInUse(vol); err != nil {
+			return err
+		}
+		if vol.Type == TypeDirect {
+			err = s.NDCTL.DestroyNamespace(vol.UUID)
+		} else if err = v.present(vol.group()); err == nil {
+			err = s.removeLV(ctx, vol)
+		}
+		if err == nil {
+			s.forgetErasure(vol)
+			s.forgetEmptiedNow(vol.Regions...)
+		}
+		return errs.Wrap("", subject(vol.Name), "could not be removed", "", err)
+	})
+}
+
+func (s *Service) eraseAndRemove(ctx context.Context, vol Volume, log *erasureLog) error {
+	if vol.Type == TypeDirect {
+		return s.eraseDirect(ctx, vol, log)
+	}
+	return s.eraseLVM(ctx, vol, log)
 }
 
 func (s *Service) eraseDirect(ctx context.Context, vol Volume, log *erasureLog) error {
@@ -197,6 +249,10 @@ func (s *Service) zeroAll(ctx context.Context, vol Volume, size uint64, log *era
 			return errs.New(errs.Internal, subject(vol.Name), vol.Device+" is not its device, and was not touched", "see who else changes volumes on this host")
 		}
 	}
+	number, err := blockdev.Identify(vol.Device)
+	if err != nil {
+		return err
+	}
 	dev, err := blockdev.Hold(vol.Device)
 	if err != nil {
 		return err
@@ -206,6 +262,9 @@ func (s *Service) zeroAll(ctx context.Context, vol Volume, size uint64, log *era
 		err = dev.ZeroWith(ctx, 0, dev.Size, log.workers, log.paced(ctx, step))
 	}
 	done()
+	if err != nil && blockdev.Gone(number) { // which is not the medium's fault
+		err = errs.New(errs.Unsupported, vol.Device, "went away while it was erased", "see what is missing: pmemctl tree")
+	}
 	return errors.Join(err, dev.Close())
 }
 
@@ -214,6 +273,11 @@ func (s *Service) zeroAll(ctx context.Context, vol Volume, size uint64, log *era
 func (s *Service) Deleted(ctx context.Context) ([]Volume, error) {
 	looked := time.Now()
 	v, err := s.Look(ctx)
+	if err != nil && ctx.Err() == nil { // LVM may be stuck, which is no matter of direct volumes
+		if v, err := s.lookAtNamespaces(ctx); err == nil && len(s.DeletedIn(v)) > 0 {
+			return s.DeletedIn(v), nil
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -305,7 +369,7 @@ func (vol Volume) Place() string {
 }
 
 // erasingFor are the deleted volumes of the places where a new one would fit without them.
-func (v View) erasingFor(spec Spec) []Volume {
+func (v View) erasingFor(spec Spec, failed func(Volume) bool) []Volume {
 	spec.Limit = 0
 	places, err := v.placesFor(spec)
 	if err != nil {
@@ -316,7 +380,7 @@ func (v View) erasingFor(spec Spec) []Volume {
 		var here []Volume
 		var bytes uint64
 		for _, vol := range inState(v.Volumes(), Deleting) {
-			if vol.Type == spec.Type && (spec.Type == TypeLVM && vol.vgUUID == p.plan.vgUUID || spec.Type == TypeDirect && first(vol.Regions) == p.plan.Region) {
+			if vol.Type == spec.Type && !failed(vol) && (spec.Type == TypeLVM && vol.vgUUID == p.plan.vgUUID || spec.Type == TypeDirect && first(vol.Regions) == p.plan.Region) {
 				here = append(here, vol)
 				bytes += vol.RawSize
 			}
@@ -329,12 +393,12 @@ func (v View) erasingFor(spec Spec) []Volume {
 }
 
 // erasingIn are the deleted volumes of a group that has room for so many bytes without them.
-func (v View) erasingIn(g lvm.VGRef, bytes uint64) []Volume {
+func (v View) erasingIn(g lvm.VGRef, bytes uint64, failed func(Volume) bool) []Volume {
 	var here []Volume
 	vg, _ := v.LVM.Find(g)
 	free := vg.Free
 	for _, vol := range inState(v.Volumes(), Deleting) {
-		if vol.Type == TypeLVM && vol.vgUUID == g.UUID {
+		if vol.Type == TypeLVM && vol.vgUUID == g.UUID && !failed(vol) {
 			here = append(here, vol)
 			free += vol.RawSize
 		}
@@ -368,27 +432,47 @@ func (s *Service) waitForSpace(ctx context.Context, w *spaceWait, erasing []Volu
 	if len(erasing) == 0 {
 		return errors.Join(append([]error{why}, w.failures...)...)
 	}
-	vol := erasing[0]
-	defer s.keepWanting(ctx, vol)()
 	if w.itself {
-		if err := s.Erase(ctx, vol, EraseRate{}); ctx.Err() != nil {
-			return err
-		} else if err != nil { // another one may do
-			w.failed[vol.UUID] = true
-			w.failures = append(w.failures, err)
+		return s.eraseOneOf(ctx, w, erasing)
+	}
+	if time.Now().After(w.until) {
+		return s.noSpaceYet(why, erasing)
+	}
+	defer s.keepWanting(ctx, erasing[0])()
+	const poll = 100 * time.Millisecond
+	for ctx.Err() == nil && time.Now().Before(w.until) {
+		if !slices.ContainsFunc(erasing, func(vol Volume) bool { return !s.isUnerased(vol) }) {
+			time.Sleep(poll)
+			continue
 		}
 		return nil
 	}
-	const poll = 100 * time.Millisecond
-	for s.isUnerased(vol) {
-		if time.Now().After(w.until) {
-			return s.noSpaceYet(why, erasing)
+	if ctx.Err() != nil {
+		return s.noSpaceYet(why, erasing)
+	}
+	return nil // the last attempt
+}
+
+// eraseOneOf erases one of some deleted volumes: the first that nobody is at work on, or else
+// the first.
+func (s *Service) eraseOneOf(ctx context.Context, w *spaceWait, erasing []Volume) error {
+	vol := erasing[0]
+	began, err := false, error(nil)
+	for _, vol = range erasing {
+		if began, err = s.TryErase(ctx, vol, EraseRate{}); began || err != nil {
+			break
 		}
-		select {
-		case <-ctx.Done():
-			return s.noSpaceYet(why, erasing)
-		case <-time.After(poll):
-		}
+	}
+	if !began && err == nil {
+		vol = erasing[0]
+		err = s.Erase(ctx, vol, EraseRate{})
+	}
+	if ctx.Err() != nil {
+		return err
+	}
+	if err != nil { // another one may do
+		w.failed[vol.UUID] = true
+		w.failures = append(w.failures, err)
 	}
 	return nil
 }
@@ -452,6 +536,9 @@ func (s *Service) erasure(vol Volume) *Erasure {
 	return &e
 }
 
+// eraseFailed reports whether a deleted volume could not be erased the last time.
+func (s *Service) eraseFailed(vol Volume) bool { return s.erasure(vol).Failed != "" }
+
 // keepErasure takes failures for granted: the mark on the device is what counts.
 func (s *Service) keepErasure(vol Volume, e Erasure) {
 	if s.RunDir == "" || vol.UUID == "" {
@@ -491,7 +578,7 @@ const logEvery = 2 * time.Second
 // erasureLog keeps the progress of one erasing, at its rate. Its functions are called by one
 // goroutine at a time.
 type erasureLog struct {
-	service *Service
+	service *Service // nil keeps nothing
 	vol     Volume
 	rate    EraseRate
 	state   Erasure
@@ -539,14 +626,15 @@ func (l *erasureLog) paced(ctx context.Context, step blockdev.Progress) blockdev
 		if step != nil {
 			step(done, total)
 		}
-		if since := time.Since(kept); since >= logEvery {
+		if since := time.Since(kept); since >= logEvery && l.service != nil {
 			l.state.Done, l.state.Rate = done, uint64(float64(done-keptAt)/since.Seconds())
 			l.service.keepErasure(l.vol, l.state)
 			kept, keptAt = time.Now(), done
 		}
-		if pause := l.rate.pause(time.Since(began), done-before); pause > 0 && !l.isWanted() {
+		const slice = 200 * time.Millisecond
+		for pause := l.rate.pause(time.Since(began), done-before); pause > 0 && !l.isWanted() && ctx.Err() == nil; pause -= slice {
 			select {
-			case <-time.After(pause):
+			case <-time.After(min(pause, slice)):
 			case <-ctx.Done():
 			}
 		}

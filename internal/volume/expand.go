@@ -90,6 +90,7 @@ func (s *Service) reserveExtension(ctx context.Context, name string, size uint64
 	if v, err = s.removeAbandoned(ctx, v, name); err != nil {
 		return vol, nil, err
 	}
+	s.noteDeleted(v)
 	vg, _ = v.LVM.Find(vol.group())
 	by := want - vol.Size
 	// It stays in its regions where they have room, and with stripes in any case.
@@ -103,7 +104,7 @@ func (s *Service) reserveExtension(ctx context.Context, name string, size uint64
 		err := errs.New(errs.NoSpace, subject(name), fmt.Sprintf("cannot grow to %s: volume group %s has room for %s", pmem.FormatSize(size), vg.Name, pmem.FormatSize(vol.Size+most)),
 			fmt.Sprintf("use --size %d or less, or enlarge the group: pmemctl vg extend %s --percent N", vol.Size+most, vg.Name))
 		// It does not wait for what is erased: the lock of a volume that is in use is held.
-		if erasing := v.erasingIn(vol.group(), by); len(erasing) > 0 {
+		if erasing := v.erasingIn(vol.group(), by, s.eraseFailed); len(erasing) > 0 {
 			s.want(erasing[0])
 			err = s.noSpaceYet(err, erasing)
 		}

@@ -114,7 +114,7 @@ func (v View) noSpace(spec Spec, places []place, largest place) error {
 	}
 	next := "see what is free: pmemctl capacity"
 	switch {
-	case len(v.erasingFor(spec)) > 0:
+	case len(v.erasingFor(spec, func(Volume) bool { return false })) > 0:
 		next = "get the space of deleted volumes back: pmemctl gc"
 	case largest.largest > 0 && spec.FS == mount.XFS && largest.largest < mount.MinXFS:
 	case largest.largest > 0:

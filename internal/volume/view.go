@@ -225,6 +225,9 @@ func directVolume(n pmem.Namespace) (Volume, bool) {
 		vol.State = Creating
 	case markRemoving:
 		vol.State = Deleting
+		if vol.Size == 0 { // it is left disabled
+			vol.Size = vol.RawSize
+		}
 	default:
 		return Volume{}, false
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/stretchr/testify/assert"
@@ -133,7 +134,7 @@ func TestCSIContainer(t *testing.T) {
 		require.NoError(t, err)
 		_, err = s.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: "a"})
 		require.NoError(t, err)
-		assert.Empty(t, volumes(t))
+		assert.Eventually(t, func() bool { return len(volumes(t)) == 0 }, time.Minute, 100*time.Millisecond)
 	}
 
 	// Both change the same devices at once, though their locks are not the same files.
@@ -158,7 +159,7 @@ func TestCSIContainer(t *testing.T) {
 		_, err := s.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: v.Name})
 		assert.NoError(t, err)
 	}
-	assert.Empty(t, volumes(t))
+	assert.Eventually(t, func() bool { return len(volumes(t)) == 0 }, time.Minute, 100*time.Millisecond)
 }
 
 func output(t *testing.T, name string, args ...string) string {

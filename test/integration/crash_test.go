@@ -164,7 +164,7 @@ func exitCode(err error) int {
 }
 
 type listed struct {
-	Name, State, Type, Device string
+	Name, State, Type, Device, UUID string
 	Size                      uint64
 }
 

@@ -163,7 +163,7 @@ func TestEraseBadMedium(t *testing.T) {
 			out, err := pmemctl(media, "volume", "delete", "bad", "--force")
 			assert.Equal(t, 11, exitCode(err), out)
 			assert.Contains(t, out, "volume bad: is deleted, and 4 KiB of it cannot be erased, the first at byte 104857600")
-			assert.Contains(t, out, "next: replace the DIMM; or leave the bytes there: pmemctl volume delete bad --no-erase --force")
+			assert.Contains(t, out, "next: replace the DIMM; or leave the bytes there: pmemctl gc --give-up ")
 			out, err = pmemctl(nil, "volume", "list")
 			assert.Equal(t, 11, exitCode(err), out)
 			assert.Contains(t, out, "cannot be erased")
@@ -178,7 +178,14 @@ func TestEraseBadMedium(t *testing.T) {
 			assert.Eventually(t, func() bool { return len(volumesThough(t, 11)) == 1 }, time.Minute, 200*time.Millisecond, "the others do not wait")
 			s.stop(t)
 			assert.Contains(t, s.log.String(), "a deleted volume could not be erased")
-			must(t, "volume delete bad --no-erase --force")
+			// Another volume has the name now, and is not what is given up.
+			bad := volumesThough(t, 11)[0].UUID
+			must(t, "volume create bad --type "+kind+" --region region0 --size 16Mi")
+			must(t, "gc --give-up "+bad)
+			assert.Equal(t, []string{"ready"}, statesOf(t, "bad"))
+			out, err = pmemctl(nil, "gc", "--give-up", bad)
+			assert.Equal(t, 3, exitCode(err), out)
+			must(t, "volume delete bad --force")
 			assert.Empty(t, volumes(t))
 			assert.Empty(t, unerased())
 
