@@ -165,7 +165,7 @@ func exitCode(err error) int {
 
 type listed struct {
 	Name, State, Type, Device, UUID string
-	Size                      uint64
+	Size                            uint64
 }
 
 func volumes(t *testing.T) []listed {
