@@ -73,7 +73,7 @@ PMEMCTL_INIT, --metrics-address from PMEMCTL_METRICS_ADDRESS, and so on.`,
 	fl.StringVar(&f.kubeletDir, "kubelet-dir", "/var/lib/kubelet", "kubelet's `directory` (its --root-dir): volumes are mounted nowhere else, and its pods' inline volumes are kept")
 	fl.BoolVar(&f.inline, "inline", false, "allow inline (ephemeral) volumes, which take PMEM for whoever may make a pod")
 	fl.StringVar(&f.inlineMaxSize, "inline-max-size", "1Gi", "largest `size` of an inline volume")
-	fl.StringVar(&f.eraseRate, "erase-rate", defaultEraseRate, "how much of the memory's bandwidth the erasing of deleted volumes takes: a `share` of the time, bytes per second such as 500Mi, or max; it takes all while a volume waits for the space")
+	fl.StringVar(&f.eraseRate, "erase-rate", defaultEraseRate, "how much of the memory's bandwidth the erasing of deleted volumes takes: a `share` of the time, bytes per second such as 500Mi, or max; it takes all while a volume waits for the space, or little is free")
 	fl.StringVar(&f.metricsAddress, "metrics-address", "", "`address` to serve Prometheus metrics, /healthz and /livez on, such as :9090 (default: none)")
 	fl.StringVar(&f.metricsTokenFile, "metrics-token-file", "", "`file` with the token that whoever reads /metrics must have (Authorization: Bearer TOKEN); it is read each time")
 	fl.StringVar(&f.hostDir, "host-dir", "", "`directory` with the host's /etc, to keep its udev and LVM off what tenants write, as host setup does (default: only look)")

@@ -45,6 +45,21 @@ func TestDeletedLV(t *testing.T) {
 	assert.True(t, strings.HasPrefix(vol.Name, name), name)
 }
 
+func TestScarce(t *testing.T) {
+	v := threeRegions(512 * pmem.MiB)
+	direct := Volume{Type: TypeDirect, Regions: []string{v.PMEM.Regions[0].Dev}}
+	v.PMEM.Regions[0].Size, v.PMEM.Regions[0].AvailableSize = 800, 101
+	assert.False(t, v.isScarce(direct))
+	v.PMEM.Regions[0].AvailableSize = 99
+	assert.True(t, v.isScarce(direct))
+	vg := &v.LVM.VGs[0]
+	inGroup := Volume{Type: TypeLVM, VG: vg.Name, vgUUID: vg.UUID}
+	vg.Free = vg.Size
+	assert.False(t, v.isScarce(inGroup))
+	vg.Free = vg.Size / 9
+	assert.True(t, v.isScarce(inGroup))
+}
+
 func TestErasureIsKept(t *testing.T) {
 	s := &Service{RunDir: t.TempDir()}
 	a := Volume{Name: "a", UUID: "uuid-a", Type: TypeLVM, VG: "vg", RawSize: 100, State: Deleting}
