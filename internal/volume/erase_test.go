@@ -54,9 +54,9 @@ func TestScarce(t *testing.T) {
 	assert.True(t, v.isScarce(direct))
 	vg := &v.LVM.VGs[0]
 	inGroup := Volume{Type: TypeLVM, VG: vg.Name, vgUUID: vg.UUID}
-	vg.Free = vg.Size
+	vg.Size, vg.Free = 900, 900
 	assert.False(t, v.isScarce(inGroup))
-	vg.Free = vg.Size / 9
+	vg.Free = 100
 	assert.True(t, v.isScarce(inGroup))
 }
 
