@@ -10,7 +10,7 @@ LDFLAGS := -X github.com/pmemctl/pmemctl/internal/cli.Version=$(VERSION)
 BUILD   := build
 FUZZTIME ?= 5m
 # The commit that upgrades are tested from.
-PREVIOUS := 0e6f8d6b3629d11558b13b04f78ef30e0ed5bb2f
+PREVIOUS := bff676cc4434f4193f0ea79d0b7eea0d65df5f13
 # Without it each of them says that it is v0.0.0, and the others refuse that.
 KUBE_VERSION := -X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36
 

@@ -149,7 +149,6 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 	if f.controllerEndpoint != "" && filepath.Dir(f.controllerEndpoint) == filepath.Dir(f.endpoint) {
 		log.Warn("the sockets of kubelet and of the sidecars are in one directory: a sidecar that is taken over can mount volumes", "next", "give --controller-endpoint a directory of its own")
 	}
-	a.service.Note = once(func(err error) { log.Error("beside what was asked for", "error", err) })
 	a.service.TargetRoot = config.KubeletDir
 	server := &csi.Server{Config: config, Volumes: a.service, Log: log, Metrics: csi.NewMetrics(a.service)}
 	a.service.Locks.Waiting = func(name, holder string) { log.Info("waiting for a lock", "lock", name, "holder", holder) }
