@@ -73,7 +73,7 @@ func (s *Service) delete(ctx context.Context, name string, erase func(Volume) bo
 			d.erase = append(d.erase, marked)
 		}
 		if err != nil {
-			return nil, errs.Wrap("", subject(vol.Name), "could not be deleted", "", err)
+			return nil, err
 		}
 	}
 	return d.erase, nil
@@ -219,13 +219,14 @@ func (s *Service) markDeleted(ctx context.Context, vol Volume) (Volume, error) {
 	s.forget(vol)
 	if vol.Type == TypeDirect {
 		vol.State, vol.Device = Deleting, ""
-		return vol, s.NDCTL.RenameDisabled(vol.UUID, markRemoving+vol.Name)
+		err := s.NDCTL.RenameDisabled(vol.UUID, markRemoving+vol.Name)
+		return vol, errs.Wrap("", subject(vol.Name), "could not be deleted", "", err)
 	}
 	err := s.changing(ctx, func() (err error) {
 		vol, err = s.setAside(ctx, vol)
 		return err
 	})
-	return vol, err
+	return vol, errs.Wrap("", subject(vol.Name), "could not be deleted", "", err)
 }
 
 // setAside gives the logical volume of a deleted volume a name of its own. The host is

@@ -578,8 +578,10 @@ func TestDevicesRawOrMounted(t *testing.T) {
 	defer func() { s.stop(t) }()
 	for _, name := range []string{"lvm-fs", "direct-fs"} {
 		kind := uses()[name].kind
-		_, err := s.CreateVolume(context.Background(), createRequest(name, kind, 32<<20, mountCapability("ext4")))
+		_, err := s.CreateVolume(context.Background(), createRequest(name, kind, 32<<20, blockCapability()))
 		require.NoError(t, err)
+		_, _, device := shown(t, name)
+		shellf(t, "mkfs.ext4 -q -b 4096 %s", device) // as the one who has it may
 		require.NoError(t, s.stage(name, mountCapability("ext4")))
 		refused(t, s.publish(name, blockCapability()), "is mounted on "+stagingOf(name))
 		assert.NoFileExists(t, targetOf(name))

@@ -118,7 +118,7 @@ func noOldDataThrough(t *testing.T, kind, fs string, dax bool) {
 		must(t, "volume expand v --size 440Mi")
 		isThere(t, device, secret, true)
 		use(4)
-		shellf(t, "fallocate -l 300M %s/large", point)
+		shellf(t, "fallocate -l 200M %s/large", point)
 		check("expanded")
 	}
 	must(t, "volume unmount v")

@@ -90,8 +90,8 @@ func TestParallelCreates(t *testing.T) {
 func TestSignal(t *testing.T) {
 	require.NoError(t, resetPMEM())
 	for _, args := range [][]string{
-		{"volume", "create", "big", "--type", "direct", "--size", "3Gi", "--region", "region1"},
-		{"volume", "create", "big", "--type", "lvm", "--size", "3Gi"},
+		{"volume", "create", "big", "--type", "direct", "--size", "3Gi", "--fs", "none", "--region", "region1"},
+		{"volume", "create", "big", "--type", "lvm", "--size", "3Gi", "--fs", "none"},
 	} {
 		if args[4] == "lvm" {
 			out, err := pmemctl(nil, "vg", "init", "region0")

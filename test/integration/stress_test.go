@@ -558,7 +558,7 @@ func noOldData(t *testing.T, kind, end, next string) {
 		require.Equal(t, "deleting", half[0].State)
 		isThere(t, half[0].Device, secret, true)
 		if next != kind { // its space is given to others as it is
-			own("volume", "delete", "old", "--force", "--no-erase")
+			own("gc", "--give-up", half[0].UUID)
 		}
 		s = startCSI(t, nil) // which goes on with the erasing
 	}
