@@ -105,8 +105,11 @@ fuzz: ## each fuzz test for FUZZTIME (default 5m); go test runs their seeds
 bench: deps build $(BUILD)/pmemlab $(BUILD)/csiclient ## speed against the bare commands, as ratios, in the guest
 	$(BUILD)/pmemlab -path $(CURDIR)/$(BUILD) scripts/bench.sh
 
-bench-sizes: deps build $(BUILD)/pmemlab ## whether create, expand and delete take the same time for any size, in a guest with large DIMMs
+bench-sizes: deps build $(BUILD)/pmemlab $(BUILD)/csiclient ## whether create, expand and delete take the same time for any size, in a guest with large DIMMs
 	$(BUILD)/pmemlab -dimms large -path $(CURDIR)/$(BUILD) -env BENCH_PARTS=sizes scripts/bench.sh
+
+bench-huge: deps build $(BUILD)/pmemlab ## one create, expand and delete on 768 GiB, in a guest with a sparse DIMM; needs 30 GB of disk
+	dir=$$(mktemp -d -p $(BUILD)) && trap "rm -rf $$dir" EXIT && $(BUILD)/pmemlab -dimms huge -dir "$$dir" -path $(CURDIR)/$(BUILD) -env BENCH_PARTS=huge scripts/bench.sh
 
 bench-k8s: deps image kubernetes $(BUILD)/pmemcluster ## from a claim to a running pod, against pods with hostPath volumes
 	@scripts/deps.sh kubernetes
@@ -162,4 +165,4 @@ help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s:\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 FORCE:
-.PHONY: demo demo-k8s build image kubernetes install lab test test-all test-unit test-guest test-guest-all test-k8s test-k8s-short test-k8s-pods test-crash test-powercut test-flush test-stress fuzz bench bench-sizes bench-k8s lint generate deps guest-tests clean help FORCE
+.PHONY: demo demo-k8s build image kubernetes install lab test test-all test-unit test-guest test-guest-all test-k8s test-k8s-short test-k8s-pods test-crash test-powercut test-flush test-stress fuzz bench bench-sizes bench-huge bench-k8s lint generate deps guest-tests clean help FORCE

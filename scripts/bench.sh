@@ -3,8 +3,8 @@
 # as ratios of runs that alternate in one guest. Runs in the lab guest only (make
 # bench): it destroys what is on the PMEM. A ratio that is missed is no error.
 #
-# BENCH_PARTS: which parts, of "list cli csi fio", or "sizes", which needs larger DIMMs
-# (make bench-sizes). BENCH_PAIRS, BENCH_LIVES,
+# BENCH_PARTS: which parts, of "list cli csi fio", or "sizes" or "huge" alone, which need
+# larger DIMMs (make bench-sizes, make bench-huge). BENCH_PAIRS, BENCH_LIVES,
 # BENCH_FIO: how often each is run. BENCH_MANY: how many volumes are many. One part
 # alone is build/pmemlab -path $PWD/build -env BENCH_PARTS=csi scripts/bench.sh
 set -Eeuo pipefail
@@ -160,10 +160,10 @@ bare_mount() {
 	timed "$1.umount" umount "$3"
 }
 
-# create_namespace MODE BYTES: sets made, its device, and namespace.
+# create_namespace MODE BYTES [REGION]: sets made, its device, and namespace.
 create_namespace() {
 	local told
-	told=$("${ndctl[@]}" create-namespace -r region1 -m "$1" -s "$2" 2>>"$log")
+	told=$("${ndctl[@]}" create-namespace -r "${3-region1}" -m "$1" -s "$2" 2>>"$log")
 	[[ $told =~ \"(blockdev|chardev)\":\"([^\"]+)\" ]]
 	made=/dev/${BASH_REMATCH[2]}
 	[[ $told =~ \"dev\":\"([^\"]+)\" ]]
@@ -224,10 +224,11 @@ client_times() {
 # csi_life and csi_bare: one life of a volume of the kind for each of the clients at
 # once, with a target that it is published on. The time of csiclient's own start does
 # not count.
+erase=(--no-erase)
 csi_life() {
 	local where=()
 	[ "$kind" = lvm ] || where=(--region region1) # as the bare one
-	client_times "$key" lives --type "$kind" "${where[@]}" --size "$size" --fs ext4 --no-erase --parallel "$clients" --prefix "$key" --dir /mnt/csi
+	client_times "$key" lives --type "$kind" "${where[@]}" --size "$size" --fs ext4 "${erase[@]}" --parallel "$clients" --prefix "$key" --dir /mnt/csi
 }
 
 csi_bare() {
@@ -307,11 +308,56 @@ if part list; then
 	details+=("start of a program" "  pmemctl completion bash $(ms start.pmemctl); /bin/true $(ms start.true)")
 fi
 
-direct_raw=$(pmemctl volume create bench --type direct --region region1 --size "$size" --dry-run -o json | jq .plan.raw)
+if part huge; then # one DIMM, nearly all of it
+	mkdir -p /run/pmemctl
+	flock /run/pmemctl/eraser.lock sleep infinity & # nothing is erased
+	eraser=$!
+	gib() { pmemctl capacity -o json | jq ".capacity[] | select(.type == \"$1\").largest_possible / 1073741824 | floor"; }
+	not_erased() { pmemctl gc --give-up "$(pmemctl volume list -o json | jq -r '.volumes[] | select(.state == "deleting").uuid')" >>"$log" 2>&1; }
+	huge_row() { row "$1" "$(awk -v us="$(median "$2")" 'BEGIN { printf "%.1f", us / 1e6 }') s" "${3--}" - - -; }
+	bare() { awk -v us="$(median "$1")" 'BEGIN { printf "%.1f s", us / 1e6 }'; }
+	n=$(gib direct)
+	say "direct volumes of $n GiB"
+	timed huge.bare.direct create_namespace fsdax "$((n - n / 50))G" region0
+	timed huge.bare.mkfs.ext4 mkfs.ext4 -b 4096 "$made"
+	ndctl destroy-namespace -f "$namespace" >>"$log" 2>&1
+	for fs in ext4 xfs; do
+		timed "huge.direct.$fs" pmemctl volume create h --type direct --size "${n}Gi" --fs "$fs"
+		timed "huge.direct.delete.$fs" pmemctl volume delete h --force --wait=false
+		not_erased
+	done
+	huge_row "create $n GiB, direct, ext4" huge.direct.ext4
+	huge_row "create $n GiB, direct, xfs" huge.direct.xfs
+	huge_row "delete $n GiB, direct" huge.direct.delete.ext4
+	details+=("bare, direct, seconds" "  create-namespace $(bare huge.bare.direct), mkfs.ext4 $(bare huge.bare.mkfs.ext4)")
+	timed huge.vg pmemctl vg init region0
+	wait_for_udev
+	n=$(gib lvm)
+	say "lvm volumes of $n GiB"
+	for fs in ext4 xfs; do
+		timed "huge.lvm.$fs" pmemctl volume create h --type lvm --size "$((n / 2))Gi" --fs "$fs" --mount /mnt/bench
+		timed "huge.expand.$fs" pmemctl volume expand h --size "${n}Gi"
+		timed "huge.lvm.delete.$fs" pmemctl volume delete h --unmount --force --wait=false
+		not_erased
+	done
+	huge_row "vg init, all of the region" huge.vg
+	for fs in ext4 xfs; do
+		huge_row "create $((n / 2)) GiB, lvm, $fs" "huge.lvm.$fs"
+		huge_row "expand to $n GiB, lvm, $fs, mounted" "huge.expand.$fs"
+		huge_row "delete $n GiB, lvm, $fs" "huge.lvm.delete.$fs"
+	done
+	kill "$eraser"
+fi
+
+if [ "$parts" != huge ]; then
+	direct_raw=$(pmemctl volume create bench --type direct --region region1 --size "$size" --dry-run -o json | jq .plan.raw)
+fi
 if part cli; then direct_life "no volume group on the machine"; fi
 
-pmemctl vg init region0 --percent 50 >>"$log"
-wait_for_udev
+if [ "$parts" != huge ]; then
+	pmemctl vg init region0 --percent 50 >>"$log"
+	wait_for_udev
+fi
 
 if part cli; then
 	direct_life "with a volume group"
@@ -382,6 +428,17 @@ if part csi; then
 		done
 	done
 
+	for kind in lvm direct; do
+		say "20 $kind volumes at once ($lives times)"
+		many_life() { clients=20 key=csi-$kind-20 csi_life; }
+		one_life() { clients=1 key=csi-$kind-one csi_life; }
+		alternate "$lives" many_life one_life
+		each=$(median "csi-$kind-20.total")
+		awk -v us="$each" 'BEGIN { printf "%.0f\n", us / 20 }' >"$work/csi-$kind-each.total"
+		at_most "one of 20 $kind volumes at once / one alone" "csi-$kind-each.total" "csi-$kind-one.total" 1.5
+		breakdown "CSI, $kind, 20 at once" "csi-$kind-20" "create stage publish unpublish unstage delete" ""
+	done
+
 	say "the server at rest"
 	wait_for_udev
 	sleep 5
@@ -406,9 +463,15 @@ fi
 if part sizes; then
 	pmemctl vg extend pmemvgregion0 --percent 100 >>"$log"
 	wait_for_udev
-	# The eraser's lock is held: what is deleted is not erased while something is timed.
+	# What was deleted is erased where no time is taken, and the zeros are given back to
+	# the host, which does that every five seconds.
+	erased() {
+		pmemctl gc --erase-rate max >>"$log" 2>&1
+		sleep 6
+	}
+
 	mkdir -p /run/pmemctl
-	flock /run/pmemctl/eraser.lock sleep infinity &
+	flock /run/pmemctl/eraser.lock sleep infinity & # nothing is erased meanwhile
 	eraser=$!
 	declare -A place=([lvm]="--vg pmemvgregion0" [direct]="--region region1")
 	declare -A small=([ext4]=256Mi [xfs]=320Mi) # XFS has no less than 300 MiB
@@ -419,9 +482,6 @@ if part sizes; then
 				for s in 8Gi "${small[$fs]}"; do
 					# shellcheck disable=SC2086 # a flag and its value
 					timed "create.$kind.$fs.$s" pmemctl volume create s --type "$kind" ${place[$kind]} --size "$s" --fs "$fs"
-					if [ "$fs" = ext4 ]; then
-						timed "delete.$kind.$s" pmemctl volume delete s --force --wait=false
-					fi
 					pmemctl volume delete s --force --no-erase >>"$log" 2>&1
 				done
 			done
@@ -433,21 +493,97 @@ if part sizes; then
 			ndctl destroy-namespace -f "$namespace" >>"$log" 2>&1
 		done
 	done
+	for fs in ext4 xfs; do
+		same "create at 8 GiB / at ${small[$fs]}, lvm, $fs" "create.lvm.$fs.8Gi" "create.lvm.$fs.${small[$fs]}" 1.1
+		same "  direct, less what the namespace grows by" "create.direct.$fs.8Gi" "create.direct.$fs.${small[$fs]}" 1.1 bare.direct.8G bare.direct.256M
+	done
 	say "growing by 8 GiB and by 256 MiB, mounted"
-	for _ in 1 2 3; do
+	for _ in 1 2 3 4 5; do
 		for s in 8448Mi 512Mi; do
 			pmemctl volume create s --type lvm --vg pmemvgregion0 --size 256Mi --mount /mnt/bench >>"$log"
 			timed "expand.$s" pmemctl volume expand s --size "$s"
 			pmemctl volume delete s --unmount --force --no-erase >>"$log" 2>&1
 		done
 	done
-	kill "$eraser"
-	for fs in ext4 xfs; do
-		same "create at 8 GiB / at ${small[$fs]}, lvm, $fs" "create.lvm.$fs.8Gi" "create.lvm.$fs.${small[$fs]}" 1.1
-		same "  direct, less what the namespace grows by" "create.direct.$fs.8Gi" "create.direct.$fs.${small[$fs]}" 1.1 bare.direct.8G bare.direct.256M
-	done
 	same "expand by 8 GiB / by 256 MiB, mounted, lvm" expand.8448Mi expand.512Mi 1.2
-	for kind in lvm direct; do same "delete of 8 GiB / of 256 MiB, $kind" "delete.$kind.8Gi" "delete.$kind.256Mi" 1.1; done
+	kill "$eraser"
+
+	start_server
+	erase=() clients=1
+	for kind in lvm direct; do
+		say "DeleteVolume of 8 GiB and of 256 MiB, $kind"
+		for _ in 1 2 3; do
+			for size in 8Gi 256Mi; do
+				key=gone-$kind-$size
+				csi_life
+				erased
+			done
+		done
+		same "DeleteVolume of 8 GiB / of 256 MiB, $kind" "gone-$kind-8Gi.delete" "gone-$kind-256Mi.delete" 1.1
+	done
+
+	size=4Gi size_mib=4096
+	direct_raw=$(pmemctl volume create bench --type direct --region region1 --size "$size" --dry-run -o json | jq .plan.raw)
+	csi_large() {
+		csi_life
+		erased
+	}
+	for clients in 1 4; do
+		for kind in lvm direct; do
+			key=csi-large-$kind-$clients
+			say "lives of $kind volumes of 4 GiB over CSI, $clients at once"
+			alternate 3 csi_large csi_bare
+			if [ "$kind" = lvm ]; then ends="lvcreate lvremove"; else ends="createns destroyns"; fi
+			if ((clients == 1)); then
+				at_most "life over CSI at 4 GiB, erased later, $kind" "$key.total" "$key.bare" 0.8
+			else
+				at_most "four lives at once, $kind" "$key.total" "$key.bare" 1
+			fi
+			breakdown "CSI, 4 GiB, $kind, $clients at once" "$key" "create stage publish unpublish unstage delete" "${ends% *} mkfs rawmount bind unbind umount ${ends#* }"
+		done
+	done
+
+	say "reading and writing while 4 GiB are erased"
+	pmemctl volume create user --type lvm --vg pmemvgregion0 --size 384Mi --mount /mnt/bench >>"$log"
+	dd if=/dev/zero of=/mnt/bench/file bs=4M count=$((span_mib / 4)) conv=fsync status=none
+	pmemctl volume create full --type lvm --vg pmemvgregion0 --size 4Gi --fs none >>"$log"
+	# Bytes that the host keeps, so that it finds no zeros to take back meanwhile.
+	yes | dd of=/dev/pmemvgregion0/full bs=1M iflag=fullblock oflag=direct count=4096 status=none
+	sleep 6
+	user_runs() { # KEY
+		local rw
+		for rw in randread randwrite; do fio_run "user.$rw.$1" /mnt/bench/file --ioengine=psync --direct=1 --rw="$rw"; done
+	}
+	for _ in 1 2 3; do user_runs quiet; done
+	client delete full >>"$log"
+	for _ in 1 2 3; do user_runs erasing; done
+	left=$(pmemctl capacity -o json | jq '[.. | .erasing? // empty] | max')
+	[ "${left:-0}" -gt 0 ] # it was erased meanwhile
+	erased
+	for _ in 1 2 3; do user_runs quiet; done
+	echo >&2
+	for rw in randread randwrite; do
+		at_least "fio $rw while 4 GiB are erased / without (1/1.25)" "user.$rw.erasing" "user.$rw.quiet" 0.8
+	done
+	pmemctl volume delete user --unmount --force --no-erase >>"$log" 2>&1
+	stop_server
+
+	cli_large() {
+		"${kind}_pmemctl_large"
+		erased
+	}
+	lvm_pmemctl_large() { timed large.lvm.pmemctl large_life lvm --vg pmemvgregion0; }
+	direct_pmemctl_large() { timed large.direct.pmemctl large_life direct --region region1; }
+	large_life() { # TYPE FLAG VALUE
+		pmemctl volume create bench --type "$1" "$2" "$3" --size "$size" --fs ext4 --mount /mnt/bench >>"$log" 2>&1
+		pmemctl volume delete bench --unmount --force --wait=false >>"$log" 2>&1
+	}
+	bare_large() { timed "large.$kind.bare" "${kind}_bare_life" "large.$kind" bare; }
+	for kind in lvm direct; do
+		say "life of a volume of 4 GiB, $kind"
+		alternate 3 cli_large bare_large
+		at_most "create --mount, delete --wait=false, 4 GiB, $kind" "large.$kind.pmemctl" "large.$kind.bare" 1
+	done
 fi
 
 if part fio; then

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -162,12 +161,7 @@ func TestUpgradeCSI(t *testing.T) {
 	ctx := context.Background()
 	resetCSI(t)
 	server := func(binary string) *csiServer {
-		args := serveArgs("--init", "--percent", "50")
-		if binary == previousBinary() { // it has no such flag, and prepares before it serves
-			args = slices.DeleteFunc(args, func(a string) bool { return a == "--kubelet-dir" || a == kubeletDir })
-			return startServerUnprepared(t, exec.Command(binary, args...))
-		}
-		return startServer(t, exec.Command(binary, args...))
+		return startServer(t, exec.Command(binary, serveArgs("--init", "--percent", "50")...))
 	}
 	s := server(previousBinary())
 	defer func() { s.stop(t); resetCSI(t) }()

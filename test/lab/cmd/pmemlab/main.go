@@ -34,7 +34,7 @@ func main() {
 func run() (int, error) {
 	cfg := lab.Config{}
 	var env envFlag
-	dimms := flag.String("dimms", "equal", "`which` NVDIMMs: equal (two of 4 GiB), large (two of 20 GiB, sparse), all (also a misaligned and a label-less one), none")
+	dimms := flag.String("dimms", "equal", "`which` NVDIMMs: equal (two of 4 GiB), large (two of 20 GiB), huge (one of 768 GiB), all (also a misaligned and a label-less one), none")
 	flag.StringVar(&cfg.Dir, "dir", "", "`folder` for the DIMM files, to keep them for another boot (default: a new one, removed at the end)")
 	flag.BoolVar(&cfg.NoUdev, "no-udev", false, "no udevd, as in a container")
 	flag.BoolVar(&cfg.NFITTest, "nfit-test", false, "add the kernel's emulated bus with interleaved regions")
@@ -51,12 +51,14 @@ func run() (int, error) {
 	case "equal":
 		cfg.DIMMs = lab.TwoEqualDIMMs()
 	case "large":
-		cfg.DIMMs = lab.LabelledDIMMs(2, 20<<30)
+		cfg.DIMMs, cfg.Trim = lab.LabelledDIMMs(2, 20<<30), true
+	case "huge":
+		cfg.DIMMs, cfg.Trim = lab.LabelledDIMMs(1, 768<<30), true
 	case "all":
 		cfg.DIMMs = lab.AllKindsOfDIMMs()
 	case "none":
 	default:
-		return 2, fmt.Errorf("-dimms %q: want equal, large, all or none", *dimms)
+		return 2, fmt.Errorf("-dimms %q: want equal, large, huge, all or none", *dimms)
 	}
 	if cfg.Dir == "" {
 		dir, err := lab.TempDir()
