@@ -74,6 +74,16 @@ func unerased() (uuids []string) {
 	return uuids
 }
 
+// untilErased waits for the server to erase what was deleted.
+func untilErased(t *testing.T) {
+	t.Helper()
+	deadline := time.Now().Add(2 * time.Minute)
+	for slices.ContainsFunc(volumes(t), func(v listed) bool { return v.State == "deleting" }) {
+		require.True(t, time.Now().Before(deadline), "what was deleted is not erased")
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
 // startCSI starts a server and waits until it answers; nil when it was killed by
 // a fault point before that.
 func startCSI(t *testing.T, env []string, flags ...string) *csiServer {
@@ -846,6 +856,7 @@ func TestCSICrash(t *testing.T) {
 				log := filepath.Join(t.TempDir(), "steps")
 				s := startCSI(t, []string{fault.LogEnv + "=" + log}, flags...)
 				require.NoError(t, untilNotAborted(func() error { return call.do(s) }))
+				untilErased(t)
 				s.stop(t)
 				want := state(t)
 				steps := stepsIn(t, log)
@@ -874,6 +885,7 @@ func TestCSICrash(t *testing.T) {
 					nothingHalfMadeIsReady(t, where)
 					s = startCSI(t, nil, flags...)
 					assert.NoError(t, untilNotAborted(func() error { return call.do(s) }), "%s, and repeated: %s", where, s.log.String())
+					untilErased(t)
 					s.stop(t)
 					assert.Equal(t, want, state(t), where)
 				}
