@@ -106,7 +106,7 @@ bench: deps build $(BUILD)/pmemlab $(BUILD)/csiclient ## speed against the bare 
 	$(BUILD)/pmemlab -path $(CURDIR)/$(BUILD) scripts/bench.sh
 
 bench-sizes: deps build $(BUILD)/pmemlab $(BUILD)/csiclient ## whether create, expand and delete take the same time for any size, in a guest with large DIMMs
-	$(BUILD)/pmemlab -dimms large -path $(CURDIR)/$(BUILD) -env BENCH_PARTS=sizes scripts/bench.sh
+	$(BUILD)/pmemlab -dimms large -path $(CURDIR)/$(BUILD) -env BENCH_PARTS='sizes large' scripts/bench.sh
 
 bench-huge: deps build $(BUILD)/pmemlab ## one create, expand and delete on 768 GiB, in a guest with a sparse DIMM; needs 30 GB of disk
 	dir=$$(mktemp -d -p $(BUILD)) && trap "rm -rf $$dir" EXIT && $(BUILD)/pmemlab -dimms huge -dir "$$dir" -path $(CURDIR)/$(BUILD) -env BENCH_PARTS=huge scripts/bench.sh

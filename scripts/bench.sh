@@ -3,7 +3,7 @@
 # as ratios of runs that alternate in one guest. Runs in the lab guest only (make
 # bench): it destroys what is on the PMEM. A ratio that is missed is no error.
 #
-# BENCH_PARTS: which parts, of "list cli csi fio", or "sizes" or "huge" alone, which need
+# BENCH_PARTS: which parts, of "list cli csi fio", "sizes large", or "huge" alone; the last two need
 # larger DIMMs (make bench-sizes, make bench-huge). BENCH_PAIRS, BENCH_LIVES,
 # BENCH_FIO: how often each is run. BENCH_MANY: how many volumes are many. One part
 # alone is build/pmemlab -path $PWD/build -env BENCH_PARTS=csi scripts/bench.sh
@@ -188,6 +188,7 @@ breakdown() { # TITLE PREFIX PMEMCTL-STEPS BARE-STEPS
 	[ -z "$4" ] || line+="; bare:"
 	for k in $4; do line+=" ${k#raw} $(ms "$2.$k")"; done
 	details+=("$1" "$line")
+	say "$1:$line"
 }
 
 # --- the CSI server ---------------------------------------------------------
@@ -257,6 +258,15 @@ bare_at_once() { # KEY
 	for i in "${jobs[@]}"; do wait "$i"; done
 }
 
+# What was deleted is erased where no time is taken, and the zeros are given back to the
+# host, which takes them every five seconds.
+erased() {
+	pmemctl gc --erase-rate max >>"$log" 2>&1
+	sleep 6
+}
+# not_erased: what was deleted is removed as it is.
+not_erased() { pmemctl gc --give-up "$(pmemctl volume list -o json | jq -r '.volumes[] | select(.state == "deleting").uuid')" >>"$log" 2>&1; }
+
 # --- input and output -------------------------------------------------------
 
 # fio_run KEY TARGET FIO-ARGUMENT...: adds the operations per second to KEY.
@@ -313,7 +323,6 @@ if part huge; then # one DIMM, nearly all of it
 	flock /run/pmemctl/eraser.lock sleep infinity & # nothing is erased
 	eraser=$!
 	gib() { pmemctl capacity -o json | jq ".capacity[] | select(.type == \"$1\").largest_possible / 1073741824 | floor"; }
-	not_erased() { pmemctl gc --give-up "$(pmemctl volume list -o json | jq -r '.volumes[] | select(.state == "deleting").uuid')" >>"$log" 2>&1; }
 	huge_row() { row "$1" "$(awk -v us="$(median "$2")" 'BEGIN { printf "%.1f", us / 1e6 }') s" "${3--}" - - -; }
 	bare() { awk -v us="$(median "$1")" 'BEGIN { printf "%.1f s", us / 1e6 }'; }
 	n=$(gib direct)
@@ -460,16 +469,12 @@ if part csi; then
 	wait_for_udev
 fi
 
-if part sizes; then
+if part sizes || part large; then
 	pmemctl vg extend pmemvgregion0 --percent 100 >>"$log"
 	wait_for_udev
-	# What was deleted is erased where no time is taken, and the zeros are given back to
-	# the host, which does that every five seconds.
-	erased() {
-		pmemctl gc --erase-rate max >>"$log" 2>&1
-		sleep 6
-	}
+fi
 
+if part sizes; then
 	mkdir -p /run/pmemctl
 	flock /run/pmemctl/eraser.lock sleep infinity & # nothing is erased meanwhile
 	eraser=$!
@@ -506,13 +511,13 @@ if part sizes; then
 		done
 	done
 	same "expand by 8 GiB / by 256 MiB, mounted, lvm" expand.8448Mi expand.512Mi 1.2
-	kill "$eraser"
 
+	kill "$eraser"
 	start_server
 	erase=() clients=1
 	for kind in lvm direct; do
 		say "DeleteVolume of 8 GiB and of 256 MiB, $kind"
-		for _ in 1 2 3; do
+		for _ in 1 2 3 4 5; do
 			for size in 8Gi 256Mi; do
 				key=gone-$kind-$size
 				csi_life
@@ -521,18 +526,22 @@ if part sizes; then
 		done
 		same "DeleteVolume of 8 GiB / of 256 MiB, $kind" "gone-$kind-8Gi.delete" "gone-$kind-256Mi.delete" 1.1
 	done
+	stop_server
+fi
 
+if part large; then
+	start_server
+	erase=()
 	size=4Gi size_mib=4096
 	direct_raw=$(pmemctl volume create bench --type direct --region region1 --size "$size" --dry-run -o json | jq .plan.raw)
-	csi_large() {
-		csi_life
-		erased
-	}
+	# Before each of both, so that neither has the other's memory.
+	csi_large() { erased && csi_life; }
+	bare_large() { erased && csi_bare; }
 	for clients in 1 4; do
 		for kind in lvm direct; do
 			key=csi-large-$kind-$clients
 			say "lives of $kind volumes of 4 GiB over CSI, $clients at once"
-			alternate 3 csi_large csi_bare
+			alternate 5 csi_large bare_large
 			if [ "$kind" = lvm ]; then ends="lvcreate lvremove"; else ends="createns destroyns"; fi
 			if ((clients == 1)); then
 				at_most "life over CSI at 4 GiB, erased later, $kind" "$key.total" "$key.bare" 0.8
@@ -548,7 +557,7 @@ if part sizes; then
 	dd if=/dev/zero of=/mnt/bench/file bs=4M count=$((span_mib / 4)) conv=fsync status=none
 	pmemctl volume create full --type lvm --vg pmemvgregion0 --size 4Gi --fs none >>"$log"
 	# Bytes that the host keeps, so that it finds no zeros to take back meanwhile.
-	yes | dd of=/dev/pmemvgregion0/full bs=1M iflag=fullblock oflag=direct count=4096 status=none
+	{ yes || true; } | dd of=/dev/pmemvgregion0/full bs=1M iflag=fullblock oflag=direct count=4096 status=none
 	sleep 6
 	user_runs() { # KEY
 		local rw
@@ -568,20 +577,17 @@ if part sizes; then
 	pmemctl volume delete user --unmount --force --no-erase >>"$log" 2>&1
 	stop_server
 
-	cli_large() {
-		"${kind}_pmemctl_large"
-		erased
-	}
+	cli_large() { erased && "${kind}_pmemctl_large"; }
 	lvm_pmemctl_large() { timed large.lvm.pmemctl large_life lvm --vg pmemvgregion0; }
 	direct_pmemctl_large() { timed large.direct.pmemctl large_life direct --region region1; }
 	large_life() { # TYPE FLAG VALUE
 		pmemctl volume create bench --type "$1" "$2" "$3" --size "$size" --fs ext4 --mount /mnt/bench >>"$log" 2>&1
 		pmemctl volume delete bench --unmount --force --wait=false >>"$log" 2>&1
 	}
-	bare_large() { timed "large.$kind.bare" "${kind}_bare_life" "large.$kind" bare; }
+	cli_bare() { erased && timed "large.$kind.bare" "${kind}_bare_life" "large.$kind" bare; }
 	for kind in lvm direct; do
 		say "life of a volume of 4 GiB, $kind"
-		alternate 3 cli_large bare_large
+		alternate 5 cli_large cli_bare
 		at_most "create --mount, delete --wait=false, 4 GiB, $kind" "large.$kind.pmemctl" "large.$kind.bare" 1
 	done
 fi

@@ -167,6 +167,36 @@ func TestErasing(t *testing.T) {
 	assert.Equal(t, 1, strings.Count(log.String(), "takes no write"), log.String())
 }
 
+// TestErasingWaitsForCalm: while deletions come none is erased, for a while, and at once where
+// a create waits for the space.
+func TestErasingWaitsForCalm(t *testing.T) {
+	var e eraser
+	assert.Zero(t, e.calmIn())
+	e.deleted()
+	assert.InDelta(t, eraseCalm, e.calmIn(), float64(eraseCalm/2))
+	e.firstDeleted = time.Now().Add(-eraseCalmAtMost)
+	assert.Zero(t, e.calmIn(), "it has lasted long")
+	e.deleted()
+	assert.NotZero(t, e.calmIn(), "another burst")
+	e.lastDeleted = time.Now().Add(-eraseCalm)
+	assert.Zero(t, e.calmIn())
+
+	f := newFakeVolumes()
+	f.volumes["a"] = volume.Volume{Name: "a", UUID: "uuid-a", State: volume.Deleting, Type: volume.TypeLVM, VG: "vg"}
+	s := newServer(f)
+	s.eraser.deleted()
+	s.eraser.lastDeleted, s.eraser.firstDeleted = time.Now().Add(time.Hour), time.Now().Add(time.Hour)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { s.eraseDeleted(ctx); close(ended) }()
+	time.Sleep(20 * time.Millisecond)
+	assert.Zero(t, f.timesCalled("erase a"))
+	f.spaceWanted.Store(true)
+	assert.Eventually(t, func() bool { s.eraser.wake(); return f.timesCalled("erase a") == 1 }, 10*time.Second, time.Millisecond)
+	cancel()
+	<-ended
+}
+
 func TestEraserTakesOneOfAPlace(t *testing.T) {
 	var e eraser
 	one, two, other := volume.Volume{UUID: "1", Type: volume.TypeLVM, VG: "a"}, volume.Volume{UUID: "2", Type: volume.TypeLVM, VG: "a"}, volume.Volume{UUID: "3", Type: volume.TypeDirect, Regions: []string{"a"}}

@@ -186,7 +186,7 @@ func (s *Server) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeRequest)
 	switch {
 	case err == nil:
 		s.deleted.add(req.GetVolumeId())
-		s.eraser.wake()
+		s.eraser.deleted()
 	case errs.Is(err, errs.NotFound) && s.deleted.has(req.GetVolumeId()):
 		err = nil // whatever is out of sight now
 	case errs.Is(err, errs.NotFound):

@@ -21,6 +21,13 @@ const (
 	eraseLookAll   = 10 * time.Minute
 )
 
+// Deletions come in bursts, among other calls: erasing begins when none has come for
+// eraseCalm, or eraseCalmAtMost after the first, or when space is wanted.
+const (
+	eraseCalm       = time.Second
+	eraseCalmAtMost = 10 * time.Second
+)
+
 // badMediumRetry is when a volume is tried again of which something cannot be erased.
 const badMediumRetry = 24 * time.Hour
 
@@ -34,12 +41,36 @@ type eraser struct {
 	at     map[string]bool   // UUIDs at work
 	where  map[string]string // the place of each UUID that was seen
 	failed map[string]failedErasing
+	// The deletions of this burst.
+	firstDeleted, lastDeleted time.Time
 }
 
 type failedErasing struct {
 	next   time.Time // not before
 	wait   time.Duration
 	reason string
+}
+
+// deleted tells it that a volume was deleted.
+func (e *eraser) deleted() {
+	e.mu.Lock()
+	e.lastDeleted = time.Now()
+	if e.firstDeleted.IsZero() {
+		e.firstDeleted = e.lastDeleted
+	}
+	e.mu.Unlock()
+	e.wake()
+}
+
+// calmIn is how long the burst of deletions may still last.
+func (e *eraser) calmIn() time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	left := min(time.Until(e.lastDeleted.Add(eraseCalm)), time.Until(e.firstDeleted.Add(eraseCalmAtMost)))
+	if left <= 0 {
+		e.firstDeleted = time.Time{}
+	}
+	return max(left, 0)
 }
 
 // wake has it look at once.
@@ -114,7 +145,10 @@ func (s *Server) eraseDeleted(ctx context.Context) {
 	defer wg.Wait()
 	retry := firstRetry
 	for next := time.Now(); ; {
-		if !time.Now().Before(next) || s.eraser.idle(s.Volumes.Unerased()) {
+		look := eraseLookEvery
+		if calm := s.eraser.calmIn(); calm > 0 && !s.Volumes.SpaceWanted() {
+			look = calm
+		} else if !time.Now().Before(next) || s.eraser.idle(s.Volumes.Unerased()) {
 			deleted, err := s.Volumes.Deleted(ctx)
 			if err != nil && ctx.Err() == nil {
 				s.Log.Warn("deleted volumes could not be looked for", "error", err.Error(), "next", errs.NextStep(err), "again_in", retry.String())
@@ -136,7 +170,7 @@ func (s *Server) eraseDeleted(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-s.eraser.wakes():
-		case <-time.After(eraseLookEvery):
+		case <-time.After(look):
 		}
 	}
 }

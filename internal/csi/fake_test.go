@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/pmem"
@@ -28,6 +29,8 @@ type fakeVolumes struct {
 	hidden     error // where a volume that is not found may be
 	systems    map[string]string
 	called     []string
+	// spaceWanted: a create waits for space.
+	spaceWanted atomic.Bool
 }
 
 func newFakeVolumes() *fakeVolumes {
@@ -115,6 +118,8 @@ func (f *fakeVolumes) Deleted(context.Context) (deleted []volume.Volume, err err
 	slices.SortFunc(deleted, func(a, b volume.Volume) int { return strings.Compare(a.Name, b.Name) })
 	return deleted, err
 }
+
+func (f *fakeVolumes) SpaceWanted() bool { return f.spaceWanted.Load() }
 
 func (f *fakeVolumes) Unerased() (uuids []string) {
 	f.mu.Lock()

@@ -206,7 +206,7 @@ func (s *Server) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublish
 	if err := s.Volumes.DeleteAsCreated(ctx, name); err != nil && !errs.Is(err, errs.NotFound) {
 		return nil, err
 	}
-	s.eraser.wake()
+	s.eraser.deleted()
 	return &csi.NodeUnpublishVolumeResponse{}, nil
 }
 

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -89,4 +90,16 @@ func TestErasureIsKept(t *testing.T) {
 	err := s.noSpaceYet(errs.New(errs.NoSpace, "volume c", "does not fit", ""), []Volume{a, b})
 	require.True(t, errs.Is(err, errs.NoSpace))
 	assert.ErrorContains(t, err, "volume c: does not fit; 110 B of deleted volumes in its place are still to be erased")
+}
+
+func TestSpaceWanted(t *testing.T) {
+	s := &Service{RunDir: t.TempDir()}
+	vol := Volume{Type: TypeLVM, VG: "vg"}
+	assert.False(t, s.SpaceWanted())
+	s.want(vol)
+	assert.True(t, s.SpaceWanted())
+	assert.True(t, s.isWanted(vol))
+	long := time.Now().Add(-wantedFor)
+	require.NoError(t, os.Chtimes(s.wantedFile(vol), long, long))
+	assert.False(t, s.SpaceWanted())
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -85,4 +86,13 @@ func (s *Service) want(vol Volume) {
 func (s *Service) isWanted(vol Volume) bool {
 	info, err := os.Stat(s.wantedFile(vol))
 	return err == nil && s.RunDir != "" && time.Since(info.ModTime()) < wantedFor
+}
+
+// SpaceWanted reports whether a create waits for the space of deleted volumes anywhere.
+func (s *Service) SpaceWanted() bool {
+	files, _ := os.ReadDir(filepath.Dir(s.wantedFile(Volume{})))
+	return slices.ContainsFunc(files, func(f os.DirEntry) bool {
+		info, err := f.Info()
+		return err == nil && time.Since(info.ModTime()) < wantedFor
+	})
 }
