@@ -258,8 +258,8 @@ bare_at_once() { # KEY
 	for i in "${jobs[@]}"; do wait "$i"; done
 }
 
-# What was deleted is erased where no time is taken, and the zeros are given back to the
-# host, which takes them every five seconds.
+# erased: what was deleted is erased, where no time is taken. Now and then the host takes
+# the zeros back, within five seconds.
 erased() {
 	pmemctl gc --erase-rate max >>"$log" 2>&1
 	sleep 6
@@ -541,7 +541,7 @@ if part large; then
 		for kind in lvm direct; do
 			key=csi-large-$kind-$clients
 			say "lives of $kind volumes of 4 GiB over CSI, $clients at once"
-			alternate 5 csi_large bare_large
+			alternate $((clients == 1 ? 7 : 3)) csi_large bare_large
 			if [ "$kind" = lvm ]; then ends="lvcreate lvremove"; else ends="createns destroyns"; fi
 			if ((clients == 1)); then
 				at_most "life over CSI at 4 GiB, erased later, $kind" "$key.total" "$key.bare" 0.8

@@ -62,9 +62,10 @@ type Config struct {
 	Network int
 	// Forward are ports of this machine's 127.0.0.1 that lead to the same in the guest.
 	Forward []int
-	// Trim gives the memory of zeros on the DIMMs back: for DIMMs that together are
-	// larger than this machine's memory.
-	Trim bool
+	// TrimAfter, when not 0, gives the memory of zeros on the DIMMs back whenever they
+	// take so many bytes more: for DIMMs that together are larger than this machine's
+	// memory.
+	TrimAfter int64
 	// NoUdev leaves systemd-udevd out, as in a container.
 	NoUdev bool
 	// NoPMEMModules leaves out the modules of libnvdimm.
@@ -117,7 +118,7 @@ type Machine struct {
 	enc     *json.Encoder
 	dec     *json.Decoder
 	console *tail
-	trimmer *trimmer // nil without Config.Trim
+	trimmer *trimmer // nil without Config.TrimAfter
 }
 
 // Command is run in the guest as root and waited for.

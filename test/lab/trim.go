@@ -18,10 +18,7 @@ type trimmer struct {
 }
 
 func startTrimmer(guest *os.Process, cfg Config) *trimmer {
-	const (
-		interval = 5 * time.Second
-		growth   = 1 << 30 // bytes, from which on it is worth a pause
-	)
+	const interval = 5 * time.Second
 	var files []string
 	for i := range cfg.DIMMs {
 		files = append(files, cfg.dimmFile(i))
@@ -36,7 +33,7 @@ func startTrimmer(guest *os.Process, cfg Config) *trimmer {
 				return
 			case <-time.After(interval):
 			}
-			if allocated(files) < last+growth {
+			if allocated(files) < last+cfg.TrimAfter {
 				continue
 			}
 			if err := trim(guest, files); err != nil {

@@ -77,7 +77,7 @@ func bootOnce(ctx context.Context, cfg Config, qemu []string, socket string, l l
 	}
 	boots.Add(1)
 	go func() { m.exited <- m.qemu.Wait() }()
-	if cfg.Trim {
+	if cfg.TrimAfter > 0 {
 		m.trimmer = startTrimmer(m.qemu.Process, cfg)
 	}
 	if err := m.connect(ctx, socket, l); err != nil {

@@ -73,7 +73,7 @@ func (n *Node) boot(ctx context.Context) error {
 		memory = 3072
 	}
 	if n.machine, err = lab.Boot(ctx, lab.Config{
-		Dir: dir, DIMMs: n.cfg.DIMMs, MemoryMiB: memory, Hostname: n.Name, OneCPU: true, Trim: true, Network: network(n.index), Forward: []int{n.port},
+		Dir: dir, DIMMs: n.cfg.DIMMs, MemoryMiB: memory, Hostname: n.Name, OneCPU: true, TrimAfter: 1 << 30, Network: network(n.index), Forward: []int{n.port},
 	}); err != nil {
 		return err
 	}

@@ -51,9 +51,9 @@ func run() (int, error) {
 	case "equal":
 		cfg.DIMMs = lab.TwoEqualDIMMs()
 	case "large":
-		cfg.DIMMs, cfg.Trim = lab.LabelledDIMMs(2, 20<<30), true
+		cfg.DIMMs, cfg.TrimAfter = lab.LabelledDIMMs(2, 20<<30), 7<<30
 	case "huge":
-		cfg.DIMMs, cfg.Trim = lab.LabelledDIMMs(1, 768<<30), true
+		cfg.DIMMs, cfg.TrimAfter = lab.LabelledDIMMs(1, 768<<30), 1<<30
 	case "all":
 		cfg.DIMMs = lab.AllKindsOfDIMMs()
 	case "none":
