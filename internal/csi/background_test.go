@@ -177,9 +177,11 @@ func TestErasingWaitsForCalm(t *testing.T) {
 	e.firstDeleted = time.Now().Add(-eraseCalmAtMost)
 	assert.Zero(t, e.calmIn(), "it has lasted long")
 	e.deleted()
-	assert.NotZero(t, e.calmIn(), "another burst")
+	assert.Zero(t, e.calmIn(), "and does not end")
 	e.lastDeleted = time.Now().Add(-eraseCalm)
 	assert.Zero(t, e.calmIn())
+	e.deleted()
+	assert.NotZero(t, e.calmIn(), "another burst")
 
 	f := newFakeVolumes()
 	f.volumes["a"] = volume.Volume{Name: "a", UUID: "uuid-a", State: volume.Deleting, Type: volume.TypeLVM, VG: "vg"}

@@ -66,11 +66,11 @@ func (e *eraser) deleted() {
 func (e *eraser) calmIn() time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	left := min(time.Until(e.lastDeleted.Add(eraseCalm)), time.Until(e.firstDeleted.Add(eraseCalmAtMost)))
+	left := time.Until(e.lastDeleted.Add(eraseCalm))
 	if left <= 0 {
 		e.firstDeleted = time.Time{}
 	}
-	return max(left, 0)
+	return max(min(left, time.Until(e.firstDeleted.Add(eraseCalmAtMost))), 0)
 }
 
 // wake has it look at once.

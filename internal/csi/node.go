@@ -284,11 +284,12 @@ func (s *Server) refuseExpansion(id string, err error) error {
 	if !errs.Is(err, errs.FixedSize) && !errs.Is(err, errs.NoSpace) {
 		return err
 	}
-	if errs.Is(err, errs.NoSpace) && len(s.Volumes.Unerased()) > 0 { // space is about to come
-		return err
+	patience := waitForSpace
+	if len(s.Volumes.Unerased()) > 0 { // space is about to come, perhaps elsewhere
+		patience = 5 * waitForSpace
 	}
 	first, told := s.notGrown.LoadOrStore(id, time.Now())
-	if told && (errs.Is(err, errs.FixedSize) || time.Since(first.(time.Time)) > waitForSpace) {
+	if told && (errs.Is(err, errs.FixedSize) || time.Since(first.(time.Time)) > patience) {
 		return asPrecondition(err)
 	}
 	return err

@@ -269,6 +269,12 @@ func TestARefusedExpansionKeepsNoPodWaiting(t *testing.T) {
 	assert.Equal(t, codes.ResourceExhausted, full())
 	assert.Equal(t, codes.ResourceExhausted, full(), "space may come")
 	s.notGrown.Store("full", time.Now().Add(-waitForSpace-time.Second))
+	f.volumes["gone"] = volume.Volume{Name: "gone", UUID: "uuid-gone", State: volume.Deleting}
+	assert.Equal(t, codes.ResourceExhausted, full(), "it is being erased")
+	s.notGrown.Store("full", time.Now().Add(-5*waitForSpace-time.Second))
+	assert.Equal(t, codes.FailedPrecondition, full(), "for ever, or elsewhere")
+	delete(f.volumes, "gone")
+	s.notGrown.Store("full", time.Now().Add(-waitForSpace-time.Second))
 	assert.Equal(t, codes.FailedPrecondition, full())
 }
 

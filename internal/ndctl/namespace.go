@@ -386,7 +386,7 @@ func (l Lib) RenameNamespace(key, name string) (renamed pmem.Namespace, err erro
 	return Lib{}.readNamespace(key)
 }
 
-// RenameDisabled is RenameNamespace for a namespace that is to stay disabled. With ErrNoSlot
+// RenameDisabled is RenameNamespace for a namespace that is to stay disabled. When it fails
 // the kernel shows the old name, as the medium has it.
 func (l Lib) RenameDisabled(key, name string) error {
 	defer l.forget()
@@ -396,8 +396,8 @@ func (l Lib) RenameDisabled(key, name string) error {
 		}
 		old := C.GoString(C.ndctl_namespace_get_alt_name(n))
 		err := noSlot(setAltName(n, dev, name), snapshotRegion(C.ndctl_namespace_get_region(n), "", false).Mappings)
-		if errors.Is(err, ErrNoSlot) {
-			_ = setAltName(n, dev, old) // fails as well, and is what the kernel shows
+		if err != nil {
+			_ = setAltName(n, dev, old) // may fail as well, and is what the kernel shows
 		}
 		return err
 	})

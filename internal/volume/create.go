@@ -149,7 +149,7 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 	if err != nil {
 		return existing, made, nil, err
 	}
-	plan.copyOf, plan.forFS = spec.copyOf, spec.forFS || spec.FS != mount.None
+	plan.copyOf, plan.forFS = spec.copyOf, spec.hidesOldBytes()
 	plan.uuid = v.copyUUID(spec.Name, spec.copyOf)
 	s.rememberRegions(v, plan.Region)
 	made, err = s.make(ctx, plan)

@@ -233,6 +233,11 @@ func (s *Service) markDeleted(ctx context.Context, vol Volume) (Volume, error) {
 // locked. Its device goes first: to rename one that is there LVM suspends it, and a crash in
 // the middle would leave it so. The kernel refuses that for one that somebody has open.
 func (s *Service) setAside(ctx context.Context, vol Volume) (Volume, error) {
+	if up, there := s.mapped(vol); there {
+		if err := isStill(vol, up); err != nil {
+			return vol, err
+		}
+	}
 	if vol.Device != "" {
 		if err := s.LVM.Deactivate(ctx, vol.group(), vol.lv); err != nil {
 			return vol, err
@@ -246,6 +251,15 @@ func (s *Service) setAside(ctx context.Context, vol Volume) (Volume, error) {
 	}
 	vol.lv, vol.State = name, Deleting
 	return vol, nil
+}
+
+// isStill fails when another logical volume has the device of a volume by now: LVM is asked by
+// name.
+func isStill(vol Volume, up blockdev.Mapped) error {
+	if _, _, id, ok := lvm.ParseMapper(up.Name, up.UUID); ok && vol.UUID != "" && id != vol.UUID {
+		return errs.New(errs.Busy, subject(vol.Name), "was renamed meanwhile: "+vol.Device+" is the logical volume with the UUID "+id+", not "+vol.UUID, "see what there is: lvs -o +lv_uuid "+vol.VG)
+	}
+	return nil
 }
 
 // deletedLV is the name of the logical volume of a deleted volume. Its end keeps two of a name

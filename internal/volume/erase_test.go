@@ -9,8 +9,10 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
@@ -102,4 +104,27 @@ func TestSpaceWanted(t *testing.T) {
 	long := time.Now().Add(-wantedFor)
 	require.NoError(t, os.Chtimes(s.wantedFile(vol), long, long))
 	assert.False(t, s.SpaceWanted())
+}
+
+// TestIsStill: a logical volume that got the name of another one meanwhile is not deleted for it.
+func TestIsStill(t *testing.T) {
+	const id = "BbGdzb-XOAn-Uo02-oyzF-SIxv-oW26-RJtTnk"
+	up := func(lv string) blockdev.Mapped {
+		return blockdev.Mapped{Name: "vg-db", UUID: "LVM-" + strings.Repeat("g", 32) + strings.ReplaceAll(lv, "-", "")}
+	}
+	vol := Volume{Name: "db", Type: TypeLVM, VG: "vg", UUID: id}
+	assert.NoError(t, isStill(vol, up(id)))
+	err := isStill(vol, up("AAGdzb-XOAn-Uo02-oyzF-SIxv-oW26-RJtTnk"))
+	assert.True(t, errs.Is(err, errs.Busy), "%v", err)
+	assert.ErrorContains(t, err, "was renamed meanwhile")
+}
+
+func TestHidesOldBytes(t *testing.T) {
+	for options, want := range map[string]bool{"": true, "-O fast_commit": true, "-O ^metadata_csum": false, "-i 65536 -O extent,^has_journal": false, "-O none": false, "-O none,has_journal": false, "-N 4096": true} {
+		spec := Spec{FS: mount.Ext4, MkfsOptions: strings.Fields(options)}
+		assert.Equal(t, want, spec.hidesOldBytes(), options)
+	}
+	assert.True(t, Spec{FS: mount.XFS, MkfsOptions: []string{"-m", "finobt=0"}}.hidesOldBytes())
+	assert.False(t, Spec{FS: mount.None}.hidesOldBytes())
+	assert.True(t, Spec{FS: mount.None, forFS: true}.hidesOldBytes(), "a clone")
 }

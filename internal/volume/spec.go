@@ -182,6 +182,21 @@ var mkfsFlags = map[string][]string{
 // another place on the device.
 var mkfsElsewhere = []string{"device", "name", "logdev", "rtdev", "dev", "root_owner", "offset", "fd", "uuid"}
 
+// hidesOldBytes reports whether the filesystem of a volume shows nothing that is below it, also
+// after a power cut. Ext4 without a journal may have a block of metadata on the medium before
+// the one that it leads to, and without checksums takes what is there for metadata.
+func (s Spec) hidesOldBytes() bool {
+	if s.FS == mount.None {
+		return s.forFS
+	}
+	for i, o := range s.MkfsOptions {
+		if s.FS == mount.Ext4 && i > 0 && s.MkfsOptions[i-1] == "-O" && (strings.Contains(o, "^") || slices.Contains(strings.Split(o, ","), "none")) {
+			return false
+		}
+	}
+	return true
+}
+
 // validateMkfsOptions lets nothing through that names a file or another device:
 // who may choose the layout of a volume may not read the host, or write to it.
 func validateMkfsOptions(fs string, options []string) error {

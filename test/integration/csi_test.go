@@ -496,6 +496,7 @@ func TestCSIInline(t *testing.T) {
 		_, err = s.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: stays.VolumeId, TargetPath: stays.TargetPath})
 		require.NoError(t, err)
 	}
+	untilErased(t)
 	assert.Empty(t, volumes(t))
 	assert.NoFileExists(t, stays.TargetPath)
 }

@@ -606,11 +606,13 @@ func TestDevicesRawOrMounted(t *testing.T) {
 	_, err := s.CreateVolume(context.Background(), createRequest("direct-raw", "direct", 32<<20, blockCapability()))
 	require.NoError(t, err)
 	_, _, device = shown(t, "direct-raw")
-	for range 20 {
-		if numberOf(t, device) == was {
-			break
-		}
-		shellf(t, "ns=$(ndctl list -N | jq -r '.[] | select(.name == \"pmemctl:direct-raw\").dev'); ndctl disable-namespace $ns; ndctl enable-namespace $ns")
+	// The lowest number that is free comes first: others take those below.
+	for i := 0; i < 20 && numberOf(t, device) != was; i++ {
+		shellf(t, "ndctl disable-namespace $(ndctl list -N | jq -r '.[] | select(.name == \"pmemctl:direct-raw\").dev')")
+		_, err := s.CreateVolume(context.Background(), createRequest(fmt.Sprintf("filler-%d", i), "direct", 16<<20, blockCapability()))
+		require.NoError(t, err)
+		shellf(t, "ndctl enable-namespace $(ndctl list -Ni | jq -r '.[] | select(.name == \"pmemctl:direct-raw\").dev')")
+		_, _, device = shown(t, "direct-raw")
 	}
 	require.Equal(t, was, numberOf(t, device), "the kernel gives the number again")
 	refused(t, s.publish("direct-raw", blockCapability()), "has the number that the device of volume direct-fs had")

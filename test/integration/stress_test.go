@@ -452,6 +452,7 @@ func TestCSIIdempotence(t *testing.T) {
 			for _, call := range calls {
 				how(t, s, call.do)
 				require.False(t, t.Failed(), call.name)
+				untilErased(t)
 				states[call.name] = state(t)
 			}
 			return states
