@@ -874,7 +874,9 @@ func TestCSICrash(t *testing.T) {
 					if s != nil {
 						// The server may be looking for what inline volumes left, until it is killed.
 						err := untilNotAborted(func() error { return call.do(s) })
-						require.Error(t, err, where)
+						if call.name != "unpublish inline" { // which answers before the bytes are erased
+							require.Error(t, err, where)
+						}
 						select {
 						case end := <-s.ended:
 							require.True(t, wasKilled(end), where)
