@@ -322,7 +322,7 @@ if part huge; then # one DIMM, nearly all of it
 	mkdir -p /run/pmemctl
 	flock /run/pmemctl/eraser.lock sleep infinity & # nothing is erased
 	eraser=$!
-	gib() { pmemctl capacity -o json | jq ".capacity[] | select(.type == \"$1\").largest_possible / 1073741824 | floor"; }
+	gib() { pmemctl capacity -o json | jq ".capacities[] | select(.type == \"$1\").largest_possible / 1073741824 | floor"; }
 	huge_row() { row "$1" "$(awk -v us="$(median "$2")" 'BEGIN { printf "%.1f", us / 1e6 }') s" "${3--}" - - -; }
 	bare() { awk -v us="$(median "$1")" 'BEGIN { printf "%.1f s", us / 1e6 }'; }
 	n=$(gib direct)

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
@@ -87,12 +89,45 @@ func (s *Service) removeAllUnfinished(ctx context.Context, found []Volume) error
 }
 
 // removeUnfinished removes a device that never was a volume: there is nothing to
-// lose in it.
+// lose in it. The host is locked.
 func (s *Service) removeUnfinished(ctx context.Context, vol Volume) error {
+	if vol.isCopy() {
+		return errs.Wrap("", subject(vol.Name), "what was copied for it could not be marked as deleted", "", s.deleteCopy(ctx, vol))
+	}
 	if vol.Type == TypeDirect {
 		return errs.Wrap("", subject(vol.Name), "its unfinished namespace "+vol.Namespace+" could not be removed", "", s.NDCTL.DestroyNamespace(vol.UUID))
 	}
 	return errs.Wrap("", subject(vol.Name), "its unfinished logical volume could not be removed", "", s.removeLV(ctx, vol))
+}
+
+// isCopy reports whether an unfinished volume may hold the bytes of another one.
+func (vol Volume) isCopy() bool {
+	if vol.Type == TypeLVM {
+		return vol.copyOf != ""
+	}
+	id, err := uuid.Parse(vol.UUID)
+	return err == nil && id.Version() == 5 // of copyUUIDs; of others it is random
+}
+
+// deleteCopy marks an unfinished copy as deleted: its bytes are somebody's, and are to be
+// erased. Where there is no room for the mark it is removed as it is.
+func (s *Service) deleteCopy(ctx context.Context, vol Volume) (err error) {
+	marked := vol
+	if vol.Type == TypeDirect {
+		marked.State, marked.Device = Deleting, ""
+		err = s.NDCTL.RenameDisabled(vol.UUID, markRemoving+vol.Name)
+	} else {
+		marked, err = s.setAside(ctx, vol)
+	}
+	switch {
+	case errors.Is(err, ndctl.ErrNoSlot):
+		return s.NDCTL.DestroyNamespace(vol.UUID)
+	case errors.Is(err, lvm.ErrMetadataFull):
+		return s.removeLV(ctx, vol)
+	case err == nil:
+		s.keepErasure(marked, Erasure{Since: time.Now()})
+	}
+	return err
 }
 
 // waitForNode waits until the device node of a volume is the device itself. Udev

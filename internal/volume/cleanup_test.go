@@ -3,8 +3,10 @@ package volume
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -19,7 +21,8 @@ type fakePMEM struct {
 	NDCTL
 	namespace  pmem.Namespace
 	destroyed  []string
-	nameSticks bool // when it is renamed, which fails
+	deleted    []string // renamed, and left disabled
+	nameSticks bool     // when it is renamed, which fails
 }
 
 func (f *fakePMEM) EnabledFSDAX() []pmem.Namespace { return nil }
@@ -30,6 +33,11 @@ func (f *fakePMEM) Snapshot(ndctl.Select) (pmem.System, error) {
 
 func (f *fakePMEM) DestroyNamespace(key string) error {
 	f.destroyed = append(f.destroyed, key)
+	return nil
+}
+
+func (f *fakePMEM) RenameDisabled(key, name string) error {
+	f.deleted = append(f.deleted, key+" "+name)
 	return nil
 }
 
@@ -78,4 +86,23 @@ func TestWhatDoesNotComeUpIsNoVolume(t *testing.T) {
 		assert.ErrorContains(t, err, "does not come up")
 		assert.Equal(t, nameSticks, len(ndctl.destroyed) == 1, "with its mark, it is removed as what is half made")
 	}
+}
+
+// TestUnfinishedCopyIsErased: it has bytes of its source, which are not left in free space.
+func TestUnfinishedCopyIsErased(t *testing.T) {
+	ctx := context.Background()
+	copied := slices.Collect(copyUUIDs("db", "1b4e28ba-2fa1-11d2-883f-0016d3cca427"))[0]
+	f := &fakePMEM{namespace: pmem.Namespace{Dev: "namespace0.1", UUID: copied, Name: markMaking + "db", Region: "region0", RawSize: 1, State: pmem.StateEnabled, Mode: pmem.ModeFSDAX}}
+	s := &Service{NDCTL: f, LVM: fakeLVM{}, Locks: hostlock.Locks{Dir: t.TempDir()}, RunDir: t.TempDir()}
+	seen, err := s.Look(ctx)
+	require.NoError(t, err)
+	_, err = s.removeAbandoned(ctx, seen, "db")
+	require.NoError(t, err)
+	assert.Empty(t, f.destroyed)
+	assert.Equal(t, []string{copied + " " + markRemoving + "db"}, f.deleted)
+	assert.Equal(t, []string{copied}, s.Unerased())
+
+	assert.True(t, Volume{Type: TypeLVM, copyOf: "x"}.isCopy())
+	assert.False(t, Volume{Type: TypeLVM}.isCopy())
+	assert.False(t, Volume{Type: TypeDirect, UUID: uuid.NewString()}.isCopy())
 }

@@ -252,9 +252,11 @@ func (v View) lvmVolume(lv lvm.LV) (Volume, bool) {
 		}
 	}
 	switch {
+	case mark == markRemoving: // also a copy that was not finished
+		vol.State = Deleting
 	case mark == markMaking || lv.HasTag(tagMaking):
 		vol.State = Creating
-	case mark == markRemoving || lv.HasTag(tagRemoving):
+	case lv.HasTag(tagRemoving):
 		vol.State = Deleting
 	case lv.Partial:
 		vol.State, vol.Health = Damaged, "partial"

@@ -198,3 +198,42 @@ func TestEraseBadMedium(t *testing.T) {
 	}
 	require.NoError(t, resetPMEM())
 }
+
+// TestEraseCopy: what a clone had copied when it was killed does not stay in free space.
+func TestEraseCopy(t *testing.T) {
+	const secret = "COPIED-SECRET"
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			prepareFor(t, kind)
+			must(t, "volume create source --type "+kind+" --size 64Mi --fs none --region region0")
+			_, _, device := shown(t, "source")
+			shellf(t, "yes %s | dd of=%s bs=1M iflag=fullblock oflag=direct count=64 status=none", secret, device)
+			log := filepath.Join(t.TempDir(), "steps")
+			out, err := pmemctl([]string{fault.LogEnv + "=" + log}, "volume", "clone", "source", "copy")
+			require.NoError(t, err, out)
+			must(t, "volume delete copy --force")
+			steps := stepsIn(t, log)
+			last := map[string]string{"lvm": "before lvchange", "direct": "before set_alt_name"}[kind]
+			at := len(steps)
+			for at > 0 && steps[at-1] != last {
+				at--
+			}
+			out, err = pmemctl([]string{fmt.Sprintf("%s=%d", fault.KillAtEnv, at)}, "volume", "clone", "source", "copy")
+			require.True(t, wasKilled(err), out)
+			require.Equal(t, []string{"creating"}, statesOf(t, "copy"))
+			must(t, "volume delete source --force")
+			release := keepEraser(t)
+			must(t, "volume create other --type "+kind+" --size 16Mi --region region0")
+			assert.Equal(t, []string{"deleting"}, statesOf(t, "copy"))
+			release()
+			must(t, "gc")
+			must(t, "volume delete other --force")
+			assert.Empty(t, volumes(t))
+			if kind == "direct" {
+				shellf(t, "ndctl create-namespace -r region0 -m raw -s 512M >&2")
+			}
+			isThere(t, "/dev/pmem0", secret, false)
+		})
+	}
+	require.NoError(t, resetPMEM())
+}
