@@ -111,14 +111,8 @@ func (vol Volume) isCopy() bool {
 
 // deleteCopy marks an unfinished copy as deleted: its bytes are somebody's, and are to be
 // erased. Where there is no room for the mark it is removed as it is.
-func (s *Service) deleteCopy(ctx context.Context, vol Volume) (err error) {
-	marked := vol
-	if vol.Type == TypeDirect {
-		marked.State, marked.Device = Deleting, ""
-		err = s.NDCTL.RenameDisabled(vol.UUID, markRemoving+vol.Name)
-	} else {
-		marked, err = s.setAside(ctx, vol)
-	}
+func (s *Service) deleteCopy(ctx context.Context, vol Volume) error {
+	marked, err := s.mark(ctx, vol)
 	switch {
 	case errors.Is(err, ndctl.ErrNoSlot):
 		return s.NDCTL.DestroyNamespace(vol.UUID)

@@ -217,16 +217,20 @@ func (s *Service) markDeleted(ctx context.Context, vol Volume) (Volume, error) {
 		return vol, err
 	}
 	s.forget(vol)
-	if vol.Type == TypeDirect {
-		vol.State, vol.Device = Deleting, ""
-		err := s.NDCTL.RenameDisabled(vol.UUID, markRemoving+vol.Name)
-		return vol, errs.Wrap("", subject(vol.Name), "could not be deleted", "", err)
-	}
-	err := s.changing(ctx, func() (err error) {
-		vol, err = s.setAside(ctx, vol)
+	err := s.changeDevice(ctx, vol, func() (err error) {
+		vol, err = s.mark(ctx, vol)
 		return err
 	})
 	return vol, errs.Wrap("", subject(vol.Name), "could not be deleted", "", err)
+}
+
+// mark gives the device of a volume the mark of a deleted one.
+func (s *Service) mark(ctx context.Context, vol Volume) (Volume, error) {
+	if vol.Type == TypeLVM {
+		return s.setAside(ctx, vol)
+	}
+	vol.State, vol.Device = Deleting, ""
+	return vol, s.NDCTL.RenameDisabled(vol.UUID, markRemoving+vol.Name)
 }
 
 // setAside gives the logical volume of a deleted volume a name of its own. The host is
@@ -286,7 +290,7 @@ func (s *Service) eraseUnmarked(ctx context.Context, vol Volume) error {
 		return err
 	}
 	defer lock.Release()
-	if err := s.eraseHead(ctx, vol); err != nil {
+	if vol, err = s.eraseHead(ctx, vol); err != nil {
 		return err
 	}
 	return s.eraseAndRemove(ctx, vol, &erasureLog{})
@@ -294,32 +298,24 @@ func (s *Service) eraseUnmarked(ctx context.Context, vol Volume) error {
 
 // eraseHead erases what tells the kind of a volume: the info block of a namespace, or the
 // superblock of a file system.
-func (s *Service) eraseHead(ctx context.Context, vol Volume) error {
-	err := s.changing(ctx, func() (err error) {
-		if vol.Type != TypeDirect {
-			if vol.Device == "" {
-				err = s.LVM.Activate(ctx, vol.group(), vol.lv)
-			}
-			vol.Device = lvm.MapperPath(vol.VG, vol.lv)
-			return err
-		}
-		blockdev, err := s.NDCTL.EnableRaw(vol.UUID)
-		vol.Device = "/dev/" + blockdev
+func (s *Service) eraseHead(ctx context.Context, vol Volume) (_ Volume, err error) {
+	err = s.changing(ctx, func() error {
+		vol, err = s.upToErase(ctx, vol)
 		return err
 	})
 	if err != nil {
-		return err
+		return vol, err
 	}
 	if vol.Type == TypeLVM {
 		if err := s.waitForNode(ctx, vol); err != nil {
-			return err
+			return vol, err
 		}
 	}
 	dev, err := blockdev.Hold(vol.Device)
 	if err != nil {
-		return err
+		return vol, err
 	}
-	return errors.Join(dev.Zero(ctx, 0, min(dev.Size, pmem.DefaultAlign), nil), dev.Close())
+	return vol, errors.Join(dev.Zero(ctx, 0, min(dev.Size, pmem.DefaultAlign), nil), dev.Close())
 }
 
 // notInUse fails when a volume is mounted, or held by anything at all.

@@ -109,13 +109,18 @@ func (s *Service) erase(ctx context.Context, vol Volume, rate EraseRate) error {
 		}
 		if mark, _ := parseMark(vol.lv); vol.Type == TypeLVM && mark != markRemoving {
 			// An earlier version deleted it, and left it a name that a new volume may want.
-			vol, err = s.setAside(ctx, vol)
-			return err
+			if vol, err = s.setAside(ctx, vol); err != nil {
+				return err
+			}
 		}
 		if s.needsRefresh(vol) { // or the erasing waits for ever, or fails
-			return s.refresh(ctx, vol)
+			if err := s.refresh(ctx, vol); err != nil {
+				return err
+			}
 		}
-		return nil
+		// While the host is still locked: what was seen to be deleted is what comes up.
+		vol, err = s.upToErase(ctx, vol)
+		return notErased(vol, err)
 	})
 	if err != nil || !there {
 		return err
@@ -164,10 +169,29 @@ func (s *Service) eraseNow(ctx context.Context, vol Volume, rate EraseRate) erro
 	case errors.As(err, &medium):
 		err = errs.New(errs.Damaged, subject(vol.Name), fmt.Sprintf("is deleted, and %s of it cannot be erased, the first at byte %d of %s: the medium takes no write there", pmem.FormatSize(medium.Bytes), medium.First, medium.Path), giveUpNext(vol))
 	default:
-		err = errs.Wrap("", subject(vol.Name), "is deleted, and not erased yet", "go on with it: pmemctl gc", err)
+		err = notErased(vol, err)
 	}
 	log.stopped(err)
 	return err
+}
+
+func notErased(vol Volume, err error) error {
+	return errs.Wrap("", subject(vol.Name), "is deleted, and not erased yet", "go on with it: pmemctl gc", err)
+}
+
+// upToErase brings up the device of a volume, with all of its bytes. The host is locked.
+func (s *Service) upToErase(ctx context.Context, vol Volume) (_ Volume, err error) {
+	if vol.Type == TypeDirect {
+		// The raw device has no info block in the way, and needs no struct pages.
+		blockdev, err := s.NDCTL.EnableRaw(vol.UUID)
+		vol.Device = "/dev/" + blockdev
+		return vol, err
+	}
+	if vol.Device == "" {
+		err = s.LVM.Activate(ctx, vol.group(), vol.lv)
+	}
+	vol.Device = lvm.MapperPath(vol.VG, vol.lv)
+	return vol, err
 }
 
 func giveUpNext(vol Volume) string {
@@ -219,15 +243,6 @@ func (s *Service) eraseAndRemove(ctx context.Context, vol Volume, log *erasureLo
 }
 
 func (s *Service) eraseDirect(ctx context.Context, vol Volume, log *erasureLog) error {
-	// The raw device has no info block in the way, and needs no struct pages.
-	err := s.changing(ctx, func() error {
-		blockdev, err := s.NDCTL.EnableRaw(vol.UUID)
-		vol.Device = "/dev/" + blockdev
-		return err
-	})
-	if err != nil {
-		return err
-	}
 	if err := s.zeroAll(ctx, vol, vol.RawSize, log); err != nil {
 		return err
 	}
@@ -240,12 +255,6 @@ func (s *Service) eraseDirect(ctx context.Context, vol Volume, log *erasureLog) 
 }
 
 func (s *Service) eraseLVM(ctx context.Context, vol Volume, log *erasureLog) error {
-	if vol.Device == "" {
-		if err := s.changing(ctx, func() error { return s.LVM.Activate(ctx, vol.group(), vol.lv) }); err != nil {
-			return err
-		}
-	}
-	vol.Device = lvm.MapperPath(vol.VG, vol.lv)
 	if err := s.waitForNode(ctx, vol); err != nil {
 		return err
 	}
