@@ -38,11 +38,11 @@ done
 pmemctl volume show cache -o json
 `)
 	before := guestOutput(t, m, "sh", "-c", "pmemctl volume show cache -o json | jq -r '.volumes[0].namespace'")
-	// Half made when the power goes: clearing 2 GiB takes long enough.
+	// Half made when the power goes: zeroing 3 GiB takes long enough.
 	cut, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	_ = m.Run(cut, lab.Command{Args: []string{"sh", "-ec", `
-pmemctl volume create half --type direct --size 3Gi --region region1 &
+pmemctl volume create half --type direct --size 3Gi --fs none --region region1 &
 until pmemctl volume list | grep -q creating; do kill -0 $!; done
 echo b > /proc/sysrq-trigger; sleep 10`}})
 	m.Kill()
