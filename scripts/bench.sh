@@ -3,7 +3,7 @@
 # as ratios of runs that alternate in one guest. Runs in the lab guest only (make
 # bench): it destroys what is on the PMEM. A ratio that is missed is no error.
 #
-# BENCH_PARTS: which parts, of "list cli csi fio", "sizes large", or "huge" alone; the last two need
+# BENCH_PARTS: which parts, of "list cli csi fio", "sizes large quiet", or "huge" alone; the last two need
 # larger DIMMs (make bench-sizes, make bench-huge). BENCH_PAIRS, BENCH_LIVES,
 # BENCH_FIO: how often each is run. BENCH_MANY: how many volumes are many. One part
 # alone is build/pmemlab -path $PWD/build -env BENCH_PARTS=csi scripts/bench.sh
@@ -469,7 +469,7 @@ if part csi; then
 	wait_for_udev
 fi
 
-if part sizes || part large; then
+if part sizes || part large || part quiet; then
 	pmemctl vg extend pmemvgregion0 --percent 100 >>"$log"
 	wait_for_udev
 fi
@@ -552,12 +552,18 @@ if part large; then
 		done
 	done
 
-	say "reading and writing while 4 GiB are erased"
+fi
+
+if part quiet; then
+	start_server
+	size=4Gi size_mib=4096
+	direct_raw=$(pmemctl volume create bench --type direct --region region1 --size "$size" --dry-run -o json | jq .plan.raw)
+	say "reading and writing while 8 GiB are erased"
 	pmemctl volume create user --type lvm --vg pmemvgregion0 --size 384Mi --mount /mnt/bench >>"$log"
 	dd if=/dev/zero of=/mnt/bench/file bs=4M count=$((span_mib / 4)) conv=fsync status=none
-	pmemctl volume create full --type lvm --vg pmemvgregion0 --size 4Gi --fs none >>"$log"
+	pmemctl volume create full --type lvm --vg pmemvgregion0 --size 8Gi --fs none >>"$log"
 	# Bytes that the host keeps, so that it finds no zeros to take back meanwhile.
-	{ yes || true; } | dd of=/dev/pmemvgregion0/full bs=1M iflag=fullblock oflag=direct count=4096 status=none
+	{ yes || true; } | dd of=/dev/pmemvgregion0/full bs=1M iflag=fullblock oflag=direct count=8192 status=none
 	sleep 6
 	user_runs() { # KEY
 		local rw
@@ -572,7 +578,7 @@ if part large; then
 	for _ in 1 2 3; do user_runs quiet; done
 	echo >&2
 	for rw in randread randwrite; do
-		at_least "fio $rw while 4 GiB are erased / without (1/1.25)" "user.$rw.erasing" "user.$rw.quiet" 0.8
+		at_least "fio $rw while 8 GiB are erased / without (1/1.25)" "user.$rw.erasing" "user.$rw.quiet" 0.8
 	done
 	pmemctl volume delete user --unmount --force --no-erase >>"$log" 2>&1
 	stop_server

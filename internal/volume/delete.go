@@ -9,9 +9,12 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/devuser"
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/fault"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
@@ -241,14 +244,12 @@ func (s *Service) setAside(ctx context.Context, vol Volume) (Volume, error) {
 		if err := isStill(vol, up); err != nil {
 			return vol, err
 		}
-	}
-	if vol.Device != "" {
-		if err := s.LVM.Deactivate(ctx, vol.group(), vol.lv); err != nil {
+		if err := removeMapped(vol, up); err != nil {
 			return vol, err
 		}
 		s.unlinkNode(vol)
-		vol.Device = ""
 	}
+	vol.Device = ""
 	name := deletedLV(vol)
 	if err := s.LVM.RenameLV(ctx, vol.group(), vol.lv, name); err != nil {
 		return vol, err
@@ -257,10 +258,32 @@ func (s *Service) setAside(ctx context.Context, vol Volume) (Volume, error) {
 	return vol, nil
 }
 
-// isStill fails when another logical volume has the device of a volume by now: LVM is asked by
-// name.
+// removeMapped takes the device of a volume away, as lvchange -an does in three times the time.
+// Udevd may have it open for a moment.
+func removeMapped(vol Volume, up blockdev.Mapped) error {
+	const poll, patience = 20 * time.Millisecond, 3 * time.Second
+	fault.Point("before removing the mapped device")
+	for begun := time.Now(); ; time.Sleep(poll) {
+		err := up.Remove()
+		switch {
+		case err == nil || errors.Is(err, unix.ENXIO):
+			fault.Point("after removing the mapped device")
+			return nil
+		case !errors.Is(err, unix.EBUSY):
+			return err
+		case time.Since(begun) > patience:
+			return errs.Wrap(errs.InUse, subject(vol.Name), "is in use", "see who has it: lsof "+vol.Device, err)
+		}
+	}
+}
+
+// isStill fails when something else has the device of a volume by now: LVM is asked by name.
 func isStill(vol Volume, up blockdev.Mapped) error {
-	if _, _, id, ok := lvm.ParseMapper(up.Name, up.UUID); ok && vol.UUID != "" && id != vol.UUID {
+	_, _, id, ok := lvm.ParseMapper(up.Name, up.UUID)
+	switch {
+	case !ok:
+		return errs.New(errs.Busy, subject(vol.Name), "is not deleted: "+vol.Device+" is no logical volume", "see what it is: dmsetup info "+up.Name)
+	case vol.UUID != "" && id != vol.UUID:
 		return errs.New(errs.Busy, subject(vol.Name), "was renamed meanwhile: "+vol.Device+" is the logical volume with the UUID "+id+", not "+vol.UUID, "see what there is: lvs -o +lv_uuid "+vol.VG)
 	}
 	return nil

@@ -114,6 +114,7 @@ func TestIsStill(t *testing.T) {
 	}
 	vol := Volume{Name: "db", Type: TypeLVM, VG: "vg", UUID: id}
 	assert.NoError(t, isStill(vol, up(id)))
+	assert.ErrorContains(t, isStill(vol, blockdev.Mapped{Name: "vg-db", UUID: "CRYPT-LUKS2-db"}), "is no logical volume")
 	err := isStill(vol, up("AAGdzb-XOAn-Uo02-oyzF-SIxv-oW26-RJtTnk"))
 	assert.True(t, errs.Is(err, errs.Busy), "%v", err)
 	assert.ErrorContains(t, err, "was renamed meanwhile")
