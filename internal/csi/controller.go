@@ -100,7 +100,7 @@ func (s *Server) createIn(ctx context.Context, places []placement, spec volume.S
 				return vol, err
 			}
 		}
-		if len(s.Volumes.Unerased()) == 0 || from != nil {
+		if len(s.Volumes.Unerased()) == 0 {
 			break
 		}
 	}
@@ -128,7 +128,7 @@ func (s *Server) create(ctx context.Context, spec volume.Spec, from *csi.VolumeC
 	}
 	vol, err := s.Volumes.Clone(ctx, volume.CloneSpec{
 		Source: source, Name: spec.Name, Size: spec.Size, Limit: spec.Limit, Type: spec.Type,
-		Region: spec.Region, Within: spec.Within, VG: spec.VG, FS: spec.FS, Stripe: spec.Stripe, OrLarger: spec.OrLarger, NoErase: spec.NoErase, OrExisting: true,
+		Region: spec.Region, Within: spec.Within, VG: spec.VG, FS: spec.FS, Stripe: spec.Stripe, OrLarger: spec.OrLarger, NoErase: spec.NoErase, SpaceWait: spec.SpaceWait, OrExisting: true,
 	})
 	return vol, noPlace(err)
 }

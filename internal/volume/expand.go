@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
@@ -209,6 +210,8 @@ type CloneSpec struct {
 	Limit             uint64
 	OrLarger, NoErase bool
 	OrExisting        bool
+	// SpaceWait as in Spec.
+	SpaceWait time.Duration
 }
 
 // Clone copies a volume that is not in use into a new one, which may be larger
@@ -250,7 +253,7 @@ func (s *Service) Clone(ctx context.Context, c CloneSpec) (Volume, error) {
 	if err != nil {
 		return Volume{}, err
 	}
-	spec := Spec{Name: c.Name, Type: c.Type, Size: c.Size, Limit: c.Limit, Region: c.Region, VG: c.VG, Within: c.Within, FS: mount.None, Stripe: c.Stripe, OrLarger: c.OrLarger, NoErase: c.NoErase, copyOf: source.UUID, forFS: source.forFS}
+	spec := Spec{Name: c.Name, Type: c.Type, Size: c.Size, Limit: c.Limit, Region: c.Region, VG: c.VG, Within: c.Within, FS: mount.None, Stripe: c.Stripe, OrLarger: c.OrLarger, NoErase: c.NoErase, SpaceWait: c.SpaceWait, copyOf: source.UUID, forFS: source.forFS}
 	if spec.Type == "" {
 		spec.Type = source.Type
 	}

@@ -143,6 +143,11 @@ func TestEraseForSpace(t *testing.T) {
 			assert.Equal(t, []string{"deleting"}, statesOf(t, "a"), "nothing is erased for one that would not fit either")
 			must(t, "volume create c --type "+kind+" --region region0 --size 300Mi")
 			assert.Equal(t, []string{"ready"}, statesOf(t, "c"))
+			must(t, "volume delete c --force --wait=false")
+			must(t, "volume create d --type "+kind+" --region region0 --size 150Mi")
+			must(t, "volume clone d e --region region0")
+			assert.Equal(t, []string{"ready"}, statesOf(t, "e"))
+			assert.Empty(t, statesOf(t, "c"), "a clone waits for its space too")
 		})
 	}
 	require.NoError(t, resetPMEM())
