@@ -54,12 +54,15 @@ type csiServer struct {
 func (s *csiServer) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeRequest, opts ...grpc.CallOption) (*csi.DeleteVolumeResponse, error) {
 	before := unerased()
 	answer, err := s.ControllerClient.DeleteVolume(ctx, req, opts...)
+	// Others may delete too, all the time.
+	deleted := slices.DeleteFunc(unerased(), func(uuid string) bool { return slices.Contains(before, uuid) })
 	for begun := time.Now(); err == nil; time.Sleep(20 * time.Millisecond) {
-		if !slices.ContainsFunc(unerased(), func(uuid string) bool { return !slices.Contains(before, uuid) }) {
+		now := unerased()
+		if !slices.ContainsFunc(deleted, func(uuid string) bool { return slices.Contains(now, uuid) }) {
 			return answer, nil
 		}
 		if time.Since(begun) > 2*time.Minute {
-			return nil, fmt.Errorf("what was deleted is not erased: %v", unerased())
+			return nil, fmt.Errorf("what was deleted is not erased: %v of %v", now, deleted)
 		}
 	}
 	return answer, err
