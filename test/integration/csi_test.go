@@ -4,6 +4,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -60,6 +61,9 @@ func (s *csiServer) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeReque
 		now := unerased()
 		if !slices.ContainsFunc(deleted, func(uuid string) bool { return slices.Contains(now, uuid) }) {
 			return answer, nil
+		}
+		if s.cmd != nil && s.cmd.Process.Signal(syscall.Signal(0)) != nil {
+			return nil, errors.New("the server was killed while it erased")
 		}
 		if time.Since(begun) > 2*time.Minute {
 			return nil, fmt.Errorf("what was deleted is not erased: %v of %v", now, deleted)
