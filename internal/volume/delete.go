@@ -330,7 +330,7 @@ func (s *Service) eraseHead(ctx context.Context, vol Volume) (_ Volume, err erro
 		return vol, err
 	}
 	if vol.Type == TypeLVM {
-		if err := s.waitForNode(ctx, vol); err != nil {
+		if _, err := s.anyNode(ctx, vol); err != nil {
 			return vol, err
 		}
 	}

@@ -255,7 +255,8 @@ func (s *Service) eraseDirect(ctx context.Context, vol Volume, log *erasureLog) 
 }
 
 func (s *Service) eraseLVM(ctx context.Context, vol Volume, log *erasureLog) error {
-	if err := s.waitForNode(ctx, vol); err != nil {
+	// No link of pmemctl's own: killed after lvremove, nobody would take it away.
+	if _, err := s.anyNode(ctx, vol); err != nil {
 		return err
 	}
 	if err := s.zeroAll(ctx, vol, vol.Size, log); err != nil {
