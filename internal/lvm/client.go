@@ -311,6 +311,11 @@ func (c *Client) CreateLV(ctx context.Context, lv NewLV) error {
 	return c.change(ctx, lv.VG, append(append(args, lv.VG.Name), lv.Devices...)...)
 }
 
+// Deactivate takes the device of a logical volume away, which nobody may have open.
+func (c *Client) Deactivate(ctx context.Context, vg VGRef, name string) error {
+	return c.change(ctx, vg, "lvchange", "-an", vg.Name+"/"+name)
+}
+
 // RenameLV gives a logical volume another name. One that is active is suspended for it.
 func (c *Client) RenameLV(ctx context.Context, vg VGRef, name, to string) error {
 	return c.change(ctx, vg, "lvrename", vg.Name, name, to)

@@ -9,12 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/devuser"
 	"github.com/pmemctl/pmemctl/internal/errs"
-	"github.com/pmemctl/pmemctl/internal/fault"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
@@ -244,37 +241,21 @@ func (s *Service) setAside(ctx context.Context, vol Volume) (Volume, error) {
 		if err := isStill(vol, up); err != nil {
 			return vol, err
 		}
-		if err := removeMapped(vol, up); err != nil {
+	}
+	if vol.Device != "" {
+		// By LVM, which also removes the nodes that it made where there is no udev.
+		if err := s.LVM.Deactivate(ctx, vol.group(), vol.lv); err != nil {
 			return vol, err
 		}
 		s.unlinkNode(vol)
+		vol.Device = ""
 	}
-	vol.Device = ""
 	name := deletedLV(vol)
 	if err := s.LVM.RenameLV(ctx, vol.group(), vol.lv, name); err != nil {
 		return vol, err
 	}
 	vol.lv, vol.State = name, Deleting
 	return vol, nil
-}
-
-// removeMapped takes the device of a volume away, as lvchange -an does in three times the time.
-// Udevd may have it open for a moment.
-func removeMapped(vol Volume, up blockdev.Mapped) error {
-	const poll, patience = 20 * time.Millisecond, 3 * time.Second
-	fault.Point("before removing the mapped device")
-	for begun := time.Now(); ; time.Sleep(poll) {
-		err := up.Remove()
-		switch {
-		case err == nil || errors.Is(err, unix.ENXIO):
-			fault.Point("after removing the mapped device")
-			return nil
-		case !errors.Is(err, unix.EBUSY):
-			return err
-		case time.Since(begun) > patience:
-			return errs.Wrap(errs.InUse, subject(vol.Name), "is in use", "see who has it: lsof "+vol.Device, err)
-		}
-	}
 }
 
 // isStill fails when something else has the device of a volume by now: LVM is asked by name.

@@ -46,6 +46,7 @@ type LVM interface {
 	ExtendVG(ctx context.Context, vg lvm.VGRef, dataAlign uint64, devices ...string) error
 	RemoveVG(ctx context.Context, vg lvm.VGRef, devices ...string) error
 	CreateLV(context.Context, lvm.NewLV) error
+	Deactivate(ctx context.Context, vg lvm.VGRef, name string) error
 	RenameLV(ctx context.Context, vg lvm.VGRef, name, to string) error
 	UnmarkLV(ctx context.Context, vg lvm.VGRef, name, tag string) error
 	RemoveLV(ctx context.Context, vg lvm.VGRef, name, uuid string) error
