@@ -53,8 +53,14 @@ func Holders(n Number) []string {
 // it, or hold it, until it is closed.
 type Device struct {
 	file *os.File
-	Size uint64 // bytes
+	size uint64
 }
+
+// Size returns the bytes of the device.
+func (d *Device) Size() uint64 { return d.size }
+
+// ReadAt reads from the device, as io.ReaderAt.
+func (d *Device) ReadAt(p []byte, offset int64) (int, error) { return d.file.ReadAt(p, offset) }
 
 // Hold opens a device exclusively, after it made sure that the node at the path
 // is the device that the kernel has under that name: what is held may be about
@@ -91,7 +97,7 @@ func hold(path string, mode int) (*Device, error) {
 		f.Close()
 		return nil, err
 	}
-	return &Device{file: f, Size: uint64(size)}, nil
+	return &Device{file: f, size: uint64(size)}, nil
 }
 
 func usedBy(path string) string {
@@ -132,7 +138,7 @@ func (d *Device) Zero(ctx context.Context, from, to uint64, progress Progress) e
 // as help. It writes past the page cache, since BLKZEROOUT does one range of a device at a
 // time.
 func (d *Device) ZeroWith(ctx context.Context, from, to uint64, limit func() int, progress Progress) error {
-	if to > d.Size || from > to {
+	if to > d.size || from > to {
 		return d.notWithin(from, to)
 	}
 	fault.Point("before zero")
@@ -186,7 +192,7 @@ func (d *Device) setDirect() (buffered func(), err error) {
 }
 
 func (d *Device) notWithin(from, to uint64) error {
-	return fmt.Errorf("%s: bytes %d to %d are not within its %d", d.file.Name(), from, to, d.Size)
+	return fmt.Errorf("%s: bytes %d to %d are not within its %d", d.file.Name(), from, to, d.size)
 }
 
 // MediaError says that bytes of a device cannot be written.
@@ -237,18 +243,9 @@ func (d *Device) Write(data []byte, offset int64) error {
 	return err
 }
 
-// IsZero reads the whole device and tells whether every byte is zero.
-func (d *Device) IsZero(ctx context.Context, progress Progress) (bool, error) {
-	return d.isZero(ctx, 0, d.Size, progress)
-}
-
-// IsZeroFrom reads the bytes from one offset to another and tells whether each is zero.
-func (d *Device) IsZeroFrom(ctx context.Context, from, to uint64) (bool, error) {
-	return d.isZero(ctx, from, to, nil)
-}
-
-func (d *Device) isZero(ctx context.Context, from, to uint64, progress Progress) (bool, error) {
-	if to > d.Size || from > to {
+// IsZero reads the bytes from one offset to another and reports whether each is zero.
+func (d *Device) IsZero(ctx context.Context, from, to uint64, progress Progress) (bool, error) {
+	if to > d.size || from > to {
 		return false, d.notWithin(from, to)
 	}
 	zeros, err := zeros()
@@ -273,23 +270,23 @@ func (d *Device) isZero(ctx context.Context, from, to uint64, progress Progress)
 
 var errNotZero = errors.New("not zero")
 
-// CopyTo copies the first length bytes to another device, and leaves out no
-// zeros: the other device may contain anything.
-func (d *Device) CopyTo(ctx context.Context, to *Device, length uint64, progress Progress) error {
-	if length > to.Size || length > d.Size {
-		return fmt.Errorf("%s: %d bytes do not fit into %s of %d", d.file.Name(), length, to.file.Name(), to.Size)
+// CopyFrom copies the first length bytes of another device, and leaves out no zeros: this
+// device may contain anything.
+func (d *Device) CopyFrom(ctx context.Context, from io.ReaderAt, length uint64, progress Progress) error {
+	if length > d.size {
+		return d.notWithin(0, length)
 	}
 	fault.Point("before copy")
 	err := work(ctx, 0, length, chunk, chunk, nil, progress, func(offset, length uint64, buffer []byte) error {
 		buffer = buffer[:length]
-		if _, err := d.file.ReadAt(buffer, int64(offset)); err != nil {
+		if _, err := from.ReadAt(buffer, int64(offset)); err != nil {
 			return err
 		}
-		_, err := to.file.WriteAt(buffer, int64(offset))
+		_, err := d.file.WriteAt(buffer, int64(offset))
 		return err
 	})
 	if err == nil {
-		err = to.file.Sync()
+		err = d.file.Sync()
 	}
 	fault.Point("after copy")
 	return err

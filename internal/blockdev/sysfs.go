@@ -93,6 +93,22 @@ func Node(path string) string {
 	return path
 }
 
+// LinkNode makes a link at a path to the kernel's own node of a mapped device, where udevd is
+// about to make one; it keeps one that is there. It need not succeed.
+func LinkNode(m Mapped, path string) {
+	own := m.Node()
+	if n, err := NumberOf(own); err == nil && n == m.Number {
+		_ = os.Symlink("../"+filepath.Base(own), path)
+	}
+}
+
+// UnlinkNode removes the link at a path, and nothing that is none.
+func UnlinkNode(path string) {
+	if _, err := os.Readlink(path); err == nil {
+		_ = os.Remove(path)
+	}
+}
+
 func readLine(file string) string {
 	data, _ := os.ReadFile(file)
 	return strings.TrimSpace(string(data))

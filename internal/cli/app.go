@@ -59,6 +59,8 @@ func newApp() *app {
 		LVM:       seeing(volume.MemberDevices),
 		Foreign:   seeing(volume.ForeignPMEM),
 		Disks:     seeing(volume.OtherDisks),
+		Devices:   volume.KernelDevices{},
+		Mounts:    volume.KernelMounts{},
 		Locks:     hostlock.Locks{Dir: hostlock.DefaultDir, Shared: ndctl.BusNode, Waiting: a.waiting},
 		RunDir:    hostlock.DefaultDir,
 		Progress:  a.progress,

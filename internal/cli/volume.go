@@ -28,9 +28,9 @@ type volumeRow struct {
 	Mounts []string `json:"mounts"`
 }
 
-func rowOf(v volume.Volume) volumeRow {
+func (a *app) rowOf(v volume.Volume) volumeRow {
 	row := volumeRow{Volume: v, Mounts: []string{}}
-	for _, p := range volume.Mounts(v) {
+	for _, p := range a.service.MountedAt(v) {
 		row.Mounts = append(row.Mounts, p.Path)
 	}
 	return row
@@ -135,7 +135,7 @@ whole device is zeroed first. With --mount it is mounted with DAX then, as by
 					return errs.Wrap("", "volume "+spec.Name, "is there, but is not mounted", "", err)
 				}
 			}
-			return show(a, output, "volumes", []volumeRow{rowOf(v)}, volumeColumns())
+			return show(a, output, "volumes", []volumeRow{a.rowOf(v)}, volumeColumns())
 		},
 	}
 	place.add(a, cmd, "`type`: lvm or direct")
@@ -191,7 +191,7 @@ func newVolumeListCommand(a *app) *cobra.Command {
 			}
 			rows := []volumeRow{}
 			for _, vol := range a.service.Examine(v) {
-				rows = append(rows, rowOf(vol))
+				rows = append(rows, a.rowOf(vol))
 				a.noteHealth(vol)
 			}
 			return errors.Join(show(a, output, "volumes", rows, volumeColumns()), a.damage(v, ""))
@@ -216,7 +216,7 @@ func newVolumeShowCommand(a *app) *cobra.Command {
 			if output == outputTable {
 				output = outputWide
 			}
-			return show(a, output, "volumes", []volumeRow{rowOf(v)}, volumeColumns())
+			return show(a, output, "volumes", []volumeRow{a.rowOf(v)}, volumeColumns())
 		},
 	}
 	addOutputFlag(cmd, &output)
@@ -317,7 +317,7 @@ func newVolumeExpandCommand(a *app) *cobra.Command {
 			if asked := uint64(size); v.Size >= asked+volume.ExtentSize*uint64(max(v.Stripes, 1)) {
 				a.note("volume %s has %s, more than the %s asked for; a volume never shrinks", v.Name, pmem.FormatSize(v.Size), pmem.FormatSize(asked))
 			}
-			return show(a, output, "volumes", []volumeRow{rowOf(v)}, volumeColumns())
+			return show(a, output, "volumes", []volumeRow{a.rowOf(v)}, volumeColumns())
 		},
 	}
 	cmd.Flags().VarP(&size, "size", "s", "bytes it must at least have afterwards, such as 20Gi")
@@ -351,7 +351,7 @@ other type. This is also the way to a larger direct volume.`,
 			if err != nil {
 				return err
 			}
-			return show(a, output, "volumes", []volumeRow{rowOf(v)}, volumeColumns())
+			return show(a, output, "volumes", []volumeRow{a.rowOf(v)}, volumeColumns())
 		},
 	}
 	place.add(a, cmd, "`type`: lvm or direct (default: that of the source)")

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
@@ -120,6 +121,8 @@ func (f *fakeVolumes) Deleted(context.Context) (deleted []volume.Volume, err err
 }
 
 func (f *fakeVolumes) SpaceWanted() bool { return f.spaceWanted.Load() }
+
+func (f *fakeVolumes) MountedAt(volume.Volume) []mount.Point { return nil }
 
 func (f *fakeVolumes) Unerased() (uuids []string) {
 	f.mu.Lock()

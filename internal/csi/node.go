@@ -85,7 +85,7 @@ func (s *Server) NodeStageVolume(ctx context.Context, req *csi.NodeStageVolumeRe
 	}
 	if req.GetVolumeCapability().GetBlock() != nil {
 		vol, err := s.Volumes.Get(ctx, req.GetVolumeId())
-		if err == nil && slices.ContainsFunc(volume.Mounts(vol), func(p mount.Point) bool { return p.Path == req.GetStagingTargetPath() }) {
+		if err == nil && slices.ContainsFunc(s.Volumes.MountedAt(vol), func(p mount.Point) bool { return p.Path == req.GetStagingTargetPath() }) {
 			err = errs.New(errs.Conflict, "volume "+vol.Name, "is staged on "+req.GetStagingTargetPath()+" as a file system, and a raw block device was asked for", "unstage it there first")
 		}
 		return &csi.NodeStageVolumeResponse{}, err

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
@@ -50,6 +51,7 @@ type Volumes interface {
 	Ready(context.Context) error
 	Regions(context.Context) ([]pmem.Region, error)
 	Up(name string) bool
+	MountedAt(volume.Volume) []mount.Point
 }
 
 // Config says what the server is.

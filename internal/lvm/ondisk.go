@@ -203,3 +203,9 @@ func readArea(device io.ReaderAt, area extent) ([]byte, error) {
 // crc is LVM's, which starts with another value than is usual and is not inverted at
 // the end.
 func crc(data []byte) uint32 { return ^crc32.Update(^uint32(initialCRC), crc32.IEEETable, data) }
+
+// HasLabel is HasLabel of a device that it need not be allowed to see.
+func (c *Client) HasLabel(device string) bool { return HasLabel(device) }
+
+// MayKnow is MayKnow of a device that it need not be allowed to see.
+func (c *Client) MayKnow(device string, words ...string) bool { return MayKnow(device, words...) }

@@ -20,6 +20,27 @@ func Size(path string) (uint64, error) {
 	return st.Blocks * uint64(st.Bsize), nil
 }
 
+// Usage is statfs(2) of a path when that is on the device, and os.ErrNotExist when it is not:
+// below a mount that has gone there is the file system of the host.
+func Usage(path string, device blockdev.Number) (fs unix.Statfs_t, err error) {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fs, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fs, &os.PathError{Op: "fstat", Path: path, Err: err}
+	}
+	if (blockdev.Number{Major: unix.Major(st.Dev), Minor: unix.Minor(st.Dev)}) != device {
+		return fs, os.ErrNotExist
+	}
+	if err := unix.Fstatfs(fd, &fs); err != nil {
+		return fs, &os.PathError{Op: "fstatfs", Path: path, Err: err}
+	}
+	return fs, nil
+}
+
 // Extent is the bytes of a device that the file system on it covers, from its
 // superblock (kernel fs/ext4/ext4.h, fs/xfs/libxfs/xfs_format.h).
 func Extent(device, fs string) (uint64, error) {

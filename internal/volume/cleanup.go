@@ -3,7 +3,6 @@ package volume
 import (
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -131,7 +130,7 @@ func (s *Service) waitForNode(ctx context.Context, vol Volume) error {
 	const patience, poll = 5 * time.Second, 10 * time.Millisecond
 	s.linkNode(vol)
 	for begun, asked := time.Now(), false; ; time.Sleep(poll) {
-		if isNode(vol.Device) {
+		if s.isNode(vol.Device) {
 			return nil
 		}
 		if ctx.Err() != nil {
@@ -151,31 +150,27 @@ func (s *Service) waitForNode(ctx context.Context, vol Volume) error {
 // linkNode makes the link that udevd is about to make, which takes it longer than
 // the making of a logical volume; it keeps one that is there. It need not succeed.
 func (s *Service) linkNode(vol Volume) {
-	m, ok := s.mapped(vol)
-	if own := m.Node(); ok && isNode(own) {
-		_ = os.Symlink("../"+filepath.Base(own), vol.Device)
+	if m, ok := s.mapped(vol); ok {
+		s.Devices.LinkNode(m, vol.Device)
 	}
 }
 
 // unlinkNode takes away a link of linkNode's to a device that is gone, which udevd
 // does only when it had come to making the link.
 func (s *Service) unlinkNode(vol Volume) {
-	if _, err := os.Readlink(vol.Device); err != nil {
-		return
-	}
 	if _, there := s.mapped(vol); !there && vol.Type == TypeLVM {
-		_ = os.Remove(vol.Device)
+		s.Devices.UnlinkNode(vol.Device)
 	}
 }
 
 // isNode tells whether a device node is the device that the kernel has under its
 // name.
-func isNode(path string) bool {
-	want, err := blockdev.Identify(path)
+func (s *Service) isNode(path string) bool {
+	want, err := s.Devices.Identify(path)
 	if err != nil {
 		return false
 	}
-	have, err := blockdev.NumberOf(path)
+	have, err := s.Devices.NumberOf(path)
 	return err == nil && have == want
 }
 
@@ -185,21 +180,21 @@ func (s *Service) mapped(vol Volume) (blockdev.Mapped, bool) {
 	if vol.Type != TypeLVM {
 		return blockdev.Mapped{}, false
 	}
-	return blockdev.FindMapped(filepath.Base(vol.Device))
+	return s.Devices.FindMapped(filepath.Base(vol.Device))
 }
 
 // isSuspended tells whether the logical volume of a volume was left suspended by an
 // lvm that was killed.
 func (s *Service) isSuspended(vol Volume) bool {
 	m, ok := s.mapped(vol)
-	return ok && m.Suspended()
+	return ok && s.Devices.Suspended(m)
 }
 
 // anyNode is a node of a new device that is usable now: the kernel's own is there
 // at once, udev's and lvm's come later.
 func (s *Service) anyNode(ctx context.Context, vol Volume) (string, error) {
 	if m, ok := s.mapped(vol); ok {
-		if own := m.Node(); isNode(own) {
+		if own := m.Node(); s.isNode(own) {
 			return own, nil
 		}
 	}
@@ -239,7 +234,7 @@ func (s *Service) activate(ctx context.Context, vol Volume) (Volume, error) {
 // Resume has the logical volumes go on that an lvm left suspended when it was
 // killed: whoever uses one waits. It returns their names.
 func (s *Service) Resume(ctx context.Context) (resumed []string, err error) {
-	if any, err := anySuspended(); err != nil || !any {
+	if any, err := s.anySuspended(); err != nil || !any {
 		return nil, err
 	}
 	err = s.changing(ctx, func() error { // or it may be about to be resumed
@@ -249,14 +244,14 @@ func (s *Service) Resume(ctx context.Context) (resumed []string, err error) {
 	return resumed, err
 }
 
-func anySuspended() (bool, error) {
-	mapped, err := blockdev.MappedDevices()
-	return slices.ContainsFunc(mapped, blockdev.Mapped.Suspended), err
+func (s *Service) anySuspended() (bool, error) {
+	mapped, err := s.Devices.Mapped()
+	return slices.ContainsFunc(mapped, s.Devices.Suspended), err
 }
 
 // resume is Resume with the host locked.
 func (s *Service) resume(ctx context.Context) (resumed []string, err error) {
-	if any, err := anySuspended(); err != nil || !any {
+	if any, err := s.anySuspended(); err != nil || !any {
 		return nil, err
 	}
 	v, err := s.Look(ctx)
@@ -265,7 +260,7 @@ func (s *Service) resume(ctx context.Context) (resumed []string, err error) {
 	}
 	for _, vg := range v.OwnVGs() {
 		for _, lv := range vg.LVs {
-			if m, up := blockdev.FindMapped(filepath.Base(lv.MapperPath())); !lv.HasTag(tag) || !up || !m.Suspended() {
+			if m, up := s.Devices.FindMapped(filepath.Base(lv.MapperPath())); !lv.HasTag(tag) || !up || !s.Devices.Suspended(m) {
 				continue
 			}
 			if failed := s.LVM.Refresh(ctx, vg.Ref(), lv.Name); failed != nil {

@@ -49,7 +49,7 @@ func (fakeLVM) Report(context.Context) (lvm.State, error) { return lvm.State{}, 
 func TestWhatWasFinishedMeanwhileIsNotRemoved(t *testing.T) {
 	ctx := context.Background()
 	ndctl := &fakePMEM{namespace: pmem.Namespace{Dev: "namespace0.1", UUID: "1b4e28ba-2fa1-11d2-883f-0016d3cca427", Name: markMaking + "db", Region: "region0", RawSize: 1, State: pmem.StateEnabled, Mode: pmem.ModeFSDAX}}
-	s := &Service{NDCTL: ndctl, LVM: fakeLVM{}, Locks: hostlock.Locks{Dir: t.TempDir()}}
+	s := &Service{Devices: KernelDevices{}, Mounts: KernelMounts{}, NDCTL: ndctl, LVM: fakeLVM{}, Locks: hostlock.Locks{Dir: t.TempDir()}}
 	seen, err := s.Look(ctx)
 	require.NoError(t, err)
 
@@ -81,7 +81,7 @@ func (f *fakePMEM) RenameNamespace(_, name string) (pmem.Namespace, error) {
 func TestWhatDoesNotComeUpIsNoVolume(t *testing.T) {
 	for _, nameSticks := range []bool{true, false} {
 		ndctl := &fakePMEM{nameSticks: nameSticks, namespace: pmem.Namespace{UUID: "1b4e28ba-2fa1-11d2-883f-0016d3cca427", Name: markMaking + "db"}}
-		s := &Service{NDCTL: ndctl}
+		s := &Service{Devices: KernelDevices{}, Mounts: KernelMounts{}, NDCTL: ndctl}
 		_, err := s.publish(context.Background(), Volume{Name: "db", Type: TypeDirect, UUID: ndctl.namespace.UUID})
 		assert.ErrorContains(t, err, "does not come up")
 		assert.Equal(t, nameSticks, len(ndctl.destroyed) == 1, "with its mark, it is removed as what is half made")
@@ -93,7 +93,7 @@ func TestUnfinishedCopyIsErased(t *testing.T) {
 	ctx := context.Background()
 	copied := slices.Collect(copyUUIDs("db", "1b4e28ba-2fa1-11d2-883f-0016d3cca427"))[0]
 	f := &fakePMEM{namespace: pmem.Namespace{Dev: "namespace0.1", UUID: copied, Name: markMaking + "db", Region: "region0", RawSize: 1, State: pmem.StateEnabled, Mode: pmem.ModeFSDAX}}
-	s := &Service{NDCTL: f, LVM: fakeLVM{}, Locks: hostlock.Locks{Dir: t.TempDir()}, RunDir: t.TempDir()}
+	s := &Service{Devices: KernelDevices{}, Mounts: KernelMounts{}, NDCTL: f, LVM: fakeLVM{}, Locks: hostlock.Locks{Dir: t.TempDir()}, RunDir: t.TempDir()}
 	seen, err := s.Look(ctx)
 	require.NoError(t, err)
 	_, err = s.removeAbandoned(ctx, seen, "db")

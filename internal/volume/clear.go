@@ -31,7 +31,7 @@ func madeForFS(vol Volume) error {
 }
 
 // clear zeroes what a new volume must not show of former ones, and heals media errors.
-func (s *Service) clear(ctx context.Context, dev *blockdev.Device, vol Volume, node string) error {
+func (s *Service) clear(ctx context.Context, dev Device, vol Volume, node string) error {
 	stop := vol.offset + vol.Size
 	end := stop
 	if vol.forFS {
@@ -44,7 +44,7 @@ func (s *Service) clear(ctx context.Context, dev *blockdev.Device, vol Volume, n
 		err = clearTail(ctx, dev, end, stop)
 	}
 	if err == nil {
-		err = heal(ctx, dev, node, 0)
+		err = s.heal(ctx, dev, node, 0)
 	}
 	return notHealed(err)
 }
@@ -59,22 +59,22 @@ func notHealed(err error) error {
 }
 
 // clearTail zeroes the last bytes from one offset to another.
-func clearTail(ctx context.Context, dev *blockdev.Device, from, to uint64) error {
+func clearTail(ctx context.Context, dev Device, from, to uint64) error {
 	return dev.Zero(ctx, max(from, to-min(endSize, to)), to, nil)
 }
 
 // heal zeroes the parts of a device from an offset on in which the kernel lists media errors.
 // It fails when the kernel still lists one.
-func heal(ctx context.Context, dev *blockdev.Device, node string, from uint64) error {
+func (s *Service) heal(ctx context.Context, dev Device, node string, from uint64) error {
 	const page = 4 * pmem.KiB
 	for healed := false; ; healed = true {
-		bad, err := blockdev.BadRanges(node, dev.Size)
+		bad, err := s.Devices.BadRanges(node, dev.Size())
 		if err != nil {
 			return err
 		}
 		left := 0
 		for _, r := range bad {
-			r.From, r.To = max(pmem.RoundDown(r.From, page), from), min(pmem.RoundUp(r.To, page), dev.Size)
+			r.From, r.To = max(pmem.RoundDown(r.From, page), from), min(pmem.RoundUp(r.To, page), dev.Size())
 			if r.From >= r.To {
 				continue
 			}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 
-	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/mount"
 )
@@ -25,15 +24,15 @@ func (s *Service) UsableAs(ctx context.Context, name, fs string) error {
 	if err != nil {
 		return err
 	}
-	content, err := mount.Probe(ctx, vol.Device)
+	content, err := s.Mounts.Probe(ctx, vol.Device)
 	if err != nil {
 		return errs.Wrap("", subject(name), "its content could not be read", "", err)
 	}
-	number, err := blockdev.Identify(vol.Device)
+	number, err := s.Devices.Identify(vol.Device)
 	if err != nil {
 		return err
 	}
-	raw, err := mount.BoundNodes(number)
+	raw, err := s.Mounts.BoundNodes(number)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/mount"
@@ -33,7 +32,7 @@ func (s *Service) Plan(ctx context.Context, spec Spec) (Plan, error) {
 		return Plan{}, err
 	}
 	if vol.Name != "" {
-		if err := v.matches(ctx, vol, spec); err != nil {
+		if err := s.matches(ctx, v, vol, spec); err != nil {
 			return Plan{}, err
 		}
 		return Plan{Name: vol.Name, Type: vol.Type, Region: first(vol.Regions), VG: vol.VG, Asked: spec.Size, Usable: vol.Size, Raw: vol.RawSize, Overhead: vol.RawSize - vol.Size, Stripes: vol.Stripes, Exists: true}, nil
@@ -134,7 +133,7 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 	}
 	if existing.Name != "" {
 		if existing, err = s.activate(ctx, existing); err == nil {
-			err = v.matches(ctx, existing, spec)
+			err = s.matches(ctx, v, existing, spec)
 		}
 		return existing, made, nil, err
 	}
@@ -163,7 +162,7 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 func filledRaw(spec Spec) bool { return spec.FS != mount.XFS }
 
 // matches tells whether a volume is as the spec would make it.
-func (v View) matches(ctx context.Context, vol Volume, spec Spec) error {
+func (s *Service) matches(ctx context.Context, v View, vol Volume, spec Spec) error {
 	const next = "choose another name, or delete it: pmemctl volume delete "
 	differs := func(what, has, asked string) error {
 		return errs.New(errs.Conflict, subject(spec.Name), fmt.Sprintf("exists with %s %s, and %s was asked for", what, has, asked), next+spec.Name)
@@ -194,7 +193,7 @@ func (v View) matches(ctx context.Context, vol Volume, spec Spec) error {
 	if spec.FS == mount.None || vol.Device == "" {
 		return nil
 	}
-	content, err := mount.Probe(ctx, vol.Device)
+	content, err := s.Mounts.Probe(ctx, vol.Device)
 	if err == nil && content.Type != "" && content.Type != spec.FS {
 		err = differs("file system", content.Type, spec.FS)
 	}
@@ -351,7 +350,7 @@ func (s *Service) fill(ctx context.Context, vol Volume, spec Spec) error {
 	if err != nil {
 		return err
 	}
-	dev, err := blockdev.Hold(node)
+	dev, err := s.Devices.Hold(node)
 	if err != nil {
 		return err
 	}
@@ -365,7 +364,7 @@ func (s *Service) fill(ctx context.Context, vol Volume, spec Spec) error {
 		return err
 	}
 	if spec.FS != mount.None {
-		if err := mount.Format(ctx, mount.Space{Device: node, Offset: vol.offset, Size: vol.Size}, spec.FS, spec.MkfsOptions...); err != nil {
+		if err := s.Mounts.Format(ctx, mount.Space{Device: node, Offset: vol.offset, Size: vol.Size}, spec.FS, spec.MkfsOptions...); err != nil {
 			return err
 		}
 	}
@@ -375,7 +374,7 @@ func (s *Service) fill(ctx context.Context, vol Volume, spec Spec) error {
 
 // writeInfoBlock has the kernel bring up a namespace as fsdax from now on. The data
 // begins behind the offset.
-func writeInfoBlock(dev *blockdev.Device, vol Volume) error {
+func writeInfoBlock(dev Device, vol Volume) error {
 	parent, err := uuid.Parse(vol.UUID)
 	if err != nil {
 		return err
@@ -385,7 +384,7 @@ func writeInfoBlock(dev *blockdev.Device, vol Volume) error {
 		id = uuid.MustParse(filesystemUUID(vol.UUID))
 	}
 	nothing := make([]byte, pmem.InfoBlockOffset)
-	return dev.Write(append(nothing, pmem.PFNInfoBlock(id, parent, dev.Size, vol.Size, pmem.DefaultAlign)...), 0)
+	return dev.Write(append(nothing, pmem.PFNInfoBlock(id, parent, dev.Size(), vol.Size, pmem.DefaultAlign)...), 0)
 }
 
 // deviceSize is how many bytes the device of a new volume has.
@@ -404,7 +403,7 @@ func (s *Service) bringUp(ctx context.Context, vol Volume) (Volume, error) {
 	if err := s.waitForNode(ctx, vol); err != nil {
 		return vol, err
 	}
-	dev, err := blockdev.Hold(vol.Device)
+	dev, err := s.Devices.Hold(vol.Device)
 	if err != nil {
 		return vol, err
 	}
@@ -430,9 +429,9 @@ func (s *Service) bringUp(ctx context.Context, vol Volume) (Volume, error) {
 }
 
 // sizeIs makes sure that a device that is to be cleared is the one that was made.
-func sizeIs(dev *blockdev.Device, size uint64) error {
-	if dev.Size != size {
-		return errs.New(errs.Internal, "", fmt.Sprintf("the device has %d bytes where %d were expected, and was not touched", dev.Size, size), "see whether /dev is the host's own and udevd runs")
+func sizeIs(dev Device, size uint64) error {
+	if dev.Size() != size {
+		return errs.New(errs.Internal, "", fmt.Sprintf("the device has %d bytes where %d were expected, and was not touched", dev.Size(), size), "see whether /dev is the host's own and udevd runs")
 	}
 	return nil
 }

@@ -9,11 +9,12 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pmemctl/pmemctl/internal/blockdev"
-	"github.com/pmemctl/pmemctl/internal/devuser"
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/fault"
 	"github.com/pmemctl/pmemctl/internal/lvm"
-	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
@@ -198,7 +199,7 @@ func (s *Service) beginDeleting(ctx context.Context, name string, erase func(Vol
 
 // remove removes a volume as it is.
 func (s *Service) remove(ctx context.Context, vol Volume) error {
-	if err := notInUse(vol); err != nil {
+	if err := s.notInUse(vol); err != nil {
 		return err
 	}
 	s.forget(vol)
@@ -213,7 +214,7 @@ func (s *Service) remove(ctx context.Context, vol Volume) error {
 
 // markDeleted marks a volume as deleted: nobody is given it any more, and its name is free.
 func (s *Service) markDeleted(ctx context.Context, vol Volume) (Volume, error) {
-	if err := notInUse(vol); err != nil {
+	if err := s.notInUse(vol); err != nil {
 		return vol, err
 	}
 	s.forget(vol)
@@ -241,21 +242,37 @@ func (s *Service) setAside(ctx context.Context, vol Volume) (Volume, error) {
 		if err := isStill(vol, up); err != nil {
 			return vol, err
 		}
-	}
-	if vol.Device != "" {
-		// By LVM, which also removes the nodes that it made where there is no udev.
-		if err := s.LVM.Deactivate(ctx, vol.group(), vol.lv); err != nil {
+		if err := s.removeMapped(vol, up); err != nil {
 			return vol, err
 		}
 		s.unlinkNode(vol)
-		vol.Device = ""
 	}
+	vol.Device = ""
 	name := deletedLV(vol)
 	if err := s.LVM.RenameLV(ctx, vol.group(), vol.lv, name); err != nil {
 		return vol, err
 	}
 	vol.lv, vol.State = name, Deleting
 	return vol, nil
+}
+
+// removeMapped takes the device of a volume away, as lvchange -an does in three times the time.
+// Udevd may have it open for a moment.
+func (s *Service) removeMapped(vol Volume, up blockdev.Mapped) error {
+	const poll, patience = 20 * time.Millisecond, 3 * time.Second
+	fault.Point("before removing the mapped device")
+	for begun := time.Now(); ; time.Sleep(poll) {
+		err := s.Devices.RemoveMapped(up)
+		switch {
+		case err == nil || errors.Is(err, unix.ENXIO):
+			fault.Point("after removing the mapped device")
+			return nil
+		case !errors.Is(err, unix.EBUSY):
+			return err
+		case time.Since(begun) > patience:
+			return errs.Wrap(errs.InUse, subject(vol.Name), "is in use", "see who has it: lsof "+vol.Device, err)
+		}
+	}
 }
 
 // isStill fails when something else has the device of a volume by now: LVM is asked by name.
@@ -315,28 +332,28 @@ func (s *Service) eraseHead(ctx context.Context, vol Volume) (_ Volume, err erro
 			return vol, err
 		}
 	}
-	dev, err := blockdev.Hold(vol.Device)
+	dev, err := s.Devices.Hold(vol.Device)
 	if err != nil {
 		return vol, err
 	}
-	return vol, errors.Join(dev.Zero(ctx, 0, min(dev.Size, pmem.DefaultAlign), nil), dev.Close())
+	return vol, errors.Join(dev.Zero(ctx, 0, min(dev.Size(), pmem.DefaultAlign), nil), dev.Close())
 }
 
 // notInUse fails when a volume is mounted, or held by anything at all.
-func notInUse(vol Volume) error {
+func (s *Service) notInUse(vol Volume) error {
 	if vol.Device == "" {
 		return nil
 	}
-	dev, err := blockdev.HoldToRead(vol.Device)
+	dev, err := s.Devices.HoldToRead(vol.Device)
 	if err == nil {
 		if err := dev.Close(); err != nil {
 			return err
 		}
-		if err := notPublished(vol); err != nil {
+		if err := s.notPublished(vol); err != nil {
 			return err
 		}
 		// Who reads and writes it as it is, holds nothing.
-		if pids := openFor(blockdev.Node(vol.Device)); len(pids) > 0 {
+		if pids := s.openFor(s.Devices.Node(vol.Device)); len(pids) > 0 {
 			return errs.New(errs.InUse, subject(vol.Name), fmt.Sprintf("is open in process %d", pids[0]), fmt.Sprintf("see what it is: ps %d", pids[0]))
 		}
 		return nil
@@ -344,8 +361,8 @@ func notInUse(vol Volume) error {
 	if !errs.Is(err, errs.InUse) {
 		return err
 	}
-	if n, numErr := blockdev.Identify(vol.Device); numErr == nil {
-		if points, _ := mount.Points(n); len(points) > 0 {
+	if n, numErr := s.Devices.Identify(vol.Device); numErr == nil {
+		if points, _ := s.Mounts.Points(n); len(points) > 0 {
 			var paths []string
 			for _, p := range points {
 				paths = append(paths, p.Path)
@@ -358,12 +375,12 @@ func notInUse(vol Volume) error {
 
 // notPublished fails when the device of a volume is given to a container, which
 // holds it as little as a program that has it open.
-func notPublished(vol Volume) error {
-	n, err := blockdev.Identify(vol.Device)
+func (s *Service) notPublished(vol Volume) error {
+	n, err := s.Devices.Identify(vol.Device)
 	if err != nil {
 		return err
 	}
-	paths, err := mount.BoundNodes(n)
+	paths, err := s.Mounts.BoundNodes(n)
 	if err != nil || len(paths) == 0 {
 		return err
 	}
@@ -372,10 +389,10 @@ func notPublished(vol Volume) error {
 
 // openFor is who has a device open all of the time: udevd looks into every device
 // for a moment after each change.
-func openFor(path string) []int {
+func (s *Service) openFor(path string) []int {
 	const poll, patience = 50 * time.Millisecond, 3 * time.Second
 	for begun := time.Now(); ; time.Sleep(poll) {
-		pids := devuser.Of(path)
+		pids := s.Devices.Users(path)
 		if len(pids) == 0 || time.Since(begun) > patience {
 			return pids
 		}

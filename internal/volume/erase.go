@@ -219,7 +219,7 @@ func (s *Service) GiveUp(ctx context.Context, uuid string) error {
 		if !there {
 			return errs.New(errs.NotFound, what, "does not exist", "see what there is: pmemctl volume list -o wide")
 		}
-		if err := notInUse(vol); err != nil {
+		if err := s.notInUse(vol); err != nil {
 			return err
 		}
 		if vol.Type == TypeDirect {
@@ -266,7 +266,7 @@ func (s *Service) eraseLVM(ctx context.Context, vol Volume, log *erasureLog) err
 }
 
 func (s *Service) zeroAll(ctx context.Context, vol Volume, size uint64, log *erasureLog) error {
-	if err := notPublished(vol); err != nil {
+	if err := s.notPublished(vol); err != nil {
 		return err
 	}
 	if m, ok := s.mapped(vol); vol.Type == TypeLVM {
@@ -274,20 +274,20 @@ func (s *Service) zeroAll(ctx context.Context, vol Volume, size uint64, log *era
 			return errs.New(errs.Internal, subject(vol.Name), vol.Device+" is not its device, and was not touched", "see who else changes volumes on this host")
 		}
 	}
-	number, err := blockdev.Identify(vol.Device)
+	number, err := s.Devices.Identify(vol.Device)
 	if err != nil {
 		return err
 	}
-	dev, err := blockdev.Hold(vol.Device)
+	dev, err := s.Devices.Hold(vol.Device)
 	if err != nil {
 		return err
 	}
 	step, done := s.progress("erasing " + vol.Name)
 	if err = sizeIs(dev, size); err == nil {
-		err = dev.ZeroWith(ctx, 0, dev.Size, log.workers, log.paced(ctx, step))
+		err = dev.ZeroWith(ctx, 0, dev.Size(), log.workers, log.paced(ctx, step))
 	}
 	done()
-	if err != nil && blockdev.Gone(number) { // which is not the medium's fault
+	if err != nil && s.Devices.Gone(number) { // which is not the medium's fault
 		err = errs.New(errs.Unsupported, vol.Device, "went away while it was erased", "see what is missing: pmemctl tree")
 	}
 	return errors.Join(err, dev.Close())

@@ -64,7 +64,7 @@ func TestScarce(t *testing.T) {
 }
 
 func TestErasureIsKept(t *testing.T) {
-	s := &Service{RunDir: t.TempDir()}
+	s := &Service{Devices: KernelDevices{}, Mounts: KernelMounts{}, RunDir: t.TempDir()}
 	a := Volume{Name: "a", UUID: "uuid-a", Type: TypeLVM, VG: "vg", RawSize: 100, State: Deleting}
 	b := Volume{Name: "b", UUID: "uuid-b", Type: TypeDirect, Regions: []string{"region0"}, RawSize: 10, State: Deleting}
 	assert.Empty(t, s.Unerased())
@@ -95,7 +95,7 @@ func TestErasureIsKept(t *testing.T) {
 }
 
 func TestSpaceWanted(t *testing.T) {
-	s := &Service{RunDir: t.TempDir()}
+	s := &Service{Devices: KernelDevices{}, Mounts: KernelMounts{}, RunDir: t.TempDir()}
 	vol := Volume{Type: TypeLVM, VG: "vg"}
 	assert.False(t, s.SpaceWanted())
 	s.want(vol)

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/mount"
@@ -160,37 +159,37 @@ func (s *Service) growFilesystem(ctx context.Context, vol Volume) error {
 	fail := func(err error) error { // nil stays nil
 		return errs.Wrap("", subject(vol.Name), "has "+pmem.FormatSize(vol.Size)+" now, but its file system did not grow", fmt.Sprintf("try again: pmemctl volume expand %s --size %d", vol.Name, vol.Size), err)
 	}
-	n, err := blockdev.Identify(vol.Device)
+	n, err := s.Devices.Identify(vol.Device)
 	if err != nil {
 		return fail(err)
 	}
-	points, err := mount.Points(n)
+	points, err := s.Mounts.Points(n)
 	if err != nil {
 		return fail(err)
 	}
 	if len(points) == 0 {
 		return nil
 	}
-	return fail(growMounted(ctx, vol, points[0]))
+	return fail(s.growMounted(ctx, vol, points[0]))
 }
 
 // growMounted grows a file system that is smaller than its volume. What is less
 // than two extents is what the file system cannot use.
-func growMounted(ctx context.Context, vol Volume, p mount.Point) error {
+func (s *Service) growMounted(ctx context.Context, vol Volume, p mount.Point) error {
 	if p.FSType != mount.Ext4 && p.FSType != mount.XFS {
 		return nil
 	}
-	covered, err := mount.Extent(vol.Device, p.FSType)
+	covered, err := s.Mounts.Extent(vol.Device, p.FSType)
 	if err != nil {
 		return err
 	}
 	if covered+2*ExtentSize > vol.Size {
 		return nil
 	}
-	if p.FSType == mount.Ext4 && mount.HasErrors(vol.Device) {
+	if p.FSType == mount.Ext4 && s.Mounts.HasErrors(vol.Device) {
 		return errs.New(errs.Unsupported, vol.Device, "has errors, and does not grow before it was checked", "unmount it everywhere (pmemctl volume unmount "+vol.Name+") and mount it again: it is checked then")
 	}
-	return mount.Grow(ctx, vol.Device, p)
+	return s.Mounts.Grow(ctx, vol.Device, p)
 }
 
 // CloneSpec says what copy is wanted.
@@ -282,10 +281,10 @@ func (s *Service) Clone(ctx context.Context, c CloneSpec) (Volume, error) {
 // copyInto fills a new device with a copy of a volume, and zeros behind it. A file
 // system in it becomes one of its own.
 func (s *Service) copyInto(ctx context.Context, made, source Volume, fs string) error {
-	if err := notPublished(source); err != nil {
+	if err := s.notPublished(source); err != nil {
 		return errs.Wrap("", subject(source.Name), "is in use, and a copy of it would not be consistent", "", err)
 	}
-	from, err := blockdev.HoldToRead(source.Device)
+	from, err := s.Devices.HoldToRead(source.Device)
 	if err != nil {
 		if errs.Is(err, errs.InUse) {
 			return errs.Wrap(errs.InUse, subject(source.Name), "is in use, and a copy of it would not be consistent", "pmemctl volume unmount "+source.Name, err)
@@ -294,7 +293,7 @@ func (s *Service) copyInto(ctx context.Context, made, source Volume, fs string) 
 	}
 	defer from.Close()
 	if fs == mount.Ext4 || fs == mount.XFS {
-		content, err := mount.Probe(ctx, source.Device)
+		content, err := s.Mounts.Probe(ctx, source.Device)
 		if err != nil {
 			return err
 		}
@@ -308,7 +307,7 @@ func (s *Service) copyInto(ctx context.Context, made, source Volume, fs string) 
 	if err := s.waitForNode(ctx, made); err != nil {
 		return err
 	}
-	to, err := blockdev.Hold(made.Device)
+	to, err := s.Devices.Hold(made.Device)
 	if err != nil {
 		return err
 	}
@@ -316,22 +315,22 @@ func (s *Service) copyInto(ctx context.Context, made, source Volume, fs string) 
 		return errors.Join(err, to.Close())
 	}
 	step, done := s.progress("copying " + source.Name)
-	err = from.CopyTo(ctx, to, from.Size, step)
+	err = to.CopyFrom(ctx, from, from.Size(), step)
 	switch {
 	case err != nil:
 	case made.forFS:
-		if err = clearTail(ctx, to, from.Size, to.Size); err == nil {
-			err = heal(ctx, to, made.Device, from.Size)
+		if err = clearTail(ctx, to, from.Size(), to.Size()); err == nil {
+			err = s.heal(ctx, to, made.Device, from.Size())
 		}
 	default:
-		err = to.Zero(ctx, from.Size, to.Size, step)
+		err = to.Zero(ctx, from.Size(), to.Size(), step)
 	}
 	done()
 	if err := errors.Join(notHealed(err), to.Close()); err != nil {
 		return err
 	}
 	if fs != mount.None {
-		if err := mount.Separate(ctx, made.Device); err != nil {
+		if err := s.Mounts.Separate(ctx, made.Device); err != nil {
 			return err
 		}
 	}

@@ -73,7 +73,7 @@ func (s *Service) lastUse(n blockdev.Number) (u use, ok bool) {
 // forgetUse is called when a volume was taken off a path: that a number is remembered
 // must not outlive its use.
 func (s *Service) forgetUse(n blockdev.Number) {
-	uses, err := mount.Uses()
+	uses, err := s.Mounts.Uses()
 	if s.RunDir != "" && err == nil && !slices.ContainsFunc(uses, func(u mount.Use) bool { return u.Number == n }) {
 		_ = os.Remove(s.useFile(n))
 	}
@@ -90,15 +90,15 @@ func (s *Service) lost(name string, u mount.Use) bool {
 // the device is there.
 func (s *Service) lostOf(u mount.Use) (use, bool) {
 	remembered, ok := s.lastUse(u.Number)
-	if !blockdev.Gone(u.Number) {
+	if !s.Devices.Gone(u.Number) {
 		// A node holds nothing, so that another device may have the number by now.
 		isAnother := func() bool {
-			name := u.Number.KernelName()
+			name := s.Devices.KernelName(u.Number)
 			return !slices.ContainsFunc(s.NDCTL.EnabledFSDAX(), func(n pmem.Namespace) bool { return n.Blockdev == name && n.UUID == remembered.UUID })
 		}
 		return remembered, ok && u.Removed && remembered.Type == TypeDirect && remembered.Source == u.Source && isAnother()
 	}
-	if m, mapped := mappedNumber(u.Number); mapped {
+	if m, mapped := s.mappedNumber(u.Number); mapped {
 		// The mapper knows better than what is remembered, which may be of an older device.
 		_, lv, uuid, isLV := lvm.ParseMapper(m.Name, m.UUID)
 		return use{lv, uuid, TypeLVM, u.Source}, isLV && (s.isKnown(uuid) || ok && remembered.UUID == uuid)
@@ -126,11 +126,11 @@ func (s *Service) lostOf(u mount.Use) (use, bool) {
 }
 
 // mappedNumber is the device of the device mapper with a number.
-func mappedNumber(n blockdev.Number) (blockdev.Mapped, bool) {
-	if !n.Exists() {
+func (s *Service) mappedNumber(n blockdev.Number) (blockdev.Mapped, bool) {
+	if !s.Devices.Exists(n) {
 		return blockdev.Mapped{}, false
 	}
-	all, _ := blockdev.MappedDevices()
+	all, _ := s.Devices.Mapped()
 	for _, m := range all {
 		if m.Number == n {
 			return m, true
@@ -142,7 +142,7 @@ func mappedNumber(n blockdev.Number) (blockdev.Mapped, bool) {
 // lostUses are the places where a volume was used whose device is gone; the last one is
 // on top of the others. A name of "" is any volume's.
 func (s *Service) lostUses(name string) (uses []mount.Use, owners []use) {
-	all, _ := mount.Uses()
+	all, _ := s.Mounts.Uses()
 	for _, u := range all {
 		if owner, ok := s.lostOf(u); ok && (name == "" || owner.Name == name) {
 			uses, owners = append(uses, u), append(owners, owner)
@@ -155,11 +155,11 @@ func (s *Service) lostUses(name string) (uses []mount.Use, owners []use) {
 // volume itself. What else is there stays.
 func (s *Service) takeOffLost(name, path string) error {
 	for {
-		u, used, err := mount.UseAt(path)
+		u, used, err := s.Mounts.UseAt(path)
 		if err != nil || !used || !s.lost(name, u) {
 			return err
 		}
-		if err := mount.Detach(path, u.Path); err != nil {
+		if err := s.Mounts.Detach(path, u.Path); err != nil {
 			return err
 		}
 		s.forgetUse(u.Number)
@@ -178,7 +178,7 @@ func (s *Service) noneLost(name string) error {
 // hasGone tells whether the mapped device of a volume lies on a device that is gone.
 func (s *Service) hasGone(vol Volume) bool {
 	m, ok := s.mapped(vol)
-	return ok && blockdev.Gone(m.Number)
+	return ok && s.Devices.Gone(m.Number)
 }
 
 // needsRefresh tells whether a volume has a mapped device that cannot be used as it is:
@@ -190,17 +190,17 @@ func (s *Service) needsRefresh(vol Volume) bool { return s.isSuspended(vol) || s
 // locked.
 func (s *Service) refresh(ctx context.Context, vol Volume) error {
 	m, ok := s.mapped(vol)
-	if !ok || !blockdev.Gone(m.Number) {
+	if !ok || !s.Devices.Gone(m.Number) {
 		return s.LVM.Refresh(ctx, vol.group(), vol.lv)
 	}
 	// Its table cannot be exchanged: to the kernel the device of the same name holds it
 	// still. And who has it open has seen errors, and must see that they are another's.
-	if paths, err := mount.BoundNodes(m.Number); err != nil || len(paths) > 0 {
+	if paths, err := s.Mounts.BoundNodes(m.Number); err != nil || len(paths) > 0 {
 		return errors.Join(err, stillLost(vol, "unpublish it there first: umount "+strings.Join(paths, " ")))
 	}
-	err := m.Remove()
+	err := s.Devices.RemoveMapped(m)
 	if errors.Is(err, unix.EBUSY) || errors.Is(err, os.ErrExist) {
-		return stillLost(vol, fmt.Sprintf("unmount it (pmemctl volume unmount %s), and end what has files of it open (fuser -vm /dev/%s)", vol.Name, m.Number.KernelName()))
+		return stillLost(vol, fmt.Sprintf("unmount it (pmemctl volume unmount %s), and end what has files of it open (fuser -vm /dev/%s)", vol.Name, s.Devices.KernelName(m.Number)))
 	}
 	if err != nil {
 		return errs.Wrap("", subject(vol.Name), "its device went and came back, and its mapping cannot be removed", "", err)
@@ -221,19 +221,19 @@ func goneError(name, path string) error {
 }
 
 // faultError refuses a file system that the kernel gave up.
-func faultError(vol Volume, fault mount.Fault, path string) error {
+func (s *Service) faultError(vol Volume, fault mount.Fault, path string) error {
 	return errs.New(errs.Unsupported, subject(vol.Name), "is mounted on "+path+", and its file system "+string(fault),
-		"see why: dmesg | grep "+filepath.Base(blockdev.Node(vol.Device))+"; end who uses it, unmount it everywhere (pmemctl volume unmount "+vol.Name+"), and mount it again: it is checked then")
+		"see why: dmesg | grep "+filepath.Base(s.Devices.Node(vol.Device))+"; end who uses it, unmount it everywhere (pmemctl volume unmount "+vol.Name+"), and mount it again: it is checked then")
 }
 
 // faultAt is what is wrong with the file system of a volume that is mounted on a path;
 // "" for nothing that keeps it from being used.
-func faultAt(n blockdev.Number, p mount.Point) (mount.Fault, error) {
-	points, err := mount.Points(n)
+func (s *Service) faultAt(n blockdev.Number, p mount.Point) (mount.Fault, error) {
+	points, err := s.Mounts.Points(n)
 	if err != nil {
 		return "", err
 	}
-	fault := mount.FaultOf(n, p, points)
+	fault := s.Mounts.FaultOf(n, p, points)
 	if fault == mount.Erred {
 		fault = ""
 	}
@@ -244,7 +244,7 @@ func faultAt(n blockdev.Number, p mount.Point) (mount.Fault, error) {
 // device is gone, or whose file system the kernel gave up, is damaged. Those are added of
 // which nothing but what is left where they were used can be seen.
 func (s *Service) examine(volumes []Volume) []Volume {
-	uses, _ := mount.Uses()
+	uses, _ := s.Mounts.Uses()
 	lostUses, owners := s.lostUses("")
 	for i, u := range lostUses {
 		was := func(vol Volume) bool { return vol.UUID == owners[i].UUID && vol.UUID != "" }
@@ -273,7 +273,7 @@ func (s *Service) examine(volumes []Volume) []Volume {
 }
 
 func (s *Service) examineMounted(vol Volume, uses []mount.Use) Volume {
-	n, err := blockdev.Identify(vol.Device)
+	n, err := s.Devices.Identify(vol.Device)
 	if err != nil {
 		return vol
 	}
@@ -286,9 +286,9 @@ func (s *Service) examineMounted(vol Volume, uses []mount.Use) Volume {
 	if len(points) == 0 {
 		return vol
 	}
-	switch fault := mount.FaultOf(n, points[0], points); fault {
+	switch fault := s.Mounts.FaultOf(n, points[0], points); fault {
 	case "":
-		vol.Health = notGrown(vol, points[0])
+		vol.Health = s.notGrown(vol, points[0])
 	case mount.Erred:
 		vol.Health = "its file system " + string(fault)
 	default:
@@ -299,8 +299,8 @@ func (s *Service) examineMounted(vol Volume, uses []mount.Use) Volume {
 
 // notMounted fails when a volume is mounted, here or elsewhere, or held by something
 // else: who has its device as it is must have it alone.
-func notMounted(vol Volume) error {
-	dev, err := blockdev.HoldToRead(vol.Device)
+func (s *Service) notMounted(vol Volume) error {
+	dev, err := s.Devices.HoldToRead(vol.Device)
 	if err == nil {
 		return dev.Close()
 	}
@@ -308,7 +308,7 @@ func notMounted(vol Volume) error {
 		return err
 	}
 	where := "is mounted or held, in a container perhaps"
-	if points := Mounts(vol); len(points) > 0 {
+	if points := s.MountedAt(vol); len(points) > 0 {
 		where = "is mounted on " + points[0].Path
 	}
 	return errs.Wrap(errs.InUse, subject(vol.Name), where+", and is not given away as a raw device", "unmount it first: pmemctl volume unmount "+vol.Name, err)

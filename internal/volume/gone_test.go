@@ -17,7 +17,7 @@ func TestLost(t *testing.T) {
 	gone := blockdev.Number{Major: 259, Minor: 1<<20 - 1}
 	vol := Volume{Name: "db", UUID: "1b4e28ba-2fa1-11d2-883f-0016d3cca427", Type: TypeDirect, Device: "/dev/pmem0.1"}
 	host := &fakePMEM{namespace: pmem.Namespace{Dev: "namespace0.2", UUID: "2b4e28ba-2fa1-11d2-883f-0016d3cca427", Name: markVolume + "web"}}
-	s := &Service{NDCTL: host, RunDir: t.TempDir()}
+	s := &Service{Devices: KernelDevices{}, Mounts: KernelMounts{}, NDCTL: host, RunDir: t.TempDir()}
 	at := func(source string) mount.Use {
 		return mount.Use{Point: mount.Point{Path: "/mnt/db", Source: source}, Number: gone}
 	}
@@ -41,6 +41,6 @@ func TestLost(t *testing.T) {
 	assert.True(t, s.lost("web", at("/dev/pmem0.2")))
 	assert.False(t, s.lost("web", at("/dev/pmem0.1")), "another namespace's device")
 
-	assert.NoError(t, (&Service{NDCTL: host}).rememberUse(vol, gone, vol.Device))
-	assert.False(t, (&Service{NDCTL: host}).lost("db", at("/dev/pmem0.1")), "nowhere to remember it")
+	assert.NoError(t, (&Service{Devices: KernelDevices{}, Mounts: KernelMounts{}, NDCTL: host}).rememberUse(vol, gone, vol.Device))
+	assert.False(t, (&Service{Devices: KernelDevices{}, Mounts: KernelMounts{}, NDCTL: host}).lost("db", at("/dev/pmem0.1")), "nowhere to remember it")
 }

@@ -22,14 +22,14 @@ func (s *Service) up(name string) (Volume, bool) {
 			found = append(found, vol)
 		}
 	}
-	mapped, err := blockdev.MappedDevices()
+	mapped, err := s.Devices.Mapped()
 	if err != nil {
 		return Volume{}, false
 	}
 	for _, m := range mapped {
 		vg, lv, uuid, ok := lvm.ParseMapper(m.Name, m.UUID)
-		if ok && lv == name && !m.Suspended() && s.isKnown(uuid) && s.onlyOnMembers(m) && !blockdev.Gone(m.Number) {
-			found = append(found, Volume{lv: lv, Name: name, Type: TypeLVM, State: Ready, Size: m.Size(), VG: vg, vgUUID: lvm.MapperGroupUUID(m.UUID), UUID: uuid, Device: lvm.MapperPath(vg, lv)})
+		if ok && lv == name && !s.Devices.Suspended(m) && s.isKnown(uuid) && s.onlyOnMembers(m) && !s.Devices.Gone(m.Number) {
+			found = append(found, Volume{lv: lv, Name: name, Type: TypeLVM, State: Ready, Size: s.Devices.SizeOf(m), VG: vg, vgUUID: lvm.MapperGroupUUID(m.UUID), UUID: uuid, Device: lvm.MapperPath(vg, lv)})
 		}
 	}
 	if len(found) != 1 {
@@ -56,7 +56,7 @@ func (s *Service) lookFor(ctx context.Context, name string) (View, error) {
 func (s *Service) lookOutsideLVM(ctx context.Context, name string) (View, error) {
 	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
 	inLVM := func(n pmem.Namespace) bool {
-		return mayBeMember(n) && lvm.MayKnow("/dev/"+n.Blockdev, name+" {", markRemoving+name+"+")
+		return mayBeMember(n) && s.LVM.MayKnow("/dev/"+n.Blockdev, name+" {", markRemoving+name+"+")
 	}
 	if err == nil && !slices.ContainsFunc(sys.Namespaces, inLVM) {
 		return View{PMEM: sys}, nil
@@ -66,7 +66,7 @@ func (s *Service) lookOutsideLVM(ctx context.Context, name string) (View, error)
 
 func (s *Service) onlyOnMembers(m blockdev.Mapped) bool {
 	enabled := s.NDCTL.EnabledFSDAX()
-	return !slices.ContainsFunc(m.Below(), func(device string) bool {
+	return !slices.ContainsFunc(s.Devices.Below(m), func(device string) bool {
 		return !slices.ContainsFunc(enabled, func(n pmem.Namespace) bool {
 			mark, _ := parseMark(n.Name)
 			return n.Blockdev == device && mark == markMember
@@ -76,7 +76,7 @@ func (s *Service) onlyOnMembers(m blockdev.Mapped) bool {
 
 // regionsBelow are the regions that a mapped device lies on.
 func (s *Service) regionsBelow(m blockdev.Mapped) []string {
-	regions, below := []string{}, m.Below()
+	regions, below := []string{}, s.Devices.Below(m)
 	for _, n := range s.NDCTL.EnabledFSDAX() {
 		if slices.Contains(below, n.Blockdev) && !slices.Contains(regions, n.Region) {
 			regions = append(regions, n.Region)

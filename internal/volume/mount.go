@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/pmem"
@@ -45,7 +44,7 @@ func (s *Service) Mount(ctx context.Context, m MountSpec) (Volume, error) {
 		return Volume{}, err
 	}
 	m.Options, m.ReadOnly = readOnly(m.Options, m.ReadOnly)
-	path, err := m.pathToMountOn()
+	path, err := s.pathToMountOn(m)
 	if err != nil {
 		return Volume{}, err
 	}
@@ -67,7 +66,7 @@ func (s *Service) Mount(ctx context.Context, m MountSpec) (Volume, error) {
 	if vol, done, err := s.alreadyMounted(ctx, vol, path, m); done || err != nil {
 		return vol, err
 	}
-	if err := notPublished(vol); err != nil {
+	if err := s.notPublished(vol); err != nil {
 		return vol, err
 	}
 	fs, err := s.ensureFilesystem(ctx, vol, m)
@@ -75,11 +74,11 @@ func (s *Service) Mount(ctx context.Context, m MountSpec) (Volume, error) {
 		return vol, err
 	}
 	if !m.ReadOnly {
-		if err := mount.Check(ctx, vol.Device); err != nil {
+		if err := s.Mounts.Check(ctx, vol.Device); err != nil {
 			return vol, errs.Wrap("", subject(m.Name), "is not mounted", "", err)
 		}
 	}
-	number, err := blockdev.Identify(vol.Device)
+	number, err := s.Devices.Identify(vol.Device)
 	if err != nil {
 		return vol, err
 	}
@@ -89,11 +88,11 @@ func (s *Service) Mount(ctx context.Context, m MountSpec) (Volume, error) {
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		return vol, err
 	}
-	err = mount.Mount(vol.Device, path, fs, mountOptions(m))
+	err = s.Mounts.Mount(vol.Device, path, fs, mountOptions(m))
 	if errors.Is(err, os.ErrNotExist) {
 		// Udevd may only now be at the removal of an older one of the name, with the link.
 		if err = s.waitForNode(ctx, vol); err == nil {
-			err = mount.Mount(vol.Device, path, fs, mountOptions(m))
+			err = s.Mounts.Mount(vol.Device, path, fs, mountOptions(m))
 		}
 	}
 	if err != nil {
@@ -103,14 +102,14 @@ func (s *Service) Mount(ctx context.Context, m MountSpec) (Volume, error) {
 		}
 		return vol, errs.Wrap(errs.Unsupported, subject(m.Name), "cannot be mounted on "+path+", since its "+fs+" is damaged"+s.andMedium(vol), next, err)
 	}
-	if err := checkDAX(path); !m.NoDAX && err != nil {
-		return vol, errors.Join(errs.Wrap(errs.Unsupported, subject(m.Name), "was mounted, but without DAX, and is unmounted again", "see the kernel's reason: dmesg | tail; or mount it without: --no-dax", err), mount.Unmount(vol.Device, path))
+	if err := s.checkDAX(path); !m.NoDAX && err != nil {
+		return vol, errors.Join(errs.Wrap(errs.Unsupported, subject(m.Name), "was mounted, but without DAX, and is unmounted again", "see the kernel's reason: dmesg | tail; or mount it without: --no-dax", err), s.Mounts.Unmount(vol.Device, path))
 	}
-	_, point, _, err := mount.At(path)
+	_, point, _, err := s.Mounts.At(path)
 	if err != nil {
 		return vol, err
 	}
-	return growIfWritable(ctx, vol, point, m), nil
+	return s.growIfWritable(ctx, vol, point, m), nil
 }
 
 func mountOptions(m MountSpec) []string {
@@ -190,11 +189,11 @@ func (s *Service) readyByLook(ctx context.Context, name string) (Volume, error) 
 // there is an error. A file system that the kernel gave up is unmounted, to be checked
 // and mounted anew, if nobody uses it.
 func (s *Service) alreadyMounted(ctx context.Context, vol Volume, path string, m MountSpec) (Volume, bool, error) {
-	have, point, mounted, err := mount.At(path)
+	have, point, mounted, err := s.Mounts.At(path)
 	if err != nil || !mounted {
 		return vol, false, err
 	}
-	n, err := blockdev.Identify(vol.Device)
+	n, err := s.Devices.Identify(vol.Device)
 	if err != nil {
 		return vol, false, err
 	}
@@ -206,41 +205,41 @@ func (s *Service) alreadyMounted(ctx context.Context, vol Volume, path string, m
 	case m.ReadOnly != slices.Contains(point.Options, "ro"):
 		return vol, false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" already, and not as asked (read-only or read-write)", "pmemctl volume unmount "+vol.Name)
 	}
-	fault, err := faultAt(n, point)
+	fault, err := s.faultAt(n, point)
 	if err != nil {
 		return vol, false, err
 	}
 	if fault != "" {
-		if points, err := mount.Points(n); err == nil && len(points) == 1 && mount.Unmount(vol.Device, path) == nil {
+		if points, err := s.Mounts.Points(n); err == nil && len(points) == 1 && s.Mounts.Unmount(vol.Device, path) == nil {
 			return vol, false, nil
 		}
-		return vol, false, faultError(vol, fault, path)
+		return vol, false, s.faultError(vol, fault, path)
 	}
 	if how := m.differsFrom(point); how != "" {
 		return vol, false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" already, "+how, "pmemctl volume unmount "+vol.Name)
 	}
-	if !m.NoDAX && checkDAX(path) != nil {
+	if !m.NoDAX && s.checkDAX(path) != nil {
 		return vol, false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" already, without DAX", "pmemctl volume unmount "+vol.Name)
 	}
-	return growIfWritable(ctx, vol, point, m), true, nil
+	return s.growIfWritable(ctx, vol, point, m), true, nil
 }
 
 // growIfWritable lets the file system have what its volume was expanded by while
 // it was not mounted. Where it does not grow, it is mounted all the same, with the size
 // that it has.
-func growIfWritable(ctx context.Context, vol Volume, p mount.Point, m MountSpec) Volume {
+func (s *Service) growIfWritable(ctx context.Context, vol Volume, p mount.Point, m MountSpec) Volume {
 	if m.ReadOnly {
 		return vol
 	}
-	if err := growMounted(ctx, vol, p); err != nil {
+	if err := s.growMounted(ctx, vol, p); err != nil {
 		vol.Health = "its file system did not grow to the volume's size: " + err.Error()
 	}
 	return vol
 }
 
 // notGrown says that a mounted file system is smaller than its volume.
-func notGrown(vol Volume, p mount.Point) string {
-	covered, err := mount.Extent(vol.Device, p.FSType)
+func (s *Service) notGrown(vol Volume, p mount.Point) string {
+	covered, err := s.Mounts.Extent(vol.Device, p.FSType)
 	if err != nil || covered+2*ExtentSize > vol.Size {
 		return ""
 	}
@@ -265,7 +264,7 @@ func (s *Service) ensureFilesystem(ctx context.Context, vol Volume, m MountSpec)
 	if want != mount.Ext4 && want != mount.XFS {
 		return "", errs.Invalidf(subject(m.Name), "use ext4 or xfs", "file system %s is not one that pmemctl makes", quote(m.FS))
 	}
-	content, err := mount.Probe(ctx, vol.Device)
+	content, err := s.Mounts.Probe(ctx, vol.Device)
 	if err != nil {
 		if errors.Is(err, unix.EIO) {
 			return "", errs.Wrap(errs.Unsupported, subject(m.Name), "its content could not be read"+s.andMedium(vol), "save what can be read: dd if="+vol.Device+" of=FILE bs=512 iflag=direct conv=noerror,sync; then write over what cannot, which heals it, and repair the rest: docs/errors.md", err)
@@ -285,12 +284,12 @@ func (s *Service) ensureFilesystem(ctx context.Context, vol Volume, m MountSpec)
 	case want == mount.XFS && vol.Size < mount.MinXFS:
 		return "", errs.New(errs.OutOfRange, subject(m.Name), "is too small for XFS, which needs 300 MiB", "use --fs ext4")
 	}
-	dev, err := blockdev.HoldToRead(vol.Device)
+	dev, err := s.Devices.HoldToRead(vol.Device)
 	if err != nil {
 		return "", err
 	}
 	step, done := s.progress("checking that " + vol.Name + " is empty")
-	empty, err := dev.IsZero(ctx, step)
+	empty, err := dev.IsZero(ctx, 0, dev.Size(), step)
 	done()
 	if err := errors.Join(err, dev.Close()); err != nil {
 		return "", err
@@ -298,22 +297,22 @@ func (s *Service) ensureFilesystem(ctx context.Context, vol Volume, m MountSpec)
 	if !empty {
 		return "", unknownContent(m.Name, "has content that is no file system")
 	}
-	return want, mount.Format(ctx, mount.Space{Device: vol.Device, Size: vol.Size}, want)
+	return want, s.Mounts.Format(ctx, mount.Space{Device: vol.Device, Size: vol.Size}, want)
 }
 
 func unknownContent(name, reason string) error {
 	return errs.New(errs.Conflict, subject(name), reason+", so that it is not formatted", fmt.Sprintf("if the content is not needed: pmemctl volume delete %s, and create it again", name))
 }
 
-func checkDAX(path string) error {
-	_, point, mounted, err := mount.At(path)
+func (s *Service) checkDAX(path string) error {
+	_, point, mounted, err := s.Mounts.At(path)
 	if err != nil {
 		return err
 	}
 	if !mounted {
 		return fmt.Errorf("%s is no mount point", path)
 	}
-	dax, err := mount.DAX(path, point)
+	dax, err := s.Mounts.DAX(path, point)
 	if err == nil && !dax {
 		err = errors.New("the file system does not use DAX for new files")
 	}
@@ -340,7 +339,7 @@ func (s *Service) Unmount(ctx context.Context, name, path string) ([]string, err
 		}
 	}
 	if path != "" {
-		if path, err = mount.RealPath(path); err != nil {
+		if path, err = s.Mounts.RealPath(path); err != nil {
 			return nil, err
 		}
 	}
@@ -349,25 +348,25 @@ func (s *Service) Unmount(ctx context.Context, name, path string) ([]string, err
 		if path != "" && u.Path != path {
 			continue
 		}
-		if top, used, err := mount.UseAt(u.Path); err != nil || !used || top.Number != u.Number {
+		if top, used, err := s.Mounts.UseAt(u.Path); err != nil || !used || top.Number != u.Number {
 			return paths, errors.Join(err, errs.New(errs.InUse, u.Path, "has something else mounted over it", "unmount that first: umount "+u.Path))
 		}
-		if err := mount.Detach(u.Path, u.Path); err != nil {
+		if err := s.Mounts.Detach(u.Path, u.Path); err != nil {
 			return paths, errs.Wrap("", subject(name), "is still mounted", "", err)
 		}
 		s.forgetUse(u.Number)
 		paths = append(paths, u.Path)
 	}
-	for _, p := range slices.Backward(Mounts(vol)) {
+	for _, p := range slices.Backward(s.MountedAt(vol)) {
 		if path != "" && p.Path != path {
 			continue
 		}
-		if err := mount.Unmount(vol.Device, p.Path); err != nil {
+		if err := s.Mounts.Unmount(vol.Device, p.Path); err != nil {
 			return paths, errs.Wrap("", subject(name), "is still mounted", "", err)
 		}
 		paths = append(paths, p.Path)
 	}
-	if n, err := blockdev.Identify(vol.Device); err == nil && len(paths) > 0 {
+	if n, err := s.Devices.Identify(vol.Device); err == nil && len(paths) > 0 {
 		s.forgetUse(n)
 	}
 	if path != "" && len(paths) == 0 {
@@ -376,15 +375,15 @@ func (s *Service) Unmount(ctx context.Context, name, path string) ([]string, err
 	return paths, nil
 }
 
-// Mounts tells where a volume is mounted in this mount namespace.
-func Mounts(vol Volume) []mount.Point {
+// MountedAt tells where a volume is mounted in this mount namespace.
+func (s *Service) MountedAt(vol Volume) []mount.Point {
 	if vol.Device == "" {
 		return nil
 	}
-	n, err := blockdev.Identify(vol.Device)
+	n, err := s.Devices.Identify(vol.Device)
 	if err != nil {
 		return nil
 	}
-	points, _ := mount.Points(n)
+	points, _ := s.Mounts.Points(n)
 	return points
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
@@ -221,17 +220,17 @@ func (s *Service) DestroyNamespace(ctx context.Context, key string) error {
 		case markMember, markJoining:
 			return errs.New(errs.Conflict, subject, "belongs to volume group "+name, "pmemctl vg remove "+name)
 		}
-		if err := notMapped(n); err != nil {
+		if err := s.notMapped(n); err != nil {
 			return err
 		}
 		device, err := s.NDCTL.EnableRaw(n.Dev)
 		if err != nil {
 			if errs.Is(err, errs.InUse) {
-				return errs.Wrap(errs.InUse, subject, "is in use"+holders(n), "unmount it, or remove what lies on it: pmemctl tree", err)
+				return errs.Wrap(errs.InUse, subject, "is in use"+s.holders(n), "unmount it, or remove what lies on it: pmemctl tree", err)
 			}
 			return errs.Wrap("", subject, "cannot be destroyed", "", err)
 		}
-		if err := wipeHead(ctx, "/dev/"+device); err != nil {
+		if err := s.wipeHead(ctx, "/dev/"+device); err != nil {
 			back := s.NDCTL.DisableRaw(n.Dev)
 			if n.Enabled() && back == nil {
 				_, back = s.NDCTL.EnableNamespace(n.Dev)
@@ -245,32 +244,32 @@ func (s *Service) DestroyNamespace(ctx context.Context, key string) error {
 	})
 }
 
-func wipeHead(ctx context.Context, device string) error {
-	dev, err := blockdev.Hold(device)
+func (s *Service) wipeHead(ctx context.Context, device string) error {
+	dev, err := s.Devices.Hold(device)
 	if err != nil {
 		return err
 	}
-	return errors.Join(dev.Zero(ctx, 0, min(endSize, dev.Size), nil), dev.Close())
+	return errors.Join(dev.Zero(ctx, 0, min(endSize, dev.Size()), nil), dev.Close())
 }
 
 // notMapped fails when a process has a devdax namespace open or mapped. The
 // kernel would take it away from under the process, and libndctl does not look.
-func notMapped(n pmem.Namespace) error {
+func (s *Service) notMapped(n pmem.Namespace) error {
 	if n.Chardev == "" {
 		return nil
 	}
-	if pids := openFor("/dev/" + n.Chardev); len(pids) > 0 {
+	if pids := s.openFor("/dev/" + n.Chardev); len(pids) > 0 {
 		return errs.New(errs.InUse, "namespace "+n.Dev, fmt.Sprintf("its device /dev/%s is open in process %d", n.Chardev, pids[0]), fmt.Sprintf("see what it is: ps %d", pids[0]))
 	}
 	return nil
 }
 
-func holders(n pmem.Namespace) string {
-	number, err := blockdev.NumberOf("/dev/" + n.Blockdev)
+func (s *Service) holders(n pmem.Namespace) string {
+	number, err := s.Devices.NumberOf("/dev/" + n.Blockdev)
 	if err != nil {
 		return ""
 	}
-	if names := blockdev.Holders(number); len(names) > 0 {
+	if names := s.Devices.Holders(number); len(names) > 0 {
 		return fmt.Sprintf(" by %v", names)
 	}
 	return ""

@@ -9,10 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/fault"
-	"github.com/pmemctl/pmemctl/internal/mount"
 )
 
 // PublishSpec says where a volume is to be seen a second time: its file system,
@@ -78,19 +76,19 @@ func (s *Service) Publish(ctx context.Context, p PublishSpec) (err error) {
 }
 
 func (s *Service) publishFilesystem(vol Volume, p PublishSpec) error {
-	from, err := mount.RealPath(p.From)
+	from, err := s.Mounts.RealPath(p.From)
 	if err != nil {
 		return err
 	}
-	number, err := blockdev.Identify(vol.Device)
+	number, err := s.Devices.Identify(vol.Device)
 	if err != nil {
 		return err
 	}
-	have, staged, mounted, err := mount.At(from)
+	have, staged, mounted, err := s.Mounts.At(from)
 	if err != nil {
 		return err
 	}
-	if mounted && blockdev.Gone(have) {
+	if mounted && s.Devices.Gone(have) {
 		return goneError(vol.Name, from)
 	}
 	if !mounted || have != number {
@@ -99,14 +97,14 @@ func (s *Service) publishFilesystem(vol Volume, p PublishSpec) error {
 	if p.FS != "" && p.FS != staged.FSType {
 		return errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+from+" with the file system "+staged.FSType+", not "+p.FS, "")
 	}
-	fault, err := faultAt(number, staged)
+	fault, err := s.faultAt(number, staged)
 	if err != nil {
 		return err
 	}
 	if fault != "" {
-		return faultError(vol, fault, from)
+		return s.faultError(vol, fault, from)
 	}
-	have, point, mounted, err := mount.At(p.Target)
+	have, point, mounted, err := s.Mounts.At(p.Target)
 	switch {
 	case err != nil:
 		return err
@@ -120,7 +118,7 @@ func (s *Service) publishFilesystem(vol Volume, p PublishSpec) error {
 		return nil
 	}
 	if p.Alone {
-		points, err := mount.Points(number)
+		points, err := s.Mounts.Points(number)
 		if err != nil {
 			return err
 		}
@@ -134,7 +132,7 @@ func (s *Service) publishFilesystem(vol Volume, p PublishSpec) error {
 	if err != nil {
 		return err
 	}
-	if err := mount.Bind(p.From, p.Target, p.ReadOnly, p.Options); err != nil {
+	if err := s.Mounts.Bind(p.From, p.Target, p.ReadOnly, p.Options); err != nil {
 		return errors.Join(errs.Wrap("", subject(vol.Name), "cannot be bound to "+p.Target, "", err), remove())
 	}
 	return nil
@@ -150,15 +148,15 @@ func (s *Service) publishDevice(vol Volume, p PublishSpec) error {
 	if p.ReadOnly {
 		return errs.New(errs.Unsupported, subject(vol.Name), "is a raw block device, which cannot be read-only in one place and writable in another", "publish it writable, or use a file system")
 	}
-	bound, err := isDeviceAt(vol, p.Target)
+	bound, err := s.isDeviceAt(vol, p.Target)
 	if err != nil || bound {
 		return err
 	}
-	number, err := blockdev.Identify(vol.Device)
+	number, err := s.Devices.Identify(vol.Device)
 	if err != nil {
 		return err
 	}
-	paths, err := mount.BoundNodes(number)
+	paths, err := s.Mounts.BoundNodes(number)
 	if err != nil {
 		return err
 	}
@@ -169,7 +167,7 @@ func (s *Service) publishDevice(vol Volume, p PublishSpec) error {
 		if p.Alone {
 			return publishedElsewhere(vol, paths[0])
 		}
-	} else if err := notMounted(vol); err != nil {
+	} else if err := s.notMounted(vol); err != nil {
 		return err
 	}
 	create := func() error {
@@ -179,7 +177,7 @@ func (s *Service) publishDevice(vol Volume, p PublishSpec) error {
 		}
 		return err
 	}
-	node, err := filepath.EvalSymlinks(blockdev.Node(vol.Device)) // udev's names are links
+	node, err := filepath.EvalSymlinks(s.Devices.Node(vol.Device)) // udev's names are links
 	if err != nil {
 		return err
 	}
@@ -190,7 +188,7 @@ func (s *Service) publishDevice(vol Volume, p PublishSpec) error {
 	if err := s.rememberUse(vol, number, node); err != nil {
 		return errors.Join(err, remove())
 	}
-	if err := mount.Bind(node, p.Target, false, nil); err != nil {
+	if err := s.Mounts.Bind(node, p.Target, false, nil); err != nil {
 		return errors.Join(errs.Wrap("", subject(vol.Name), "its device cannot be bound to "+p.Target, "", err), remove())
 	}
 	return nil
@@ -213,16 +211,16 @@ func makeLast(path string, create func() error) (remove func() error, err error)
 }
 
 // isDeviceAt tells whether the device of a volume is bound to a path.
-func isDeviceAt(vol Volume, path string) (bool, error) {
-	_, _, mounted, err := mount.At(path)
+func (s *Service) isDeviceAt(vol Volume, path string) (bool, error) {
+	_, _, mounted, err := s.Mounts.At(path)
 	if err != nil || !mounted {
 		return false, err
 	}
-	want, err := blockdev.Identify(vol.Device)
+	want, err := s.Devices.Identify(vol.Device)
 	if err != nil {
 		return false, err
 	}
-	if have, err := blockdev.NumberOf(path); err != nil || have != want {
+	if have, err := s.Devices.NumberOf(path); err != nil || have != want {
 		return false, errs.New(errs.Conflict, path, "has something else mounted on it", "unmount it: umount "+path)
 	}
 	return true, nil
@@ -286,7 +284,7 @@ func (s *Service) takeOff(ctx context.Context, name, path string) error {
 		if err := s.takeOffLost(name, path); err != nil {
 			return errs.Wrap("", subject(name), "is still on "+path, "", err)
 		}
-		number, _, mounted, err := mount.At(path)
+		number, _, mounted, err := s.Mounts.At(path)
 		if err != nil || !mounted {
 			return err
 		}
@@ -304,16 +302,16 @@ func (s *Service) takeOff(ctx context.Context, name, path string) error {
 		if vol.Device == "" {
 			return errs.New(errs.Conflict, path, "has something mounted on it that is not this volume", "see what it is: findmnt "+path)
 		}
-		want, err := blockdev.Identify(vol.Device)
+		want, err := s.Devices.Identify(vol.Device)
 		if err != nil {
 			return err
 		}
 		if number != want {
-			if bound, err := isDeviceAt(vol, path); !bound {
+			if bound, err := s.isDeviceAt(vol, path); !bound {
 				return err
 			}
 		}
-		if err := mount.UnmountPath(path); err != nil {
+		if err := s.Mounts.UnmountPath(path); err != nil {
 			return errs.Wrap("", subject(name), "is still on "+path, "", err)
 		}
 		s.forgetUse(want)

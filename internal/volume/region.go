@@ -125,7 +125,7 @@ func (s *Service) InitLabels(ctx context.Context, plan LabelsPlan) error {
 			return errs.New(errs.Aborted, subject, "what is in them changed in the meantime, and nothing was done", "look at it, then try again: pmemctl tree")
 		}
 		for _, n := range plan.Namespaces {
-			if err := notMapped(n); err != nil {
+			if err := s.notMapped(n); err != nil {
 				return err
 			}
 		}
@@ -166,7 +166,7 @@ func (s *Service) DisableRegion(ctx context.Context, dev string) error {
 			return err
 		}
 		for _, n := range sys.InRegion(dev) {
-			if err := notMapped(n); err != nil {
+			if err := s.notMapped(n); err != nil {
 				return err
 			}
 		}

@@ -16,7 +16,6 @@ import (
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/hostlock"
 	"github.com/pmemctl/pmemctl/internal/lvm"
-	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
@@ -54,6 +53,10 @@ type LVM interface {
 	Activate(ctx context.Context, vg lvm.VGRef, name string) error
 	Refresh(ctx context.Context, vg lvm.VGRef, name string) error
 	MakeNodes(ctx context.Context, vg lvm.VGRef) error
+	// HasLabel reports whether a device has the label of a physical volume.
+	HasLabel(device string) bool
+	// MayKnow is false when LVM's metadata on a device is certain to have none of some words.
+	MayKnow(device string, words ...string) bool
 }
 
 // Reporter reads what LVM knows of some devices.
@@ -74,7 +77,10 @@ type Service struct {
 	// Disks sees every disk but what is pmemctl's, to find a namesake of a volume
 	// group that is to be made.
 	Disks Reporter
-	Locks hostlock.Locks
+	// Devices and Mounts are those of the host.
+	Devices Devices
+	Mounts  Mounts
+	Locks   hostlock.Locks
 	// RunDir holds what is remembered until the next boot; "" for nothing.
 	RunDir string
 	// StateDir holds what is remembered across reboots; "" for nothing.
@@ -109,7 +115,7 @@ func (s *Service) changing(ctx context.Context, do func() error) error {
 		return err
 	}
 	defer lock.Release()
-	if err := hostDev(); err != nil {
+	if err := s.hostDev(); err != nil {
 		return err
 	}
 	defer s.keepMetadata()
@@ -127,8 +133,8 @@ func (s *Service) changing(ctx context.Context, do func() error) error {
 
 // hostDev fails in a container with a /dev of its own: the nodes of what is made
 // would not come into it, and its locks would not be those of the host.
-func hostDev() error {
-	_, point, mounted, err := mount.At("/dev")
+func (s *Service) hostDev() error {
+	_, point, mounted, err := s.Mounts.At("/dev")
 	if err != nil || mounted && point.FSType == "devtmpfs" {
 		return err
 	}

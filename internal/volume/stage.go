@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
-	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/run"
@@ -55,7 +54,7 @@ func (s *Service) Ready(context.Context) error {
 	if err := unix.Statfs("/sys/bus/nd/devices", &fs); err == nil && fs.Flags&unix.ST_RDONLY != 0 {
 		return errs.New(errs.Unsupported, "/sys", "is mounted read-only, so that no namespace can be made", "run the container privileged, or mount the host's /sys writable")
 	}
-	if err := hostDev(); err != nil {
+	if err := s.hostDev(); err != nil {
 		return err
 	}
 	if err := run.Installed("lvm"); err != nil {
@@ -80,7 +79,7 @@ func (s *Service) anyMemberReadable() error {
 		mark, vg := parseMark(n.Name)
 		switch {
 		case mark != markMember:
-		case lvm.HasLabel("/dev/" + n.Blockdev):
+		case s.LVM.HasLabel("/dev/" + n.Blockdev):
 			return nil
 		default:
 			lost = append(lost, vg+" on /dev/"+n.Blockdev)

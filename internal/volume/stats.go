@@ -7,9 +7,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/mount"
 )
@@ -27,7 +24,7 @@ type Stats struct {
 // Stats looks at a volume at a path where it was published; NotFound when it is
 // not there.
 func (s *Service) Stats(ctx context.Context, name, path string) (_ Stats, err error) {
-	if u, used, err := mount.UseAt(path); err == nil && used && s.lost(name, u) {
+	if u, used, err := s.Mounts.UseAt(path); err == nil && used && s.lost(name, u) {
 		return Stats{Block: u.Node, Abnormal: "its device is gone, or went and came back, since it was published here"}, nil
 	}
 	vol, ok := s.up(name)
@@ -51,20 +48,20 @@ func (s *Service) Stats(ctx context.Context, name, path string) (_ Stats, err er
 		return Stats{}, notThere
 	}
 	// No lock keeps the volume, its mounts or the path: each may go between two looks.
-	number, err := blockdev.Identify(vol.Device)
+	number, err := s.Devices.Identify(vol.Device)
 	if errors.Is(err, os.ErrNotExist) {
 		return Stats{}, notThere
 	}
 	if err != nil {
 		return Stats{}, err
 	}
-	if at, err := blockdev.NumberOf(path); err == nil { // a device node
+	if at, err := s.Devices.NumberOf(path); err == nil { // a device node
 		if at != number {
 			return Stats{}, notThere
 		}
 		return Stats{Block: true, Total: vol.Size, Abnormal: s.badblocks(vol)}, nil
 	}
-	have, point, mounted, err := mount.At(path)
+	have, point, mounted, err := s.Mounts.At(path)
 	if errors.Is(err, os.ErrNotExist) || err == nil && (!mounted || have != number) {
 		return Stats{}, notThere
 	}
@@ -74,15 +71,15 @@ func (s *Service) Stats(ctx context.Context, name, path string) (_ Stats, err er
 	if s.isSuspended(vol) { // the file system would wait
 		return Stats{Abnormal: "its device is suspended"}, nil
 	}
-	points, err := mount.Points(number)
+	points, err := s.Mounts.Points(number)
 	if err != nil {
 		return Stats{}, err
 	}
-	fault := mount.FaultOf(number, point, points)
+	fault := s.Mounts.FaultOf(number, point, points)
 	if fault == mount.ShutDown {
 		return Stats{Abnormal: s.faultText(vol, fault)}, nil
 	}
-	fs, err := statfsOf(path, number)
+	fs, err := s.Mounts.Usage(path, number)
 	if errors.Is(err, os.ErrNotExist) {
 		return Stats{}, notThere
 	}
@@ -95,42 +92,21 @@ func (s *Service) Stats(ctx context.Context, name, path string) (_ Stats, err er
 	case fault != "":
 		st.Abnormal = s.faultText(vol, fault)
 	case st.Abnormal == "":
-		st.Abnormal = notGrown(vol, point)
+		st.Abnormal = s.notGrown(vol, point)
 	}
 	return st, nil
 }
 
-// statfsOf is statfs(2) of a path when that is on the device, and os.ErrNotExist when
-// it is not: below a mount that has gone there is the file system of the host.
-func statfsOf(path string, device blockdev.Number) (fs unix.Statfs_t, err error) {
-	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fs, &os.PathError{Op: "open", Path: path, Err: err}
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return fs, &os.PathError{Op: "fstat", Path: path, Err: err}
-	}
-	if (blockdev.Number{Major: unix.Major(st.Dev), Minor: unix.Minor(st.Dev)}) != device {
-		return fs, os.ErrNotExist
-	}
-	if err := unix.Fstatfs(fd, &fs); err != nil {
-		return fs, &os.PathError{Op: "fstatfs", Path: path, Err: err}
-	}
-	return fs, nil
-}
-
 func (s *Service) faultText(vol Volume, fault mount.Fault) string {
-	return "its file system " + string(fault) + s.andMedium(vol) + "; see why: dmesg | grep " + filepath.Base(blockdev.Node(vol.Device))
+	return "its file system " + string(fault) + s.andMedium(vol) + "; see why: dmesg | grep " + filepath.Base(s.Devices.Node(vol.Device))
 }
 
 // badblocks are media errors in a volume's own parts of its devices, as the kernel lists
 // them.
 func (s *Service) badblocks(vol Volume) string {
-	bad, err := blockdev.BadRanges(vol.Device, vol.Size)
+	bad, err := s.Devices.BadRanges(vol.Device, vol.Size)
 	if err != nil || len(bad) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("media errors on /dev/%s; see where: pmemctl tree", bad[0].On.KernelName())
+	return fmt.Sprintf("media errors on /dev/%s; see where: pmemctl tree", s.Devices.KernelName(bad[0].On))
 }

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
-	"github.com/pmemctl/pmemctl/internal/mount"
 )
 
 // target is a path that another program gave, with its directory held open: whoever
@@ -128,9 +127,9 @@ func asPrecondition(err error) error {
 }
 
 // pathToMountOn is one that leads nowhere else.
-func (m MountSpec) pathToMountOn() (string, error) {
+func (s *Service) pathToMountOn(m MountSpec) (string, error) {
 	if m.opened != nil {
 		return m.opened.at, nil
 	}
-	return mount.RealPath(m.Path)
+	return s.Mounts.RealPath(m.Path)
 }

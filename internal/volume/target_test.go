@@ -21,7 +21,7 @@ func TestTargets(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
 	require.NoError(t, os.Symlink("/etc", filepath.Join(dir, "link")))
 	require.NoError(t, os.Symlink("pods", filepath.Join(dir, "inside")))
-	inKubelet, anywhere := &Service{TargetRoot: dir}, &Service{}
+	inKubelet, anywhere := &Service{Devices: KernelDevices{}, Mounts: KernelMounts{}, TargetRoot: dir}, &Service{}
 	open := func(s *Service, path string) error {
 		target, err := s.openTarget(path)
 		if err == nil {
@@ -57,7 +57,7 @@ func TestASwappedTarget(t *testing.T) {
 	dir, elsewhere := t.TempDir(), t.TempDir()
 	pod := filepath.Join(dir, "pod")
 	require.NoError(t, os.Mkdir(pod, 0o755))
-	target, err := (&Service{TargetRoot: dir}).openTarget(filepath.Join(pod, "mount"))
+	target, err := (&Service{Devices: KernelDevices{}, Mounts: KernelMounts{}, TargetRoot: dir}).openTarget(filepath.Join(pod, "mount"))
 	require.NoError(t, err)
 	require.NoError(t, os.Rename(pod, filepath.Join(dir, "away")))
 	require.NoError(t, os.Symlink(elsewhere, pod))

@@ -171,7 +171,7 @@ func (s *Service) Lost(v View, name string) error {
 	var reasons, volumes []string
 	stays, err := v.ownGroup(name)
 	for _, n := range v.membersOf(name) {
-		if _, damaged := v.memberDamage(n); damaged || !n.Enabled() || v.hasUnreadLabel(n) {
+		if _, damaged := v.memberDamage(n); damaged || !n.Enabled() || s.hasUnreadLabel(v, n) {
 			reasons = append(reasons, fmt.Sprintf("%s (%s, %s)", n.Dev, n.Region, pmem.FormatSize(n.RawSize)))
 			if g := s.onceOn(v, name, n.Dev); g != nil && g.uuid() != stays.UUID {
 				volumes = append(volumes, volumesOf(g.source.group)...)

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
@@ -169,15 +168,15 @@ func (v View) mayMiss(name string) bool {
 
 // hasUnreadLabel tells whether a namespace has LVM's label, and lvm knows it neither as a
 // device of a group nor as one that is in none yet.
-func (v View) hasUnreadLabel(n pmem.Namespace) bool {
+func (s *Service) hasUnreadLabel(v View, n pmem.Namespace) bool {
 	_, in := v.groupOf(blockPath(n))
 	orphan := slices.ContainsFunc(v.LVM.Orphans, func(pv lvm.PV) bool { return pv.Name == blockPath(n) })
-	return !in && !orphan && n.Blockdev != "" && lvm.HasLabel(blockPath(n))
+	return !in && !orphan && n.Blockdev != "" && s.LVM.HasLabel(blockPath(n))
 }
 
 func (s *Service) settle(v View, n pmem.Namespace, name string) error {
 	vg, in := v.groupOf(blockPath(n))
-	if v.hasUnreadLabel(n) {
+	if s.hasUnreadLabel(v, n) {
 		return errs.New(errs.Damaged, "namespace "+n.Dev, "was being added to volume group "+name+", and is in none that can be read, but has LVM's label", "see what it is: pvck --dump headers "+blockPath(n)+"; if it is not needed: pmemctl vg remove "+name+" --force")
 	}
 	if !in {
@@ -307,13 +306,13 @@ func (s *Service) makeMember(ctx context.Context, region, vg string, raw uint64)
 // blank fails unless both ends of a namespace read as zeros, as wipeEnds left them: only
 // then is it given to LVM.
 func (s *Service) blank(ctx context.Context, n pmem.Namespace) error {
-	dev, err := blockdev.HoldToRead("/dev/" + n.Blockdev)
+	dev, err := s.Devices.HoldToRead("/dev/" + n.Blockdev)
 	if err != nil {
 		return err
 	}
-	end := min(endSize, dev.Size)
-	for _, from := range []uint64{0, dev.Size - end} {
-		zero, err := dev.IsZeroFrom(ctx, from, from+end)
+	end := min(endSize, dev.Size())
+	for _, from := range []uint64{0, dev.Size() - end} {
+		zero, err := dev.IsZero(ctx, from, from+end, nil)
 		if err == nil && !zero {
 			err = errs.New(errs.Conflict, "namespace "+n.Dev, "was just cleared, and is not empty: something else writes to it", "see what it is: lsof /dev/"+n.Blockdev)
 		}
@@ -332,10 +331,10 @@ func (s *Service) wipeEnds(ctx context.Context, n pmem.Namespace) error {
 			return err
 		}
 	}
-	dev, err := blockdev.Hold("/dev/" + n.Blockdev)
+	dev, err := s.Devices.Hold("/dev/" + n.Blockdev)
 	if err != nil {
 		return err
 	}
-	end := min(endSize, dev.Size)
-	return errors.Join(dev.Zero(ctx, 0, end, nil), dev.Zero(ctx, dev.Size-end, dev.Size, nil), dev.Close())
+	end := min(endSize, dev.Size())
+	return errors.Join(dev.Zero(ctx, 0, end, nil), dev.Zero(ctx, dev.Size()-end, dev.Size(), nil), dev.Close())
 }

@@ -108,7 +108,7 @@ func (s *Service) look(ctx context.Context, sel ndctl.Select) (View, error) {
 	if err == nil && slices.ContainsFunc(v.PMEM.Namespaces, came) {
 		v.LVM, err = s.LVM.Report(ctx)
 	}
-	if err == nil && slices.ContainsFunc(v.PMEM.Namespaces, isForeignPV) {
+	if err == nil && slices.ContainsFunc(v.PMEM.Namespaces, s.isForeignPV) {
 		// What others have is shown as far as it can be read.
 		if v.Foreign, err = s.Foreign.Report(ctx); err != nil && ctx.Err() == nil {
 			v.Foreign, err = lvm.State{Problems: []string{err.Error()}}, nil
@@ -125,9 +125,9 @@ func mayBeMember(n pmem.Namespace) bool {
 }
 
 // isForeignPV tells whether a namespace that is not pmemctl's has LVM's label.
-func isForeignPV(n pmem.Namespace) bool {
+func (s *Service) isForeignPV(n pmem.Namespace) bool {
 	mark, _ := parseMark(n.Name)
-	return n.Blockdev != "" && mark == "" && lvm.HasLabel("/dev/"+n.Blockdev)
+	return n.Blockdev != "" && mark == "" && s.LVM.HasLabel("/dev/"+n.Blockdev)
 }
 
 // MemberDevices names the block devices of pmemctl's volume groups, and of those that are
