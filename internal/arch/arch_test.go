@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"mount":       {"run", "blockdev"},
 	"hostconf":    {"run"},
 	"volume":      {"ndctl", "lvm", "mount", "blockdev", "devuser", "hostlock", "run"},
+	"model":       {"ndctl", "lvm", "mount", "blockdev", "hostlock", "volume"},
 	"csi":         {"volume", "mount"},
 	"cli":         {"csi", "volume", "hostconf", "ndctl", "dax", "lvm", "mount", "blockdev", "hostlock", "run"},
 	"cli/gendocs": {"cli"},

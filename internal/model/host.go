@@ -1,0 +1,287 @@
+// Package model is a model of a host with PMEM, for the tests of the volume service: what is
+// on its media and in its kernel as far as the service's promises speak of it, the failure of
+// any step, and the death of the process or of the host before and after each of them.
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/pmemctl/pmemctl/internal/blockdev"
+	"github.com/pmemctl/pmemctl/internal/hostlock"
+	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/mount"
+	"github.com/pmemctl/pmemctl/internal/volume"
+)
+
+// Host is a host. What changes it are steps: all of them can be made to fail, and the process
+// that does them to die.
+type Host struct {
+	mu  sync.Mutex
+	dir string // of what the service remembers
+
+	regions []*region
+	groups  []*group
+	mapped  []*mapped
+	mounts  []mounted
+	held    map[blockdev.Number]int
+	minor   uint32
+
+	steps  []string
+	dieAt  int // the number of a step, from 1; 0 is never
+	dead   bool
+	failed error
+	failAt int
+}
+
+// ErrDead is the error of each call of a process that is dead by now: none has an effect.
+var ErrDead = errors.New("the process is dead")
+
+// New makes a host with some regions of so many bytes. It keeps files in a directory.
+func New(dir string, sizes ...uint64) *Host {
+	h := &Host{dir: dir, held: map[blockdev.Number]int{}}
+	for i, size := range sizes {
+		h.regions = append(h.regions, &region{dev: fmt.Sprintf("region%d", i), index: i, size: size, slots: 64})
+	}
+	return h
+}
+
+// Service is a volume service on the host, as a process has it that was started just now.
+func (h *Host) Service() *volume.Service {
+	h.mu.Lock()
+	h.dead, h.dieAt, h.failAt, h.steps = false, 0, 0, nil
+	h.held = map[blockdev.Number]int{} // who held something is gone
+	h.mu.Unlock()
+	return &volume.Service{
+		NDCTL: labels{h}, LVM: groups{h}, Foreign: nothing{}, Disks: nothing{}, Devices: devices{h}, Mounts: mounts{h},
+		Locks: hostlock.Locks{Dir: filepath.Join(h.dir, "locks")}, RunDir: filepath.Join(h.dir, "run"), StateDir: filepath.Join(h.dir, "state"),
+	}
+}
+
+// nothing is what LVM knows of devices that are not pmemctl's: there are none.
+type nothing struct{}
+
+func (nothing) Report(context.Context) (lvm.State, error) { return lvm.State{}, nil }
+
+// DieAt has the process die at the step with a number, counted from 1.
+func (h *Host) DieAt(n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.dieAt, h.steps = n, nil
+}
+
+// Died reports whether it did.
+func (h *Host) Died() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.dead
+}
+
+// Steps are those that were done since the last DieAt, or start of a process.
+func (h *Host) Steps() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.steps)
+}
+
+// FailAt has the change with a number, counted from 1, fail with an error and do nothing.
+func (h *Host) FailAt(n int, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.failAt, h.failed, h.dieAt, h.steps = n, err, 0, nil
+}
+
+// step is one change, before and after which the process may die. The host is locked.
+func (h *Host) step(name string, do func() error) error {
+	if h.passed("before " + name); h.dead {
+		return ErrDead
+	}
+	var err error
+	if h.failAt > 0 && (len(h.steps)+1)/2 == h.failAt {
+		err = h.failed
+	} else {
+		err = do()
+	}
+	if h.passed("after " + name); h.dead {
+		return ErrDead
+	}
+	return err
+}
+
+func (h *Host) passed(name string) {
+	if h.dead {
+		return
+	}
+	h.steps = append(h.steps, name)
+	h.dead = h.dieAt == len(h.steps)
+}
+
+// Reboot is a power cut, and the start of the host: what is only in the kernel is gone.
+func (h *Host) Reboot() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mapped, h.mounts, h.held = nil, nil, map[blockdev.Number]int{}
+	for _, r := range h.regions {
+		for _, n := range r.namespaces {
+			n.forceRaw = false
+			h.takeDown(n)
+			h.bringUp(n)
+		}
+	}
+	return os.RemoveAll(filepath.Join(h.dir, "run"))
+}
+
+// newNumber is one that no device has.
+func (h *Host) newNumber(major uint32) blockdev.Number {
+	h.minor++
+	return blockdev.Number{Major: major, Minor: h.minor}
+}
+
+// inUse reports whether a device is held, mounted, bound, or below another one.
+func (h *Host) inUse(n blockdev.Number) bool {
+	return h.held[n] > 0 || slices.ContainsFunc(h.mounts, func(m mounted) bool { return m.number == n }) || len(h.above(n)) > 0
+}
+
+// above are the names of the mapped devices on a namespace's device.
+func (h *Host) above(n blockdev.Number) []string {
+	var names []string
+	for _, m := range h.mapped {
+		if slices.ContainsFunc(m.parts, func(p part) bool { return p.on.number == n }) {
+			names = append(names, "/dev/mapper/"+m.Name)
+		}
+	}
+	return names
+}
+
+// part is a range of a device, on a namespace: so many bytes at from of its region.
+type part struct {
+	on         *namespace
+	from, size uint64
+}
+
+// partsOf are where on the media the bytes of a device are; nil for no such device.
+func (h *Host) partsOf(n blockdev.Number) []part {
+	for _, m := range h.mapped {
+		if m.Number == n {
+			return m.parts
+		}
+	}
+	for _, r := range h.regions {
+		for _, ns := range r.namespaces {
+			if ns.up() && ns.number == n {
+				from, size := ns.data()
+				return []part{{ns, from, size}}
+			}
+		}
+	}
+	return nil
+}
+
+// each calls do with each part of a range of a device, and the offset in the range.
+func (h *Host) each(n blockdev.Number, from, to uint64, do func(c *content, from, to, at uint64)) {
+	begin := uint64(0)
+	for _, p := range h.partsOf(n) {
+		lo, hi := max(from, begin), min(to, begin+p.size)
+		if lo < hi {
+			do(&p.on.region.content, p.from+lo-begin, p.from+hi-begin, lo-from)
+		}
+		begin += p.size
+	}
+}
+
+func (h *Host) sizeOf(n blockdev.Number) (size uint64) {
+	for _, p := range h.partsOf(n) {
+		size += p.size
+	}
+	return size
+}
+
+func (h *Host) read(n blockdev.Number, from, count uint64) []byte {
+	data := make([]byte, 0, count)
+	h.each(n, from, from+count, func(c *content, from, to, _ uint64) { data = append(data, c.read(from, to-from)...) })
+	return data
+}
+
+func (h *Host) write(n blockdev.Number, offset uint64, bytes []byte) {
+	h.each(n, offset, offset+uint64(len(bytes)), func(c *content, from, to, at uint64) {
+		c.put(extent{from: from, to: to, data: slices.Clone(bytes[at : at+to-from])})
+	})
+}
+
+// ReadDevice reads from a device as root does who opens its node.
+func (h *Host) ReadDevice(path string, offset, count uint64) ([]byte, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n, err := h.identify(path)
+	if err != nil {
+		return nil, err
+	}
+	return h.read(n, offset, count), nil
+}
+
+// WriteDevice writes to a device as a tenant does who has it.
+func (h *Host) WriteDevice(path string, offset uint64, data []byte) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n, err := h.identify(path)
+	if err == nil {
+		h.write(n, offset, data)
+	}
+	return err
+}
+
+// FreeHolds reports whether some bytes are on a medium outside of every namespace and logical
+// volume, where nobody erases them any more.
+func (h *Host) FreeHolds(data []byte) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, r := range h.regions {
+		for _, e := range r.content {
+			if e.data == nil || !slices.ContainsFunc([]int{indexOf(e.data, data)}, func(i int) bool { return i >= 0 }) {
+				continue
+			}
+			if !h.isTaken(r, e.from+uint64(indexOf(e.data, data))) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func indexOf(data, what []byte) int {
+	for i := 0; i+len(what) <= len(data); i++ {
+		if slices.Equal(data[i:i+len(what)], what) {
+			return i
+		}
+	}
+	return -1
+}
+
+func (h *Host) isTaken(r *region, at uint64) bool {
+	for _, n := range r.namespaces {
+		if at < n.from || at >= n.from+n.size {
+			continue
+		}
+		for _, g := range h.groups {
+			if i := slices.IndexFunc(g.pvs, func(p *pv) bool { return p.on == n }); i >= 0 {
+				return slices.ContainsFunc(g.lvs, func(l *lv) bool {
+					return slices.ContainsFunc(l.parts(), func(p part) bool { return p.on == n && at >= p.from && at < p.from+p.size })
+				})
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// mounted is a mount, or the node of a device that is bound to a file.
+type mounted struct {
+	number blockdev.Number
+	point  mount.Point
+	node   bool
+}

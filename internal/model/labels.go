@@ -1,0 +1,359 @@
+package model
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/pmemctl/pmemctl/internal/blockdev"
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/ndctl"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// region is a region with labels. Offsets and sizes are bytes.
+type region struct {
+	dev        string
+	index      int
+	size       uint64
+	slots      int // of its label area
+	disabled   bool
+	namespaces []*namespace
+	content    content
+	made       int // namespaces, ever
+}
+
+// namespace is a label, and what the kernel has of it.
+type namespace struct {
+	region     *region
+	index      int
+	from, size uint64
+	uuid, name string
+
+	number   blockdev.Number // while it is up
+	forceRaw bool
+	// What the info block says, while it is up and has one.
+	info       string
+	start, end uint64
+}
+
+func (n *namespace) dev() string { return fmt.Sprintf("namespace%d.%d", n.region.index, n.index) }
+func (n *namespace) up() bool    { return n.number != blockdev.Number{} }
+
+func (n *namespace) block() string {
+	if n.index == 0 {
+		return fmt.Sprintf("pmem%d", n.region.index)
+	}
+	return fmt.Sprintf("pmem%d.%d", n.region.index, n.index)
+}
+
+// data is where in the region the bytes of the device are.
+func (n *namespace) data() (from, size uint64) {
+	if n.info == "" {
+		return n.from, n.size
+	}
+	return n.from + n.start, n.end - n.start
+}
+
+// bringUp brings a namespace up by its info block (kernel nd_pfn_validate), or raw. The host is
+// locked.
+func (h *Host) bringUp(n *namespace) {
+	n.number, n.info = h.newNumber(259), ""
+	block := n.region.content.read(n.from+pmem.InfoBlockOffset, 256)
+	if n.forceRaw || string(block[:15]) != "NVDIMM_PFN_INFO" {
+		return
+	}
+	parent := uuid.UUID(block[32:48]).String()
+	if parent != n.uuid {
+		return
+	}
+	n.info = uuid.UUID(block[16:32]).String()
+	n.start = binary.LittleEndian.Uint64(block[56:])
+	n.end = n.size - uint64(binary.LittleEndian.Uint32(block[80:]))
+}
+
+func (h *Host) takeDown(n *namespace) { n.number, n.info = blockdev.Number{}, "" }
+
+// describe is the namespace as ndctl shows it.
+func (n *namespace) describe() pmem.Namespace {
+	d := pmem.Namespace{Dev: n.dev(), Region: n.region.dev, Mode: pmem.ModeFSDAX, Map: pmem.MapDev, RawSize: n.size, UUID: n.uuid, Name: n.name, State: pmem.StateDisabled, Labels: true}
+	if n.up() {
+		d.State, d.Blockdev, d.InfoUUID, d.Align = pmem.StateEnabled, n.block(), n.info, pmem.DefaultAlign
+		_, d.Size = n.data()
+		if n.info == "" {
+			d.Mode, d.Map = pmem.ModeRaw, ""
+		}
+	}
+	return d
+}
+
+// gaps are the free ranges of a region.
+func (r *region) gaps() []extent {
+	var gaps []extent
+	at := uint64(0)
+	for _, n := range slices.SortedFunc(slices.Values(r.namespaces), func(a, b *namespace) int { return int(int64(a.from) - int64(b.from)) }) {
+		if n.from > at {
+			gaps = append(gaps, extent{from: at, to: n.from})
+		}
+		at = n.from + n.size
+	}
+	if at < r.size {
+		gaps = append(gaps, extent{from: at, to: r.size})
+	}
+	return gaps
+}
+
+func (r *region) describe() pmem.Region {
+	d := pmem.Region{
+		Dev: r.dev, Bus: "ndbus0", Size: r.size, Align: 16 * pmem.MiB, Type: "pmem", State: pmem.StateEnabled, InterleaveWays: 1, Labels: true, ISetID: uint64(r.index) + 1,
+		Mappings: []pmem.Mapping{{DIMM: fmt.Sprintf("nmem%d", r.index), Length: r.size}}, LabelsFull: len(r.namespaces) >= r.slots,
+	}
+	if r.disabled {
+		d.State = pmem.StateDisabled
+	}
+	for _, g := range r.gaps() {
+		d.AvailableSize += g.to - g.from
+		d.MaxAvailableExtent = max(d.MaxAvailableExtent, g.to-g.from)
+	}
+	return d
+}
+
+// labels is what libndctl does on the host.
+type labels struct{ *Host }
+
+func (l labels) Warm() {}
+
+func (l labels) Snapshot(ndctl.Select) (pmem.System, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dead {
+		return pmem.System{}, ErrDead
+	}
+	sys := pmem.System{Buses: []pmem.Bus{{Dev: "ndbus0", Provider: "model"}}, DIMMs: []pmem.DIMM{}}
+	for _, r := range l.regions {
+		sys.DIMMs = append(sys.DIMMs, pmem.DIMM{Dev: fmt.Sprintf("nmem%d", r.index), Bus: "ndbus0", State: pmem.StateEnabled, LabelSize: 128 * pmem.KiB})
+		sys.Regions = append(sys.Regions, r.describe())
+		for _, n := range r.namespaces {
+			sys.Namespaces = append(sys.Namespaces, n.describe())
+		}
+	}
+	return sys, nil
+}
+
+func (l labels) EnabledFSDAX() []pmem.Namespace {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []pmem.Namespace
+	for _, r := range l.regions {
+		for _, n := range r.namespaces {
+			if n.up() && n.info != "" && !l.dead {
+				all = append(all, n.describe())
+			}
+		}
+	}
+	return all
+}
+
+func (l labels) CreateNamespace(spec pmem.NamespaceSpec) (pmem.Namespace, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := slices.IndexFunc(l.regions, func(r *region) bool { return r.dev == spec.Region })
+	if i < 0 {
+		return pmem.Namespace{}, errs.New(errs.NotFound, spec.Region, "does not exist", "")
+	}
+	r := l.regions[i]
+	n := &namespace{region: r, index: r.made, uuid: spec.UUID, name: spec.Name, size: spec.Size}
+	if n.uuid == "" {
+		n.uuid = uuid.NewString()
+	}
+	err := l.step("set_size", func() error {
+		gaps := r.gaps()
+		i := slices.IndexFunc(gaps, func(g extent) bool { return g.to-g.from >= spec.Size })
+		if i < 0 || len(r.namespaces) >= r.slots {
+			return errs.New(errs.NoSpace, spec.Region, "has no room", "")
+		}
+		n.from = gaps[i].from
+		r.namespaces = append(r.namespaces, n)
+		r.made++
+		return nil
+	})
+	if err != nil {
+		return pmem.Namespace{}, err
+	}
+	err = l.step("enable", func() error {
+		n.forceRaw = spec.Raw
+		if !spec.Raw {
+			id := uuid.New()
+			if spec.InfoUUID != "" {
+				id = uuid.MustParse(spec.InfoUUID)
+			}
+			usable := pmem.Usable(n.size, pmem.MapDev, pmem.DefaultAlign)
+			block := pmem.PFNInfoBlock(id, uuid.MustParse(n.uuid), n.size, usable, pmem.DefaultAlign)
+			r.content.put(extent{from: n.from + pmem.InfoBlockOffset, to: n.from + pmem.InfoBlockOffset + uint64(len(block)), data: block})
+		}
+		l.bringUp(n)
+		return nil
+	})
+	return n.describe(), err
+}
+
+// named finds a namespace by its device or its UUID.
+func (h *Host) named(key string) (*namespace, error) {
+	for _, r := range h.regions {
+		for _, n := range r.namespaces {
+			if n.uuid == key || n.dev() == key {
+				return n, nil
+			}
+		}
+	}
+	return nil, errs.New(errs.NotFound, "namespace "+key, "does not exist", "")
+}
+
+// down is the step that takes a namespace down which nobody uses.
+func (h *Host) down(n *namespace) error {
+	return h.step("disable", func() error {
+		if n.up() && h.inUse(n.number) {
+			return errs.New(errs.InUse, "namespace "+n.dev(), "is in use", "")
+		}
+		h.takeDown(n)
+		return nil
+	})
+}
+
+func (h *Host) change(key string, do func(*namespace) error) (pmem.Namespace, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.dead {
+		return pmem.Namespace{}, ErrDead
+	}
+	n, err := h.named(key)
+	if err == nil {
+		err = do(n)
+	}
+	if err != nil {
+		return pmem.Namespace{}, err
+	}
+	return n.describe(), nil
+}
+
+func (h *Host) setName(n *namespace, name string) error {
+	return h.step("set_alt_name", func() error {
+		if len(n.region.namespaces) > n.region.slots {
+			return ndctl.ErrNoSlot
+		}
+		n.name = name
+		return nil
+	})
+}
+
+func (h *Host) enable(n *namespace) error {
+	return h.step("enable", func() error {
+		if !n.up() {
+			h.bringUp(n)
+		}
+		return nil
+	})
+}
+
+func (l labels) RenameNamespace(key, name string) (pmem.Namespace, error) {
+	return l.change(key, func(n *namespace) error {
+		was := n.up()
+		if err := l.down(n); err != nil {
+			return err
+		}
+		n.forceRaw = false
+		if err := l.setName(n, name); err != nil || !was {
+			return err
+		}
+		return l.enable(n)
+	})
+}
+
+func (l labels) RenameDisabled(key, name string) error {
+	_, err := l.change(key, func(n *namespace) error {
+		if err := l.down(n); err != nil {
+			return err
+		}
+		return l.setName(n, name)
+	})
+	return err
+}
+
+func (l labels) EnableNamespace(key string) (pmem.Namespace, error) {
+	return l.change(key, func(n *namespace) error {
+		n.forceRaw = false
+		return l.enable(n)
+	})
+}
+
+func (l labels) DisableNamespace(key string) error {
+	_, err := l.change(key, l.down)
+	return err
+}
+
+func (l labels) DestroyNamespace(key string) error {
+	_, err := l.change(key, func(n *namespace) error {
+		if err := l.down(n); err != nil {
+			return err
+		}
+		return l.step("delete", func() error {
+			n.region.namespaces = slices.DeleteFunc(n.region.namespaces, func(o *namespace) bool { return o == n })
+			return nil
+		})
+	})
+	return err
+}
+
+func (l labels) EnableRaw(key string) (string, error) {
+	d, err := l.change(key, func(n *namespace) error {
+		if err := l.down(n); err != nil {
+			return err
+		}
+		n.forceRaw = true
+		return l.enable(n)
+	})
+	return d.Blockdev, err
+}
+
+func (l labels) DisableRaw(key string) error {
+	_, err := l.change(key, func(n *namespace) error {
+		if err := l.down(n); err != nil {
+			return err
+		}
+		n.forceRaw = false
+		return nil
+	})
+	return err
+}
+
+func (l labels) InitLabels(names ...string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.step("init_labels", func() error {
+		for _, r := range l.regions {
+			if slices.Contains(names, r.dev) {
+				r.namespaces = nil
+			}
+		}
+		return nil
+	})
+}
+
+func (l labels) EnableRegion(dev string) error { return l.setRegion(dev, false) }
+
+func (l labels) DisableRegion(dev string) error { return l.setRegion(dev, true) }
+
+func (h *Host) setRegion(dev string, disabled bool) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.step("region", func() error {
+		for _, r := range h.regions {
+			if r.dev == dev {
+				r.disabled = disabled
+			}
+		}
+		return nil
+	})
+}
