@@ -58,6 +58,7 @@ func (d devices) NumberOf(path string) (blockdev.Number, error) {
 }
 
 func (d devices) Node(path string) string                    { return path }
+func (d devices) RealNode(path string) (string, error)       { return path, nil }
 func (d devices) LinkNode(blockdev.Mapped, string)           {}
 func (d devices) UnlinkNode(string)                          {}
 func (d devices) Suspended(blockdev.Mapped) bool             { return false }

@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"io"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -21,6 +22,8 @@ type Devices interface {
 	NumberOf(path string) (blockdev.Number, error)
 	// Node returns the kernel's own node of the device at a path, or the path.
 	Node(path string) string
+	// RealNode is Node without links: udev's names are some.
+	RealNode(path string) (string, error)
 	// LinkNode makes a missing link at a path to the kernel's node of a mapped device.
 	LinkNode(m blockdev.Mapped, path string)
 	// UnlinkNode removes the link at a path.
@@ -131,9 +134,12 @@ type KernelDevices struct{}
 func (KernelDevices) Identify(path string) (blockdev.Number, error) { return blockdev.Identify(path) }
 func (KernelDevices) NumberOf(path string) (blockdev.Number, error) { return blockdev.NumberOf(path) }
 func (KernelDevices) Node(path string) string                       { return blockdev.Node(path) }
-func (KernelDevices) LinkNode(m blockdev.Mapped, path string)       { blockdev.LinkNode(m, path) }
-func (KernelDevices) UnlinkNode(path string)                        { blockdev.UnlinkNode(path) }
-func (KernelDevices) Hold(path string) (Device, error)              { return held(blockdev.Hold(path)) }
+func (KernelDevices) RealNode(path string) (string, error) {
+	return filepath.EvalSymlinks(blockdev.Node(path))
+}
+func (KernelDevices) LinkNode(m blockdev.Mapped, path string) { blockdev.LinkNode(m, path) }
+func (KernelDevices) UnlinkNode(path string)                  { blockdev.UnlinkNode(path) }
+func (KernelDevices) Hold(path string) (Device, error)        { return held(blockdev.Hold(path)) }
 func (KernelDevices) HoldToRead(path string) (Device, error) {
 	return held(blockdev.HoldToRead(path))
 }

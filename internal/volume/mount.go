@@ -201,7 +201,7 @@ func (s *Service) alreadyMounted(ctx context.Context, vol Volume, path string, m
 	case have != n:
 		return vol, false, errs.New(errs.Conflict, path, "has something else mounted on it ("+point.FSType+", device "+have.String()+")", "choose another folder, or unmount it: umount "+path)
 	case m.FS != "" && m.FS != point.FSType:
-		return vol, false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" with the file system "+point.FSType+", not "+m.FS, "")
+		return vol, false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" with the file system "+point.FSType+", not "+m.FS, "leave --fs away, or unmount it first: pmemctl volume unmount "+vol.Name)
 	case m.ReadOnly != slices.Contains(point.Options, "ro"):
 		return vol, false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" already, and not as asked (read-only or read-write)", "pmemctl volume unmount "+vol.Name)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -95,7 +94,7 @@ func (s *Service) publishFilesystem(vol Volume, p PublishSpec) error {
 		return errs.New(errs.Unsupported, subject(vol.Name), "is not mounted on "+from, "stage it first")
 	}
 	if p.FS != "" && p.FS != staged.FSType {
-		return errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+from+" with the file system "+staged.FSType+", not "+p.FS, "")
+		return errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+from+" with the file system "+staged.FSType+", not "+p.FS, "unstage it, and stage it with "+staged.FSType)
 	}
 	fault, err := s.faultAt(number, staged)
 	if err != nil {
@@ -177,7 +176,7 @@ func (s *Service) publishDevice(vol Volume, p PublishSpec) error {
 		}
 		return err
 	}
-	node, err := filepath.EvalSymlinks(s.Devices.Node(vol.Device)) // udev's names are links
+	node, err := s.Devices.RealNode(vol.Device)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,426 @@
+package model_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/model"
+	"github.com/pmemctl/pmemctl/internal/mount"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+	"github.com/pmemctl/pmemctl/internal/volume"
+)
+
+var kinds = []volume.Type{volume.TypeLVM, volume.TypeDirect}
+
+// forKinds runs a test for each kind of volume, on a host with volume groups over half of it.
+func forKinds(t *testing.T, test func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type)) {
+	t.Helper()
+	for _, kind := range kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			h := newHost(t)
+			s := h.Service()
+			require.NoError(t, initVGs(50)(s))
+			test(t, h, s, kind)
+		})
+	}
+}
+
+func spec(name string, kind volume.Type, size uint64) volume.Spec {
+	return volume.Spec{Name: name, Type: kind, Size: size, FS: mount.Ext4}
+}
+
+// isKind requires an error of a kind that has a reason and a next step.
+func isKind(t *testing.T, kind errs.Kind, err error, reason string) {
+	t.Helper()
+	require.ErrorContains(t, err, reason)
+	assert.Equal(t, kind, errs.KindOf(err), "%v", err)
+	assert.NotEmpty(t, errs.NextStep(err), "%v", err)
+}
+
+func TestLife(t *testing.T) {
+	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+		before, err := s.Capacity(ctx)
+		require.NoError(t, err)
+		vol, created, err := s.Create(ctx, spec("db", kind, 100*pmem.MiB))
+		require.NoError(t, err)
+		assert.True(t, created)
+		assert.Equal(t, uint64(100*pmem.MiB), vol.Size)
+		again, created, err := s.Create(ctx, spec("db", kind, 100*pmem.MiB))
+		require.NoError(t, err)
+		assert.False(t, created)
+		assert.Equal(t, vol.UUID, again.UUID)
+
+		path := filepath.Join(t.TempDir(), "db")
+		for range 2 { // mounted already: nothing is done
+			_, err = s.Mount(ctx, volume.MountSpec{Name: "db", Path: path})
+			require.NoError(t, err)
+		}
+		assert.Len(t, s.MountedAt(vol), 1)
+		isKind(t, errs.Conflict, second(s.Mount(ctx, volume.MountSpec{Name: "db", Path: path, ReadOnly: true})), "not as asked")
+		_, err = s.Delete(ctx, "db", true)
+		isKind(t, errs.InUse, err, "is mounted on "+path)
+		isKind(t, errs.InUse, second(s.Clone(ctx, volume.CloneSpec{Source: "db", Name: "copy"})), "would not be consistent")
+
+		require.NoError(t, h.WriteDevice(vol.Device, vol.Size/2, secret))
+		require.NoError(t, h.Reboot())
+		s = h.Service()
+		vol, err = s.Get(ctx, "db")
+		require.NoError(t, err)
+		assert.Equal(t, volume.Ready, vol.State)
+		_, err = s.Mount(ctx, volume.MountSpec{Name: "db", Path: path})
+		require.NoError(t, err)
+		vol, err = s.Get(ctx, "db")
+		require.NoError(t, err)
+		data, err := h.ReadDevice(vol.Device, vol.Size/2, uint64(len(secret)))
+		require.NoError(t, err)
+		assert.Equal(t, secret, data)
+		paths, err := s.Unmount(ctx, "db", path)
+		require.NoError(t, err)
+		assert.Equal(t, []string{path}, paths)
+		isKind(t, errs.NotFound, second(s.Unmount(ctx, "db", path)), "is not mounted on")
+
+		deleted, err := s.Delete(ctx, "db", true)
+		require.NoError(t, err)
+		require.Len(t, deleted, 1)
+		_, created, err = s.Create(ctx, spec("db", kind, 100*pmem.MiB)) // its name is free at once
+		require.NoError(t, err)
+		assert.True(t, created)
+		require.NoError(t, erased("db")(s))
+		_, err = s.EraseAll(ctx, volume.EraseRate{}, true)
+		require.NoError(t, err)
+		assert.False(t, h.FreeHolds(secret))
+		after, err := s.Capacity(ctx)
+		require.NoError(t, err)
+		assert.Equal(t, before, after)
+	})
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// TestConflicts: what exists otherwise than asked for is left as it is.
+func TestConflicts(t *testing.T) {
+	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+		has := spec("db", kind, 400*pmem.MiB)
+		has.Region = "region0"
+		require.NoError(t, create(has)(s))
+		want := state(t, s)
+		other := map[volume.Type]volume.Type{volume.TypeLVM: volume.TypeDirect, volume.TypeDirect: volume.TypeLVM}[kind]
+		for reason, change := range map[string]func(*volume.Spec){
+			"exists with type":          func(c *volume.Spec) { c.Type = other },
+			"exists with size":          func(c *volume.Spec) { c.Size = 402 * pmem.MiB },
+			"and 300 MiB was asked for": func(c *volume.Spec) { c.Size = 300 * pmem.MiB },
+			"exists with file system":   func(c *volume.Spec) { c.FS = mount.XFS },
+			"exists with region":        func(c *volume.Spec) { c.Region = "region1" },
+			"exists with regions":       func(c *volume.Spec) { c.Region, c.Within = "", []string{"region1"} },
+			"was made for a filesystem": func(c *volume.Spec) { c.FS = mount.None },
+			"at most 100 MiB":           func(c *volume.Spec) { c.Size, c.Limit, c.OrLarger = pmem.MiB, 100*pmem.MiB, true },
+		} {
+			c := has
+			change(&c)
+			isKind(t, errs.Conflict, create(c)(s), reason)
+			_, err := s.Plan(ctx, c)
+			isKind(t, errs.Conflict, err, reason)
+		}
+		larger := has
+		larger.Size, larger.OrLarger = pmem.MiB, true
+		require.NoError(t, create(larger)(s))
+		plan, err := s.Plan(ctx, has)
+		require.NoError(t, err)
+		assert.True(t, plan.Exists)
+		assert.Equal(t, want, state(t, s))
+	})
+}
+
+// TestNoSpace: the error has the largest size that fits, and one of that size does.
+func TestNoSpace(t *testing.T) {
+	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+		c, err := s.CapacityFor(ctx, spec("any", kind, 1))
+		require.NoError(t, err)
+		isKind(t, errs.NoSpace, create(spec("db", kind, c.Largest+1))(s), pmem.FormatSize(c.Largest))
+		require.NoError(t, create(spec("db", kind, c.Largest))(s))
+		require.NoError(t, create(spec("other", kind, c.Largest))(s), "in the other region")
+		require.NoError(t, second(s.Delete(ctx, "db", true)))
+		want := state(t, s)
+		err = create(spec("web", kind, c.Largest))(s)
+		isKind(t, errs.NoSpace, err, "still to be erased")
+		assert.Equal(t, want, state(t, s))
+		waits := spec("web", kind, c.Largest)
+		waits.SpaceWait = volume.AsLongAsItTakes
+		require.NoError(t, create(waits)(s))
+		assert.Empty(t, s.Unerased())
+	})
+}
+
+// TestExpandAndClone: an lvm volume grows, a direct one is copied to a larger one.
+func TestExpandAndClone(t *testing.T) {
+	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+		require.NoError(t, create(spec("db", kind, 64*pmem.MiB))(s))
+		path := filepath.Join(t.TempDir(), "db")
+		require.NoError(t, mounted("db", path)(s))
+		if kind == volume.TypeDirect {
+			isKind(t, errs.FixedSize, expand("db", 128*pmem.MiB)(s), "cannot grow in place")
+		} else {
+			require.NoError(t, expand("db", 128*pmem.MiB)(s))
+			vol, err := s.Show(ctx, "db")
+			require.NoError(t, err)
+			assert.Equal(t, uint64(128*pmem.MiB), vol.Size)
+			assert.Empty(t, vol.Health, "its file system has grown")
+			c, err := s.CapacityFor(ctx, spec("any", kind, 1))
+			require.NoError(t, err)
+			isKind(t, errs.NoSpace, expand("db", 4*c.Largest)(s), "has room for")
+		}
+		require.NoError(t, expand("db", 1)(s), "it has that")
+		require.NoError(t, second(s.Unmount(ctx, "db", "")))
+
+		vol, err := s.Get(ctx, "db")
+		require.NoError(t, err)
+		require.NoError(t, h.WriteDevice(vol.Device, vol.Size/2, secret))
+		for _, to := range kinds {
+			name := "copy-" + string(to)
+			copied, err := s.Clone(ctx, volume.CloneSpec{Source: "db", Name: name, Type: to, Size: 2 * vol.Size})
+			require.NoError(t, err)
+			data, err := h.ReadDevice(copied.Device, vol.Size/2, uint64(len(secret)))
+			require.NoError(t, err)
+			assert.Equal(t, secret, data)
+			isKind(t, errs.Conflict, second(s.Clone(ctx, volume.CloneSpec{Source: "db", Name: name, Type: to, Size: 2 * vol.Size})), "exists already")
+			require.NoError(t, mounted(name, filepath.Join(t.TempDir(), name))(s))
+			shown, err := s.Show(ctx, name)
+			require.NoError(t, err)
+			assert.Empty(t, shown.Health, "its file system has grown to the copy's size")
+		}
+		for reason, c := range map[string]volume.CloneSpec{
+			"cannot be a clone of itself":   {Source: "db", Name: "db"},
+			"needs at least its":            {Source: "db", Name: "x", Size: pmem.MiB},
+			"more than the limit":           {Source: "db", Name: "x", Limit: pmem.MiB},
+			"does not exist":                {Source: "nothing", Name: "x"},
+			"so no raw block volume can":    {Source: "db", Name: "x", FS: mount.None},
+			"a copy with xfs was asked for": {Source: "db", Name: "x", FS: mount.XFS},
+		} {
+			require.ErrorContains(t, second(s.Clone(ctx, c)), reason)
+		}
+		assert.Equal(t, errs.NotFound, errs.KindOf(second(s.Get(ctx, "x"))))
+	})
+}
+
+// TestPublish: the calls of a node service, each twice, for a file system and for a raw device.
+func TestPublish(t *testing.T) {
+	for _, fs := range []string{mount.Ext4, mount.None} {
+		forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+			root, err := filepath.EvalSymlinks(t.TempDir())
+			require.NoError(t, err)
+			s.TargetRoot = root
+			staging, target := filepath.Join(root, "staging"), filepath.Join(root, "target")
+			c := spec("db", kind, 64*pmem.MiB)
+			c.FS = fs
+			require.NoError(t, create(c)(s))
+			publish := volume.PublishSpec{Name: "db", Target: target}
+			if fs != mount.None {
+				publish.From = staging
+				isKind(t, errs.Unsupported, s.Publish(ctx, publish), "is not mounted on")
+				for range 2 {
+					require.NoError(t, second(s.Stage(ctx, volume.MountSpec{Name: "db", Path: staging, FS: fs})))
+				}
+			}
+			for range 2 {
+				require.NoError(t, s.Publish(ctx, publish))
+			}
+			require.NoError(t, s.UsableAs(ctx, "db", fs))
+			stats, err := s.Stats(ctx, "db", target)
+			require.NoError(t, err)
+			assert.Equal(t, uint64(64*pmem.MiB), stats.Total)
+			assert.Empty(t, stats.Abnormal)
+			_, err = s.Delete(ctx, "db", true)
+			isKind(t, errs.InUse, err, "is ")
+			alone := publish
+			alone.Alone, alone.Target = true, filepath.Join(root, "second")
+			isKind(t, errs.InUse, s.Publish(ctx, alone), "asked for by one user alone")
+			if fs == mount.None {
+				readOnly := publish
+				readOnly.ReadOnly, readOnly.Target = true, filepath.Join(root, "second")
+				isKind(t, errs.Unsupported, s.Publish(ctx, readOnly), "cannot be read-only")
+				require.ErrorContains(t, second(s.Stage(ctx, volume.MountSpec{Name: "db", Path: staging})), "is published")
+			}
+			outside := publish
+			outside.Target = t.TempDir()
+			isKind(t, errs.Invalid, s.Publish(ctx, outside), "is not below")
+
+			for range 2 {
+				require.NoError(t, s.Unpublish(ctx, "db", target))
+			}
+			assert.NoFileExists(t, target)
+			assert.NoDirExists(t, target)
+			isKind(t, errs.NotFound, second(s.Stats(ctx, "db", target)), "is not at")
+			for range 2 {
+				require.NoError(t, s.Unstage(ctx, "db", staging))
+			}
+			require.NoError(t, erased("db")(s))
+			require.NoError(t, s.Unpublish(ctx, "db", target), "of a volume that is gone")
+		})
+	}
+}
+
+// TestMountRefusals: a volume whose content is not known is not formatted.
+func TestMountRefusals(t *testing.T) {
+	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+		raw := spec("raw", kind, 64*pmem.MiB)
+		raw.FS = mount.None
+		require.NoError(t, create(raw)(s))
+		vol, err := s.Get(ctx, "raw")
+		require.NoError(t, err)
+		require.NoError(t, h.WriteDevice(vol.Device, 32*pmem.MiB, secret))
+		path := filepath.Join(t.TempDir(), "x")
+		isKind(t, errs.Conflict, mounted("raw", path)(s), "has content that is no file system")
+		data, err := h.ReadDevice(vol.Device, 32*pmem.MiB, uint64(len(secret)))
+		require.NoError(t, err)
+		assert.Equal(t, secret, data)
+
+		empty := raw
+		empty.Name = "empty"
+		require.NoError(t, create(empty)(s))
+		isKind(t, errs.Unsupported, second(s.Mount(ctx, volume.MountSpec{Name: "empty", Path: path, ReadOnly: true})), "has no file system")
+		isKind(t, errs.OutOfRange, second(s.Mount(ctx, volume.MountSpec{Name: "empty", Path: path, FS: mount.XFS})), "too small for XFS")
+		require.NoError(t, mounted("empty", path)(s), "each byte of it is zero")
+		isKind(t, errs.Conflict, second(s.Mount(ctx, volume.MountSpec{Name: "empty", Path: path, FS: mount.XFS})), "not xfs")
+		require.NoError(t, create(spec("fs", kind, 64*pmem.MiB))(s))
+		isKind(t, errs.Conflict, mounted("fs", path)(s), "has something else mounted on it")
+		for _, o := range []string{"remount", "loop=x", "logdev=/dev/sda", "a,b", ""} {
+			require.Error(t, second(s.Mount(ctx, volume.MountSpec{Name: "fs", Path: path + "2", Options: []string{o}})), o)
+		}
+	})
+}
+
+// TestNoErase: what was created so leaves its bytes, until the next boot, when that is forgotten.
+func TestNoErase(t *testing.T) {
+	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+		for _, rebooted := range []bool{false, true} {
+			c := spec("db", kind, 64*pmem.MiB)
+			c.NoErase = true
+			require.NoError(t, create(c)(s))
+			require.NoError(t, fill(&h, "db")(s))
+			if rebooted {
+				require.NoError(t, h.Reboot())
+				s = h.Service()
+			}
+			require.NoError(t, s.DeleteAsCreated(ctx, "db"))
+			_, err := s.EraseAll(ctx, volume.EraseRate{}, true)
+			require.NoError(t, err)
+			assert.Equal(t, !rebooted, h.FreeHolds(secret))
+			assert.Empty(t, mustList(t, s))
+		}
+	})
+}
+
+func mustList(t *testing.T, s *volume.Service) []volume.Volume {
+	t.Helper()
+	volumes, err := s.List(ctx)
+	require.NoError(t, err)
+	return volumes
+}
+
+// TestGiveUp: the space of a deleted volume is given back as it is, by its UUID alone.
+func TestGiveUp(t *testing.T) {
+	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+		require.NoError(t, create(spec("db", kind, 64*pmem.MiB))(s))
+		require.NoError(t, fill(&h, "db")(s))
+		vol, err := s.Get(ctx, "db")
+		require.NoError(t, err)
+		isKind(t, errs.NotFound, s.GiveUp(ctx, vol.UUID), "does not exist")
+		deleted, err := s.Delete(ctx, "db", true)
+		require.NoError(t, err)
+		_, err = s.Delete(ctx, "db", false)
+		isKind(t, errs.NotFound, err, "is deleted already")
+		require.NoError(t, s.GiveUp(ctx, deleted[0].UUID))
+		assert.True(t, h.FreeHolds(secret))
+		assert.Empty(t, mustList(t, s))
+	})
+}
+
+// TestRegionsAndGroups: what has volumes is not taken away.
+func TestRegionsAndGroups(t *testing.T) {
+	h := newHost(t)
+	s := h.Service()
+	require.NoError(t, s.Ready(ctx))
+	steps, err := s.PlanInit(ctx, volume.InitSpec{Percent: 50})
+	require.NoError(t, err)
+	require.Len(t, steps, 2)
+	require.NoError(t, initVGs(50)(s))
+	require.NoError(t, create(spec("db", volume.TypeLVM, 64*pmem.MiB))(s))
+	require.NoError(t, create(spec("cache", volume.TypeDirect, 64*pmem.MiB))(s))
+	vol, err := s.Get(ctx, "db")
+	require.NoError(t, err)
+	require.ErrorContains(t, s.RemoveVG(ctx, vol.VG, false), "volume")
+	require.ErrorContains(t, s.RemoveVG(ctx, "nothing", false), "does not exist")
+	names, err := s.VGRegions(ctx, vol.VG)
+	require.NoError(t, err)
+	assert.Equal(t, vol.Regions, names)
+	v, err := s.LookAtEverything(ctx)
+	require.NoError(t, err)
+	assert.Len(t, v.VGs(), 2)
+	assert.Empty(t, s.Damage(v))
+	assert.Len(t, v.Examined(), 2)
+
+	cache, err := s.Get(ctx, "cache")
+	require.NoError(t, err)
+	isKind(t, errs.Conflict, s.DestroyNamespace(ctx, cache.Namespace), "belongs to volume cache")
+	n, err := s.CreateNamespace(ctx, volume.NamespaceRequest{Mode: pmem.ModeFSDAX, Size: 64 * pmem.MiB, Name: "mine"})
+	require.NoError(t, err)
+	have, err := s.GetNamespace(n.UUID)
+	require.NoError(t, err)
+	assert.Equal(t, "mine", have.Name)
+	require.NoError(t, s.DestroyNamespace(ctx, n.Dev))
+	isKind(t, errs.NotFound, second(s.GetNamespace(n.UUID)), "does not exist")
+
+	require.NoError(t, erased("db")(s))
+	require.NoError(t, erased("cache")(s))
+	require.NoError(t, s.RemoveVG(ctx, "pmemvgregion0", false))
+	require.NoError(t, s.RemoveVG(ctx, "pmemvgregion1", false))
+	sys, err := s.Look(ctx)
+	require.NoError(t, err)
+	assert.Empty(t, sys.PMEM.Namespaces)
+}
+
+// TestSpanAndStripes: a group over both regions, and a volume on both at once.
+func TestSpanAndStripes(t *testing.T) {
+	h := newHost(t)
+	s := h.Service()
+	require.NoError(t, second(s.Init(ctx, volume.InitSpec{Percent: 50, Span: true})))
+	striped := spec("db", volume.TypeLVM, 64*pmem.MiB)
+	striped.Stripe = true
+	vol, _, err := s.Create(ctx, striped)
+	require.NoError(t, err)
+	assert.Equal(t, 2, vol.Stripes)
+	require.NoError(t, expand("db", 128*pmem.MiB)(s))
+	vol, err = s.Get(ctx, "db")
+	require.NoError(t, err)
+	assert.Len(t, vol.Regions, 2)
+	large := spec("large", volume.TypeLVM, 1200*pmem.MiB)
+	vol, _, err = s.Create(ctx, large)
+	require.NoError(t, err, "more than one region has")
+	assert.Len(t, vol.Regions, 2)
+	require.NoError(t, erased("db")(s))
+	require.NoError(t, erased("large")(s))
+	require.NoError(t, s.RemoveVG(ctx, "pmemvg", false))
+}
+
+// TestUnmountAll unmounts from everywhere, the last one first.
+func TestUnmountAll(t *testing.T) {
+	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+		require.NoError(t, create(spec("db", kind, 64*pmem.MiB))(s))
+		one, two := filepath.Join(t.TempDir(), "one"), filepath.Join(t.TempDir(), "two")
+		require.NoError(t, mounted("db", one)(s))
+		require.NoError(t, mounted("db", two)(s))
+		paths, err := s.Unmount(ctx, "db", "")
+		require.NoError(t, err)
+		assert.Equal(t, []string{two, one}, paths)
+		paths, err = s.Unmount(ctx, "db", "")
+		require.NoError(t, err)
+		assert.Empty(t, paths)
+		_, err = os.Stat(one)
+		assert.NoError(t, err, "the directory stays")
+	})
+}
