@@ -62,10 +62,8 @@ func (d devices) RealNode(path string) (string, error)       { return path, nil 
 func (d devices) LinkNode(blockdev.Mapped, string)           {}
 func (d devices) UnlinkNode(string)                          {}
 func (d devices) Suspended(blockdev.Mapped) bool             { return false }
-func (d devices) Users(string) []int                         { return nil }
 func (d devices) Hold(path string) (volume.Device, error)    { return d.hold(path) }
 func (d devices) Holders(n blockdev.Number) []string         { return d.aboveOf(n) }
-func (d devices) Gone(n blockdev.Number) bool                { return n.Major != 0 && !d.Exists(n) }
 func (d devices) HoldToRead(p string) (volume.Device, error) { return d.hold(p) }
 
 func (d devices) aboveOf(n blockdev.Number) []string {
@@ -161,7 +159,41 @@ func (d devices) KernelName(n blockdev.Number) string {
 	return ""
 }
 
-func (d devices) BadRanges(string, uint64) ([]blockdev.BadRange, error) { return nil, nil }
+func (d devices) Users(path string) []int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.users[path]
+}
+
+func (d devices) Gone(n blockdev.Number) bool {
+	if n.Major == 0 {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	parts := d.partsOf(n)
+	return len(parts) == 0 || slices.ContainsFunc(parts, func(p part) bool { return p.on.number != p.number })
+}
+
+func (d devices) BadRanges(path string, size uint64) ([]blockdev.BadRange, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n, err := d.identify(path)
+	if err != nil {
+		return nil, err
+	}
+	var bad []blockdev.BadRange
+	begin := uint64(0)
+	for _, p := range d.partsOf(n) {
+		for _, b := range d.bad {
+			if from, to := max(b.from, p.from), min(b.to, p.from+p.size); b.on == p.on.region && from < to && begin < size {
+				bad = append(bad, blockdev.BadRange{From: from - p.from + begin, To: to - p.from + begin, On: p.number})
+			}
+		}
+		begin += p.size
+	}
+	return bad, nil
+}
 
 // device is one that is held.
 type device struct {
@@ -214,10 +246,28 @@ func (d *device) change(name string, from, to uint64, progress blockdev.Progress
 	return err
 }
 
+// Zero heals what a write heals; where the medium takes none it zeroes the rest.
 func (d *device) Zero(_ context.Context, from, to uint64, progress blockdev.Progress) error {
-	return d.change("zero", from, to, progress, func() {
-		d.host.each(d.number, from, to, func(c *content, from, to, _ uint64) { c.put(extent{from: from, to: to}) })
+	failed := blockdev.MediaError{Path: d.path}
+	err := d.change("zero", from, to, progress, func() {
+		d.host.each(d.number, from, to, func(c *content, begin, end, at uint64) {
+			c.put(extent{from: begin, to: end})
+			for i := len(d.host.bad) - 1; i >= 0; i-- {
+				b := d.host.bad[i]
+				switch {
+				case &b.on.content != c || b.to <= begin || b.from >= end:
+				case b.sticks:
+					failed.First, failed.Bytes = from+at+max(b.from, begin)-begin, failed.Bytes+min(b.to, end)-max(b.from, begin)
+				default:
+					d.host.bad = slices.Delete(d.host.bad, i, i+1)
+				}
+			}
+		})
 	})
+	if err == nil && failed.Bytes > 0 {
+		err = &failed
+	}
+	return err
 }
 
 func (d *device) ZeroWith(ctx context.Context, from, to uint64, _ func() int, progress blockdev.Progress) error {

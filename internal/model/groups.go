@@ -56,14 +56,14 @@ func (l *lv) parts() []part {
 	extent := l.group.extentSize
 	if l.stripes < 2 {
 		for _, r := range l.runs {
-			parts = append(parts, part{r.on.on, r.on.from + r.from*extent, r.count * extent})
+			parts = append(parts, part{r.on.on, r.on.on.number, r.on.from + r.from*extent, r.count * extent})
 		}
 		return parts
 	}
 	for first := 0; first < len(l.runs); first += l.stripes {
 		for at := uint64(0); at < l.runs[first].count*extent; at += l.stripe {
 			for _, r := range l.runs[first : first+l.stripes] {
-				parts = append(parts, part{r.on.on, r.on.from + r.from*extent + at, l.stripe})
+				parts = append(parts, part{r.on.on, r.on.on.number, r.on.from + r.from*extent + at, l.stripe})
 			}
 		}
 	}

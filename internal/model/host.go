@@ -16,6 +16,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/hostlock"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/mount"
+	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
@@ -31,6 +32,8 @@ type Host struct {
 	mounts  []mounted
 	held    map[blockdev.Number]int
 	minor   uint32
+	bad     []badRange
+	users   map[string][]int // by path
 
 	steps  []string
 	dieAt  int // the number of a step, from 1; 0 is never
@@ -151,16 +154,76 @@ func (h *Host) inUse(n blockdev.Number) bool {
 func (h *Host) above(n blockdev.Number) []string {
 	var names []string
 	for _, m := range h.mapped {
-		if slices.ContainsFunc(m.parts, func(p part) bool { return p.on.number == n }) {
+		if slices.ContainsFunc(m.parts, func(p part) bool { return p.number == n }) {
 			names = append(names, "/dev/mapper/"+m.Name)
 		}
 	}
 	return names
 }
 
+// badRange is a part of a region that cannot be read; it heals when it is written, or never.
+type badRange struct {
+	on       *region
+	from, to uint64
+	sticks   bool
+}
+
+// SetBad has some bytes of a device be bad; sticks is for ever.
+func (h *Host) SetBad(path string, from, to uint64, sticks bool) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n, err := h.identify(path)
+	if err != nil {
+		return err
+	}
+	for _, p := range h.partsOf(n) {
+		h.bad = append(h.bad, badRange{p.on.region, p.from + from, p.from + to, sticks})
+		return nil
+	}
+	return nil
+}
+
+// SetUsers has processes have the device at a path open.
+func (h *Host) SetUsers(path string, pids ...int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.users = map[string][]int{path: pids}
+}
+
+// SetSlots is how many labels the DIMMs of a region have room for.
+func (h *Host) SetSlots(region, slots int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.regions[region].slots = slots
+}
+
+// Unbind takes the device of a namespace away from under its users, as the loss of a DIMM does.
+func (h *Host) Unbind(key string) error { return h.bind(key, h.takeDown) }
+
+// Bind brings it back, with another number.
+func (h *Host) Bind(key string) error { return h.bind(key, h.bringUp) }
+
+func (h *Host) bind(key string, do func(*namespace)) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n, err := h.named(key)
+	if err == nil {
+		do(n)
+	}
+	return err
+}
+
+// LoseInfoBlock clears the info block of a namespace, which a reboot shows.
+func (h *Host) LoseInfoBlock(key string) error {
+	return h.bind(key, func(n *namespace) {
+		n.region.content.put(extent{from: n.from + pmem.InfoBlockOffset, to: n.from + 2*pmem.InfoBlockOffset})
+	})
+}
+
 // part is a range of a device, on a namespace: so many bytes at from of its region.
 type part struct {
 	on         *namespace
+	number     blockdev.Number // that on had when it was mapped
 	from, size uint64
 }
 
@@ -175,7 +238,7 @@ func (h *Host) partsOf(n blockdev.Number) []part {
 		for _, ns := range r.namespaces {
 			if ns.up() && ns.number == n {
 				from, size := ns.data()
-				return []part{{ns, from, size}}
+				return []part{{ns, n, from, size}}
 			}
 		}
 	}
