@@ -21,17 +21,18 @@ const module = "github.com/pmemctl/pmemctl/internal/"
 // diagram. pmem, errs and fault are below all of them.
 var mayImport = map[string][]string{
 	"arch": {}, "pmem": {}, "errs": {}, "fault": {}, "hostlock": {}, "devuser": {}, "run": {},
-	"ndctl":       {},
-	"dax":         {"devuser"},
-	"blockdev":    {},
-	"lvm":         {"run", "blockdev"},
-	"mount":       {"run", "blockdev"},
-	"hostconf":    {"run"},
-	"volume":      {"ndctl", "lvm", "mount", "blockdev", "devuser", "hostlock", "run"},
-	"model":       {"ndctl", "lvm", "mount", "blockdev", "hostlock", "volume"},
-	"csi":         {"volume", "mount"},
-	"cli":         {"csi", "volume", "hostconf", "ndctl", "dax", "lvm", "mount", "blockdev", "hostlock", "run"},
-	"cli/gendocs": {"cli"},
+	"ndctl":             {},
+	"dax":               {"devuser"},
+	"blockdev":          {},
+	"lvm":               {"run", "blockdev"},
+	"mount":             {"run", "blockdev"},
+	"hostconf":          {"run"},
+	"volume":            {"ndctl", "lvm", "mount", "blockdev", "devuser", "hostlock", "run"},
+	"volume/volumetest": {"volume", "mount"},
+	"model":             {"ndctl", "lvm", "mount", "blockdev", "hostlock", "volume"},
+	"csi":               {"volume", "mount"},
+	"cli":               {"csi", "volume", "hostconf", "ndctl", "dax", "lvm", "mount", "blockdev", "hostlock", "run"},
+	"cli/gendocs":       {"cli"},
 }
 
 var below = []string{"pmem", "errs", "fault"}

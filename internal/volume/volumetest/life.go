@@ -1,4 +1,4 @@
-package model_test
+package volumetest
 
 import (
 	"os"
@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
-	"github.com/pmemctl/pmemctl/internal/model"
 	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/volume"
@@ -18,11 +17,11 @@ import (
 var kinds = []volume.Type{volume.TypeLVM, volume.TypeDirect}
 
 // forKinds runs a test for each kind of volume, on a host with volume groups over half of it.
-func forKinds(t *testing.T, test func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type)) {
+func (su suite) forKinds(t *testing.T, test func(t *testing.T, h Host, s *volume.Service, kind volume.Type)) {
 	t.Helper()
 	for _, kind := range kinds {
 		t.Run(string(kind), func(t *testing.T) {
-			h := newHost(t)
+			h := su.new(t)
 			s := h.Service()
 			require.NoError(t, initVGs(50)(s))
 			test(t, h, s, kind)
@@ -34,16 +33,8 @@ func spec(name string, kind volume.Type, size uint64) volume.Spec {
 	return volume.Spec{Name: name, Type: kind, Size: size, FS: mount.Ext4}
 }
 
-// isKind requires an error of a kind that has a reason and a next step.
-func isKind(t *testing.T, kind errs.Kind, err error, reason string) {
-	t.Helper()
-	require.ErrorContains(t, err, reason)
-	assert.Equal(t, kind, errs.KindOf(err), "%v", err)
-	assert.NotEmpty(t, errs.NextStep(err), "%v", err)
-}
-
-func TestLife(t *testing.T) {
-	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+func (su suite) life(t *testing.T) {
+	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
 		before, err := s.Capacity(ctx)
 		require.NoError(t, err)
 		vol, created, err := s.Create(ctx, spec("db", kind, 100*pmem.MiB))
@@ -66,9 +57,8 @@ func TestLife(t *testing.T) {
 		isKind(t, errs.InUse, err, "is mounted on "+path)
 		isKind(t, errs.InUse, second(s.Clone(ctx, volume.CloneSpec{Source: "db", Name: "copy"})), "would not be consistent")
 
-		require.NoError(t, h.WriteDevice(vol.Device, vol.Size/2, secret))
-		require.NoError(t, h.Reboot())
-		s = h.Service()
+		require.NoError(t, h.WriteDevice(vol.Device, secretAt(vol), secret))
+		s = reboot(t, h, s)
 		vol, err = s.Get(ctx, "db")
 		require.NoError(t, err)
 		assert.Equal(t, volume.Ready, vol.State)
@@ -76,7 +66,7 @@ func TestLife(t *testing.T) {
 		require.NoError(t, err)
 		vol, err = s.Get(ctx, "db")
 		require.NoError(t, err)
-		data, err := h.ReadDevice(vol.Device, vol.Size/2, uint64(len(secret)))
+		data, err := h.ReadDevice(vol.Device, secretAt(vol), uint64(len(secret)))
 		require.NoError(t, err)
 		assert.Equal(t, secret, data)
 		paths, err := s.Unmount(ctx, "db", path)
@@ -100,11 +90,9 @@ func TestLife(t *testing.T) {
 	})
 }
 
-func second[T any](_ T, err error) error { return err }
-
-// TestConflicts: what exists otherwise than asked for is left as it is.
-func TestConflicts(t *testing.T) {
-	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+// conflicts: what exists otherwise than asked for is left as it is.
+func (su suite) conflicts(t *testing.T) {
+	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
 		has := spec("db", kind, 400*pmem.MiB)
 		has.Region = "region0"
 		require.NoError(t, create(has)(s))
@@ -136,9 +124,9 @@ func TestConflicts(t *testing.T) {
 	})
 }
 
-// TestNoSpace: the error has the largest size that fits, and one of that size does.
-func TestNoSpace(t *testing.T) {
-	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+// noSpace: the error has the largest size that fits, and one of that size does.
+func (su suite) noSpace(t *testing.T) {
+	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
 		c, err := s.CapacityFor(ctx, spec("any", kind, 1))
 		require.NoError(t, err)
 		isKind(t, errs.NoSpace, create(spec("db", kind, c.Largest+1))(s), pmem.FormatSize(c.Largest))
@@ -156,9 +144,9 @@ func TestNoSpace(t *testing.T) {
 	})
 }
 
-// TestExpandAndClone: an lvm volume grows, a direct one is copied to a larger one.
-func TestExpandAndClone(t *testing.T) {
-	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+// expandAndClone: an lvm volume grows, a direct one is copied to a larger one.
+func (su suite) expandAndClone(t *testing.T) {
+	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
 		require.NoError(t, create(spec("db", kind, 64*pmem.MiB))(s))
 		path := filepath.Join(t.TempDir(), "db")
 		require.NoError(t, mounted("db", path)(s))
@@ -179,12 +167,12 @@ func TestExpandAndClone(t *testing.T) {
 
 		vol, err := s.Get(ctx, "db")
 		require.NoError(t, err)
-		require.NoError(t, h.WriteDevice(vol.Device, vol.Size/2, secret))
+		require.NoError(t, h.WriteDevice(vol.Device, secretAt(vol), secret))
 		for _, to := range kinds {
 			name := "copy-" + string(to)
 			copied, err := s.Clone(ctx, volume.CloneSpec{Source: "db", Name: name, Type: to, Size: 2 * vol.Size})
 			require.NoError(t, err)
-			data, err := h.ReadDevice(copied.Device, vol.Size/2, uint64(len(secret)))
+			data, err := h.ReadDevice(copied.Device, secretAt(vol), uint64(len(secret)))
 			require.NoError(t, err)
 			assert.Equal(t, secret, data)
 			isKind(t, errs.Conflict, second(s.Clone(ctx, volume.CloneSpec{Source: "db", Name: name, Type: to, Size: 2 * vol.Size})), "exists already")
@@ -207,10 +195,10 @@ func TestExpandAndClone(t *testing.T) {
 	})
 }
 
-// TestPublish: the calls of a node service, each twice, for a file system and for a raw device.
-func TestPublish(t *testing.T) {
+// publish: the calls of a node service, each twice, for a file system and for a raw device.
+func (su suite) publish(t *testing.T) {
 	for _, fs := range []string{mount.Ext4, mount.None} {
-		forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+		su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
 			root, err := filepath.EvalSymlinks(t.TempDir())
 			require.NoError(t, err)
 			s.TargetRoot = root
@@ -264,18 +252,18 @@ func TestPublish(t *testing.T) {
 	}
 }
 
-// TestMountRefusals: a volume whose content is not known is not formatted.
-func TestMountRefusals(t *testing.T) {
-	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+// mountRefusals: a volume whose content is not known is not formatted.
+func (su suite) mountRefusals(t *testing.T) {
+	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
 		raw := spec("raw", kind, 64*pmem.MiB)
 		raw.FS = mount.None
 		require.NoError(t, create(raw)(s))
 		vol, err := s.Get(ctx, "raw")
 		require.NoError(t, err)
-		require.NoError(t, h.WriteDevice(vol.Device, 32*pmem.MiB, secret))
+		require.NoError(t, h.WriteDevice(vol.Device, 61*pmem.MiB, secret))
 		path := filepath.Join(t.TempDir(), "x")
 		isKind(t, errs.Conflict, mounted("raw", path)(s), "has content that is no file system")
-		data, err := h.ReadDevice(vol.Device, 32*pmem.MiB, uint64(len(secret)))
+		data, err := h.ReadDevice(vol.Device, 61*pmem.MiB, uint64(len(secret)))
 		require.NoError(t, err)
 		assert.Equal(t, secret, data)
 
@@ -294,17 +282,19 @@ func TestMountRefusals(t *testing.T) {
 	})
 }
 
-// TestNoErase: what was created so leaves its bytes, until the next boot, when that is forgotten.
-func TestNoErase(t *testing.T) {
-	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+// noErase: what was created so leaves its bytes, until the next boot, when that is forgotten.
+func (su suite) noErase(t *testing.T) {
+	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
 		for _, rebooted := range []bool{false, true} {
+			if _, can := h.(rebooter); rebooted && !can {
+				continue
+			}
 			c := spec("db", kind, 64*pmem.MiB)
 			c.NoErase = true
 			require.NoError(t, create(c)(s))
-			require.NoError(t, fill(&h, "db")(s))
+			require.NoError(t, fill(h, "db")(s))
 			if rebooted {
-				require.NoError(t, h.Reboot())
-				s = h.Service()
+				s = reboot(t, h, s)
 			}
 			require.NoError(t, s.DeleteAsCreated(ctx, "db"))
 			_, err := s.EraseAll(ctx, volume.EraseRate{}, true)
@@ -322,11 +312,11 @@ func mustList(t *testing.T, s *volume.Service) []volume.Volume {
 	return volumes
 }
 
-// TestGiveUp: the space of a deleted volume is given back as it is, by its UUID alone.
-func TestGiveUp(t *testing.T) {
-	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+// giveUp: the space of a deleted volume is given back as it is, by its UUID alone.
+func (su suite) giveUp(t *testing.T) {
+	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
 		require.NoError(t, create(spec("db", kind, 64*pmem.MiB))(s))
-		require.NoError(t, fill(&h, "db")(s))
+		require.NoError(t, fill(h, "db")(s))
 		vol, err := s.Get(ctx, "db")
 		require.NoError(t, err)
 		isKind(t, errs.NotFound, s.GiveUp(ctx, vol.UUID), "does not exist")
@@ -340,9 +330,9 @@ func TestGiveUp(t *testing.T) {
 	})
 }
 
-// TestRegionsAndGroups: what has volumes is not taken away.
-func TestRegionsAndGroups(t *testing.T) {
-	h := newHost(t)
+// regionsAndGroups: what has volumes is not taken away.
+func (su suite) regionsAndGroups(t *testing.T) {
+	h := su.new(t)
 	s := h.Service()
 	require.NoError(t, s.Ready(ctx))
 	steps, err := s.PlanInit(ctx, volume.InitSpec{Percent: 50})
@@ -384,9 +374,9 @@ func TestRegionsAndGroups(t *testing.T) {
 	assert.Empty(t, sys.PMEM.Namespaces)
 }
 
-// TestSpanAndStripes: a group over both regions, and a volume on both at once.
-func TestSpanAndStripes(t *testing.T) {
-	h := newHost(t)
+// spanAndStripes: a group over both regions, and a volume on both at once.
+func (su suite) spanAndStripes(t *testing.T) {
+	h := su.new(t)
 	s := h.Service()
 	require.NoError(t, second(s.Init(ctx, volume.InitSpec{Percent: 50, Span: true})))
 	striped := spec("db", volume.TypeLVM, 64*pmem.MiB)
@@ -407,9 +397,9 @@ func TestSpanAndStripes(t *testing.T) {
 	require.NoError(t, s.RemoveVG(ctx, "pmemvg", false))
 }
 
-// TestUnmountAll unmounts from everywhere, the last one first.
-func TestUnmountAll(t *testing.T) {
-	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+// unmountAll unmounts from everywhere, the last one first.
+func (su suite) unmountAll(t *testing.T) {
+	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
 		require.NoError(t, create(spec("db", kind, 64*pmem.MiB))(s))
 		one, two := filepath.Join(t.TempDir(), "one"), filepath.Join(t.TempDir(), "two")
 		require.NoError(t, mounted("db", one)(s))
