@@ -238,3 +238,17 @@ func TestInitLabels(t *testing.T) {
 	_, err = s.PlanInitLabels("region9")
 	isKind(t, errs.NotFound, err, "does not exist")
 }
+
+// TestMeddledMember: a device that something else writes to is not given to LVM.
+func TestMeddledMember(t *testing.T) {
+	h := newHost(t)
+	s := h.Service()
+	h.Meddle(func(step string, write func(string, uint64, []byte)) {
+		if step == "before vgcreate" {
+			t.Error("LVM was given a device that something else writes to")
+		}
+		write("/dev/pmem0", 4096, secret)
+	})
+	_, err := s.Init(ctx, volume.InitSpec{Regions: []string{"region0"}, Percent: 50})
+	isKind(t, errs.Conflict, err, "something else writes to it")
+}

@@ -40,6 +40,7 @@ type Host struct {
 	dead   bool
 	failed error
 	failAt int
+	meddle func(step string)
 }
 
 // ErrDead is the error of each call of a process that is dead by now: none has an effect.
@@ -116,9 +117,26 @@ func (h *Host) step(name string, do func() error) error {
 	return err
 }
 
+// Meddle has a function look at each step, and change media by write, as something else on the
+// host may.
+func (h *Host) Meddle(do func(step string, write func(path string, offset uint64, data []byte))) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.meddle = func(step string) {
+		do(step, func(path string, offset uint64, data []byte) {
+			if n, err := h.identify(path); err == nil {
+				h.write(n, offset, data)
+			}
+		})
+	}
+}
+
 func (h *Host) passed(name string) {
 	if h.dead {
 		return
+	}
+	if h.meddle != nil {
+		h.meddle(name)
 	}
 	h.steps = append(h.steps, name)
 	h.dead = h.dieAt == len(h.steps)

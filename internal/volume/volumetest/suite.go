@@ -57,10 +57,17 @@ func reboot(t *testing.T, h Host, s *volume.Service) *volume.Service {
 		require.NoError(t, r.Reboot())
 		return h.Service()
 	}
-	for _, vol := range mustList(t, s) {
-		require.NoError(t, second(s.Unmount(ctx, vol.Name, "")))
-	}
+	unmountAll(t, s)
 	return h.Service()
+}
+
+func unmountAll(t *testing.T, s *volume.Service) {
+	t.Helper()
+	for _, vol := range mustList(t, s) {
+		if len(s.MountedAt(vol)) > 0 {
+			require.NoError(t, second(s.Unmount(ctx, vol.Name, "")))
+		}
+	}
 }
 
 type action func(s *volume.Service) error
@@ -71,8 +78,9 @@ func create(spec volume.Spec) action {
 	return func(s *volume.Service) error { return second2(s.Create(ctx, spec)) }
 }
 
-func initVGs(percent int) action {
-	return func(s *volume.Service) error { return second(s.Init(ctx, volume.InitSpec{Percent: percent})) }
+// initVGs makes groups that are small beside what direct volumes have.
+func initVGs() action {
+	return func(s *volume.Service) error { return second(s.Init(ctx, volume.InitSpec{Size: 512 * pmem.MiB})) }
 }
 
 // secretAt is where a tenant's bytes are written: file systems have nothing there.
