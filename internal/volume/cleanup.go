@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
@@ -38,8 +37,7 @@ func (s *Service) removeAbandoned(ctx context.Context, v View, mine string) (Vie
 				continue
 			}
 			defer lock.Release()
-			// A direct volume is finished without the host's lock, since it was looked at.
-			if vol.Type == TypeDirect && !s.isUnfinished(vol) {
+			if !s.kindOf(vol.Type).isUnfinished(vol) { // it was finished since it was looked at
 				changed = true
 				continue
 			}
@@ -55,17 +53,6 @@ func (s *Service) removeAbandoned(ctx context.Context, v View, mine string) (Vie
 		return v, nil
 	}
 	return s.Look(ctx)
-}
-
-// isUnfinished tells whether a namespace still has the mark of one that is being made.
-func (s *Service) isUnfinished(vol Volume) bool {
-	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
-	if err != nil {
-		return false
-	}
-	n, ok := sys.Namespace(vol.UUID)
-	mark, name := parseMark(n.Name)
-	return ok && mark == markMaking && name == vol.Name
 }
 
 // removeAbandonedNow looks for what is half made under a name whose lock the
@@ -93,10 +80,8 @@ func (s *Service) removeUnfinished(ctx context.Context, vol Volume) error {
 	if vol.isCopy() {
 		return errs.Wrap("", subject(vol.Name), "what was copied for it could not be marked as deleted", "", s.deleteCopy(ctx, vol))
 	}
-	if vol.Type == TypeDirect {
-		return errs.Wrap("", subject(vol.Name), "its unfinished namespace "+vol.Namespace+" could not be removed", "", s.NDCTL.DestroyNamespace(vol.UUID))
-	}
-	return errs.Wrap("", subject(vol.Name), "its unfinished logical volume could not be removed", "", s.removeLV(ctx, vol))
+	err := s.kindOf(vol.Type).remove(ctx, vol)
+	return errs.Wrap("", subject(vol.Name), "its unfinished "+vol.where()+" could not be removed", "", err)
 }
 
 // isCopy reports whether an unfinished volume may hold the bytes of another one.
@@ -111,12 +96,11 @@ func (vol Volume) isCopy() bool {
 // deleteCopy marks an unfinished copy as deleted: its bytes are somebody's, and are to be
 // erased. Where there is no room for the mark it is removed as it is.
 func (s *Service) deleteCopy(ctx context.Context, vol Volume) error {
-	marked, err := s.mark(ctx, vol)
+	k := s.kindOf(vol.Type)
+	marked, err := k.markDeleted(ctx, vol)
 	switch {
-	case errors.Is(err, ndctl.ErrNoSlot):
-		return s.NDCTL.DestroyNamespace(vol.UUID)
-	case errors.Is(err, lvm.ErrMetadataFull):
-		return s.removeLV(ctx, vol)
+	case errors.Is(err, ndctl.ErrNoSlot) || errors.Is(err, lvm.ErrMetadataFull):
+		return k.remove(ctx, vol)
 	case err == nil:
 		s.keepErasure(marked, Erasure{Since: time.Now()})
 	}
@@ -147,22 +131,6 @@ func (s *Service) waitForNode(ctx context.Context, vol Volume) error {
 	}
 }
 
-// linkNode makes the link that udevd is about to make, which takes it longer than
-// the making of a logical volume; it keeps one that is there. It need not succeed.
-func (s *Service) linkNode(vol Volume) {
-	if m, ok := s.mapped(vol); ok {
-		s.Devices.LinkNode(m, vol.Device)
-	}
-}
-
-// unlinkNode takes away a link of linkNode's to a device that is gone, which udevd
-// does only when it had come to making the link.
-func (s *Service) unlinkNode(vol Volume) {
-	if _, there := s.mapped(vol); !there && vol.Type == TypeLVM {
-		s.Devices.UnlinkNode(vol.Device)
-	}
-}
-
 // isNode tells whether a device node is the device that the kernel has under its
 // name.
 func (s *Service) isNode(path string) bool {
@@ -172,15 +140,6 @@ func (s *Service) isNode(path string) bool {
 	}
 	have, err := s.Devices.NumberOf(path)
 	return err == nil && have == want
-}
-
-// mapped is the device of the device mapper that a logical volume has; false for a
-// direct volume, whose name another device may have there.
-func (s *Service) mapped(vol Volume) (blockdev.Mapped, bool) {
-	if vol.Type != TypeLVM {
-		return blockdev.Mapped{}, false
-	}
-	return s.Devices.FindMapped(filepath.Base(vol.Device))
 }
 
 // isSuspended tells whether the logical volume of a volume was left suspended by an
@@ -205,30 +164,21 @@ func (s *Service) anyNode(ctx context.Context, vol Volume) (string, error) {
 // The host is locked.
 func (s *Service) activate(ctx context.Context, vol Volume) (Volume, error) {
 	switch {
-	case vol.State == Damaged && vol.Type == TypeDirect:
-		return vol, damaged(vol)
 	case vol.State == Damaged:
-		return vol, errs.New(errs.Unsupported, subject(vol.Name), "is damaged: lvm says "+vol.Health, "see what is missing: pmemctl tree; pvs -a")
+		return vol, damaged(vol)
 	case s.needsRefresh(vol):
 		return vol, s.refresh(ctx, vol)
 	case vol.Device != "":
 		return vol, nil
-	case vol.Type == TypeLVM:
-		if err := s.LVM.Activate(ctx, vol.group(), vol.lv); err != nil {
-			return vol, err
-		}
-		vol.Device = lvm.MapperPath(vol.VG, vol.lv)
-		return vol, s.waitForNode(ctx, vol)
 	}
-	n, err := s.NDCTL.EnableNamespace(vol.UUID)
-	if err != nil {
-		return vol, errs.Wrap("", subject(vol.Name), "its namespace "+vol.Namespace+" does not come up", "see why: dmesg | tail", err)
+	return s.kindOf(vol.Type).activate(ctx, vol)
+}
+
+func damaged(vol Volume) error {
+	if vol.Type == TypeDirect {
+		return errs.New(errs.Unsupported, subject(vol.Name), "is damaged: its namespace "+vol.Namespace+" did not come up as fsdax, so that its info block is lost", "keep it if you need its data, and look for media errors: pmemctl namespace show "+vol.Namespace)
 	}
-	up, ok := directVolume(n)
-	if !ok || up.Device == "" || up.State == Damaged {
-		return vol, damaged(vol)
-	}
-	return up, nil
+	return errs.New(errs.Unsupported, subject(vol.Name), "is damaged: lvm says "+vol.Health, "see what is missing: pmemctl tree; pvs -a")
 }
 
 // Resume has the logical volumes go on that an lvm left suspended when it was
@@ -271,8 +221,4 @@ func (s *Service) resume(ctx context.Context) (resumed []string, err error) {
 		}
 	}
 	return resumed, err
-}
-
-func damaged(vol Volume) error {
-	return errs.New(errs.Unsupported, subject(vol.Name), "is damaged: its namespace "+vol.Namespace+" did not come up as fsdax, so that its info block is lost", "keep it if you need its data, and look for media errors: pmemctl namespace show "+vol.Namespace)
 }

@@ -82,7 +82,7 @@ func TestWhatDoesNotComeUpIsNoVolume(t *testing.T) {
 	for _, nameSticks := range []bool{true, false} {
 		ndctl := &fakePMEM{nameSticks: nameSticks, namespace: pmem.Namespace{UUID: "1b4e28ba-2fa1-11d2-883f-0016d3cca427", Name: markMaking + "db"}}
 		s := &Service{Devices: KernelDevices{}, Mounts: KernelMounts{}, NDCTL: ndctl}
-		_, err := s.publish(context.Background(), Volume{Name: "db", Type: TypeDirect, UUID: ndctl.namespace.UUID})
+		_, err := (direct{s}).commit(context.Background(), Volume{Name: "db", Type: TypeDirect, UUID: ndctl.namespace.UUID})
 		assert.ErrorContains(t, err, "does not come up")
 		assert.Equal(t, nameSticks, len(ndctl.destroyed) == 1, "with its mark, it is removed as what is half made")
 	}

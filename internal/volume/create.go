@@ -1,7 +1,6 @@
 package volume
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,9 +60,7 @@ func (s *Service) Create(ctx context.Context, spec Spec) (vol Volume, created bo
 	defer lock.Release()
 	s, done := s.operation()
 	defer done()
-	if spec.Type == TypeDirect {
-		s.NDCTL.Warm()
-	}
+	s.kindOf(spec.Type).warm()
 	return s.create(ctx, spec, func(ctx context.Context, made Volume) error { return s.fill(ctx, made, spec) })
 }
 
@@ -90,8 +87,9 @@ func (s *Service) create(ctx context.Context, spec Spec, fill func(context.Conte
 	if err := fill(ctx, made); err != nil {
 		return Volume{}, false, failed(err)
 	}
-	err = s.changeDevice(ctx, made, func() error {
-		vol, err = s.publish(ctx, made)
+	k := s.kindOf(made.Type)
+	err = k.changing(ctx, func() error {
+		vol, err = k.commit(ctx, made)
 		return err
 	})
 	if err != nil {
@@ -111,11 +109,8 @@ func couldNotBeCreated(name string, err error) error {
 // an error for want of space it returns what is to be erased that would give enough. The host
 // is locked.
 func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Volume, erasing []Volume, err error) {
-	look := s.Look
-	if spec.Type == TypeDirect { // in a region, where LVM does not matter
-		look = func(ctx context.Context) (View, error) { return s.lookOutsideLVM(ctx, spec.Name) }
-	}
-	v, err := look(ctx)
+	k := s.kindOf(spec.Type)
+	v, err := k.lookBeforeMaking(ctx, spec.Name)
 	if err != nil {
 		return existing, made, nil, err
 	}
@@ -123,7 +118,7 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 	for _, vol := range inState(found, Deleting) {
 		// An earlier version deleted it, and left it its name.
 		if vol.Type == TypeLVM && vol.lv == spec.Name && v.present(vol.group()) == nil {
-			if _, err := s.setAside(ctx, vol); err != nil {
+			if _, err := (logical{s}).markDeleted(ctx, vol); err != nil {
 				return existing, made, nil, err
 			}
 		}
@@ -151,7 +146,7 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 	plan.copyOf, plan.forFS = spec.copyOf, spec.hidesOldBytes()
 	plan.uuid = v.copyUUID(spec.Name, spec.copyOf)
 	s.rememberRegions(v, plan.Region)
-	made, err = s.make(ctx, plan)
+	made, err = k.make(ctx, plan)
 	return existing, made, nil, err
 }
 
@@ -245,42 +240,6 @@ func directSize(asked, raw uint64) uint64 {
 // those for pages of 4 KiB.
 var ownInfoBlocks = os.Getpagesize() == 4*pmem.KiB
 
-// make makes the device of a volume, marked as not finished.
-func (s *Service) make(ctx context.Context, plan Plan) (Volume, error) {
-	if plan.Type == TypeDirect {
-		id := cmp.Or(plan.uuid, uuid.NewString())
-		spec := pmem.NamespaceSpec{
-			Region: plan.Region, Mode: pmem.ModeFSDAX, Map: pmem.MapDev, Size: plan.Raw, Align: pmem.DefaultAlign, Name: markMaking + plan.Name,
-			UUID: id, Raw: ownInfoBlocks,
-		}
-		if plan.forFS {
-			spec.InfoUUID = filesystemUUID(id)
-		}
-		n, err := s.NDCTL.CreateNamespace(spec)
-		if err != nil {
-			return Volume{}, errs.Wrap("", subject(plan.Name), "its namespace could not be made in "+plan.Region, "see why: dmesg | tail", err)
-		}
-		vol, _ := directVolume(n)
-		vol.forFS = plan.forFS
-		if ownInfoBlocks {
-			vol.Size, vol.offset = plan.Usable, n.RawSize-pmem.Usable(n.RawSize, pmem.MapDev, pmem.DefaultAlign)
-		}
-		if vol.Size < plan.Asked || n.RawSize != plan.Raw {
-			err := errs.New(errs.Internal, subject(plan.Name), fmt.Sprintf("the namespace offers %d bytes, fewer than planned (%d)", vol.Size, plan.Usable), "report this, with: pmemctl region show "+plan.Region+" -o json")
-			return Volume{}, errors.Join(err, s.NDCTL.DestroyNamespace(n.UUID))
-		}
-		return vol, nil
-	}
-	tags := []string{tagMaking}
-	if plan.copyOf != "" {
-		tags = append(tags, tagCopyOf+plan.copyOf)
-	}
-	if plan.forFS {
-		tags = append(tags, tagForFS)
-	}
-	return s.makeLV(ctx, plan.Name, plan, tags...)
-}
-
 // copyUUIDs are the UUIDs of a namespace that is a copy, from which can be told of what it is
 // one. There are many, since copies that were deleted may still be erased.
 func copyUUIDs(name, source string) iter.Seq[string] {
@@ -320,22 +279,6 @@ func (vol Volume) isCopyOf(source string) bool {
 		}
 	}
 	return false
-}
-
-// makeLV makes a logical volume for a volume, with a name that has a mark or with
-// a tag that says that it is not finished.
-func (s *Service) makeLV(ctx context.Context, name string, plan Plan, tags ...string) (Volume, error) {
-	lv := lvm.NewLV{VG: lvm.VGRef{Name: plan.VG, UUID: plan.vgUUID}, Name: name, Size: plan.Raw, Tags: append(tags, tag), Stripes: plan.Stripes, StripeSize: ExtentSize, Devices: plan.devices}
-	if err := s.LVM.CreateLV(ctx, lv); err != nil {
-		if !errs.Is(err, errs.Deadline) { // or lvm is still at it
-			undo, cancel := undoing(ctx)
-			defer cancel()
-			err = errors.Join(err, s.removeAbandonedNow(undo, plan.Name))
-		}
-		return Volume{}, errs.Wrap("", subject(plan.Name), "its logical volume could not be made in "+plan.VG, "", err)
-	}
-	vol := Volume{Name: plan.Name, Type: TypeLVM, State: Creating, Size: plan.Usable, RawSize: plan.Raw, VG: plan.VG, vgUUID: plan.vgUUID, Device: lvm.MapperPath(plan.VG, name), Stripes: plan.Stripes, lv: name, forFS: plan.forFS}
-	return vol, nil
 }
 
 // fill clears of a new device what is to be cleared, and formats it.
@@ -434,36 +377,6 @@ func sizeIs(dev Device, size uint64) error {
 		return errs.New(errs.Internal, "", fmt.Sprintf("the device has %d bytes where %d were expected, and was not touched", dev.Size(), size), "see whether /dev is the host's own and udevd runs")
 	}
 	return nil
-}
-
-// publish makes a finished device the volume.
-func (s *Service) publish(ctx context.Context, vol Volume) (Volume, error) {
-	if vol.Type == TypeDirect {
-		n, err := s.NDCTL.RenameNamespace(vol.UUID, markVolume+vol.Name)
-		if err != nil && !s.isUnfinished(vol) { // it has its name, and does not come up
-			err = errors.Join(err, s.NDCTL.DestroyNamespace(vol.UUID))
-		}
-		if err != nil {
-			return Volume{}, err
-		}
-		ready, _ := directVolume(n)
-		if ready.State != Ready || ready.Size != vol.Size {
-			err := errs.New(errs.Internal, subject(vol.Name), fmt.Sprintf("its namespace did not come up as fsdax with %d bytes", vol.Size), "see why: dmesg | tail")
-			return Volume{}, errors.Join(err, s.NDCTL.DestroyNamespace(n.UUID)) // what is in it, nobody was given
-		}
-		s.remember(ready)
-		return ready, nil
-	}
-	if err := s.LVM.UnmarkLV(ctx, vol.group(), vol.lv, tagMaking); err != nil {
-		return Volume{}, err
-	}
-	vol.State = Ready
-	if up, ok := s.mapped(vol); ok {
-		_, _, vol.UUID, _ = lvm.ParseMapper(up.Name, up.UUID)
-		vol.Regions = s.regionsBelow(up)
-		s.remember(vol)
-	}
-	return vol, nil
 }
 
 // undoCreate removes what could not be finished, and joins what went wrong with

@@ -4,16 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
-	"github.com/pmemctl/pmemctl/internal/fault"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
@@ -56,8 +51,8 @@ func (s *Service) delete(ctx context.Context, name string, erase func(Volume) bo
 	if err != nil {
 		return nil, err
 	}
-	if slices.ContainsFunc(slices.Concat(d.remove, d.mark), func(vol Volume) bool { return vol.Type == TypeDirect }) {
-		s.NDCTL.Warm()
+	for _, vol := range slices.Concat(d.remove, d.mark) {
+		s.kindOf(vol.Type).warm()
 	}
 	for _, vol := range d.remove {
 		if err := s.remove(ctx, vol); err != nil {
@@ -83,17 +78,6 @@ func (s *Service) delete(ctx context.Context, name string, erase func(Volume) bo
 // deletion is what is to be done with the volumes of a name: removed as they are,
 // marked as deleted, and erased further.
 type deletion struct{ remove, mark, erase []Volume }
-
-// changeDevice changes one volume, whose lock is held. The host is not locked for a
-// namespace: that one thing at a time is written to a DIMM's labels is the kernel's
-// business (nvdimm_bus_lock), and to take a device down it waits for every
-// processor.
-func (s *Service) changeDevice(ctx context.Context, vol Volume, do func() error) error {
-	if vol.Type == TypeDirect {
-		return do()
-	}
-	return s.changing(ctx, do)
-}
 
 // Absent fails when a volume that was not found may only be out of sight.
 func (s *Service) Absent(ctx context.Context, name string) error {
@@ -203,12 +187,8 @@ func (s *Service) remove(ctx context.Context, vol Volume) error {
 		return err
 	}
 	s.forget(vol)
-	err := s.changeDevice(ctx, vol, func() error {
-		if vol.Type == TypeDirect {
-			return s.NDCTL.DestroyNamespace(vol.UUID)
-		}
-		return s.removeLV(ctx, vol)
-	})
+	k := s.kindOf(vol.Type)
+	err := k.changing(ctx, func() error { return k.remove(ctx, vol) })
 	return errs.Wrap("", subject(vol.Name), "could not be removed", "", err)
 }
 
@@ -218,89 +198,13 @@ func (s *Service) markDeleted(ctx context.Context, vol Volume) (Volume, error) {
 		return vol, err
 	}
 	s.forget(vol)
-	err := s.changeDevice(ctx, vol, func() (err error) {
-		vol, err = s.mark(ctx, vol)
+	k := s.kindOf(vol.Type)
+	err := k.changing(ctx, func() (err error) {
+		vol, err = k.markDeleted(ctx, vol)
 		return err
 	})
 	return vol, errs.Wrap("", subject(vol.Name), "could not be deleted", "", err)
 }
-
-// mark gives the device of a volume the mark of a deleted one.
-func (s *Service) mark(ctx context.Context, vol Volume) (Volume, error) {
-	if vol.Type == TypeLVM {
-		return s.setAside(ctx, vol)
-	}
-	vol.State, vol.Device = Deleting, ""
-	return vol, s.NDCTL.RenameDisabled(vol.UUID, markRemoving+vol.Name)
-}
-
-// setAside gives the logical volume of a deleted volume a name of its own. The host is
-// locked. Its device goes first: to rename one that is there LVM suspends it, and a crash in
-// the middle would leave it so. The kernel refuses that for one that somebody has open.
-func (s *Service) setAside(ctx context.Context, vol Volume) (Volume, error) {
-	if up, there := s.mapped(vol); there {
-		if err := isStill(vol, up); err != nil {
-			return vol, err
-		}
-		if err := s.removeMapped(vol, up); err != nil {
-			return vol, err
-		}
-		s.unlinkNode(vol)
-	}
-	vol.Device = ""
-	name := deletedLV(vol)
-	if err := s.LVM.RenameLV(ctx, vol.group(), vol.lv, name); err != nil {
-		return vol, err
-	}
-	vol.lv, vol.State = name, Deleting
-	return vol, nil
-}
-
-// removeMapped takes the device of a volume away, as lvchange -an does in three times the time.
-// Udevd may have it open for a moment.
-func (s *Service) removeMapped(vol Volume, up blockdev.Mapped) error {
-	const poll, patience = 20 * time.Millisecond, 3 * time.Second
-	fault.Point("before removing the mapped device")
-	for begun := time.Now(); ; time.Sleep(poll) {
-		err := s.Devices.RemoveMapped(up)
-		switch {
-		case err == nil || errors.Is(err, unix.ENXIO):
-			fault.Point("after removing the mapped device")
-			return nil
-		case !errors.Is(err, unix.EBUSY):
-			return err
-		case time.Since(begun) > patience:
-			return errs.Wrap(errs.InUse, subject(vol.Name), "is in use", "see who has it: lsof "+vol.Device, err)
-		}
-	}
-}
-
-// isStill fails when something else has the device of a volume by now: LVM is asked by name.
-func isStill(vol Volume, up blockdev.Mapped) error {
-	_, _, id, ok := lvm.ParseMapper(up.Name, up.UUID)
-	switch {
-	case !ok:
-		return errs.New(errs.Busy, subject(vol.Name), "is not deleted: "+vol.Device+" is no logical volume", "see what it is: dmsetup info "+up.Name)
-	case vol.UUID != "" && id != vol.UUID:
-		return errs.New(errs.Busy, subject(vol.Name), "was renamed meanwhile: "+vol.Device+" is the logical volume with the UUID "+id+", not "+vol.UUID, "see what there is: lvs -o +lv_uuid "+vol.VG)
-	}
-	return nil
-}
-
-// deletedLV is the name of the logical volume of a deleted volume. Its end keeps two of a name
-// apart; a part of the volume's name is left away where the device mapper has no room for it.
-func deletedLV(vol Volume) string {
-	end := "+" + strings.ReplaceAll(vol.UUID, "-", "")
-	end = end[:min(len(end), 7)]
-	name := vol.Name
-	for len(name) > 1 && len(filepath.Base(lvm.MapperPath(vol.VG, markRemoving+name+end))) > maxMapper {
-		name = strings.TrimRight(name[:len(name)-1], "-")
-	}
-	return markRemoving + name + end
-}
-
-// maxMapper is the most bytes of a device mapper's name (DM_NAME_LEN, linux/dm-ioctl.h).
-const maxMapper = 127
 
 // eraseUnmarked erases and removes a volume for whose mark no label slot, or no byte of LVM's
 // metadata, is free: to remove it needs none. Its head goes first: after a crash in between it
@@ -320,17 +224,16 @@ func (s *Service) eraseUnmarked(ctx context.Context, vol Volume) error {
 // eraseHead erases what tells the kind of a volume: the info block of a namespace, or the
 // superblock of a file system.
 func (s *Service) eraseHead(ctx context.Context, vol Volume) (_ Volume, err error) {
+	k := s.kindOf(vol.Type)
 	err = s.changing(ctx, func() error {
-		vol, err = s.upToErase(ctx, vol)
+		vol, err = k.bringUpToErase(ctx, vol)
 		return err
 	})
 	if err != nil {
 		return vol, err
 	}
-	if vol.Type == TypeLVM {
-		if _, err := s.anyNode(ctx, vol); err != nil {
-			return vol, err
-		}
+	if err := k.checkErasable(ctx, vol); err != nil {
+		return vol, err
 	}
 	dev, err := s.Devices.Hold(vol.Device)
 	if err != nil {
@@ -397,12 +300,4 @@ func (s *Service) openFor(path string) []int {
 			return pids
 		}
 	}
-}
-
-func (s *Service) removeLV(ctx context.Context, vol Volume) error {
-	err := s.LVM.RemoveLV(ctx, vol.group(), vol.lv, vol.UUID)
-	if err == nil {
-		s.unlinkNode(vol)
-	}
-	return err
 }

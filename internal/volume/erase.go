@@ -15,7 +15,6 @@ import (
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
-	"github.com/pmemctl/pmemctl/internal/ndctl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
@@ -85,13 +84,9 @@ func eraseLock(vol Volume) string { return "erasing of " + vol.UUID }
 func (s *Service) erase(ctx context.Context, vol Volume, rate EraseRate) error {
 	s, done := s.operation()
 	defer done()
-	there := false
+	there, k := false, s.kindOf(vol.Type)
 	err := s.changing(ctx, func() error {
-		look := s.Look
-		if vol.Type == TypeDirect { // LVM does not matter, and may be stuck
-			look = s.lookAtNamespaces
-		}
-		v, err := look(ctx)
+		v, err := k.lookForDeleted(ctx)
 		if err != nil {
 			return err
 		}
@@ -107,19 +102,8 @@ func (s *Service) erase(ctx context.Context, vol Volume, rate EraseRate) error {
 		if err := v.present(vol.group()); err != nil {
 			return err
 		}
-		if mark, _ := parseMark(vol.lv); vol.Type == TypeLVM && mark != markRemoving {
-			// An earlier version deleted it, and left it a name that a new volume may want.
-			if vol, err = s.setAside(ctx, vol); err != nil {
-				return err
-			}
-		}
-		if s.needsRefresh(vol) { // or the erasing waits for ever, or fails
-			if err := s.refresh(ctx, vol); err != nil {
-				return err
-			}
-		}
 		// While the host is still locked: what was seen to be deleted is what comes up.
-		vol, err = s.upToErase(ctx, vol)
+		vol, err = k.bringUpToErase(ctx, vol)
 		return notErased(vol, err)
 	})
 	if err != nil || !there {
@@ -138,11 +122,6 @@ func (v View) isScarce(vol Volume) bool {
 	}
 	vg, _ := v.LVM.Find(vol.group())
 	return vg.Free < vg.Size/little
-}
-
-func (s *Service) lookAtNamespaces(context.Context) (View, error) {
-	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
-	return View{PMEM: sys}, err
 }
 
 // deleted finds a deleted volume by its UUID.
@@ -179,21 +158,6 @@ func notErased(vol Volume, err error) error {
 	return errs.Wrap("", subject(vol.Name), "is deleted, and not erased yet", "go on with it: pmemctl gc", err)
 }
 
-// upToErase brings up the device of a volume, with all of its bytes. The host is locked.
-func (s *Service) upToErase(ctx context.Context, vol Volume) (_ Volume, err error) {
-	if vol.Type == TypeDirect {
-		// The raw device has no info block in the way, and needs no struct pages.
-		blockdev, err := s.NDCTL.EnableRaw(vol.UUID)
-		vol.Device = "/dev/" + blockdev
-		return vol, err
-	}
-	if vol.Device == "" {
-		err = s.LVM.Activate(ctx, vol.group(), vol.lv)
-	}
-	vol.Device = lvm.MapperPath(vol.VG, vol.lv)
-	return vol, err
-}
-
 func giveUpNext(vol Volume) string {
 	return "replace the DIMM; or leave the bytes there: pmemctl gc --give-up " + vol.UUID
 }
@@ -222,10 +186,8 @@ func (s *Service) GiveUp(ctx context.Context, uuid string) error {
 		if err := s.notInUse(vol); err != nil {
 			return err
 		}
-		if vol.Type == TypeDirect {
-			err = s.NDCTL.DestroyNamespace(vol.UUID)
-		} else if err = v.present(vol.group()); err == nil {
-			err = s.removeLV(ctx, vol)
+		if err = v.present(vol.group()); err == nil {
+			err = s.kindOf(vol.Type).remove(ctx, vol)
 		}
 		if err == nil {
 			s.forgetErasure(vol)
@@ -235,44 +197,20 @@ func (s *Service) GiveUp(ctx context.Context, uuid string) error {
 	})
 }
 
+// eraseAndRemove zeroes all that the device of a deleted volume offers, and removes it.
 func (s *Service) eraseAndRemove(ctx context.Context, vol Volume, log *erasureLog) error {
-	if vol.Type == TypeDirect {
-		return s.eraseDirect(ctx, vol, log)
-	}
-	return s.eraseLVM(ctx, vol, log)
-}
-
-func (s *Service) eraseDirect(ctx context.Context, vol Volume, log *erasureLog) error {
 	if err := s.zeroAll(ctx, vol, vol.RawSize, log); err != nil {
 		return err
 	}
-	return s.changing(ctx, func() error {
-		if err := s.NDCTL.DisableRaw(vol.UUID); err != nil {
-			return err
-		}
-		return s.NDCTL.DestroyNamespace(vol.UUID)
-	})
-}
-
-func (s *Service) eraseLVM(ctx context.Context, vol Volume, log *erasureLog) error {
-	// No link of pmemctl's own: killed after lvremove, nobody would take it away.
-	if _, err := s.anyNode(ctx, vol); err != nil {
-		return err
-	}
-	if err := s.zeroAll(ctx, vol, vol.Size, log); err != nil {
-		return err
-	}
-	return s.changing(ctx, func() error { return s.removeLV(ctx, vol) })
+	return s.changing(ctx, func() error { return s.kindOf(vol.Type).remove(ctx, vol) })
 }
 
 func (s *Service) zeroAll(ctx context.Context, vol Volume, size uint64, log *erasureLog) error {
 	if err := s.notPublished(vol); err != nil {
 		return err
 	}
-	if m, ok := s.mapped(vol); vol.Type == TypeLVM {
-		if _, _, uuid, _ := lvm.ParseMapper(m.Name, m.UUID); !ok || uuid != vol.UUID {
-			return errs.New(errs.Internal, subject(vol.Name), vol.Device+" is not its device, and was not touched", "see who else changes volumes on this host")
-		}
+	if err := s.kindOf(vol.Type).checkErasable(ctx, vol); err != nil {
+		return err
 	}
 	number, err := s.Devices.Identify(vol.Device)
 	if err != nil {
@@ -299,7 +237,7 @@ func (s *Service) Deleted(ctx context.Context) ([]Volume, error) {
 	looked := time.Now()
 	v, err := s.Look(ctx)
 	if err != nil && ctx.Err() == nil { // LVM may be stuck, which is no matter of direct volumes
-		if v, err := s.lookAtNamespaces(ctx); err == nil && len(s.DeletedIn(v)) > 0 {
+		if v, err := (direct{s}).lookForDeleted(ctx); err == nil && len(s.DeletedIn(v)) > 0 {
 			return s.DeletedIn(v), nil
 		}
 	}

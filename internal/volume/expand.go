@@ -110,7 +110,7 @@ func (s *Service) reserveExtension(ctx context.Context, name string, size uint64
 		}
 		return vol, nil, err
 	}
-	made, err := s.makeLV(ctx, markMaking+name, Plan{Name: name, Type: TypeLVM, VG: vol.VG, vgUUID: vol.vgUUID, Usable: by, Raw: by, Stripes: vol.Stripes, devices: devices, forFS: vol.forFS})
+	made, err := (logical{s}).makeLV(ctx, markMaking+name, Plan{Name: name, Type: TypeLVM, VG: vol.VG, vgUUID: vol.vgUUID, Usable: by, Raw: by, Stripes: vol.Stripes, devices: devices, forFS: vol.forFS})
 	return vol, &made, err
 }
 
@@ -141,7 +141,7 @@ func (s *Service) takeOver(ctx context.Context, name string) (Volume, error) {
 	if len(ranges) > lvm.MaxRanges {
 		return Volume{}, errs.New(errs.NoSpace, subject(name), fmt.Sprintf("the free space of %s is in %d pieces, more than can be taken at once", vol.VG, len(ranges)), "expand in smaller steps, or extend the group: pmemctl vg extend "+vol.VG+" --percent N")
 	}
-	if err := s.removeLV(ctx, reserves[0]); err != nil {
+	if err := (logical{s}).remove(ctx, reserves[0]); err != nil {
 		return Volume{}, err
 	}
 	if err := s.LVM.ExtendLV(ctx, vol.group(), name, by, vol.Stripes, ranges); err != nil {

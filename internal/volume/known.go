@@ -51,19 +51,6 @@ func (s *Service) lookFor(ctx context.Context, name string) (View, error) {
 	return s.lookOutsideLVM(ctx, name)
 }
 
-// lookOutsideLVM is Look for a volume of which LVM may know; where it does not, it is
-// not asked.
-func (s *Service) lookOutsideLVM(ctx context.Context, name string) (View, error) {
-	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
-	inLVM := func(n pmem.Namespace) bool {
-		return mayBeMember(n) && s.LVM.MayKnow("/dev/"+n.Blockdev, name+" {", markRemoving+name+"+")
-	}
-	if err == nil && !slices.ContainsFunc(sys.Namespaces, inLVM) {
-		return View{PMEM: sys}, nil
-	}
-	return s.Look(ctx)
-}
-
 func (s *Service) onlyOnMembers(m blockdev.Mapped) bool {
 	enabled := s.NDCTL.EnabledFSDAX()
 	return !slices.ContainsFunc(s.Devices.Below(m), func(device string) bool {
@@ -142,4 +129,17 @@ func (s *Service) setNoErase(uuid string) {
 	if s.RunDir != "" && uuid != "" && os.MkdirAll(filepath.Dir(file), 0o700) == nil {
 		_ = os.WriteFile(file, nil, 0o600)
 	}
+}
+
+// lookOutsideLVM is Look for a volume of which LVM may know; where it does not, it is
+// not asked.
+func (s *Service) lookOutsideLVM(ctx context.Context, name string) (View, error) {
+	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
+	inLVM := func(n pmem.Namespace) bool {
+		return mayBeMember(n) && s.LVM.MayKnow("/dev/"+n.Blockdev, name+" {", markRemoving+name+"+")
+	}
+	if err == nil && !slices.ContainsFunc(sys.Namespaces, inLVM) {
+		return View{PMEM: sys}, nil
+	}
+	return s.Look(ctx)
 }

@@ -1,0 +1,211 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pmemctl/pmemctl/internal/blockdev"
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/fault"
+	"github.com/pmemctl/pmemctl/internal/lvm"
+)
+
+// logical is the kind of volumes that are logical volumes.
+type logical struct{ *Service }
+
+func (k logical) warm() {}
+
+func (k logical) changing(ctx context.Context, do func() error) error {
+	return k.Service.changing(ctx, do)
+}
+
+func (k logical) lookBeforeMaking(ctx context.Context, _ string) (View, error) { return k.Look(ctx) }
+
+func (k logical) lookForDeleted(ctx context.Context) (View, error) { return k.Look(ctx) }
+
+func (k logical) make(ctx context.Context, plan Plan) (Volume, error) {
+	tags := []string{tagMaking}
+	if plan.copyOf != "" {
+		tags = append(tags, tagCopyOf+plan.copyOf)
+	}
+	if plan.forFS {
+		tags = append(tags, tagForFS)
+	}
+	return k.makeLV(ctx, plan.Name, plan, tags...)
+}
+
+// makeLV makes a logical volume for a volume, with a name that has a mark or with
+// a tag that says that it is not finished.
+func (k logical) makeLV(ctx context.Context, name string, plan Plan, tags ...string) (Volume, error) {
+	lv := lvm.NewLV{VG: lvm.VGRef{Name: plan.VG, UUID: plan.vgUUID}, Name: name, Size: plan.Raw, Tags: append(tags, tag), Stripes: plan.Stripes, StripeSize: ExtentSize, Devices: plan.devices}
+	if err := k.LVM.CreateLV(ctx, lv); err != nil {
+		if !errs.Is(err, errs.Deadline) { // or lvm is still at it
+			undo, cancel := undoing(ctx)
+			defer cancel()
+			err = errors.Join(err, k.removeAbandonedNow(undo, plan.Name))
+		}
+		return Volume{}, errs.Wrap("", subject(plan.Name), "its logical volume could not be made in "+plan.VG, "", err)
+	}
+	vol := Volume{Name: plan.Name, Type: TypeLVM, State: Creating, Size: plan.Usable, RawSize: plan.Raw, VG: plan.VG, vgUUID: plan.vgUUID, Device: lvm.MapperPath(plan.VG, name), Stripes: plan.Stripes, lv: name, forFS: plan.forFS}
+	return vol, nil
+}
+
+func (k logical) commit(ctx context.Context, vol Volume) (Volume, error) {
+	if err := k.LVM.UnmarkLV(ctx, vol.group(), vol.lv, tagMaking); err != nil {
+		return Volume{}, err
+	}
+	vol.State = Ready
+	if up, ok := k.mapped(vol); ok {
+		_, _, vol.UUID, _ = lvm.ParseMapper(up.Name, up.UUID)
+		vol.Regions = k.regionsBelow(up)
+		k.remember(vol)
+	}
+	return vol, nil
+}
+
+// isUnfinished is true: nobody finishes a logical volume without the host's lock.
+func (k logical) isUnfinished(Volume) bool { return true }
+
+func (k logical) activate(ctx context.Context, vol Volume) (Volume, error) {
+	if err := k.LVM.Activate(ctx, vol.group(), vol.lv); err != nil {
+		return vol, err
+	}
+	vol.Device = lvm.MapperPath(vol.VG, vol.lv)
+	return vol, k.waitForNode(ctx, vol)
+}
+
+// markDeleted gives the logical volume a name of its own. The host is locked. Its device goes first: to rename one that is there LVM suspends it, and a crash in
+// the middle would leave it so. The kernel refuses that for one that somebody has open.
+func (k logical) markDeleted(ctx context.Context, vol Volume) (Volume, error) {
+	if up, there := k.mapped(vol); there {
+		if err := isStill(vol, up); err != nil {
+			return vol, err
+		}
+		if err := k.removeMapped(vol, up); err != nil {
+			return vol, err
+		}
+		k.unlinkNode(vol)
+	}
+	vol.Device = ""
+	name := deletedLV(vol)
+	if err := k.LVM.RenameLV(ctx, vol.group(), vol.lv, name); err != nil {
+		return vol, err
+	}
+	vol.lv, vol.State = name, Deleting
+	return vol, nil
+}
+
+// removeMapped takes the device of a volume away, as lvchange -an does in three times the time.
+// Udevd may have it open for a moment.
+func (k logical) removeMapped(vol Volume, up blockdev.Mapped) error {
+	const poll, patience = 20 * time.Millisecond, 3 * time.Second
+	fault.Point("before removing the mapped device")
+	for begun := time.Now(); ; time.Sleep(poll) {
+		err := k.Devices.RemoveMapped(up)
+		switch {
+		case err == nil || errors.Is(err, unix.ENXIO):
+			fault.Point("after removing the mapped device")
+			return nil
+		case !errors.Is(err, unix.EBUSY):
+			return err
+		case time.Since(begun) > patience:
+			return errs.Wrap(errs.InUse, subject(vol.Name), "is in use", "see who has it: lsof "+vol.Device, err)
+		}
+	}
+}
+
+// isStill fails when something else has the device of a volume by now: LVM is asked by name.
+func isStill(vol Volume, up blockdev.Mapped) error {
+	_, _, id, ok := lvm.ParseMapper(up.Name, up.UUID)
+	switch {
+	case !ok:
+		return errs.New(errs.Busy, subject(vol.Name), "is not deleted: "+vol.Device+" is no logical volume", "see what it is: dmsetup info "+up.Name)
+	case vol.UUID != "" && id != vol.UUID:
+		return errs.New(errs.Busy, subject(vol.Name), "was renamed meanwhile: "+vol.Device+" is the logical volume with the UUID "+id+", not "+vol.UUID, "see what there is: lvs -o +lv_uuid "+vol.VG)
+	}
+	return nil
+}
+
+// deletedLV is the name of the logical volume of a deleted volume. Its end keeps two of a name
+// apart; a part of the volume's name is left away where the device mapper has no room for it.
+func deletedLV(vol Volume) string {
+	end := "+" + strings.ReplaceAll(vol.UUID, "-", "")
+	end = end[:min(len(end), 7)]
+	name := vol.Name
+	for len(name) > 1 && len(filepath.Base(lvm.MapperPath(vol.VG, markRemoving+name+end))) > maxMapper {
+		name = strings.TrimRight(name[:len(name)-1], "-")
+	}
+	return markRemoving + name + end
+}
+
+// maxMapper is the most bytes of a device mapper's name (DM_NAME_LEN, linux/dm-ioctl.h).
+const maxMapper = 127
+
+func (k logical) bringUpToErase(ctx context.Context, vol Volume) (_ Volume, err error) {
+	if mark, _ := parseMark(vol.lv); mark != markRemoving {
+		// An earlier version deleted it, and left it a name that a new volume may want.
+		if vol, err = k.markDeleted(ctx, vol); err != nil {
+			return vol, err
+		}
+	}
+	if k.needsRefresh(vol) { // or the erasing waits for ever, or fails
+		if err := k.refresh(ctx, vol); err != nil {
+			return vol, err
+		}
+	}
+	if vol.Device == "" {
+		err = k.LVM.Activate(ctx, vol.group(), vol.lv)
+	}
+	vol.Device = lvm.MapperPath(vol.VG, vol.lv)
+	return vol, err
+}
+
+func (k logical) checkErasable(ctx context.Context, vol Volume) error {
+	// No link of pmemctl's own: killed after lvremove, nobody would take it away.
+	if _, err := k.anyNode(ctx, vol); err != nil {
+		return err
+	}
+	m, ok := k.mapped(vol)
+	if _, _, uuid, _ := lvm.ParseMapper(m.Name, m.UUID); !ok || uuid != vol.UUID {
+		return errs.New(errs.Internal, subject(vol.Name), vol.Device+" is not its device, and was not touched", "see who else changes volumes on this host")
+	}
+	return nil
+}
+
+func (k logical) remove(ctx context.Context, vol Volume) error {
+	err := k.LVM.RemoveLV(ctx, vol.group(), vol.lv, vol.UUID)
+	if err == nil {
+		k.unlinkNode(vol)
+	}
+	return err
+}
+
+// linkNode makes the link that udevd is about to make, which takes it longer than
+// the making of a logical volume; it keeps one that is there. It need not succeed.
+func (s *Service) linkNode(vol Volume) {
+	if m, ok := s.mapped(vol); ok {
+		s.Devices.LinkNode(m, vol.Device)
+	}
+}
+
+// unlinkNode takes away a link of linkNode's to a device that is gone, which udevd
+// does only when it had come to making the link.
+func (s *Service) unlinkNode(vol Volume) {
+	if _, there := s.mapped(vol); !there && vol.Type == TypeLVM {
+		s.Devices.UnlinkNode(vol.Device)
+	}
+}
+
+// mapped is the device of the device mapper that a logical volume has; false for a
+// direct volume, whose name another device may have there.
+func (s *Service) mapped(vol Volume) (blockdev.Mapped, bool) {
+	if vol.Type != TypeLVM {
+		return blockdev.Mapped{}, false
+	}
+	return s.Devices.FindMapped(filepath.Base(vol.Device))
+}
