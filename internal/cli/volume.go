@@ -345,8 +345,8 @@ other type. This is also the way to a larger direct volume.`,
 			if err := notInline(args[1]); err != nil {
 				return err
 			}
-			v, err := a.service.Clone(cmd.Context(), volume.CloneSpec{
-				Source: args[0], Name: args[1], Size: uint64(size), Type: volume.Type(place.volumeType), Region: place.region, VG: place.vg, Stripe: place.stripe, SpaceWait: volume.AsLongAsItTakes,
+			v, err := a.service.Clone(cmd.Context(), args[0], volume.Spec{
+				Name: args[1], Size: uint64(size), Type: volume.Type(place.volumeType), Region: place.region, VG: place.vg, Stripe: place.stripe, SpaceWait: volume.AsLongAsItTakes,
 			})
 			if err != nil {
 				return err

@@ -126,10 +126,8 @@ func (s *Server) create(ctx context.Context, spec volume.Spec, from *csi.VolumeC
 	if _, err := s.get(ctx, source); err != nil {
 		return volume.Volume{}, err
 	}
-	vol, err := s.Volumes.Clone(ctx, volume.CloneSpec{
-		Source: source, Name: spec.Name, Size: spec.Size, Limit: spec.Limit, Type: spec.Type,
-		Region: spec.Region, Within: spec.Within, VG: spec.VG, FS: spec.FS, Stripe: spec.Stripe, OrLarger: spec.OrLarger, NoErase: spec.NoErase, SpaceWait: spec.SpaceWait, OrExisting: true,
-	})
+	spec.OrExisting = true
+	vol, err := s.Volumes.Clone(ctx, source, spec)
 	return vol, noPlace(err)
 }
 

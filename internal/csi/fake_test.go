@@ -82,12 +82,12 @@ func (f *fakeVolumes) Create(_ context.Context, spec volume.Spec) (volume.Volume
 	return vol, true, nil
 }
 
-func (f *fakeVolumes) Clone(ctx context.Context, c volume.CloneSpec) (volume.Volume, error) {
-	vol, created, err := f.Create(ctx, volume.Spec{Name: c.Name, Type: c.Type, Size: c.Size, Limit: c.Limit})
-	if err == nil && !created && f.sources[c.Name] != c.Source {
-		err = errs.New(errs.Conflict, "volume "+c.Name, "exists already", "")
+func (f *fakeVolumes) Clone(ctx context.Context, source string, spec volume.Spec) (volume.Volume, error) {
+	vol, created, err := f.Create(ctx, spec)
+	if err == nil && !created && f.sources[spec.Name] != source {
+		err = errs.New(errs.Conflict, "volume "+spec.Name, "exists already", "")
 	}
-	f.sources[c.Name] = c.Source
+	f.sources[spec.Name] = source
 	return vol, err
 }
 

@@ -37,10 +37,10 @@ func (g guarded) Create(ctx context.Context, spec volume.Spec) (volume.Volume, b
 	return g.fakeVolumes.Create(ctx, spec)
 }
 
-func (g guarded) Clone(ctx context.Context, c volume.CloneSpec) (volume.Volume, error) {
-	g.name(c.Name)
-	g.name(c.Source)
-	return g.fakeVolumes.Clone(ctx, c)
+func (g guarded) Clone(ctx context.Context, source string, spec volume.Spec) (volume.Volume, error) {
+	g.name(spec.Name)
+	g.name(source)
+	return g.fakeVolumes.Clone(ctx, source, spec)
 }
 
 func (g guarded) DeleteAsCreated(ctx context.Context, name string) error {

@@ -31,7 +31,7 @@ import (
 // Volumes is what the server needs of the volume service; *volume.Service is one.
 type Volumes interface {
 	Create(context.Context, volume.Spec) (vol volume.Volume, created bool, err error)
-	Clone(context.Context, volume.CloneSpec) (volume.Volume, error)
+	Clone(ctx context.Context, source string, spec volume.Spec) (volume.Volume, error)
 	DeleteAsCreated(ctx context.Context, name string) error
 	Deleted(context.Context) ([]volume.Volume, error)
 	Unerased() []string

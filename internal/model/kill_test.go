@@ -75,7 +75,7 @@ func erased(name string) action {
 
 func clone(from, to string) action {
 	return func(s *volume.Service) error {
-		_, err := s.Clone(ctx, volume.CloneSpec{Source: from, Name: to, OrExisting: true, SpaceWait: volume.AsLongAsItTakes})
+		_, err := s.Clone(ctx, from, volume.Spec{Name: to, OrExisting: true, SpaceWait: volume.AsLongAsItTakes})
 		return err
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
@@ -192,43 +191,23 @@ func (s *Service) growMounted(ctx context.Context, vol Volume, p mount.Point) er
 	return s.Mounts.Grow(ctx, vol.Device, p)
 }
 
-// CloneSpec says what copy is wanted.
-type CloneSpec struct {
-	Source, Name string
-	// Size of the copy; 0 is that of the source.
-	Size uint64
-	// Type, Region, VG and Within as in Spec; Type "" is that of the source.
-	Type       Type
-	Region, VG string
-	Within     []string
-	// FS is what the source must have; none copies it as it is, as a device, and ""
-	// takes what there is.
-	FS     string
-	Stripe bool
-	// Limit, OrLarger and NoErase as in Spec.
-	Limit             uint64
-	OrLarger, NoErase bool
-	OrExisting        bool
-	// SpaceWait as in Spec.
-	SpaceWait time.Duration
-}
-
-// Clone copies a volume that is not in use into a new one, which may be larger
-// and of the other type; its file system then grows with the first Mount. The
-// copy is a volume like any other, with DAX. A volume that exists under the new
-// name is a Conflict, since its content may be older than the source's by now;
-// with OrExisting a copy of the source is returned.
-func (s *Service) Clone(ctx context.Context, c CloneSpec) (Volume, error) {
-	if err := ValidateName(c.Source); err != nil {
+// Clone copies a volume that is not in use into a new one as the spec has it, which may be larger
+// and of the other type; its file system then grows with the first Mount. The copy is a volume
+// like any other, with DAX. Of the spec, Type "" is that of the source, Size 0 is its size, and FS
+// is what the source must have: none copies it as it is, as a device, and "" takes what there is.
+// A volume that exists under the name is a Conflict, since its content may be older than the
+// source's by now; with OrExisting a copy of the source is returned.
+func (s *Service) Clone(ctx context.Context, source string, spec Spec) (Volume, error) {
+	if err := ValidateName(source); err != nil {
 		return Volume{}, err
 	}
-	if err := ValidateName(c.Name); err != nil {
+	if err := ValidateName(spec.Name); err != nil {
 		return Volume{}, err
 	}
-	if c.Source == c.Name {
-		return Volume{}, errs.Invalidf(subject(c.Name), "choose another name for the copy", "cannot be a clone of itself")
+	if source == spec.Name {
+		return Volume{}, errs.Invalidf(subject(spec.Name), "choose another name for the copy", "cannot be a clone of itself")
 	}
-	for _, name := range slices.Sorted(slices.Values([]string{c.Source, c.Name})) { // or two clones could wait for each other
+	for _, name := range slices.Sorted(slices.Values([]string{source, spec.Name})) { // or two clones could wait for each other
 		lock, err := s.lockVolume(ctx, name)
 		if err != nil {
 			return Volume{}, err
@@ -237,45 +216,52 @@ func (s *Service) Clone(ctx context.Context, c CloneSpec) (Volume, error) {
 	}
 	s, done := s.operation()
 	defer done()
-	var source Volume
+	var from Volume
 	err := s.changing(ctx, func() error {
 		v, err := s.Look(ctx)
 		if err != nil {
 			return err
 		}
-		if source, err = v.get(c.Source); err != nil {
+		if from, err = v.get(source); err != nil {
 			return err
 		}
-		source, err = s.activate(ctx, source)
+		from, err = s.activate(ctx, from)
 		return err
 	})
 	if err != nil {
 		return Volume{}, err
 	}
-	spec := Spec{Name: c.Name, Type: c.Type, Size: c.Size, Limit: c.Limit, Region: c.Region, VG: c.VG, Within: c.Within, FS: mount.None, Stripe: c.Stripe, OrLarger: c.OrLarger, NoErase: c.NoErase, SpaceWait: c.SpaceWait, copyOf: source.UUID, forFS: source.forFS}
-	if spec.Type == "" {
-		spec.Type = source.Type
-	}
-	if c.FS == mount.None && source.forFS {
-		return Volume{}, errs.Invalidf(subject(c.Name), "clone it as a volume with a filesystem", "%s was made for a filesystem and may hold bytes of former volumes below it, so no raw block volume can be a copy of it", c.Source)
-	}
-	if c.Limit != 0 && source.Size > c.Limit {
-		return Volume{}, errs.New(errs.OutOfRange, subject(c.Name), fmt.Sprintf("a copy of %s has at least its %d bytes, more than the limit of %d", c.Source, source.Size, c.Limit), "raise the limit")
-	}
-	if spec.Size == 0 || c.OrLarger {
-		spec.Size = max(spec.Size, source.Size)
-	}
-	if spec.Size < source.Size {
-		return Volume{}, errs.New(errs.OutOfRange, subject(c.Name), fmt.Sprintf("a copy of %s needs at least its %s", c.Source, pmem.FormatSize(source.Size)), fmt.Sprintf("use --size %d or more", source.Size))
-	}
-	if err := spec.validate(); err != nil {
+	fs := spec.FS
+	if spec, err = spec.copyingFrom(from); err != nil {
 		return Volume{}, err
 	}
-	vol, created, err := s.create(ctx, spec, func(ctx context.Context, made Volume) error { return s.copyInto(ctx, made, source, c.FS) })
-	if err == nil && !created && !(c.OrExisting && vol.isCopyOf(source.UUID)) {
-		return Volume{}, errs.New(errs.Conflict, subject(c.Name), "exists already, and was not overwritten", "choose another name, or delete it: pmemctl volume delete "+c.Name)
+	vol, created, err := s.create(ctx, spec, func(ctx context.Context, made Volume) error { return s.copyInto(ctx, made, from, fs) })
+	if err == nil && !created && !(spec.OrExisting && vol.isCopyOf(from.UUID)) {
+		return Volume{}, errs.New(errs.Conflict, subject(spec.Name), "exists already, and was not overwritten", "choose another name, or delete it: pmemctl volume delete "+spec.Name)
 	}
 	return vol, err
+}
+
+// copyingFrom is the spec of a volume that has room for a copy of another one.
+func (s Spec) copyingFrom(source Volume) (Spec, error) {
+	if s.FS == mount.None && source.forFS {
+		return s, errs.Invalidf(subject(s.Name), "clone it as a volume with a filesystem", "%s was made for a filesystem and may hold bytes of former volumes below it, so no raw block volume can be a copy of it", source.Name)
+	}
+	if s.Limit != 0 && source.Size > s.Limit {
+		return s, errs.New(errs.OutOfRange, subject(s.Name), fmt.Sprintf("a copy of %s has at least its %d bytes, more than the limit of %d", source.Name, source.Size, s.Limit), "raise the limit")
+	}
+	if s.Size == 0 || s.OrLarger {
+		s.Size = max(s.Size, source.Size)
+	}
+	if s.Size < source.Size {
+		return s, errs.New(errs.OutOfRange, subject(s.Name), fmt.Sprintf("a copy of %s needs at least its %s", source.Name, pmem.FormatSize(source.Size)), fmt.Sprintf("use --size %d or more", source.Size))
+	}
+	if s.Type == "" {
+		s.Type = source.Type
+	}
+	// What is in it is the source's.
+	s.FS, s.MkfsOptions, s.copyOf, s.forFS = mount.None, nil, source.UUID, source.forFS
+	return s, s.validate()
 }
 
 // copyInto fills a new device with a copy of a volume, and zeros behind it. A file

@@ -50,6 +50,8 @@ type Spec struct {
 	Stripe bool
 	// OrLarger accepts an existing volume that is larger than Size, up to Limit.
 	OrLarger bool
+	// OrExisting has Clone accept an existing copy of the same source.
+	OrExisting bool
 	// NoErase has DeleteAsCreated leave the bytes of the volume on the medium.
 	NoErase bool
 

@@ -56,7 +56,7 @@ func (su suite) life(t *testing.T) {
 		isKind(t, errs.Conflict, second(s.Mount(ctx, volume.MountSpec{Name: "db", Path: path, ReadOnly: true})), "not as asked")
 		_, err = s.Delete(ctx, "db", true)
 		isKind(t, errs.InUse, err, "is mounted on "+path)
-		isKind(t, errs.InUse, second(s.Clone(ctx, volume.CloneSpec{Source: "db", Name: "copy"})), "would not be consistent")
+		isKind(t, errs.InUse, second(s.Clone(ctx, "db", volume.Spec{Name: "copy"})), "would not be consistent")
 
 		require.NoError(t, h.WriteDevice(vol.Device, secretAt(vol), secret))
 		s = reboot(t, h, s)
@@ -171,12 +171,12 @@ func (su suite) expandAndClone(t *testing.T) {
 		require.NoError(t, h.WriteDevice(vol.Device, secretAt(vol), secret))
 		for _, to := range kinds {
 			name := "copy-" + string(to)
-			copied, err := s.Clone(ctx, volume.CloneSpec{Source: "db", Name: name, Type: to, Size: 2 * vol.Size})
+			copied, err := s.Clone(ctx, "db", volume.Spec{Name: name, Type: to, Size: 2 * vol.Size})
 			require.NoError(t, err)
 			data, err := h.ReadDevice(copied.Device, secretAt(vol), uint64(len(secret)))
 			require.NoError(t, err)
 			assert.Equal(t, secret, data)
-			isKind(t, errs.Conflict, second(s.Clone(ctx, volume.CloneSpec{Source: "db", Name: name, Type: to, Size: 2 * vol.Size})), "exists already")
+			isKind(t, errs.Conflict, second(s.Clone(ctx, "db", volume.Spec{Name: name, Type: to, Size: 2 * vol.Size})), "exists already")
 			require.NoError(t, mounted(name, filepath.Join(t.TempDir(), name))(s))
 			shown, err := s.Show(ctx, name)
 			require.NoError(t, err)
@@ -185,23 +185,23 @@ func (su suite) expandAndClone(t *testing.T) {
 		raw := spec("raw", kind, 16*pmem.MiB)
 		raw.FS = mount.None
 		require.NoError(t, create(raw)(s))
-		larger, err := s.Clone(ctx, volume.CloneSpec{Source: "raw", Name: "larger", Size: 32 * pmem.MiB, FS: mount.None})
+		larger, err := s.Clone(ctx, "raw", volume.Spec{Name: "larger", Size: 32 * pmem.MiB, FS: mount.None})
 		require.NoError(t, err)
 		for _, at := range []uint64{16 * pmem.MiB, 24 * pmem.MiB, 32*pmem.MiB - 4096} {
 			data, err := h.ReadDevice(larger.Device, at, 4096)
 			require.NoError(t, err)
 			assert.Equal(t, make([]byte, 4096), data, "behind the copy, at %d", at)
 		}
-		for reason, c := range map[string]volume.CloneSpec{
-			"cannot be a clone of itself":   {Source: "db", Name: "db"},
-			"needs at least its":            {Source: "db", Name: "x", Size: pmem.MiB},
-			"more than the limit":           {Source: "db", Name: "x", Limit: pmem.MiB},
-			"does not exist":                {Source: "nothing", Name: "x"},
-			"so no raw block volume can":    {Source: "db", Name: "x", FS: mount.None},
-			"a copy with xfs was asked for": {Source: "db", Name: "x", FS: mount.XFS},
+		for reason, c := range map[string]volume.Spec{
+			"cannot be a clone of itself":   {Name: "db"},
+			"needs at least its":            {Name: "x", Size: pmem.MiB},
+			"more than the limit":           {Name: "x", Limit: pmem.MiB},
+			"so no raw block volume can":    {Name: "x", FS: mount.None},
+			"a copy with xfs was asked for": {Name: "x", FS: mount.XFS},
 		} {
-			require.ErrorContains(t, second(s.Clone(ctx, c)), reason)
+			require.ErrorContains(t, second(s.Clone(ctx, "db", c)), reason)
 		}
+		isKind(t, errs.NotFound, second(s.Clone(ctx, "nothing", volume.Spec{Name: "x"})), "does not exist")
 		assert.Equal(t, errs.NotFound, errs.KindOf(second(s.Get(ctx, "x"))))
 	})
 }
