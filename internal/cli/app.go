@@ -17,6 +17,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/hostlock"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
+	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
@@ -30,7 +31,11 @@ type app struct {
 	// bars: a person looks at the error output, where progress is drawn.
 	bars bool
 
-	ndctl   ndctl.Lib
+	// detach starts a pmemctl with some arguments that outlives this one.
+	detach func(args ...string)
+	// root reports whether the process may change the host.
+	root    func() bool
+	ndctl   reader
 	dax     dax.Lib
 	lvm     []*lvm.Client
 	service *volume.Service
@@ -42,20 +47,27 @@ const (
 	archiveDir = stateDir + "/lvm"
 )
 
+// reader shows what PMEM there is; ndctl.Lib is one.
+type reader interface {
+	Snapshot(ndctl.Select) (pmem.System, error)
+}
+
 func newApp() *app {
+	var lib ndctl.Lib
 	a := &app{
+		root: func() bool { return os.Geteuid() == 0 }, ndctl: lib, detach: detach,
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		interactive: term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
 		bars:        term.IsTerminal(int(os.Stderr.Fd())),
 	}
 	seeing := func(devices func(volume.NDCTL) ([]string, error)) *lvm.Client {
-		c := &lvm.Client{RunDir: hostlock.DefaultDir, Devices: func() ([]string, error) { return devices(a.ndctl) }}
+		c := &lvm.Client{RunDir: hostlock.DefaultDir, Devices: func() ([]string, error) { return devices(lib) }}
 		a.lvm = append(a.lvm, c)
 		return c
 	}
 	a.service = &volume.Service{
-		NDCTL:     a.ndctl,
-		KeepNDCTL: func() (volume.NDCTL, func()) { return a.ndctl.Keep() },
+		NDCTL:     lib,
+		KeepNDCTL: func() (volume.NDCTL, func()) { return lib.Keep() },
 		LVM:       seeing(volume.MemberDevices),
 		Foreign:   seeing(volume.ForeignPMEM),
 		Disks:     seeing(volume.OtherDisks),
@@ -145,8 +157,8 @@ func once(tell func(error)) func(error) {
 }
 
 // needRoot fails before anything is tried that only root can do.
-func needRoot(what string) error {
-	if os.Geteuid() == 0 {
+func (a *app) needRoot(what string) error {
+	if a.root() {
 		return nil
 	}
 	return errs.New(errs.Permission, "", what+" needs root", "run it again with sudo")

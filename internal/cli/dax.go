@@ -60,7 +60,7 @@ it is lost either way. The memory is made movable, so that it can be taken back;
 --offline does that while it is not needed. The mode does not outlive a reboot.`,
 		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeDAX(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := needRoot("reconfiguring a dax device"); err != nil {
+			if err := a.needRoot("reconfiguring a dax device"); err != nil {
 				return err
 			}
 			if r.Mode = dax.Mode(mode); r.Mode != dax.ModeDevDAX && r.Mode != dax.ModeSystemRAM {

@@ -29,7 +29,7 @@ it by itself.
 A volume that cannot be erased does not hold up the others; exit code 11. With --give-up its
 space is given back as it is.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := needRoot("erasing volumes"); err != nil {
+			if err := a.needRoot("erasing volumes"); err != nil {
 				return err
 			}
 			if giveUp != "" {
@@ -98,8 +98,13 @@ func (a *app) eraseInBackground() {
 		return
 	}
 	lock.Release()
+	a.detach("gc", "--background")
+}
+
+// detach starts a pmemctl that outlives this one. It need not succeed.
+func detach(args ...string) {
 	if self, err := os.Executable(); err == nil {
-		_ = run.Detached(self, os.Args[0], "gc", "--background")
+		_ = run.Detached(self, append([]string{os.Args[0]}, args...)...)
 	}
 }
 

@@ -27,7 +27,7 @@ func newHostCheckCommand(a *app) *cobra.Command {
 		Long: `Looks whether udevd reads pmemctl's devices, whether the host's LVM sees them, and
 whether the initramfs knows of the rule. Changes nothing.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := needRoot("looking at the host's configuration"); err != nil {
+			if err := a.needRoot("looking at the host's configuration"); err != nil {
 				return err
 			}
 			findings, err := h.Check(cmd.Context())
@@ -77,7 +77,7 @@ stays, and so does a filter of your own; the line to add to it is shown.
 After it, /dev/disk/by-uuid and by-label have no links to volumes; lvs and vgs
 do not show pmemctl's groups.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := needRoot("setting up the host"); err != nil {
+			if err := a.needRoot("setting up the host"); err != nil {
 				return err
 			}
 			question := "Files for udev and LVM will be written to " + hostEtc(h) + "."

@@ -95,7 +95,7 @@ func newNamespaceCreateCommand(a *app) *cobra.Command {
 what the namespace offers, and --raw-size is what it takes of the region.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := needRoot("making a namespace"); err != nil {
+			if err := a.needRoot("making a namespace"); err != nil {
 				return err
 			}
 			if cmd.Flags().Changed("size") && size == 0 || cmd.Flags().Changed("raw-size") && rawSize == 0 {
@@ -133,7 +133,7 @@ func newNamespaceDestroyCommand(a *app) *cobra.Command {
 		Use: "destroy NAMESPACE|UUID...", Short: "Destroy namespaces that nothing uses, with their data",
 		Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeNamespaces(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := needRoot("destroying a namespace"); err != nil {
+			if err := a.needRoot("destroying a namespace"); err != nil {
 				return err
 			}
 			for _, key := range args {

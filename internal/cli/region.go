@@ -156,7 +156,7 @@ one of them. When anything there is in use, nothing is changed.`,
 			if all == (len(args) > 0) {
 				return usage(cmd, fmt.Errorf("name regions, or use --all"))
 			}
-			if err := needRoot("initialising labels"); err != nil {
+			if err := a.needRoot("initialising labels"); err != nil {
 				return err
 			}
 			plan, err := a.service.PlanInitLabels(args...)
@@ -203,7 +203,7 @@ func newRegionSwitchCommand(a *app, verb, short string) *cobra.Command {
 	return &cobra.Command{
 		Use: verb + " REGION...", Short: short, Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeRegions(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := needRoot("changing a region"); err != nil {
+			if err := a.needRoot("changing a region"); err != nil {
 				return err
 			}
 			change := a.service.EnableRegion
@@ -230,7 +230,7 @@ counts as deleted only because it is not found. When its DIMMs are lost for good
 ends it: by the ID that "pmemctl volume list" tells.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := needRoot("forgetting a region"); err != nil {
+			if err := a.needRoot("forgetting a region"); err != nil {
 				return err
 			}
 			if err := a.confirm(force, "The volumes in region "+args[0]+" will count as deleted."); err != nil {

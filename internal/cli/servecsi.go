@@ -141,7 +141,7 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := needRoot("serve-csi"); err != nil {
+	if err := a.needRoot("serve-csi"); err != nil {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: logLevel(f.verbosity)}))

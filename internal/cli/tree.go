@@ -36,7 +36,7 @@ file system and mount, each with its bytes and what the layer takes for itself.
 What pmemctl did not make is marked foreign.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := needRoot("reading all layers"); err != nil {
+			if err := a.needRoot("reading all layers"); err != nil {
 				return err
 			}
 			v, err := a.service.LookAtEverything(cmd.Context())

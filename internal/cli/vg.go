@@ -73,7 +73,7 @@ func newVGExtendCommand(a *app) *cobra.Command {
 is what the group has of each region when it is done.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := needRoot("extending a volume group"); err != nil {
+			if err := a.needRoot("extending a volume group"); err != nil {
 				return err
 			}
 			if !cmd.Flags().Changed("percent") && !cmd.Flags().Changed("size") {
@@ -96,7 +96,7 @@ is what the group has of each region when it is done.`,
 }
 
 func (a *app) initVGs(cmd *cobra.Command, o *vgInitOptions) error {
-	if err := needRoot("making a volume group"); err != nil {
+	if err := a.needRoot("making a volume group"); err != nil {
 		return err
 	}
 	if cmd.Flags().Changed("size") && o.size == 0 {
@@ -171,7 +171,7 @@ func newVGShowCommand(a *app) *cobra.Command {
 
 // showVGs shows all volume groups, or the one of a name.
 func (a *app) showVGs(ctx context.Context, output outputFlag, name string) error {
-	if err := needRoot("reading volume groups"); err != nil {
+	if err := a.needRoot("reading volume groups"); err != nil {
 		return err
 	}
 	v, err := a.service.Look(ctx)
@@ -206,7 +206,7 @@ func newVGRemoveCommand(a *app) *cobra.Command {
 		Use: "remove VG", Aliases: []string{"rm"}, Short: "Remove a volume group without volumes, and give its space back",
 		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVGs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := needRoot("removing a volume group"); err != nil {
+			if err := a.needRoot("removing a volume group"); err != nil {
 				return err
 			}
 			err := a.service.RemoveVG(cmd.Context(), args[0], force)

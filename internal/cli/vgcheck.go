@@ -21,7 +21,7 @@ label, and each copy of the metadata. It changes nothing. The exit code is 11 wh
 something is damaged or missing; pmemctl vg repair restores it.`,
 		Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.completeVGs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := needRoot("reading the devices of volume groups"); err != nil {
+			if err := a.needRoot("reading the devices of volume groups"); err != nil {
 				return err
 			}
 			parts, err := a.service.CheckVGs(cmd.Context(), append(args, "")[0])
@@ -81,7 +81,7 @@ is kept in that directory. The data of volumes is neither read nor written. Of g
 of one name the damaged one is meant; if several are, name one by its UUID.`,
 		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVGs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := needRoot("repairing a volume group"); err != nil {
+			if err := a.needRoot("repairing a volume group"); err != nil {
 				return err
 			}
 			plan, err := a.service.PlanRepair(cmd.Context(), args[0])

@@ -97,7 +97,7 @@ whole device is zeroed first. With --mount it is mounted with DAX then, as by
 "pmemctl volume mount".`,
 		Args: cobra.ExactArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := needRoot("making a volume"); err != nil {
+			if err := a.needRoot("making a volume"); err != nil {
 				return err
 			}
 			if err := notInline(args[0]); err != nil {
@@ -182,7 +182,7 @@ func newVolumeListCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the volumes", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := needRoot("listing volumes"); err != nil {
+			if err := a.needRoot("listing volumes"); err != nil {
 				return err
 			}
 			v, err := a.service.Look(cmd.Context())
@@ -206,7 +206,7 @@ func newVolumeShowCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "show NAME", Short: "Show a volume", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVolumes(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := needRoot("reading volumes"); err != nil {
+			if err := a.needRoot("reading volumes"); err != nil {
 				return err
 			}
 			v, err := a.service.Show(cmd.Context(), args[0])
@@ -238,7 +238,7 @@ does not run, a "pmemctl gc" that this command starts. If the erasing is interru
 serve-csi, "pmemctl gc" or this command repeated go on with it.`,
 		Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeVolumes(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := needRoot("deleting a volume"); err != nil {
+			if err := a.needRoot("deleting a volume"); err != nil {
 				return err
 			}
 			for _, name := range args {
@@ -304,7 +304,7 @@ func newVolumeExpandCommand(a *app) *cobra.Command {
 		Use: "expand NAME --size SIZE", Short: "Grow an lvm volume and its file system, also while it is mounted",
 		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVolumes(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := needRoot("expanding a volume"); err != nil {
+			if err := a.needRoot("expanding a volume"); err != nil {
 				return err
 			}
 			if cmd.Flags().Changed("size") && size == 0 {
@@ -336,7 +336,7 @@ func newVolumeCloneCommand(a *app) *cobra.Command {
 other type. This is also the way to a larger direct volume.`,
 		Args: cobra.ExactArgs(2), ValidArgsFunction: a.completeVolumes(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := needRoot("copying a volume"); err != nil {
+			if err := a.needRoot("copying a volume"); err != nil {
 				return err
 			}
 			if cmd.Flags().Changed("size") && size == 0 {
@@ -375,7 +375,7 @@ is zero is formatted first; one with other content than a file system is left al
 			return nil, cobra.ShellCompDirectiveFilterDirs
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := needRoot("mounting a volume"); err != nil {
+			if err := a.needRoot("mounting a volume"); err != nil {
 				return err
 			}
 			m.Name, m.Path = args[0], args[1]
@@ -402,7 +402,7 @@ func newVolumeUnmountCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "unmount NAME", Aliases: []string{"umount"}, Short: "Unmount a volume", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVolumes(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := needRoot("unmounting a volume"); err != nil {
+			if err := a.needRoot("unmounting a volume"); err != nil {
 				return err
 			}
 			paths, err := a.service.Unmount(cmd.Context(), args[0], path)
@@ -424,7 +424,7 @@ func newCapacityCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "capacity", Short: "Show what volumes can still be made, in usable bytes", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := needRoot("reading capacities"); err != nil {
+			if err := a.needRoot("reading capacities"); err != nil {
 				return err
 			}
 			all, err := a.service.Capacity(cmd.Context())
