@@ -95,7 +95,7 @@ func crashEnv() []string { return []string{CrashEnv + "=" + os.Getenv(CrashEnv)}
 func TestGuests(t *testing.T) {
 	t.Run("regions with udev", func(t *testing.T) {
 		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})
-		runTests(t, m, "integration.test", scripts("regions"), "-test.run", "Test(Scripts|Parallel|Signal|Upgrade|VGRepair|Troubles|Devices|Erase|NoOldData)")
+		runTests(t, m, "integration.test", scripts("regions"), "-test.run", "Test(Scripts|Parallel|Signal|Upgrade|VGRepair|Troubles|Devices|Erase|NoOldData|Suite)")
 		runTests(t, m, "dax.test", nil, "-test.run", "Guest")
 		runTests(t, m, "ndctl.test", nil, "-test.run", "Guest")
 	})
