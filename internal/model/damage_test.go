@@ -209,6 +209,22 @@ func TestNoRoomForMark(t *testing.T) {
 	isKind(t, errs.NoSpace, create(spec("db", volume.TypeDirect, 64*pmem.MiB))(s), "label area")
 }
 
+// TestMetadataFull is TestNoRoomForMark for a logical volume.
+func TestMetadataFull(t *testing.T) {
+	h := newHost(t)
+	s := h.Service()
+	require.NoError(t, initVGs(50)(s))
+	require.NoError(t, create(spec("db", volume.TypeLVM, 64*pmem.MiB))(s))
+	require.NoError(t, fill(&h, "db")(s))
+	h.FillMetadata()
+	isKind(t, errs.NoSpace, create(spec("web", volume.TypeLVM, 64*pmem.MiB))(s), "exceeds maximum metadata size")
+	deleted, err := s.Delete(ctx, "db", true)
+	require.NoError(t, err)
+	assert.Empty(t, deleted)
+	assert.False(t, h.FreeHolds(secret))
+	assert.Empty(t, mustList(t, s))
+}
+
 // TestOpenDevice: a volume that a process has open as it is, is not deleted.
 func TestOpenDevice(t *testing.T) {
 	if testing.Short() {

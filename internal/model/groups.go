@@ -281,6 +281,9 @@ func (l groups) RemoveVG(_ context.Context, ref lvm.VGRef, _ ...string) error {
 
 func (l groups) CreateLV(_ context.Context, spec lvm.NewLV) error {
 	return l.command("lvcreate", spec.VG, func(g *group) error {
+		if err := l.noRoom("lvcreate"); err != nil {
+			return err
+		}
 		if slices.ContainsFunc(g.lvs, func(v *lv) bool { return v.name == spec.Name }) {
 			return errs.New(errs.Conflict, "lvm lvcreate", spec.Name+" already exists", "")
 		}
@@ -354,8 +357,19 @@ func (l groups) ofLV(command string, ref lvm.VGRef, name string, do func(*lv) er
 	})
 }
 
+// noRoom is what LVM says when its metadata has no room for a change. The host is locked.
+func (h *Host) noRoom(command string) error {
+	if !h.metadataFull {
+		return nil
+	}
+	return errs.Wrap(errs.NoSpace, "lvm "+command, "exceeds maximum metadata size", "delete volumes", lvm.ErrMetadataFull)
+}
+
 func (l groups) RenameLV(_ context.Context, ref lvm.VGRef, name, to string) error {
 	return l.ofLV("lvrename", ref, name, func(v *lv) error {
+		if err := l.noRoom("lvrename"); err != nil {
+			return err
+		}
 		if _, err := v.group.on(to); err == nil {
 			return errs.New(errs.Conflict, "lvm lvrename", to+" already exists", "")
 		}

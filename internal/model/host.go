@@ -35,6 +35,8 @@ type Host struct {
 	bad     []badRange
 	users   map[string][]int // by path
 
+	metadataFull bool
+
 	steps  []string
 	dieAt  int // the number of a step, from 1; 0 is never
 	dead   bool
@@ -213,6 +215,13 @@ func (h *Host) SetSlots(region, slots int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.regions[region].slots = slots
+}
+
+// FillMetadata has LVM's metadata have no room for a change that adds to it.
+func (h *Host) FillMetadata() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.metadataFull = true
 }
 
 // Unbind takes the device of a namespace away from under its users, as the loss of a DIMM does.

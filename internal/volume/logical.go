@@ -147,7 +147,7 @@ func deletedLV(vol Volume) string {
 const maxMapper = 127
 
 func (k logical) bringUpToErase(ctx context.Context, vol Volume) (_ Volume, err error) {
-	if mark, _ := parseMark(vol.lv); mark != markRemoving {
+	if mark, _ := parseMark(vol.lv); vol.State == Deleting && mark != markRemoving {
 		// An earlier version deleted it, and left it a name that a new volume may want.
 		if vol, err = k.markDeleted(ctx, vol); err != nil {
 			return vol, err
