@@ -268,3 +268,21 @@ func TestMeddledMember(t *testing.T) {
 	_, err := s.Init(ctx, volume.InitSpec{Regions: []string{"region0"}, Percent: 50})
 	isKind(t, errs.Conflict, err, "something else writes to it")
 }
+
+// TestForeignVolume: a logical volume without pmemctl's tag is nobody's volume, also in a group of
+// pmemctl's, and is not touched.
+func TestForeignVolume(t *testing.T) {
+	h := newHost(t)
+	s := h.Service()
+	require.NoError(t, initVGs(50)(s))
+	h.AddForeign("pmemvgregion0", "theirs")
+	path := filepath.Join(t.TempDir(), "x")
+	assert.False(t, s.Up("theirs"))
+	isKind(t, errs.NotFound, mounted("theirs", path)(s), "does not exist")
+	isKind(t, errs.NotFound, erased("theirs")(s), "does not exist")
+	isKind(t, errs.NotFound, second(s.Clone(ctx, "theirs", volume.Spec{Name: "mine"})), "does not exist")
+	isKind(t, errs.NotFound, second(s.Unmount(ctx, "theirs", "")), "does not exist")
+	assert.Empty(t, mustList(t, s))
+	require.Error(t, s.RemoveVG(ctx, "pmemvgregion0", false))
+	assert.NotEmpty(t, second(s.Get(ctx, "theirs")))
+}

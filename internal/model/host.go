@@ -224,6 +224,19 @@ func (h *Host) FillMetadata() {
 	h.metadataFull = true
 }
 
+// AddForeign makes an active logical volume of somebody else's in a volume group.
+func (h *Host) AddForeign(vg, name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, g := range h.groups {
+		if g.name == vg {
+			v := &lv{group: g, name: name, uuid: newUUID(), runs: []run{{g.pvs[0], g.pvs[0].extents - 8, 8}}}
+			g.lvs = append(g.lvs, v)
+			h.activate(v)
+		}
+	}
+}
+
 // Unbind takes the device of a namespace away from under its users, as the loss of a DIMM does.
 func (h *Host) Unbind(key string) error { return h.bind(key, h.takeDown) }
 
