@@ -3,6 +3,7 @@ package model_test
 import (
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -285,4 +286,88 @@ func TestForeignVolume(t *testing.T) {
 	assert.Empty(t, mustList(t, s))
 	require.Error(t, s.RemoveVG(ctx, "pmemvgregion0", false))
 	assert.NotEmpty(t, second(s.Get(ctx, "theirs")))
+}
+
+// TestSuspended: a logical volume that a killed lvm left suspended goes on, before it is used or
+// deleted, and when it is looked for.
+func TestSuspended(t *testing.T) {
+	h := newHost(t)
+	s := h.Service()
+	require.NoError(t, initVGs(50)(s))
+	c := spec("db", volume.TypeLVM, 64*pmem.MiB)
+	c.Region = "region0"
+	require.NoError(t, create(c)(s))
+	resumed, err := s.Resume(ctx)
+	require.NoError(t, err)
+	assert.Empty(t, resumed)
+	h.Suspend("pmemvgregion0", "db")
+	resumed, err = s.Resume(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"db"}, resumed)
+	h.Suspend("pmemvgregion0", "db")
+	require.NoError(t, mounted("db", filepath.Join(t.TempDir(), "db"))(s))
+	require.NoError(t, second(s.Unmount(ctx, "db", "")))
+	h.Suspend("pmemvgregion0", "db")
+	require.NoError(t, erased("db")(s))
+}
+
+// TestWithoutDAX: a volume that did not get the DAX that was asked for is not left mounted.
+func TestWithoutDAX(t *testing.T) {
+	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+		require.NoError(t, create(spec("db", kind, 64*pmem.MiB))(s))
+		h.RefuseDAX()
+		path := filepath.Join(t.TempDir(), "db")
+		isKind(t, errs.Unsupported, mounted("db", path)(s), "without DAX, and is unmounted again")
+		vol, err := s.Get(ctx, "db")
+		require.NoError(t, err)
+		assert.Empty(t, s.MountedAt(vol))
+		require.NoError(t, second(s.Mount(ctx, volume.MountSpec{Name: "db", Path: path, NoDAX: true})))
+		isKind(t, errs.Conflict, mounted("db", path)(s), "already, without DAX")
+	})
+}
+
+// TestLostRegion: a region that had volumes and is not there is no region without volumes, until
+// it is forgotten.
+func TestLostRegion(t *testing.T) {
+	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+		c := spec("db", kind, 64*pmem.MiB)
+		c.Region = "region0"
+		require.NoError(t, create(c)(s))
+		require.NoError(t, s.RememberRegions(ctx))
+		h.LoseRegion("region0")
+		isKind(t, errs.Unsupported, s.Absent(ctx, "db"), "region region0")
+		v, err := s.Look(ctx)
+		require.NoError(t, err)
+		damage := s.Damage(v)
+		require.NotEmpty(t, damage)
+		assert.Equal(t, "region0", damage[len(damage)-1].Region)
+		h.FindRegion()
+		require.NoError(t, second(s.Get(ctx, "db")))
+		h.LoseRegion("region0")
+		isKind(t, errs.NotFound, s.ForgetRegion(ctx, "0000000000000009"), "not")
+		require.NoError(t, s.ForgetRegion(ctx, "0000000000000001"))
+		isKind(t, errs.NotFound, s.ForgetRegion(ctx, "0000000000000002"), "is not one that is remembered and not there")
+	})
+}
+
+// TestWaitsForSpace: a create of a server waits some time for what it erases itself meanwhile.
+func TestWaitsForSpace(t *testing.T) {
+	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+		c, err := s.CapacityFor(ctx, spec("any", kind, 1))
+		require.NoError(t, err)
+		for _, name := range []string{"a", "b"} {
+			require.NoError(t, create(spec(name, kind, c.Largest))(s))
+		}
+		require.NoError(t, second(s.Delete(ctx, "a", true)))
+		waits := spec("c", kind, c.Largest)
+		waits.SpaceWait = 100 * time.Millisecond
+		isKind(t, errs.NoSpace, create(waits)(s), "still to be erased")
+		assert.True(t, s.SpaceWanted())
+		waits.SpaceWait = time.Minute
+		go func() {
+			time.Sleep(50 * time.Millisecond)
+			_, _ = s.EraseAll(ctx, volume.EraseRate{}, true)
+		}()
+		require.NoError(t, create(waits)(s))
+	})
 }

@@ -61,7 +61,6 @@ func (d devices) Node(path string) string                    { return path }
 func (d devices) RealNode(path string) (string, error)       { return path, nil }
 func (d devices) LinkNode(blockdev.Mapped, string)           {}
 func (d devices) UnlinkNode(string)                          {}
-func (d devices) Suspended(blockdev.Mapped) bool             { return false }
 func (d devices) Hold(path string) (volume.Device, error)    { return d.hold(path) }
 func (d devices) Holders(n blockdev.Number) []string         { return d.aboveOf(n) }
 func (d devices) HoldToRead(p string) (volume.Device, error) { return d.hold(p) }
@@ -123,6 +122,12 @@ func (d devices) RemoveMapped(m blockdev.Mapped) error {
 		d.mapped = slices.Delete(d.mapped, i, i+1)
 		return nil
 	})
+}
+
+func (d devices) Suspended(m blockdev.Mapped) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.ContainsFunc(d.mapped, func(have *mapped) bool { return have.UUID == m.UUID && have.suspended })
 }
 
 func (d devices) SizeOf(m blockdev.Mapped) uint64 {

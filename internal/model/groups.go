@@ -82,7 +82,8 @@ func (l *lv) mapperUUID() string { return "LVM-" + strings.ReplaceAll(l.group.uu
 // mapped is a device of the device mapper.
 type mapped struct {
 	blockdev.Mapped
-	parts []part
+	parts     []part
+	suspended bool
 }
 
 // newUUID is one as LVM writes it.
@@ -330,7 +331,7 @@ func (g *group) on(name string) (*lv, error) {
 
 func (h *Host) activate(v *lv) {
 	if !h.isMapped(v.mapperUUID()) {
-		h.mapped = append(h.mapped, &mapped{blockdev.Mapped{Name: mapperName(v), UUID: v.mapperUUID(), Number: h.newNumber(253)}, v.parts()})
+		h.mapped = append(h.mapped, &mapped{Mapped: blockdev.Mapped{Name: mapperName(v), UUID: v.mapperUUID(), Number: h.newNumber(253)}, parts: v.parts()})
 	}
 }
 
@@ -442,7 +443,12 @@ func (l groups) Activate(_ context.Context, ref lvm.VGRef, name string) error {
 }
 
 func (l groups) Refresh(_ context.Context, ref lvm.VGRef, name string) error {
-	return l.ofLV("lvchange --refresh", ref, name, func(*lv) error { return nil })
+	return l.ofLV("lvchange --refresh", ref, name, func(v *lv) error {
+		if m := l.device(v); m != nil {
+			m.suspended = false
+		}
+		return nil
+	})
 }
 
 func (l groups) MakeNodes(context.Context, lvm.VGRef) error { return nil }

@@ -36,6 +36,8 @@ type Host struct {
 	users   map[string][]int // by path
 
 	metadataFull bool
+	noDAX        bool
+	lost         []*region // that are not there now
 
 	steps  []string
 	dieAt  int // the number of a step, from 1; 0 is never
@@ -235,6 +237,54 @@ func (h *Host) AddForeign(vg, name string) {
 			h.activate(v)
 		}
 	}
+}
+
+// Suspend has the input and output of a logical volume wait, as an lvm that was killed leaves it.
+func (h *Host) Suspend(vg, name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, m := range h.mapped {
+		if g, v, _, ok := lvm.ParseMapper(m.Name, m.UUID); ok && g == vg && v == name {
+			m.suspended = true
+		}
+	}
+}
+
+// RefuseDAX has the kernel mount file systems without DAX, whatever is asked for.
+func (h *Host) RefuseDAX() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.noDAX = true
+}
+
+// LoseRegion takes a region away as a whole, with all that is in it; FindRegion brings it back.
+func (h *Host) LoseRegion(dev string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.regions = slices.DeleteFunc(h.regions, func(r *region) bool {
+		if r.dev != dev {
+			return false
+		}
+		for _, n := range r.namespaces {
+			h.takeDown(n)
+		}
+		h.lost = append(h.lost, r)
+		return true
+	})
+}
+
+// FindRegion brings back what LoseRegion took away.
+func (h *Host) FindRegion() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, r := range h.lost {
+		for _, n := range r.namespaces {
+			h.bringUp(n)
+		}
+		h.regions = append(h.regions, r)
+	}
+	h.lost = nil
+	slices.SortFunc(h.regions, func(a, b *region) int { return a.index - b.index })
 }
 
 // Unbind takes the device of a namespace away from under its users, as the loss of a DIMM does.

@@ -231,7 +231,11 @@ func (m mounts) Separate(_ context.Context, device string) error {
 	return m.rewrite("new uuid", device, func(s *superblock, _ uint64) { s.UUID = uuid.NewString() })
 }
 
-func (m mounts) DAX(_ string, p mount.Point) (bool, error) { return mount.HasDAXOption(p), nil }
+func (m mounts) DAX(_ string, p mount.Point) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return mount.HasDAXOption(p) && !m.noDAX, nil
+}
 
 func (m mounts) FaultOf(blockdev.Number, mount.Point, []mount.Point) mount.Fault { return "" }
 
