@@ -107,7 +107,7 @@ func TestErrorsAreDocumented(t *testing.T) {
 	}
 
 	said := code.String()
-	for _, heading := range regexp.MustCompile("(?m)^\\*\\*(.*?)\\*\\*").FindAllStringSubmatch(string(data), -1) {
+	for _, heading := range regexp.MustCompile(`(?m)^\*\*(.*?)\*\*`).FindAllStringSubmatch(string(data), -1) {
 		for _, quoted := range regexp.MustCompile("`([^`]*)`").FindAllStringSubmatch(heading[1], -1) {
 			parts := regexp.MustCompile(`[A-Z][A-Z-]+|"[A-Z]+"|\b[A-Z]\b|…|[0-9]+|: `).Split(quoted[1], -1)
 			text := plain(slices.MaxFunc(parts, func(a, b string) int { return len(a) - len(b) }))

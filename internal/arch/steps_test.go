@@ -21,7 +21,7 @@ var outside = regexp.MustCompile(`^(mount\.Mount|unix\.(Unmount|MoveMount|Mount)
 
 // marked are what a function calls that has points, or passes its step on to one
 // that has.
-var marked = regexp.MustCompile(`^(fault\.Point|change|run\.Change|c\.change|claim)$`)
+var marked = regexp.MustCompile(`^(fault\.Step|change|run\.Change|c\.change|claim)$`)
 
 // covered by the points of who calls them, or no step on the way to a volume.
 var covered = map[string]string{
@@ -60,7 +60,7 @@ func TestEveryStepHasAFaultPoint(t *testing.T) {
 				}
 				found++
 				if _, ok := covered[pkg+"."+f.Name.Name]; !ok {
-					assert.NotEmpty(t, points, "%s: %s calls %v, and has no fault.Point around it", file, f.Name.Name, steps)
+					assert.NotEmpty(t, points, "%s: %s calls %v, and has no fault.Step around it", file, f.Name.Name, steps)
 				}
 			}
 		}

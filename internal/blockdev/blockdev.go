@@ -141,7 +141,7 @@ func (d *Device) ZeroWith(ctx context.Context, from, to uint64, limit func() int
 	if to > d.size || from > to {
 		return d.notWithin(from, to)
 	}
-	fault.Point("before zero")
+	fault.Step("before zero")
 	zeros, err := zeros()
 	if err != nil {
 		return err
@@ -175,7 +175,7 @@ func (d *Device) ZeroWith(ctx context.Context, from, to uint64, limit func() int
 	if err == nil && bad.Bytes > 0 {
 		err = &bad
 	}
-	fault.Point("after zero")
+	fault.Step("after zero")
 	return err
 }
 
@@ -234,12 +234,12 @@ func (e *MediaError) pages(offset, length uint64, write func(offset, length uint
 
 // Write writes to the medium.
 func (d *Device) Write(data []byte, offset int64) error {
-	fault.Point("before write")
+	fault.Step("before write")
 	_, err := d.file.WriteAt(data, offset)
 	if err == nil {
 		err = d.file.Sync()
 	}
-	fault.Point("after write")
+	fault.Step("after write")
 	return err
 }
 
@@ -276,7 +276,7 @@ func (d *Device) CopyFrom(ctx context.Context, from io.ReaderAt, length uint64, 
 	if length > d.size {
 		return d.notWithin(0, length)
 	}
-	fault.Point("before copy")
+	fault.Step("before copy")
 	err := work(ctx, 0, length, chunk, chunk, nil, progress, func(offset, length uint64, buffer []byte) error {
 		buffer = buffer[:length]
 		if _, err := from.ReadAt(buffer, int64(offset)); err != nil {
@@ -288,6 +288,6 @@ func (d *Device) CopyFrom(ctx context.Context, from io.ReaderAt, length uint64, 
 	if err == nil {
 		err = d.file.Sync()
 	}
-	fault.Point("after copy")
+	fault.Step("after copy")
 	return err
 }

@@ -210,7 +210,7 @@ func together(ctx context.Context, parts []func(context.Context) error) error {
 
 // prepare gives the regions to lvm volumes.
 func (a *app) prepare(ctx context.Context, f csiFlags, log *slog.Logger) error {
-	steps, err := a.service.Init(ctx, volume.InitSpec{Percent: f.percent, Span: f.span})
+	steps, err := a.service.InitVGs(ctx, volume.VGInitSpec{Percent: f.percent, Span: f.span})
 	for _, step := range steps { // also where the others are damaged
 		log.Info("prepared", "region", step.Region, "vg", step.VG, "raw_had", step.Has, "raw_added", step.Add, "note", step.Reason)
 	}

@@ -19,7 +19,7 @@ func newVGCommand(a *app) *cobra.Command {
 }
 
 type vgInitOptions struct {
-	spec   volume.InitSpec
+	spec   volume.VGInitSpec
 	size   sizeFlag
 	name   string
 	dryRun bool
@@ -106,20 +106,20 @@ func (a *app) initVGs(cmd *cobra.Command, o *vgInitOptions) error {
 		return usage(cmd, fmt.Errorf("0 percent is not possible"))
 	}
 	o.spec.Size = uint64(o.size)
-	do := a.service.Init
+	do := a.service.InitVGs
 	if o.dryRun {
-		do = a.service.PlanInit
+		do = a.service.PlanVGInit
 	}
 	steps, err := do(cmd.Context(), o.spec)
 	if err != nil && !errs.Is(err, errs.Damaged) {
 		return err
 	}
-	return errors.Join(err, show(a, o.output, "steps", steps, []column[volume.InitStep]{
-		{title: "REGION", cell: func(s volume.InitStep) string { return s.Region }},
-		{title: "VG", cell: func(s volume.InitStep) string { return s.VG }},
-		{title: "HAD", cell: func(s volume.InitStep) string { return pmem.FormatSize(s.Has) }},
-		{title: "ADDED", cell: func(s volume.InitStep) string { return pmem.FormatSize(s.Add) }},
-		{title: "NOTE", cell: func(s volume.InitStep) string {
+	return errors.Join(err, show(a, o.output, "steps", steps, []column[volume.VGInitStep]{
+		{title: "REGION", cell: func(s volume.VGInitStep) string { return s.Region }},
+		{title: "VG", cell: func(s volume.VGInitStep) string { return s.VG }},
+		{title: "HAD", cell: func(s volume.VGInitStep) string { return pmem.FormatSize(s.Has) }},
+		{title: "ADDED", cell: func(s volume.VGInitStep) string { return pmem.FormatSize(s.Add) }},
+		{title: "NOTE", cell: func(s volume.VGInitStep) string {
 			if s.Reason == "" && s.Add == 0 {
 				return "unchanged"
 			}

@@ -227,7 +227,7 @@ func (d deaf) Create(context.Context, volume.Spec) (volume.Volume, bool, error) 
 }
 
 func (d deaf) List(context.Context) ([]volume.Volume, error) { <-d.goOn; return nil, nil }
-func (d deaf) Ready(context.Context) error                   { <-d.goOn; return nil }
+func (d deaf) CheckHost(context.Context) error               { <-d.goOn; return nil }
 
 // DeleteAsCreated heeds it.
 func (d deaf) DeleteAsCreated(ctx context.Context, _ string) error {

@@ -274,7 +274,7 @@ func (f *fakeVolumes) Stats(_ context.Context, name, path string) (volume.Stats,
 	return volume.Stats{Total: vol.Size, Available: vol.Size, Inodes: 10}, err
 }
 
-func (f *fakeVolumes) Ready(context.Context) error {
+func (f *fakeVolumes) CheckHost(context.Context) error {
 	done, err := f.begin("ready")
 	defer done()
 	return err

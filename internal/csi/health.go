@@ -34,7 +34,7 @@ func (s *Server) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	answer := make(chan error, 1)
-	go func() { answer <- s.Volumes.Ready(ctx) }()
+	go func() { answer <- s.Volumes.CheckHost(ctx) }()
 	select {
 	case err := <-answer:
 		return err

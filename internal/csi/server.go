@@ -48,7 +48,7 @@ type Volumes interface {
 	Unpublish(ctx context.Context, name, path string) error
 	Stats(ctx context.Context, name, path string) (volume.Stats, error)
 	UsableAs(ctx context.Context, name, fs string) error
-	Ready(context.Context) error
+	CheckHost(context.Context) error
 	Regions(context.Context) ([]pmem.Region, error)
 	Up(name string) bool
 	MountedAt(volume.Volume) []mount.Point

@@ -5,9 +5,9 @@
 // itself there on demand, for tests.
 package fault
 
-// Point is passed before and after each step that changes something outside
+// Step is passed before and after each step that changes something outside
 // the process.
-func Point(string) {}
+func Step(string) {}
 
 // Media is passed before each part of a device is zeroed.
 func Media(uint64, uint64) error { return nil }

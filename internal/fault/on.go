@@ -34,8 +34,8 @@ func Media(offset, length uint64) error {
 
 var passed atomic.Int64
 
-// Point kills or stops the process when it is the one asked for.
-func Point(name string) {
+// Step kills or stops the process when it is the one asked for.
+func Step(name string) {
 	n := passed.Add(1)
 	if file := os.Getenv(LogEnv); file != "" {
 		if f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600); err == nil {

@@ -237,9 +237,9 @@ func (a Archive) write(vg, name string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	fault.Point("before keep")
+	fault.Step("before keep")
 	err = os.Rename(temp.Name(), filepath.Join(a.dir(vg), name))
-	fault.Point("after keep")
+	fault.Step("after keep")
 	return err
 }
 

@@ -184,7 +184,7 @@ func (c *Client) changeWith(ctx context.Context, g VGRef, more []string, args []
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	fault.Point("before " + args[0])
+	fault.Step("before " + args[0])
 	if err := c.turn.take(ctx); err != nil {
 		return noTurn(args[0], err)
 	}
@@ -209,7 +209,7 @@ func (c *Client) changeWith(ctx context.Context, g VGRef, more []string, args []
 	}
 	select {
 	case err := <-ended:
-		fault.Point("after " + args[0])
+		fault.Step("after " + args[0])
 		return err
 	case <-timeout.C:
 	case <-expired:

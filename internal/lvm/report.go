@@ -52,8 +52,8 @@ type LV struct {
 	Partial bool
 }
 
-// Device is the physical volume of a range, such as /dev/pmem0.
-func Device(extents string) string { return extents[:max(0, strings.LastIndex(extents, ":"))] }
+// DeviceOfRange is the physical volume of a range, such as /dev/pmem0.
+func DeviceOfRange(extents string) string { return extents[:max(0, strings.LastIndex(extents, ":"))] }
 
 // Path is the device node that lvm makes.
 func (l LV) Path() string { return "/dev/" + l.VG + "/" + l.Name }
@@ -282,7 +282,7 @@ func (s *State) add(o map[string]json.RawMessage) error {
 			}
 			for _, r := range strings.Fields(seg.Ranges) {
 				lv.Ranges = append(lv.Ranges, r)
-				lv.Partial = lv.Partial || missing[Device(r)]
+				lv.Partial = lv.Partial || missing[DeviceOfRange(r)]
 			}
 		}
 		vg.LVs = append(vg.LVs, lv)

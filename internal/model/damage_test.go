@@ -129,7 +129,7 @@ func TestLostMember(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, s.Damage(v), 1)
 	assert.Equal(t, "pmemvgregion0", s.Damage(v)[0].VG)
-	_, err = s.Init(ctx, volume.InitSpec{Percent: 50})
+	_, err = s.InitVGs(ctx, volume.VGInitSpec{Percent: 50})
 	isKind(t, errs.Damaged, err, "pmemvgregion0")
 	assert.Contains(t, errs.NextStep(s.RemoveVG(ctx, "pmemvgregion0", false)), "--force")
 }
@@ -266,7 +266,7 @@ func TestMeddledMember(t *testing.T) {
 		}
 		write("/dev/pmem0", 4096, secret)
 	})
-	_, err := s.Init(ctx, volume.InitSpec{Regions: []string{"region0"}, Percent: 50})
+	_, err := s.InitVGs(ctx, volume.VGInitSpec{Regions: []string{"region0"}, Percent: 50})
 	isKind(t, errs.Conflict, err, "something else writes to it")
 }
 

@@ -406,7 +406,7 @@ func (l groups) RemoveLV(_ context.Context, ref lvm.VGRef, name, uuid string) er
 func (l groups) ExtendLV(_ context.Context, ref lvm.VGRef, name string, _ uint64, _ int, ranges []string) error {
 	return l.ofLV("lvextend", ref, name, func(v *lv) error {
 		for _, text := range ranges {
-			device := lvm.Device(text)
+			device := lvm.DeviceOfRange(text)
 			first, last, _ := strings.Cut(text[len(device)+1:], "-")
 			from, err := strconv.ParseUint(first, 10, 64)
 			if err != nil {

@@ -40,7 +40,7 @@ func create(spec volume.Spec) action {
 
 func initVGs(percent int) action {
 	return func(s *volume.Service) error {
-		_, err := s.Init(ctx, volume.InitSpec{Percent: percent})
+		_, err := s.InitVGs(ctx, volume.VGInitSpec{Percent: percent})
 		return err
 	}
 }

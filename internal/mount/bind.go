@@ -35,12 +35,12 @@ func Bind(from, to string, readOnly bool, options []string) error {
 			own = append(own, o)
 		}
 	}
-	fault.Point("before bind")
+	fault.Step("before bind")
 	err := bindAtOnce(from, to, set)
 	if errors.Is(err, unix.ENOSYS) {
 		err = bindInSteps(from, to, own)
 	}
-	fault.Point("after bind")
+	fault.Step("after bind")
 	return err
 }
 

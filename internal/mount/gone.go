@@ -85,9 +85,9 @@ func Detach(path, real string) error {
 	if len(infos) > 0 {
 		return errs.New(errs.InUse, real, "has "+infos[0].Mountpoint+" ("+infos[0].FSType+") mounted below it", "unmount that first: umount "+infos[0].Mountpoint)
 	}
-	fault.Point("before umount")
+	fault.Step("before umount")
 	err = unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-	fault.Point("after umount")
+	fault.Step("after umount")
 	if errors.Is(err, unix.EINVAL) { // nothing is mounted there any more
 		return nil
 	}

@@ -243,9 +243,9 @@ func isOnTop(device, path string) error {
 // Mount mounts a device (mount(2)), with options as mount(8) has them.
 func Mount(device, path, fs string, options []string) error {
 	options = noPanic(fs, slices.DeleteFunc(slices.Clone(options), forPrograms))
-	fault.Point("before mount")
+	fault.Step("before mount")
 	err := mountAt(device, path, fs, strings.Join(options, ","))
-	fault.Point("after mount")
+	fault.Step("after mount")
 	return err
 }
 
@@ -277,9 +277,9 @@ func Unmount(device, path string) error {
 
 // UnmountPath unmounts what is on top at a path; InUse when it is busy.
 func UnmountPath(path string) error {
-	fault.Point("before umount")
+	fault.Step("before umount")
 	err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
-	fault.Point("after umount")
+	fault.Step("after umount")
 	if errors.Is(err, unix.EBUSY) {
 		return errs.Wrap(errs.InUse, path, "cannot be unmounted", "see who uses it: fuser -vm "+path, err)
 	}

@@ -301,9 +301,9 @@ func rollBack(n *C.struct_ndctl_namespace, dev string) error {
 // change runs a call that writes to the device; a crash before or after it must
 // do no harm.
 func change(op, dev string, call func() C.int) error {
-	fault.Point("before " + op)
+	fault.Step("before " + op)
 	rc := call()
-	fault.Point("after " + op)
+	fault.Step("after " + op)
 	return check(op, dev, int(rc))
 }
 

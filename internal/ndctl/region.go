@@ -119,14 +119,14 @@ func initDIMMLabels(d *C.struct_ndctl_dimm) error {
 	if err := check("read_label_index", dev, cmdResult(C.ndctl_dimm_read_label_index(d))); err != nil {
 		return err
 	}
-	fault.Point("before init_labels")
+	fault.Step("before init_labels")
 	// Version 1.2 labels know the type of a namespace; a DIMM of before that
 	// takes 1.1.
 	err := check("init_labels", dev, int(C.ndctl_dimm_init_labels(d, C.NDCTL_NS_VERSION_1_2)))
 	if err != nil {
 		err = check("init_labels", dev, int(C.ndctl_dimm_init_labels(d, C.NDCTL_NS_VERSION_1_1)))
 	}
-	fault.Point("after init_labels")
+	fault.Step("after init_labels")
 	// The kernel reads the labels when the DIMM's driver binds.
 	if err == nil && C.ndctl_dimm_is_enabled(d) == 1 {
 		err = errors.Join(

@@ -65,9 +65,9 @@ func Detached(path string, args ...string) error {
 // must do no harm.
 func Change(ctx context.Context, name string, args ...string) ([]byte, error) {
 	step := filepath.Base(name)
-	fault.Point("before " + step)
+	fault.Step("before " + step)
 	out, err := output(ctx, name, args)
-	fault.Point("after " + step)
+	fault.Step("after " + step)
 	return out, err
 }
 

@@ -16,11 +16,11 @@ func (s *Service) UsableAs(ctx context.Context, name, fs string) error {
 	if err := ValidateName(name); err != nil {
 		return err
 	}
-	ready := s.ready
+	find := s.activated
 	if fs == mount.None { // sysfs does not tell whether it was made for a filesystem
-		ready = s.readyByLook
+		find = s.activatedByLook
 	}
-	vol, err := ready(ctx, name)
+	vol, err := find(ctx, name)
 	if err != nil {
 		return err
 	}

@@ -104,12 +104,12 @@ func (k logical) markDeleted(ctx context.Context, vol Volume) (Volume, error) {
 // Udevd may have it open for a moment.
 func (k logical) removeMapped(vol Volume, up blockdev.Mapped) error {
 	const poll, patience = 20 * time.Millisecond, 3 * time.Second
-	fault.Point("before removing the mapped device")
+	fault.Step("before removing the mapped device")
 	for begun := time.Now(); ; time.Sleep(poll) {
 		err := k.Devices.RemoveMapped(up)
 		switch {
 		case err == nil || errors.Is(err, unix.ENXIO):
-			fault.Point("after removing the mapped device")
+			fault.Step("after removing the mapped device")
 			return nil
 		case !errors.Is(err, unix.EBUSY):
 			return err

@@ -59,7 +59,7 @@ func (s *Service) Mount(ctx context.Context, m MountSpec) (Volume, error) {
 	if err := s.noneLost(m.Name); err != nil {
 		return Volume{}, err
 	}
-	vol, err := s.ready(ctx, m.Name)
+	vol, err := s.activated(ctx, m.Name)
 	if err != nil {
 		return Volume{}, err
 	}
@@ -155,15 +155,15 @@ func validateOptions(options []string) error {
 func isDAXOption(o string) bool { return o == "dax" || strings.HasPrefix(o, "dax=") }
 
 // ready finds a volume and brings up its device.
-func (s *Service) ready(ctx context.Context, name string) (Volume, error) {
+func (s *Service) activated(ctx context.Context, name string) (Volume, error) {
 	if vol, ok := s.up(name); ok {
 		// Udevd may still be at the removal of an older one of the name.
 		return vol, s.waitForNode(ctx, vol)
 	}
-	return s.readyByLook(ctx, name)
+	return s.activatedByLook(ctx, name)
 }
 
-func (s *Service) readyByLook(ctx context.Context, name string) (Volume, error) {
+func (s *Service) activatedByLook(ctx context.Context, name string) (Volume, error) {
 	v, err := s.Look(ctx)
 	if err != nil {
 		return Volume{}, err

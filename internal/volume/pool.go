@@ -12,8 +12,8 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// InitSpec says how much of which regions is for lvm volumes.
-type InitSpec struct {
+// VGInitSpec says how much of which regions is for lvm volumes.
+type VGInitSpec struct {
 	// Regions by name; none means all that can be used.
 	Regions []string
 	// Percent of each region, 1 to 100, rounded down; 0 is 100 when Size is 0.
@@ -27,8 +27,8 @@ type InitSpec struct {
 	VG string
 }
 
-// InitStep is what Init does to one region.
-type InitStep struct {
+// VGInitStep is what InitVGs does to one region.
+type VGInitStep struct {
 	Region string `json:"region"`
 	VG     string `json:"vg"`
 	// Has is the raw bytes of the region that the group has already, Add what it
@@ -41,7 +41,7 @@ type InitStep struct {
 }
 
 // Changes tells whether the step changes anything.
-func (i InitStep) Changes() bool { return i.Add > 0 }
+func (i VGInitStep) Changes() bool { return i.Add > 0 }
 
 // DefaultSpanVG is the name of a volume group over several regions.
 const DefaultSpanVG = "pmemvg"
@@ -58,7 +58,7 @@ const metadataSize = 2 * ExtentSize
 // MD or GPT could find there.
 const endSize = 4 * pmem.MiB
 
-func (spec InitSpec) validate() error {
+func (spec VGInitSpec) validate() error {
 	switch {
 	case spec.Percent < 0 || spec.Percent > 100:
 		return errs.Invalidf("", "use --percent 1 to 100", "%d percent is not possible", spec.Percent)
@@ -76,7 +76,7 @@ func (spec InitSpec) validate() error {
 // planInit plans all regions that can be given. Of regions that were not named, one that
 // is full or damaged keeps no other from being used; what is damaged is told beside the
 // steps.
-func (s *Service) planInit(ctx context.Context, v View, spec InitSpec) (steps []InitStep, damage, err error) {
+func (s *Service) planInit(ctx context.Context, v View, spec VGInitSpec) (steps []VGInitStep, damage, err error) {
 	if err := spec.validate(); err != nil {
 		return nil, nil, err
 	}
@@ -134,8 +134,8 @@ func (v View) regionsToInit(names []string) ([]pmem.Region, error) {
 	return regions, nil
 }
 
-func (v View) planRegion(r pmem.Region, spec InitSpec) (InitStep, error) {
-	step := InitStep{Region: r.Dev, VG: spec.vgFor(r.Dev)}
+func (v View) planRegion(r pmem.Region, spec VGInitSpec) (VGInitStep, error) {
+	step := VGInitStep{Region: r.Dev, VG: spec.vgFor(r.Dev)}
 	for _, n := range v.PMEM.InRegion(r.Dev) {
 		mark, vg := parseMark(n.Name)
 		if mark != markMember && mark != markJoining {
@@ -203,7 +203,7 @@ func (v View) freeName(name string) string {
 	}
 }
 
-func (spec InitSpec) vgFor(region string) string {
+func (spec VGInitSpec) vgFor(region string) string {
 	switch {
 	case spec.VG != "":
 		return spec.VG
@@ -214,7 +214,7 @@ func (spec InitSpec) vgFor(region string) string {
 }
 
 // planShare works out what namespaces are to be added for the share.
-func (v View) planShare(r pmem.Region, spec InitSpec, step *InitStep) error {
+func (v View) planShare(r pmem.Region, spec VGInitSpec, step *VGInitStep) error {
 	align := r.SizeAlign(pmem.DefaultAlign)
 	var target uint64
 	switch {
@@ -257,7 +257,7 @@ func (v View) planShare(r pmem.Region, spec InitSpec, step *InitStep) error {
 	return nil
 }
 
-func (v View) shareTooLarge(r pmem.Region, spec InitSpec, step *InitStep) error {
+func (v View) shareTooLarge(r pmem.Region, spec VGInitSpec, step *VGInitStep) error {
 	most := pmem.Usable(step.Has+step.Add, pmem.MapDev, pmem.DefaultAlign)
 	most -= min(most, metadataSize)
 	return errs.New(errs.NoSpace, "region "+r.Dev, fmt.Sprintf("%s do not fit; there is room for %s", pmem.FormatSize(spec.Size), pmem.FormatSize(most)), fmt.Sprintf("use --size %d or less, or --percent", most))
@@ -292,7 +292,7 @@ func (v View) noRoom(r pmem.Region, target uint64) error {
 
 // checkNamesakes looks for other volume groups of the names that are to be made,
 // on disks of every kind.
-func (s *Service) checkNamesakes(ctx context.Context, v View, steps []InitStep) error {
+func (s *Service) checkNamesakes(ctx context.Context, v View, steps []VGInitStep) error {
 	var names []string
 	for _, step := range steps {
 		if step.group.UUID == "" && step.Changes() {

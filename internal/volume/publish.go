@@ -58,7 +58,7 @@ func (s *Service) Publish(ctx context.Context, p PublishSpec) (err error) {
 	}
 	if p.From == "" {
 		// Nothing was mounted that would tell more than sysfs: that it is being deleted.
-		vol, err := s.readyByLook(ctx, p.Name)
+		vol, err := s.activatedByLook(ctx, p.Name)
 		if err != nil {
 			return err
 		}
@@ -67,7 +67,7 @@ func (s *Service) Publish(ctx context.Context, p PublishSpec) (err error) {
 		}
 		return s.publishDevice(vol, p)
 	}
-	vol, err := s.ready(ctx, p.Name)
+	vol, err := s.activated(ctx, p.Name)
 	if err != nil {
 		return err
 	}
@@ -196,9 +196,9 @@ func (s *Service) publishDevice(vol Volume, p PublishSpec) error {
 // makeLast makes the last part of a path, and returns how to remove it if it was
 // not there. What is there must not lead elsewhere.
 func makeLast(path string, create func() error) (remove func() error, err error) {
-	fault.Point("before making the target")
+	fault.Step("before making the target")
 	err = create()
-	fault.Point("after making the target")
+	fault.Step("after making the target")
 	if !errors.Is(err, os.ErrExist) {
 		return func() error { return os.Remove(path) }, err
 	}
@@ -251,9 +251,9 @@ func (s *Service) Unpublish(ctx context.Context, name, path string) (err error) 
 	if err != nil {
 		return err
 	}
-	fault.Point("before removing the target")
+	fault.Step("before removing the target")
 	err = os.Remove(target)
-	fault.Point("after removing the target")
+	fault.Step("after removing the target")
 	return err
 }
 

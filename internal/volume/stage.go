@@ -41,8 +41,8 @@ func (s *Service) Up(name string) bool {
 	return up
 }
 
-// Ready tells whether volumes can be made on this host, and why not.
-func (s *Service) Ready(context.Context) error {
+// CheckHost fails when no volume can be made on this host, and says why.
+func (s *Service) CheckHost(context.Context) error {
 	sys, err := s.NDCTL.Snapshot(ndctl.Select{})
 	if err != nil {
 		return err

@@ -15,9 +15,9 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// PlanInit tells what Init would do, and changes nothing. As from Init, there may be
+// PlanVGInit tells what InitVGs would do, and changes nothing. As from InitVGs, there may be
 // steps and an error of the kind Damaged.
-func (s *Service) PlanInit(ctx context.Context, spec InitSpec) ([]InitStep, error) {
+func (s *Service) PlanVGInit(ctx context.Context, spec VGInitSpec) ([]VGInitStep, error) {
 	v, err := s.lookToInit(ctx)
 	if err != nil {
 		return nil, err
@@ -26,11 +26,11 @@ func (s *Service) PlanInit(ctx context.Context, spec InitSpec) ([]InitStep, erro
 	return steps, errors.Join(err, damage)
 }
 
-// Init gives regions, or a share of them, to volume groups. A region whose group
+// InitVGs gives regions, or a share of them, to volume groups. A region whose group
 // has its share already is left as it is; a share that is raised is added; one
 // that is lowered changes nothing. A region with a damaged group is left alone: the
 // steps of the others are returned with an error of the kind Damaged.
-func (s *Service) Init(ctx context.Context, spec InitSpec) (steps []InitStep, err error) {
+func (s *Service) InitVGs(ctx context.Context, spec VGInitSpec) (steps []VGInitStep, err error) {
 	err = s.changing(ctx, func() error {
 		v, err := s.lookToInit(ctx)
 		if err != nil {
@@ -70,14 +70,14 @@ func (s *Service) fresh(ctx context.Context, v View) (View, error) {
 	return s.lookToInit(ctx)
 }
 
-// maxInitRounds is how many namespaces Init adds to a region at most.
+// maxInitRounds is how many namespaces InitVGs adds to a region at most.
 const maxInitRounds = 64
 
 // initAll plans and does it until there is nothing left to do: only the largest
 // free extent of a region is known, so that each round adds one namespace to it.
-func (s *Service) initAll(ctx context.Context, v View, spec InitSpec) ([]InitStep, error) {
+func (s *Service) initAll(ctx context.Context, v View, spec VGInitSpec) ([]VGInitStep, error) {
 	done, damage, err := s.planInit(ctx, v, spec)
-	for steps, rounds := done, 0; err == nil && slices.ContainsFunc(steps, InitStep.Changes); rounds++ {
+	for steps, rounds := done, 0; err == nil && slices.ContainsFunc(steps, VGInitStep.Changes); rounds++ {
 		if rounds == maxInitRounds {
 			return nil, errs.New(errs.Internal, "regions", fmt.Sprintf("are still not in their groups after %d namespaces each", rounds), "report this, with: pmemctl region list -o json")
 		}
@@ -94,8 +94,8 @@ func (s *Service) initAll(ctx context.Context, v View, spec InitSpec) ([]InitSte
 			return nil, err
 		}
 		for _, now := range steps {
-			i := slices.IndexFunc(before, func(b InitStep) bool { return b.Region == now.Region })
-			j := slices.IndexFunc(done, func(d InitStep) bool { return d.Region == now.Region })
+			i := slices.IndexFunc(before, func(b VGInitStep) bool { return b.Region == now.Region })
+			j := slices.IndexFunc(done, func(d VGInitStep) bool { return d.Region == now.Region })
 			if i < 0 || j < 0 || now.Has != before[i].Has+before[i].Add {
 				return nil, errs.New(errs.Internal, "region "+now.Region, fmt.Sprintf("has %d bytes in volume group %s, other than planned", now.Has, now.VG), "see what is there: pmemctl tree")
 			}
@@ -211,7 +211,7 @@ func (s *Service) enableMembers(ctx context.Context, v View) (View, error) {
 // initRegion makes the namespace of a step, puts it into the group, sees that it is in
 // there as planned, and marks it as a member last: what has that mark was in a group once,
 // and is never taken for new. The host is locked.
-func (s *Service) initRegion(ctx context.Context, step InitStep) error {
+func (s *Service) initRegion(ctx context.Context, step VGInitStep) error {
 	if step.Add == 0 {
 		return nil
 	}
@@ -236,7 +236,7 @@ func (s *Service) initRegion(ctx context.Context, step InitStep) error {
 }
 
 // join puts a new namespace into the group, which it makes if there is none.
-func (s *Service) join(ctx context.Context, step InitStep, n pmem.Namespace) error {
+func (s *Service) join(ctx context.Context, step VGInitStep, n pmem.Namespace) error {
 	device := blockPath(n)
 	state, err := s.LVM.Report(ctx)
 	if err != nil {

@@ -268,7 +268,7 @@ func (v View) lvmVolume(lv lvm.LV) (Volume, bool) {
 func (v View) regionsOf(lv lvm.LV) []string {
 	regions := []string{}
 	for _, r := range lv.Ranges {
-		if n, ok := v.namespaceOf(lvm.Device(r)); ok && !slices.Contains(regions, n.Region) {
+		if n, ok := v.namespaceOf(lvm.DeviceOfRange(r)); ok && !slices.Contains(regions, n.Region) {
 			regions = append(regions, n.Region)
 		}
 	}

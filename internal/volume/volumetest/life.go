@@ -346,8 +346,8 @@ func (su suite) giveUp(t *testing.T) {
 func (su suite) regionsAndGroups(t *testing.T) {
 	h := su.new(t)
 	s := h.Service()
-	require.NoError(t, s.Ready(ctx))
-	steps, err := s.PlanInit(ctx, volume.InitSpec{Size: 512 * pmem.MiB})
+	require.NoError(t, s.CheckHost(ctx))
+	steps, err := s.PlanVGInit(ctx, volume.VGInitSpec{Size: 512 * pmem.MiB})
 	require.NoError(t, err)
 	require.Len(t, steps, 2)
 	require.NoError(t, initVGs()(s))
@@ -390,7 +390,7 @@ func (su suite) regionsAndGroups(t *testing.T) {
 func (su suite) spanAndStripes(t *testing.T) {
 	h := su.new(t)
 	s := h.Service()
-	require.NoError(t, second(s.Init(ctx, volume.InitSpec{Percent: 50, Span: true})))
+	require.NoError(t, second(s.InitVGs(ctx, volume.VGInitSpec{Percent: 50, Span: true})))
 	striped := spec("db", volume.TypeLVM, 64*pmem.MiB)
 	striped.Stripe = true
 	vol, _, err := s.Create(ctx, striped)

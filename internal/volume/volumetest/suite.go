@@ -80,7 +80,7 @@ func create(spec volume.Spec) action {
 
 // initVGs makes groups that are small beside what direct volumes have.
 func initVGs() action {
-	return func(s *volume.Service) error { return second(s.Init(ctx, volume.InitSpec{Size: 512 * pmem.MiB})) }
+	return func(s *volume.Service) error { return second(s.InitVGs(ctx, volume.VGInitSpec{Size: 512 * pmem.MiB})) }
 }
 
 // secretAt is where a tenant's bytes are written: file systems have nothing there.
