@@ -90,3 +90,7 @@ func (s *Service) heal(ctx context.Context, dev Device, node string, from uint64
 		}
 	}
 }
+
+// endSize is how much of both ends of a namespace is cleared of what blkid, LVM,
+// MD or GPT could find there.
+const endSize = 4 * pmem.MiB

@@ -3,9 +3,7 @@ package volume
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
@@ -78,62 +76,6 @@ func (s *Service) delete(ctx context.Context, name string, erase func(Volume) bo
 // deletion is what is to be done with the volumes of a name: removed as they are,
 // marked as deleted, and erased further.
 type deletion struct{ remove, mark, erase []Volume }
-
-// Absent fails when a volume that was not found may only be out of sight.
-func (s *Service) Absent(ctx context.Context, name string) error {
-	v, err := s.Look(ctx)
-	if err != nil {
-		return err
-	}
-	hidden := func(what, next string) error {
-		return errs.New(errs.Unsupported, subject(name), "was not found, and may be in "+what, next)
-	}
-	if found := slices.DeleteFunc(v.find(name), func(vol Volume) bool { return vol.State == Deleting }); len(found) > 0 {
-		return errs.New(errs.Internal, subject(name), "was not found, and is there as "+found[0].where(), "try again")
-	}
-	if len(v.PMEM.Regions) == 0 {
-		return hidden("PMEM that is not there now", errs.NextStep(NoPMEM(v.PMEM)))
-	}
-	for _, r := range v.PMEM.Regions {
-		if r.Type == "pmem" && !r.Enabled() {
-			return hidden("region "+r.Dev+", which is disabled", "pmemctl region enable "+r.Dev)
-		}
-	}
-	gone, err := s.goneRegions(v)
-	if err != nil {
-		return err
-	}
-	for _, r := range gone {
-		return hidden("region "+r.Dev+", which "+r.damage().Reason, r.damage().Next)
-	}
-	for _, n := range v.PMEM.Namespaces {
-		mark, vg := parseMark(n.Name)
-		switch {
-		case mark != markMember:
-		case !n.Enabled():
-			return hidden("volume group "+vg+", whose namespace "+n.Dev+" is disabled", "ndctl enable-namespace "+n.Dev)
-		case len(v.LVM.Problems) > 0:
-			return hidden("a volume group that cannot be read: "+v.LVM.Problems[0], "pmemctl vg check")
-		case !v.inOwnVG(blockPath(n)):
-			if d, damaged := v.memberDamage(n); damaged {
-				return hidden("volume group "+vg+": "+d.Reason, d.Next)
-			}
-			return hidden("volume group "+vg+", which is not seen on "+n.Dev+" as one of pmemctl's", "see what is wrong: pvs -a; vgs -o +vg_tags; pmemctl vg list")
-		}
-	}
-	for _, vg := range v.OwnVGs() {
-		if err := v.whole(vg.Ref()); err != nil {
-			return hidden("volume group "+vg.Name+", which has a device missing", errs.NextStep(err))
-		}
-	}
-	return nil
-}
-
-func (v View) inOwnVG(device string) bool {
-	return slices.ContainsFunc(v.OwnVGs(), func(vg lvm.VG) bool {
-		return slices.ContainsFunc(vg.PVs, func(pv lvm.PV) bool { return pv.Name == device })
-	})
-}
 
 // beginDeleting removes what is half made, and tells what to do with the rest. The
 // host is locked.
@@ -240,64 +182,4 @@ func (s *Service) eraseHead(ctx context.Context, vol Volume) (_ Volume, err erro
 		return vol, err
 	}
 	return vol, errors.Join(dev.Zero(ctx, 0, min(dev.Size(), pmem.DefaultAlign), nil), dev.Close())
-}
-
-// notInUse fails when a volume is mounted, or held by anything at all.
-func (s *Service) notInUse(vol Volume) error {
-	if vol.Device == "" {
-		return nil
-	}
-	dev, err := s.Devices.HoldToRead(vol.Device)
-	if err == nil {
-		if err := dev.Close(); err != nil {
-			return err
-		}
-		if err := s.notPublished(vol); err != nil {
-			return err
-		}
-		// Who reads and writes it as it is, holds nothing.
-		if pids := s.openFor(s.Devices.Node(vol.Device)); len(pids) > 0 {
-			return errs.New(errs.InUse, subject(vol.Name), fmt.Sprintf("is open in process %d", pids[0]), fmt.Sprintf("see what it is: ps %d", pids[0]))
-		}
-		return nil
-	}
-	if !errs.Is(err, errs.InUse) {
-		return err
-	}
-	if n, numErr := s.Devices.Identify(vol.Device); numErr == nil {
-		if points, _ := s.Mounts.Points(n); len(points) > 0 {
-			var paths []string
-			for _, p := range points {
-				paths = append(paths, p.Path)
-			}
-			return errs.New(errs.InUse, subject(vol.Name), "is mounted on "+strings.Join(paths, ", "), "pmemctl volume unmount "+vol.Name)
-		}
-	}
-	return errs.Wrap(errs.InUse, subject(vol.Name), "is in use", "see who has it: lsof "+vol.Device+"; a container may have it mounted", err)
-}
-
-// notPublished fails when the device of a volume is given to a container, which
-// holds it as little as a program that has it open.
-func (s *Service) notPublished(vol Volume) error {
-	n, err := s.Devices.Identify(vol.Device)
-	if err != nil {
-		return err
-	}
-	paths, err := s.Mounts.BoundNodes(n)
-	if err != nil || len(paths) == 0 {
-		return err
-	}
-	return errs.New(errs.InUse, subject(vol.Name), "is published on "+paths[0], "unpublish it there first: umount "+paths[0])
-}
-
-// openFor is who has a device open all of the time: udevd looks into every device
-// for a moment after each change.
-func (s *Service) openFor(path string) []int {
-	const poll, patience = 50 * time.Millisecond, 3 * time.Second
-	for begun := time.Now(); ; time.Sleep(poll) {
-		pids := s.Devices.Users(path)
-		if len(pids) == 0 || time.Since(begun) > patience {
-			return pids
-		}
-	}
 }

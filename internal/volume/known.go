@@ -143,3 +143,10 @@ func (s *Service) lookOutsideLVM(ctx context.Context, name string) (View, error)
 	}
 	return s.Look(ctx)
 }
+
+// Up tells whether a volume is there with its device up, as far as that can be
+// known without LVM and libndctl: false need not mean that it is not.
+func (s *Service) Up(name string) bool {
+	_, up := s.up(name)
+	return up
+}

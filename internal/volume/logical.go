@@ -184,28 +184,3 @@ func (k logical) remove(ctx context.Context, vol Volume) error {
 	}
 	return err
 }
-
-// linkNode makes the link that udevd is about to make, which takes it longer than
-// the making of a logical volume; it keeps one that is there. It need not succeed.
-func (s *Service) linkNode(vol Volume) {
-	if m, ok := s.mapped(vol); ok {
-		s.Devices.LinkNode(m, vol.Device)
-	}
-}
-
-// unlinkNode takes away a link of linkNode's to a device that is gone, which udevd
-// does only when it had come to making the link.
-func (s *Service) unlinkNode(vol Volume) {
-	if _, there := s.mapped(vol); !there && vol.Type == TypeLVM {
-		s.Devices.UnlinkNode(vol.Device)
-	}
-}
-
-// mapped is the device of the device mapper that a logical volume has; false for a
-// direct volume, whose name another device may have there.
-func (s *Service) mapped(vol Volume) (blockdev.Mapped, bool) {
-	if vol.Type != TypeLVM {
-		return blockdev.Mapped{}, false
-	}
-	return s.Devices.FindMapped(filepath.Base(vol.Device))
-}

@@ -387,3 +387,14 @@ func (s *Service) MountedAt(vol Volume) []mount.Point {
 	points, _ := s.Mounts.Points(n)
 	return points
 }
+
+// Stage is Mount on a path that another program chose.
+func (s *Service) Stage(ctx context.Context, m MountSpec) (Volume, error) {
+	target, err := s.openTarget(m.Path)
+	if err != nil {
+		return Volume{}, asPrecondition(err)
+	}
+	m.opened = target
+	vol, err := s.Mount(ctx, m)
+	return vol, target.done(err)
+}

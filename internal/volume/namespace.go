@@ -194,14 +194,6 @@ func (s *Service) GetNamespace(key string) (pmem.Namespace, error) {
 	return n, nil
 }
 
-// quoteIfOdd leaves a usual device name as it is.
-func quoteIfOdd(s string) string {
-	if nameSyntax.MatchString(s) && len(s) <= 40 {
-		return s
-	}
-	return quote(s)
-}
-
 // DestroyNamespace destroys a namespace that nothing uses, and the beginning of
 // what is in it, so that no later namespace finds a file system there. What
 // belongs to a volume or a volume group of pmemctl's is left alone.
@@ -250,27 +242,4 @@ func (s *Service) wipeHead(ctx context.Context, device string) error {
 		return err
 	}
 	return errors.Join(dev.Zero(ctx, 0, min(endSize, dev.Size()), nil), dev.Close())
-}
-
-// notMapped fails when a process has a devdax namespace open or mapped. The
-// kernel would take it away from under the process, and libndctl does not look.
-func (s *Service) notMapped(n pmem.Namespace) error {
-	if n.Chardev == "" {
-		return nil
-	}
-	if pids := s.openFor("/dev/" + n.Chardev); len(pids) > 0 {
-		return errs.New(errs.InUse, "namespace "+n.Dev, fmt.Sprintf("its device /dev/%s is open in process %d", n.Chardev, pids[0]), fmt.Sprintf("see what it is: ps %d", pids[0]))
-	}
-	return nil
-}
-
-func (s *Service) holders(n pmem.Namespace) string {
-	number, err := s.Devices.NumberOf("/dev/" + n.Blockdev)
-	if err != nil {
-		return ""
-	}
-	if names := s.Devices.Holders(number); len(names) > 0 {
-		return fmt.Sprintf(" by %v", names)
-	}
-	return ""
 }

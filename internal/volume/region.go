@@ -190,3 +190,12 @@ func (s *Service) changeRegion(ctx context.Context, dev, what string, change fun
 		return errs.Wrap("", "region "+dev, fmt.Sprintf("cannot be %s", what), "see why: dmesg | tail", err)
 	})
 }
+
+// Regions lists the regions of PMEM.
+func (s *Service) Regions(context.Context) ([]pmem.Region, error) {
+	sys, err := s.NDCTL.Snapshot(ndctl.Select{})
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(sys.Regions, func(r pmem.Region) bool { return r.Type != "pmem" }), nil
+}

@@ -131,16 +131,6 @@ func (s *Service) changing(ctx context.Context, do func() error) error {
 	return err
 }
 
-// hostDev fails in a container with a /dev of its own: the nodes of what is made
-// would not come into it, and its locks would not be those of the host.
-func (s *Service) hostDev() error {
-	_, point, mounted, err := s.Mounts.At("/dev")
-	if err != nil || mounted && point.FSType == "devtmpfs" {
-		return err
-	}
-	return errs.New(errs.Unsupported, "/dev", "is not the host's", "mount the host's /dev into the container")
-}
-
 // lockVolume keeps others away from one volume, also during the long work for
 // which the host is not locked. It is taken before the host's lock.
 func (s *Service) lockVolume(ctx context.Context, name string) (*hostlock.Lock, error) {

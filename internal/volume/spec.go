@@ -149,7 +149,7 @@ func (s *Spec) validate() error {
 	}
 	switch {
 	case s.Limit != 0 && s.Limit < s.Size:
-		return errs.Invalidf(subject(s.Name), "", "the limit of %s is less than the size of %s", pmem.FormatSize(s.Limit), pmem.FormatSize(s.Size))
+		return errs.Invalidf(subject(s.Name), "raise the limit, or ask for less", "the limit of %s is less than the size of %s", pmem.FormatSize(s.Limit), pmem.FormatSize(s.Size))
 	case s.FS == mount.XFS && s.Size < mount.MinXFS:
 		return errs.New(errs.OutOfRange, subject(s.Name), "XFS needs at least 300 MiB", "use --size 300Mi or more, or --fs ext4")
 	case s.Type == TypeDirect && s.VG != "":
@@ -233,4 +233,12 @@ func validateMkfsOptions(fs string, options []string) error {
 		return bad(options[len(options)-1], "has no value")
 	}
 	return nil
+}
+
+// quoteIfOdd leaves a usual device name as it is.
+func quoteIfOdd(s string) string {
+	if nameSyntax.MatchString(s) && len(s) <= 40 {
+		return s
+	}
+	return quote(s)
 }

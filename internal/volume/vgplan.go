@@ -54,10 +54,6 @@ const minMemberAdd = 64 * pmem.MiB
 // beginning, and one at the end for the second copy.
 const metadataSize = 2 * ExtentSize
 
-// endSize is how much of both ends of a namespace is cleared of what blkid, LVM,
-// MD or GPT could find there.
-const endSize = 4 * pmem.MiB
-
 func (spec VGInitSpec) validate() error {
 	switch {
 	case spec.Percent < 0 || spec.Percent > 100:

@@ -3,43 +3,14 @@ package volume
 import (
 	"context"
 	"os"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
-	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/run"
 )
-
-// Stage is Mount on a path that another program chose.
-func (s *Service) Stage(ctx context.Context, m MountSpec) (Volume, error) {
-	target, err := s.openTarget(m.Path)
-	if err != nil {
-		return Volume{}, asPrecondition(err)
-	}
-	m.opened = target
-	vol, err := s.Mount(ctx, m)
-	return vol, target.done(err)
-}
-
-// Regions lists the regions of PMEM.
-func (s *Service) Regions(context.Context) ([]pmem.Region, error) {
-	sys, err := s.NDCTL.Snapshot(ndctl.Select{})
-	if err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(sys.Regions, func(r pmem.Region) bool { return r.Type != "pmem" }), nil
-}
-
-// Up tells whether a volume is there with its device up, as far as that can be
-// known without LVM and libndctl: false need not mean that it is not.
-func (s *Service) Up(name string) bool {
-	_, up := s.up(name)
-	return up
-}
 
 // CheckHost fails when no volume can be made on this host, and says why.
 func (s *Service) CheckHost(context.Context) error {
@@ -89,4 +60,14 @@ func (s *Service) anyMemberReadable() error {
 		return nil
 	}
 	return errs.New(errs.Damaged, "volume groups", "cannot be read: "+strings.Join(lost, ", "), "pmemctl vg check")
+}
+
+// hostDev fails in a container with a /dev of its own: the nodes of what is made
+// would not come into it, and its locks would not be those of the host.
+func (s *Service) hostDev() error {
+	_, point, mounted, err := s.Mounts.At("/dev")
+	if err != nil || mounted && point.FSType == "devtmpfs" {
+		return err
+	}
+	return errs.New(errs.Unsupported, "/dev", "is not the host's", "mount the host's /dev into the container")
 }

@@ -1,0 +1,73 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"slices"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+)
+
+// activate brings up a volume that a reboot, or a crash, left without its device.
+// The host is locked.
+func (s *Service) activate(ctx context.Context, vol Volume) (Volume, error) {
+	switch {
+	case vol.State == Damaged:
+		return vol, damaged(vol)
+	case s.needsRefresh(vol):
+		return vol, s.refresh(ctx, vol)
+	case vol.Device != "":
+		return vol, nil
+	}
+	return s.kindOf(vol.Type).activate(ctx, vol)
+}
+
+func damaged(vol Volume) error {
+	if vol.Type == TypeDirect {
+		return errs.New(errs.Unsupported, subject(vol.Name), "is damaged: its namespace "+vol.Namespace+" did not come up as fsdax, so that its info block is lost", "keep it if you need its data, and look for media errors: pmemctl namespace show "+vol.Namespace)
+	}
+	return errs.New(errs.Unsupported, subject(vol.Name), "is damaged: lvm says "+vol.Health, "see what is missing: pmemctl tree; pvs -a")
+}
+
+// Resume has the logical volumes go on that an lvm left suspended when it was
+// killed: whoever uses one waits. It returns their names.
+func (s *Service) Resume(ctx context.Context) (resumed []string, err error) {
+	if any, err := s.anySuspended(); err != nil || !any {
+		return nil, err
+	}
+	err = s.changing(ctx, func() error { // or it may be about to be resumed
+		resumed, err = s.resume(ctx)
+		return err
+	})
+	return resumed, err
+}
+
+func (s *Service) anySuspended() (bool, error) {
+	mapped, err := s.Devices.Mapped()
+	return slices.ContainsFunc(mapped, s.Devices.Suspended), err
+}
+
+// resume is Resume with the host locked.
+func (s *Service) resume(ctx context.Context) (resumed []string, err error) {
+	if any, err := s.anySuspended(); err != nil || !any {
+		return nil, err
+	}
+	v, err := s.Look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, vg := range v.OwnVGs() {
+		for _, lv := range vg.LVs {
+			if m, up := s.Devices.FindMapped(filepath.Base(lv.MapperPath())); !lv.HasTag(tag) || !up || !s.Devices.Suspended(m) {
+				continue
+			}
+			if failed := s.LVM.Refresh(ctx, vg.Ref(), lv.Name); failed != nil {
+				err = errors.Join(err, failed)
+			} else {
+				resumed = append(resumed, lv.Name)
+			}
+		}
+	}
+	return resumed, err
+}

@@ -1,0 +1,144 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/mount"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// Clone copies a volume that is not in use into a new one as the spec has it, which may be larger
+// and of the other type; its file system then grows with the first Mount. The copy is a volume
+// like any other, with DAX. Of the spec, Type "" is that of the source, Size 0 is its size, and FS
+// is what the source must have: none copies it as it is, as a device, and "" takes what there is.
+// A volume that exists under the name is a Conflict, since its content may be older than the
+// source's by now; with OrExisting a copy of the source is returned.
+func (s *Service) Clone(ctx context.Context, source string, spec Spec) (Volume, error) {
+	if err := ValidateName(source); err != nil {
+		return Volume{}, err
+	}
+	if err := ValidateName(spec.Name); err != nil {
+		return Volume{}, err
+	}
+	if source == spec.Name {
+		return Volume{}, errs.Invalidf(subject(spec.Name), "choose another name for the copy", "cannot be a clone of itself")
+	}
+	for _, name := range slices.Sorted(slices.Values([]string{source, spec.Name})) { // or two clones could wait for each other
+		lock, err := s.lockVolume(ctx, name)
+		if err != nil {
+			return Volume{}, err
+		}
+		defer lock.Release()
+	}
+	s, done := s.operation()
+	defer done()
+	var from Volume
+	err := s.changing(ctx, func() error {
+		v, err := s.Look(ctx)
+		if err != nil {
+			return err
+		}
+		if from, err = v.get(source); err != nil {
+			return err
+		}
+		from, err = s.activate(ctx, from)
+		return err
+	})
+	if err != nil {
+		return Volume{}, err
+	}
+	fs := spec.FS
+	if spec, err = spec.copyingFrom(from); err != nil {
+		return Volume{}, err
+	}
+	vol, created, err := s.create(ctx, spec, func(ctx context.Context, made Volume) error { return s.copyInto(ctx, made, from, fs) })
+	if err == nil && !created && !(spec.OrExisting && vol.isCopyOf(from.UUID)) {
+		return Volume{}, errs.New(errs.Conflict, subject(spec.Name), "exists already, and was not overwritten", "choose another name, or delete it: pmemctl volume delete "+spec.Name)
+	}
+	return vol, err
+}
+
+// copyingFrom is the spec of a volume that has room for a copy of another one.
+func (s Spec) copyingFrom(source Volume) (Spec, error) {
+	if s.FS == mount.None && source.forFS {
+		return s, errs.Invalidf(subject(s.Name), "clone it as a volume with a filesystem", "%s was made for a filesystem and may hold bytes of former volumes below it, so no raw block volume can be a copy of it", source.Name)
+	}
+	if s.Limit != 0 && source.Size > s.Limit {
+		return s, errs.New(errs.OutOfRange, subject(s.Name), fmt.Sprintf("a copy of %s has at least its %d bytes, more than the limit of %d", source.Name, source.Size, s.Limit), "raise the limit")
+	}
+	if s.Size == 0 || s.OrLarger {
+		s.Size = max(s.Size, source.Size)
+	}
+	if s.Size < source.Size {
+		return s, errs.New(errs.OutOfRange, subject(s.Name), fmt.Sprintf("a copy of %s needs at least its %s", source.Name, pmem.FormatSize(source.Size)), fmt.Sprintf("use --size %d or more", source.Size))
+	}
+	if s.Type == "" {
+		s.Type = source.Type
+	}
+	// What is in it is the source's.
+	s.FS, s.MkfsOptions, s.copyOf, s.forFS = mount.None, nil, source.UUID, source.forFS
+	return s, s.validate()
+}
+
+// copyInto fills a new device with a copy of a volume, and zeros behind it. A file
+// system in it becomes one of its own.
+func (s *Service) copyInto(ctx context.Context, made, source Volume, fs string) error {
+	if err := s.notPublished(source); err != nil {
+		return errs.Wrap("", subject(source.Name), "is in use, and a copy of it would not be consistent", "", err)
+	}
+	from, err := s.Devices.HoldToRead(source.Device)
+	if err != nil {
+		if errs.Is(err, errs.InUse) {
+			return errs.Wrap(errs.InUse, subject(source.Name), "is in use, and a copy of it would not be consistent", "pmemctl volume unmount "+source.Name, err)
+		}
+		return err
+	}
+	defer from.Close()
+	if fs == mount.Ext4 || fs == mount.XFS {
+		content, err := s.Mounts.Probe(ctx, source.Device)
+		if err != nil {
+			return err
+		}
+		if content.Type != "" && content.Type != fs {
+			return errs.Invalidf(subject(source.Name), "ask for a copy with "+content.Type, "has %s, and a copy with %s was asked for", content.Type, fs)
+		}
+	}
+	if made, err = s.bringUp(ctx, made); err != nil {
+		return err
+	}
+	if err := s.waitForNode(ctx, made); err != nil {
+		return err
+	}
+	to, err := s.Devices.Hold(made.Device)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(sizeIs(from, source.Size), sizeIs(to, made.Size)); err != nil {
+		return errors.Join(err, to.Close())
+	}
+	step, done := s.progress("copying " + source.Name)
+	err = to.CopyFrom(ctx, from, from.Size(), step)
+	switch {
+	case err != nil:
+	case made.forFS:
+		if err = clearTail(ctx, to, from.Size(), to.Size()); err == nil {
+			err = s.heal(ctx, to, made.Device, from.Size())
+		}
+	default:
+		err = to.Zero(ctx, from.Size(), to.Size(), step)
+	}
+	done()
+	if err := errors.Join(notHealed(err), to.Close()); err != nil {
+		return err
+	}
+	if fs != mount.None {
+		if err := s.Mounts.Separate(ctx, made.Device); err != nil {
+			return err
+		}
+	}
+	return s.waitForNode(ctx, made) // it is known by its name from here on
+}

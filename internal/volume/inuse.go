@@ -1,0 +1,110 @@
+package volume
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// notInUse fails when a volume is mounted, or held by anything at all.
+func (s *Service) notInUse(vol Volume) error {
+	if vol.Device == "" {
+		return nil
+	}
+	dev, err := s.Devices.HoldToRead(vol.Device)
+	if err == nil {
+		if err := dev.Close(); err != nil {
+			return err
+		}
+		if err := s.notPublished(vol); err != nil {
+			return err
+		}
+		// Who reads and writes it as it is, holds nothing.
+		if pids := s.openFor(s.Devices.Node(vol.Device)); len(pids) > 0 {
+			return errs.New(errs.InUse, subject(vol.Name), fmt.Sprintf("is open in process %d", pids[0]), fmt.Sprintf("see what it is: ps %d", pids[0]))
+		}
+		return nil
+	}
+	if !errs.Is(err, errs.InUse) {
+		return err
+	}
+	if n, numErr := s.Devices.Identify(vol.Device); numErr == nil {
+		if points, _ := s.Mounts.Points(n); len(points) > 0 {
+			var paths []string
+			for _, p := range points {
+				paths = append(paths, p.Path)
+			}
+			return errs.New(errs.InUse, subject(vol.Name), "is mounted on "+strings.Join(paths, ", "), "pmemctl volume unmount "+vol.Name)
+		}
+	}
+	return errs.Wrap(errs.InUse, subject(vol.Name), "is in use", "see who has it: lsof "+vol.Device+"; a container may have it mounted", err)
+}
+
+// notPublished fails when the device of a volume is given to a container, which
+// holds it as little as a program that has it open.
+func (s *Service) notPublished(vol Volume) error {
+	n, err := s.Devices.Identify(vol.Device)
+	if err != nil {
+		return err
+	}
+	paths, err := s.Mounts.BoundNodes(n)
+	if err != nil || len(paths) == 0 {
+		return err
+	}
+	return errs.New(errs.InUse, subject(vol.Name), "is published on "+paths[0], "unpublish it there first: umount "+paths[0])
+}
+
+// openFor is who has a device open all of the time: udevd looks into every device
+// for a moment after each change.
+func (s *Service) openFor(path string) []int {
+	const poll, patience = 50 * time.Millisecond, 3 * time.Second
+	for begun := time.Now(); ; time.Sleep(poll) {
+		pids := s.Devices.Users(path)
+		if len(pids) == 0 || time.Since(begun) > patience {
+			return pids
+		}
+	}
+}
+
+// notMounted fails when a volume is mounted, here or elsewhere, or held by something
+// else: who has its device as it is must have it alone.
+func (s *Service) notMounted(vol Volume) error {
+	dev, err := s.Devices.HoldToRead(vol.Device)
+	if err == nil {
+		return dev.Close()
+	}
+	if !errs.Is(err, errs.InUse) {
+		return err
+	}
+	where := "is mounted or held, in a container perhaps"
+	if points := s.MountedAt(vol); len(points) > 0 {
+		where = "is mounted on " + points[0].Path
+	}
+	return errs.Wrap(errs.InUse, subject(vol.Name), where+", and is not given away as a raw device", "unmount it first: pmemctl volume unmount "+vol.Name, err)
+}
+
+// notMapped fails when a process has a devdax namespace open or mapped. The
+// kernel would take it away from under the process, and libndctl does not look.
+func (s *Service) notMapped(n pmem.Namespace) error {
+	if n.Chardev == "" {
+		return nil
+	}
+	if pids := s.openFor("/dev/" + n.Chardev); len(pids) > 0 {
+		return errs.New(errs.InUse, "namespace "+n.Dev, fmt.Sprintf("its device /dev/%s is open in process %d", n.Chardev, pids[0]), fmt.Sprintf("see what it is: ps %d", pids[0]))
+	}
+	return nil
+}
+
+func (s *Service) holders(n pmem.Namespace) string {
+	number, err := s.Devices.NumberOf("/dev/" + n.Blockdev)
+	if err != nil {
+		return ""
+	}
+	if names := s.Devices.Holders(number); len(names) > 0 {
+		return fmt.Sprintf(" by %v", names)
+	}
+	return ""
+}
