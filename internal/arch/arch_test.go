@@ -2,6 +2,7 @@
 package arch
 
 import (
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -45,6 +46,38 @@ var only = map[string][]string{
 	"github.com/spf13/cobra":    {"cli", "cli/gendocs"},
 	"k8s.io/kubelet":            {"csi"},
 	"github.com/moby/sys/mount": {"mount"},
+}
+
+// pure are the files of the volume service that decide and do nothing: what a mark means, what a
+// view shows, where a volume goes. pureImports is what they may import; of lvm and mount they take
+// values.
+var (
+	pure        = []string{"mark.go", "spec.go", "view.go", "plan.go", "capacity.go", "vgplan.go", "damage.go"}
+	pureImports = []string{"cmp", "errors", "fmt", "maps", "regexp", "slices", "strings", "time", module + "pmem", module + "errs", module + "lvm", module + "mount"}
+)
+
+func TestPure(t *testing.T) {
+	for _, name := range pure {
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("../volume", name), nil, 0)
+		require.NoError(t, err)
+		for _, spec := range file.Imports {
+			path, err := strconv.Unquote(spec.Path.Value)
+			require.NoError(t, err)
+			assert.Contains(t, pureImports, path, name)
+		}
+		for _, decl := range file.Decls {
+			f, ok := decl.(*ast.FuncDecl)
+			if !ok || f.Recv == nil {
+				continue
+			}
+			star, pointer := f.Recv.List[0].Type.(*ast.StarExpr)
+			if !pointer {
+				continue
+			}
+			receiver, _ := star.X.(*ast.Ident)
+			assert.NotEqual(t, "Service", receiver.Name, "%s: %s", name, f.Name.Name)
+		}
+	}
 }
 
 func TestImports(t *testing.T) {

@@ -7,6 +7,8 @@ import "C"
 
 import (
 	"math"
+	"os"
+	"path/filepath"
 
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
@@ -27,11 +29,18 @@ var Everything = Select{DIMMs: true, Health: true, Namespaces: true, Badblocks: 
 
 // Snapshot reads the buses and regions, and what else is selected.
 func (l Lib) Snapshot(sel Select) (pmem.System, error) {
-	if s, ok := fromSysfs(sel); ok {
+	s, ok := fromSysfs(sel)
+	if ok {
 		l.forget()
-		return s, nil
+	} else {
+		var err error
+		if s, err = l.snapshot(sel); err != nil {
+			return s, err
+		}
 	}
-	return l.snapshot(sel)
+	_, err := os.Stat(filepath.Dir(filepath.Clean(sysfsNVDIMM)))
+	s.NoDriver = err != nil
+	return s, nil
 }
 
 // snapshot asks libndctl.

@@ -143,6 +143,8 @@ func (n Namespace) Enabled() bool { return n.State == StateEnabled }
 
 // System is a snapshot of the PMEM of a machine.
 type System struct {
+	// NoDriver says that the kernel's NVDIMM driver is not loaded.
+	NoDriver   bool
 	Buses      []Bus
 	DIMMs      []DIMM
 	Regions    []Region

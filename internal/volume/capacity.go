@@ -1,8 +1,6 @@
 package volume
 
 import (
-	"context"
-
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/pmem"
@@ -91,28 +89,6 @@ func metadataFull(vg lvm.VG) string {
 		return ""
 	}
 	return "its metadata area has no room for one more volume"
-}
-
-// Capacity reads the host and lists its capacities.
-func (s *Service) Capacity(ctx context.Context) ([]Capacity, error) {
-	v, err := s.Look(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if len(v.PMEM.Regions) == 0 {
-		return nil, NoPMEM(v.PMEM)
-	}
-	return v.Capacities(), nil
-}
-
-// CapacityFor tells what volumes like that of the spec, of any name and size, can
-// be made: one of Largest bytes can. Where none can, all of it is 0.
-func (s *Service) CapacityFor(ctx context.Context, spec Spec) (Capacity, error) {
-	v, err := s.Look(ctx)
-	if err != nil {
-		return Capacity{}, err
-	}
-	return v.capacityFor(spec), nil
 }
 
 func (v View) capacityFor(spec Spec) Capacity {

@@ -25,59 +25,6 @@ type Damage struct {
 	Next    string   `json:"next,omitempty"`
 }
 
-// Damage lists what is damaged on the host, with the volumes that are out of sight.
-func (s *Service) Damage(v View) []Damage {
-	all := v.Damage()
-	for i, d := range all {
-		if d.VG == "" || d.Namespace == "" {
-			continue
-		}
-		g := s.onceOn(v, d.VG, d.Namespace)
-		if g == nil {
-			continue
-		}
-		if vg, readable := v.LVM.Find(lvm.VGRef{Name: d.VG, UUID: g.uuid()}); readable && v.present(vg.Ref()) == nil {
-			if d.Device != "" {
-				all[i].Reason = "is complete without " + d.Device + ", which has its mark"
-			}
-			continue
-		}
-		all[i].Volumes = volumesOf(g.source.group)
-		if n := len(all[i].Volumes); n > 0 {
-			all[i].Reason += fmt.Sprintf("; it had %d: %s", n, someOf(all[i].Volumes))
-		}
-	}
-	gone, err := s.goneRegions(v)
-	if err != nil {
-		s.note(errs.Wrap("", "regions", "that are not there cannot be told", "", err))
-	}
-	for _, r := range gone {
-		all = append(all, r.damage())
-	}
-	for _, r := range v.PMEM.Regions {
-		if r.Type == "pmem" && !r.Enabled() && s.seen(r) {
-			all = append(all, Damage{Region: r.Dev, Reason: "is disabled, and had volumes: they are out of sight", Next: "pmemctl region enable " + r.Dev})
-		}
-	}
-	for _, vol := range inState(v.Volumes(), Deleting) {
-		if e := s.erasure(vol); e.Failed != "" {
-			all = append(all, Damage{Volume: vol.Name, Namespace: vol.Namespace, Region: first(vol.Regions), Reason: e.Failed, Next: giveUpNext(vol)})
-		}
-	}
-	return all
-}
-
-// onceOn is the group of a namespace, by what is left of its metadata on the devices, or
-// by the archive; nil when nothing is left.
-func (s *Service) onceOn(v View, vg, namespace string) *groupOnDisk {
-	for _, g := range s.readGroups(vg, v.PMEM.Namespaces) {
-		if g.source != nil && slices.ContainsFunc(g.members, func(m *member) bool { return m.Dev == namespace }) {
-			return g
-		}
-	}
-	return nil
-}
-
 // someOf names the first few of many.
 func someOf(names []string) string {
 	const few = 5

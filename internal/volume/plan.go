@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 
@@ -183,7 +182,7 @@ func (v View) noRegion(wanted string) error {
 
 // NoPMEM is the error for a machine on which there is nothing to work with.
 func NoPMEM(s pmem.System) error {
-	if _, err := os.Stat("/sys/bus/nd"); err != nil {
+	if s.NoDriver {
 		return errs.New(errs.NotFound, "", "no persistent memory found: the kernel's NVDIMM driver is not loaded", "modprobe nfit (for CXL memory: modprobe cxl_pmem)")
 	}
 	if len(s.Buses) == 0 {

@@ -338,3 +338,39 @@ func (s *Service) wipeEnds(ctx context.Context, n pmem.Namespace) error {
 	end := min(endSize, dev.Size())
 	return errors.Join(dev.Zero(ctx, 0, end, nil), dev.Zero(ctx, dev.Size()-end, dev.Size(), nil), dev.Close())
 }
+
+// planInit plans what the view allows, if no volume group elsewhere has the name of a new one.
+func (s *Service) planInit(ctx context.Context, v View, spec VGInitSpec) (steps []VGInitStep, damage, err error) {
+	if steps, damage, err = v.planVGInit(spec); err == nil {
+		err = s.checkNamesakes(ctx, v, steps)
+	}
+	return steps, damage, err
+}
+
+// checkNamesakes looks for other volume groups of the names that are to be made,
+// on disks of every kind.
+func (s *Service) checkNamesakes(ctx context.Context, v View, steps []VGInitStep) error {
+	var names []string
+	for _, step := range steps {
+		if step.group.UUID == "" && step.Changes() {
+			names = append(names, step.VG)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	all, err := s.Disks.Report(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if vg, ok := all.VG(name); ok {
+			where := ""
+			if len(vg.PVs) > 0 {
+				where = " on " + vg.PVs[0].Name
+			}
+			return errs.New(errs.Conflict, "volume group "+name, "exists"+where+" and was not made by pmemctl", "rename it (vgrename "+name+" NEWNAME), or choose a name: pmemctl vg init --span --name NAME")
+		}
+	}
+	return nil
+}

@@ -1,7 +1,6 @@
 package volume
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -69,10 +68,10 @@ func (spec VGInitSpec) validate() error {
 	return ValidateName(spec.VG)
 }
 
-// planInit plans all regions that can be given. Of regions that were not named, one that
+// planVGInit plans all regions that can be given. Of regions that were not named, one that
 // is full or damaged keeps no other from being used; what is damaged is told beside the
 // steps.
-func (s *Service) planInit(ctx context.Context, v View, spec VGInitSpec) (steps []VGInitStep, damage, err error) {
+func (v View) planVGInit(spec VGInitSpec) (steps []VGInitStep, damage, err error) {
 	if err := spec.validate(); err != nil {
 		return nil, nil, err
 	}
@@ -97,7 +96,7 @@ func (s *Service) planInit(ctx context.Context, v View, spec VGInitSpec) (steps 
 	if len(steps) == 0 {
 		return nil, nil, errors.Join(damage, full)
 	}
-	return steps, damage, s.checkNamesakes(ctx, v, steps)
+	return steps, damage, nil
 }
 
 // regionsToInit are the regions named, each of which must be usable, or else
@@ -284,32 +283,4 @@ func (v View) noRoom(r pmem.Region, target uint64) error {
 		return errs.New(errs.Unsupported, subject, fmt.Sprintf("is too small (%s) for a namespace", pmem.FormatSize(r.Size)), "use another region: pmemctl region list")
 	}
 	return errs.New(errs.NoSpace, subject, "has no room", "see why: pmemctl region show "+r.Dev)
-}
-
-// checkNamesakes looks for other volume groups of the names that are to be made,
-// on disks of every kind.
-func (s *Service) checkNamesakes(ctx context.Context, v View, steps []VGInitStep) error {
-	var names []string
-	for _, step := range steps {
-		if step.group.UUID == "" && step.Changes() {
-			names = append(names, step.VG)
-		}
-	}
-	if len(names) == 0 {
-		return nil
-	}
-	all, err := s.Disks.Report(ctx)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if vg, ok := all.VG(name); ok {
-			where := ""
-			if len(vg.PVs) > 0 {
-				where = " on " + vg.PVs[0].Name
-			}
-			return errs.New(errs.Conflict, "volume group "+name, "exists"+where+" and was not made by pmemctl", "rename it (vgrename "+name+" NEWNAME), or choose a name: pmemctl vg init --span --name NAME")
-		}
-	}
-	return nil
 }
