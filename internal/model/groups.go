@@ -442,6 +442,17 @@ func (l groups) Activate(_ context.Context, ref lvm.VGRef, name string) error {
 	})
 }
 
+func (l groups) Deactivate(_ context.Context, ref lvm.VGRef, name string) error {
+	return l.ofLV("lvchange -an", ref, name, func(v *lv) error {
+		m := l.device(v)
+		if m != nil && l.inUse(m.Number) {
+			return errs.New(errs.InUse, "lvm lvchange", "Logical volume "+ref.Name+"/"+name+" in use", "")
+		}
+		l.mapped = slices.DeleteFunc(l.mapped, func(have *mapped) bool { return have == m })
+		return nil
+	})
+}
+
 func (l groups) Refresh(_ context.Context, ref lvm.VGRef, name string) error {
 	return l.ofLV("lvchange --refresh", ref, name, func(v *lv) error {
 		if m := l.device(v); m != nil {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/model"
@@ -252,17 +251,4 @@ func readyIsWhole(t *testing.T, h *model.Host, s *volume.Service, where string) 
 		require.NoError(t, err, where)
 		assert.NotEqual(t, byte(0xA5), head[0], "%s: %s shows what was there before", where, v.Name)
 	}
-}
-
-// TestBusyForAMoment: udevd looks at a device after each change, which keeps it from going away.
-func TestBusyForAMoment(t *testing.T) {
-	h := newHost(t)
-	s := h.Service()
-	require.NoError(t, initVGs(50)(s))
-	require.NoError(t, create(volume.Spec{Name: "a", Type: volume.TypeLVM, Size: 16 * pmem.MiB, FS: mount.Ext4})(s))
-	h.FailAt(1, unix.EBUSY)
-	deleted, err := s.Delete(ctx, "a", true)
-	require.NoError(t, err)
-	assert.Len(t, deleted, 1)
-	assert.Equal(t, "before removing the mapped device", h.Steps()[0])
 }

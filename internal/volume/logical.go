@@ -5,13 +5,9 @@ import (
 	"errors"
 	"path/filepath"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
-	"github.com/pmemctl/pmemctl/internal/fault"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 )
 
@@ -86,37 +82,21 @@ func (k logical) markDeleted(ctx context.Context, vol Volume) (Volume, error) {
 		if err := isStill(vol, up); err != nil {
 			return vol, err
 		}
-		if err := k.removeMapped(vol, up); err != nil {
+	}
+	if vol.Device != "" {
+		// By LVM, which also removes the nodes that it made where there is no udev.
+		if err := k.LVM.Deactivate(ctx, vol.group(), vol.lv); err != nil {
 			return vol, err
 		}
 		k.unlinkNode(vol)
+		vol.Device = ""
 	}
-	vol.Device = ""
 	name := deletedLV(vol)
 	if err := k.LVM.RenameLV(ctx, vol.group(), vol.lv, name); err != nil {
 		return vol, err
 	}
 	vol.lv, vol.State = name, Deleting
 	return vol, nil
-}
-
-// removeMapped takes the device of a volume away, as lvchange -an does in three times the time.
-// Udevd may have it open for a moment.
-func (k logical) removeMapped(vol Volume, up blockdev.Mapped) error {
-	const poll, patience = 20 * time.Millisecond, 3 * time.Second
-	fault.Step("before removing the mapped device")
-	for begun := time.Now(); ; time.Sleep(poll) {
-		err := k.Devices.RemoveMapped(up)
-		switch {
-		case err == nil || errors.Is(err, unix.ENXIO):
-			fault.Step("after removing the mapped device")
-			return nil
-		case !errors.Is(err, unix.EBUSY):
-			return err
-		case time.Since(begun) > patience:
-			return errs.Wrap(errs.InUse, subject(vol.Name), "is in use", "see who has it: lsof "+vol.Device, err)
-		}
-	}
 }
 
 // isStill fails when something else has the device of a volume by now: LVM is asked by name.

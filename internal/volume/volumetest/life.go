@@ -24,7 +24,7 @@ func (su suite) forKinds(t *testing.T, test func(t *testing.T, h Host, s *volume
 			h := su.new(t)
 			s := h.Service()
 			require.NoError(t, initVGs()(s))
-			t.Cleanup(func() { unmountAll(t, s) })
+			defer unmountAll(t, s) // before the directories that it is mounted on are removed
 			test(t, h, s, kind)
 		})
 	}
