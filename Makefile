@@ -110,7 +110,7 @@ bench-sizes: deps build $(BUILD)/pmemlab $(BUILD)/csiclient ## whether create, e
 	$(BUILD)/pmemlab -dimms large -path $(CURDIR)/$(BUILD) -env BENCH_PARTS='sizes large quiet' scripts/bench.sh
 
 bench-huge: deps build $(BUILD)/pmemlab ## one create, expand and delete on 768 GiB, in a guest with a sparse DIMM; needs 30 GB of disk
-	dir=$$(mktemp -d -p $(CURDIR)/$(BUILD)) && trap "rm -rf $$dir" EXIT && $(BUILD)/pmemlab -dimms huge -dir "$$dir" -path $(CURDIR)/$(BUILD) -env BENCH_PARTS=huge scripts/bench.sh
+	dir=$$(mktemp -d -p $(BUILD)) && trap "rm -rf $$dir" EXIT && $(BUILD)/pmemlab -dimms huge -dir "$$dir" -path $(CURDIR)/$(BUILD) -env BENCH_PARTS=huge scripts/bench.sh
 
 bench-k8s: deps image kubernetes $(BUILD)/pmemcluster ## from a claim to a running pod, against pods with hostPath volumes
 	@scripts/deps.sh kubernetes

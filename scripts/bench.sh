@@ -551,7 +551,7 @@ if part large; then
 			breakdown "CSI, 4 GiB, $kind, $clients at once" "$key" "create stage publish unpublish unstage delete" "${ends% *} mkfs rawmount bind unbind umount ${ends#* }"
 		done
 	done
-
+	stop_server
 fi
 
 if part quiet; then

@@ -1,8 +1,10 @@
 package model_test
 
 import (
+	"context"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -13,6 +15,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/volume"
+	"github.com/pmemctl/pmemctl/internal/volume/volumetest"
 )
 
 // namespaceOf is the namespace that a volume lies on.
@@ -38,28 +41,28 @@ func namespaceOf(t *testing.T, s *volume.Service, name string) string {
 // back is used again only when it was.
 func TestGone(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
-		require.NoError(t, create(spec("db", kind, 64*pmem.MiB))(s))
+		require.NoError(t, volumetest.Create(volumetest.Spec("db", kind, 64*pmem.MiB))(h, s))
 		path := filepath.Join(t.TempDir(), "db")
-		require.NoError(t, mounted("db", path)(s))
+		require.NoError(t, volumetest.Mounted("db", path)(h, s))
 		namespace := namespaceOf(t, s, "db")
 		require.NoError(t, h.Unbind(namespace))
 		vol, err := s.Show(ctx, "db")
 		require.NoError(t, err)
 		assert.Equal(t, volume.Damaged, vol.State)
 		assert.Contains(t, vol.Health, "its device is gone")
-		require.Error(t, second(s.Delete(ctx, "db", true)))
+		require.Error(t, volumetest.Second(s.Delete(ctx, "db", true)))
 		require.NoError(t, h.Bind(namespace))
 		vol, err = s.Show(ctx, "db")
 		require.NoError(t, err)
 		assert.Equal(t, volume.Damaged, vol.State, "what is mounted is not what came back")
 		elsewhere := filepath.Join(t.TempDir(), "elsewhere")
-		require.ErrorContains(t, mounted("db", elsewhere)(s), "from before its device went")
-		require.NoError(t, mounted("db", path)(s), "what is left there is taken off")
+		require.ErrorContains(t, volumetest.Mounted("db", elsewhere)(h, s), "from before its device went")
+		require.NoError(t, volumetest.Mounted("db", path)(h, s), "what is left there is taken off")
 		vol, err = s.Show(ctx, "db")
 		require.NoError(t, err)
 		assert.Equal(t, volume.Ready, vol.State)
-		require.NoError(t, second(s.Unmount(ctx, "db", path)))
-		require.NoError(t, erased("db")(s))
+		require.NoError(t, volumetest.Second(s.Unmount(ctx, "db", path)))
+		require.NoError(t, volumetest.Erased("db")(h, s))
 	})
 }
 
@@ -70,13 +73,13 @@ func TestGoneIsUnpublished(t *testing.T) {
 			root, err := filepath.EvalSymlinks(t.TempDir())
 			require.NoError(t, err)
 			s.TargetRoot = root
-			c := spec("db", kind, 64*pmem.MiB)
+			c := volumetest.Spec("db", kind, 64*pmem.MiB)
 			c.FS = fs
-			require.NoError(t, create(c)(s))
+			require.NoError(t, volumetest.Create(c)(h, s))
 			publish := volume.PublishSpec{Name: "db", Target: filepath.Join(root, "target")}
 			if fs != mount.None {
 				publish.From = filepath.Join(root, "staging")
-				require.NoError(t, second(s.Stage(ctx, volume.MountSpec{Name: "db", Path: publish.From})))
+				require.NoError(t, volumetest.Second(s.Stage(ctx, volume.MountSpec{Name: "db", Path: publish.From})))
 			}
 			require.NoError(t, s.Publish(ctx, publish))
 			require.NoError(t, h.Unbind(namespaceOf(t, s, "db")))
@@ -95,15 +98,15 @@ func TestGoneIsUnpublished(t *testing.T) {
 func TestLostInfoBlock(t *testing.T) {
 	h := newHost(t)
 	s := h.Service()
-	require.NoError(t, create(spec("db", volume.TypeDirect, 64*pmem.MiB))(s))
+	require.NoError(t, volumetest.Create(volumetest.Spec("db", volume.TypeDirect, 64*pmem.MiB))(h, s))
 	require.NoError(t, h.LoseInfoBlock(namespaceOf(t, s, "db")))
 	require.NoError(t, h.Reboot())
 	s = h.Service()
 	vol, err := s.Show(ctx, "db")
 	require.NoError(t, err)
 	assert.Equal(t, volume.Damaged, vol.State)
-	isKind(t, errs.Unsupported, mounted("db", filepath.Join(t.TempDir(), "x"))(s), "its info block is lost")
-	isKind(t, errs.Unsupported, create(spec("db", volume.TypeDirect, 64*pmem.MiB))(s), "is damaged")
+	volumetest.IsKind(t, errs.Unsupported, volumetest.Mounted("db", filepath.Join(t.TempDir(), "x"))(h, s), "its info block is lost")
+	volumetest.IsKind(t, errs.Unsupported, volumetest.Create(volumetest.Spec("db", volume.TypeDirect, 64*pmem.MiB))(h, s), "is damaged")
 	v, err := s.Look(ctx)
 	require.NoError(t, err)
 	require.Len(t, s.Damage(v), 1)
@@ -115,22 +118,22 @@ func TestLostInfoBlock(t *testing.T) {
 func TestLostMember(t *testing.T) {
 	h := newHost(t)
 	s := h.Service()
-	require.NoError(t, initVGs(50)(s))
-	c := spec("db", volume.TypeLVM, 64*pmem.MiB)
+	require.NoError(t, initVGs(50)(h, s))
+	c := volumetest.Spec("db", volume.TypeLVM, 64*pmem.MiB)
 	c.Region = "region0"
-	require.NoError(t, create(c)(s))
+	require.NoError(t, volumetest.Create(c)(h, s))
 	namespace := namespaceOf(t, s, "db")
 	require.NoError(t, h.LoseInfoBlock(namespace))
 	require.NoError(t, h.Reboot())
 	s = h.Service()
-	isKind(t, errs.NotFound, second(s.Get(ctx, "db")), "does not exist")
-	isKind(t, errs.Unsupported, s.Absent(ctx, "db"), "may be in")
+	volumetest.IsKind(t, errs.NotFound, volumetest.Second(s.Get(ctx, "db")), "does not exist")
+	volumetest.IsKind(t, errs.Unsupported, s.Absent(ctx, "db"), "may be in")
 	v, err := s.Look(ctx)
 	require.NoError(t, err)
 	require.Len(t, s.Damage(v), 1)
 	assert.Equal(t, "pmemvgregion0", s.Damage(v)[0].VG)
 	_, err = s.InitVGs(ctx, volume.VGInitSpec{Percent: 50})
-	isKind(t, errs.Damaged, err, "pmemvgregion0")
+	volumetest.IsKind(t, errs.Damaged, err, "pmemvgregion0")
 	assert.Contains(t, errs.NextStep(s.RemoveVG(ctx, "pmemvgregion0", false)), "--force")
 }
 
@@ -138,17 +141,17 @@ func TestLostMember(t *testing.T) {
 func TestRegionGoesAndComes(t *testing.T) {
 	h := newHost(t)
 	s := h.Service()
-	c := spec("db", volume.TypeDirect, 64*pmem.MiB)
+	c := volumetest.Spec("db", volume.TypeDirect, 64*pmem.MiB)
 	c.Region = "region0"
-	require.NoError(t, create(c)(s))
+	require.NoError(t, volumetest.Create(c)(h, s))
 	require.NoError(t, s.RememberRegions(ctx))
 	require.ErrorContains(t, s.DisableRegion(ctx, "region9"), "does not exist")
 	require.NoError(t, s.DisableRegion(ctx, "region0"))
-	isKind(t, errs.Unsupported, s.Absent(ctx, "web"), "region region0, which is disabled")
+	volumetest.IsKind(t, errs.Unsupported, s.Absent(ctx, "web"), "region region0, which is disabled")
 	c.Name = "web"
-	isKind(t, errs.Unsupported, create(c)(s), "is disabled")
+	volumetest.IsKind(t, errs.Unsupported, volumetest.Create(c)(h, s), "is disabled")
 	require.NoError(t, s.EnableRegion(ctx, "region0"))
-	require.NoError(t, create(c)(s))
+	require.NoError(t, volumetest.Create(c)(h, s))
 	regions, err := s.Regions(ctx)
 	require.NoError(t, err)
 	assert.Len(t, regions, 2)
@@ -158,28 +161,28 @@ func TestRegionGoesAndComes(t *testing.T) {
 // not given out; a deleted volume with such holds up no other, and is given up on request.
 func TestBadMedium(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
-		c := spec("db", kind, 64*pmem.MiB)
+		c := volumetest.Spec("db", kind, 64*pmem.MiB)
 		c.Region = "region0"
-		require.NoError(t, create(c)(s))
+		require.NoError(t, volumetest.Create(c)(h, s))
 		vol, err := s.Get(ctx, "db")
 		require.NoError(t, err)
 		require.NoError(t, h.SetBad(vol.Device, 8*pmem.MiB, 8*pmem.MiB+512, false))
 		shown, err := s.Show(ctx, "db")
 		require.NoError(t, err)
 		assert.Contains(t, shown.Health, "media errors")
-		require.NoError(t, erased("db")(s))
-		require.NoError(t, create(c)(s))
+		require.NoError(t, volumetest.Erased("db")(h, s))
+		require.NoError(t, volumetest.Create(c)(h, s))
 		shown, err = s.Show(ctx, "db")
 		require.NoError(t, err)
 		assert.Empty(t, shown.Health, "erasing healed it")
 
 		require.NoError(t, h.SetBad(shown.Device, 8*pmem.MiB, 8*pmem.MiB+512, true))
-		isKind(t, errs.Damaged, erased("db")(s), "cannot be erased")
+		volumetest.IsKind(t, errs.Damaged, volumetest.Erased("db")(h, s), "cannot be erased")
 		other := c
 		other.Name = "web"
-		require.NoError(t, create(other)(s))
-		require.NoError(t, erased("web")(s))
-		require.ErrorContains(t, second(s.Show(ctx, "db")), "does not exist")
+		require.NoError(t, volumetest.Create(other)(h, s))
+		require.NoError(t, volumetest.Erased("web")(h, s))
+		require.ErrorContains(t, volumetest.Second(s.Show(ctx, "db")), "does not exist")
 		deleted, err := s.Deleted(ctx)
 		require.NoError(t, err)
 		require.Len(t, deleted, 1)
@@ -188,8 +191,8 @@ func TestBadMedium(t *testing.T) {
 		require.NoError(t, err)
 		assert.Len(t, s.Damage(v), 1)
 		require.NoError(t, s.GiveUp(ctx, deleted[0].UUID))
-		isKind(t, errs.Damaged, create(c)(s), "a write does not heal")
-		assert.Empty(t, mustList(t, s), "and it is not given out")
+		volumetest.IsKind(t, errs.Damaged, volumetest.Create(c)(h, s), "a write does not heal")
+		assert.Empty(t, volumetest.List(t, s), "and it is not given out")
 	})
 }
 
@@ -198,62 +201,65 @@ func TestBadMedium(t *testing.T) {
 func TestNoRoomForMark(t *testing.T) {
 	h := newHost(t)
 	s := h.Service()
-	require.NoError(t, create(spec("db", volume.TypeDirect, 64*pmem.MiB))(s))
-	require.NoError(t, fill(&h, "db")(s))
+	require.NoError(t, volumetest.Create(volumetest.Spec("db", volume.TypeDirect, 64*pmem.MiB))(h, s))
+	require.NoError(t, volumetest.Fill("db")(h, s))
 	h.SetSlots(0, 0)
 	h.SetSlots(1, 0)
 	deleted, err := s.Delete(ctx, "db", true)
 	require.NoError(t, err)
 	assert.Empty(t, deleted)
-	assert.False(t, h.FreeHolds(secret))
-	assert.Empty(t, mustList(t, s))
-	isKind(t, errs.NoSpace, create(spec("db", volume.TypeDirect, 64*pmem.MiB))(s), "label area")
+	assert.False(t, h.FreeHolds(volumetest.Secret))
+	assert.Empty(t, volumetest.List(t, s))
+	volumetest.IsKind(t, errs.NoSpace, volumetest.Create(volumetest.Spec("db", volume.TypeDirect, 64*pmem.MiB))(h, s), "label area")
 }
 
 // TestMetadataFull is TestNoRoomForMark for a logical volume.
 func TestMetadataFull(t *testing.T) {
 	h := newHost(t)
 	s := h.Service()
-	require.NoError(t, initVGs(50)(s))
-	require.NoError(t, create(spec("db", volume.TypeLVM, 64*pmem.MiB))(s))
-	require.NoError(t, fill(&h, "db")(s))
+	require.NoError(t, initVGs(50)(h, s))
+	require.NoError(t, volumetest.Create(volumetest.Spec("db", volume.TypeLVM, 64*pmem.MiB))(h, s))
+	require.NoError(t, volumetest.Fill("db")(h, s))
 	h.FillMetadata()
-	isKind(t, errs.NoSpace, create(spec("web", volume.TypeLVM, 64*pmem.MiB))(s), "exceeds maximum metadata size")
+	volumetest.IsKind(t, errs.NoSpace, volumetest.Create(volumetest.Spec("web", volume.TypeLVM, 64*pmem.MiB))(h, s), "exceeds maximum metadata size")
 	deleted, err := s.Delete(ctx, "db", true)
 	require.NoError(t, err)
 	assert.Empty(t, deleted)
-	assert.False(t, h.FreeHolds(secret))
-	assert.Empty(t, mustList(t, s))
+	assert.False(t, h.FreeHolds(volumetest.Secret))
+	assert.Empty(t, volumetest.List(t, s))
 }
 
 // TestOpenDevice: a volume that a process has open as it is, is not deleted.
 func TestOpenDevice(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it is waited for who looks at a device for a moment")
-	}
 	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
-		require.NoError(t, create(spec("db", kind, 64*pmem.MiB))(s))
+		require.NoError(t, volumetest.Create(volumetest.Spec("db", kind, 64*pmem.MiB))(h, s))
 		vol, err := s.Get(ctx, "db")
 		require.NoError(t, err)
 		h.SetUsers(vol.Device, 4711)
-		isKind(t, errs.InUse, second(s.Delete(ctx, "db", true)), "is open in process 4711")
+		synctest.Test(t, func(t *testing.T) { // who looks at it for a moment is waited for
+			volumetest.IsKind(t, errs.InUse, volumetest.Second(s.Delete(context.Background(), "db", true)), "is open in process 4711")
+		})
 		h.SetUsers(vol.Device)
-		require.NoError(t, erased("db")(s))
+		require.NoError(t, volumetest.Erased("db")(h, s))
 	})
 }
 
-// TestInitLabels: what pmemctl has in a region is named before it is destroyed, and what is in use
-// is not.
+// TestInitLabels: what is in use is not destroyed.
 func TestInitLabels(t *testing.T) {
 	h := newHost(t)
 	s := h.Service()
-	require.NoError(t, create(spec("db", volume.TypeDirect, 64*pmem.MiB))(s))
+	require.NoError(t, volumetest.Create(volumetest.Spec("db", volume.TypeDirect, 64*pmem.MiB))(h, s))
 	plan, err := s.PlanInitLabels("region0", "region1")
 	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "db")
+	require.NoError(t, volumetest.Mounted("db", path)(h, s))
+	volumetest.IsKind(t, errs.InUse, s.InitLabels(ctx, plan), "nothing was changed")
+	assert.Len(t, volumetest.List(t, s), 1)
+	require.NoError(t, volumetest.Second(s.Unmount(ctx, "db", path)))
 	require.NoError(t, s.InitLabels(ctx, plan))
-	assert.Empty(t, mustList(t, s))
+	assert.Empty(t, volumetest.List(t, s))
 	_, err = s.PlanInitLabels("region9")
-	isKind(t, errs.NotFound, err, "does not exist")
+	volumetest.IsKind(t, errs.NotFound, err, "does not exist")
 }
 
 // TestMeddledMember: a device that something else writes to is not given to LVM.
@@ -264,10 +270,10 @@ func TestMeddledMember(t *testing.T) {
 		if step == "before vgcreate" {
 			t.Error("LVM was given a device that something else writes to")
 		}
-		write("/dev/pmem0", 4096, secret)
+		write("/dev/pmem0", 4096, volumetest.Secret)
 	})
 	_, err := s.InitVGs(ctx, volume.VGInitSpec{Regions: []string{"region0"}, Percent: 50})
-	isKind(t, errs.Conflict, err, "something else writes to it")
+	volumetest.IsKind(t, errs.Conflict, err, "something else writes to it")
 }
 
 // TestForeignVolume: a logical volume without pmemctl's tag is nobody's volume, also in a group of
@@ -275,17 +281,17 @@ func TestMeddledMember(t *testing.T) {
 func TestForeignVolume(t *testing.T) {
 	h := newHost(t)
 	s := h.Service()
-	require.NoError(t, initVGs(50)(s))
+	require.NoError(t, initVGs(50)(h, s))
 	h.AddForeign("pmemvgregion0", "theirs")
 	path := filepath.Join(t.TempDir(), "x")
 	assert.False(t, s.Up("theirs"))
-	isKind(t, errs.NotFound, mounted("theirs", path)(s), "does not exist")
-	isKind(t, errs.NotFound, erased("theirs")(s), "does not exist")
-	isKind(t, errs.NotFound, second(s.Clone(ctx, "theirs", volume.Spec{Name: "mine"})), "does not exist")
-	isKind(t, errs.NotFound, second(s.Unmount(ctx, "theirs", "")), "does not exist")
-	assert.Empty(t, mustList(t, s))
+	volumetest.IsKind(t, errs.NotFound, volumetest.Mounted("theirs", path)(h, s), "does not exist")
+	volumetest.IsKind(t, errs.NotFound, volumetest.Erased("theirs")(h, s), "does not exist")
+	volumetest.IsKind(t, errs.NotFound, volumetest.Second(s.Clone(ctx, "theirs", volume.Spec{Name: "mine"})), "does not exist")
+	volumetest.IsKind(t, errs.NotFound, volumetest.Second(s.Unmount(ctx, "theirs", "")), "does not exist")
+	assert.Empty(t, volumetest.List(t, s))
 	require.Error(t, s.RemoveVG(ctx, "pmemvgregion0", false))
-	assert.NotEmpty(t, second(s.Get(ctx, "theirs")))
+	assert.NotEmpty(t, volumetest.Second(s.Get(ctx, "theirs")))
 }
 
 // TestSuspended: a logical volume that a killed lvm left suspended goes on, before it is used or
@@ -293,10 +299,10 @@ func TestForeignVolume(t *testing.T) {
 func TestSuspended(t *testing.T) {
 	h := newHost(t)
 	s := h.Service()
-	require.NoError(t, initVGs(50)(s))
-	c := spec("db", volume.TypeLVM, 64*pmem.MiB)
+	require.NoError(t, initVGs(50)(h, s))
+	c := volumetest.Spec("db", volume.TypeLVM, 64*pmem.MiB)
 	c.Region = "region0"
-	require.NoError(t, create(c)(s))
+	require.NoError(t, volumetest.Create(c)(h, s))
 	resumed, err := s.Resume(ctx)
 	require.NoError(t, err)
 	assert.Empty(t, resumed)
@@ -305,24 +311,24 @@ func TestSuspended(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []string{"db"}, resumed)
 	h.Suspend("pmemvgregion0", "db")
-	require.NoError(t, mounted("db", filepath.Join(t.TempDir(), "db"))(s))
-	require.NoError(t, second(s.Unmount(ctx, "db", "")))
+	require.NoError(t, volumetest.Mounted("db", filepath.Join(t.TempDir(), "db"))(h, s))
+	require.NoError(t, volumetest.Second(s.Unmount(ctx, "db", "")))
 	h.Suspend("pmemvgregion0", "db")
-	require.NoError(t, erased("db")(s))
+	require.NoError(t, volumetest.Erased("db")(h, s))
 }
 
 // TestWithoutDAX: a volume that did not get the DAX that was asked for is not left mounted.
 func TestWithoutDAX(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
-		require.NoError(t, create(spec("db", kind, 64*pmem.MiB))(s))
+		require.NoError(t, volumetest.Create(volumetest.Spec("db", kind, 64*pmem.MiB))(h, s))
 		h.RefuseDAX()
 		path := filepath.Join(t.TempDir(), "db")
-		isKind(t, errs.Unsupported, mounted("db", path)(s), "without DAX, and is unmounted again")
+		volumetest.IsKind(t, errs.Unsupported, volumetest.Mounted("db", path)(h, s), "without DAX, and is unmounted again")
 		vol, err := s.Get(ctx, "db")
 		require.NoError(t, err)
 		assert.Empty(t, s.MountedAt(vol))
-		require.NoError(t, second(s.Mount(ctx, volume.MountSpec{Name: "db", Path: path, NoDAX: true})))
-		isKind(t, errs.Conflict, mounted("db", path)(s), "already, without DAX")
+		require.NoError(t, volumetest.Second(s.Mount(ctx, volume.MountSpec{Name: "db", Path: path, NoDAX: true})))
+		volumetest.IsKind(t, errs.Conflict, volumetest.Mounted("db", path)(h, s), "already, without DAX")
 	})
 }
 
@@ -330,44 +336,44 @@ func TestWithoutDAX(t *testing.T) {
 // it is forgotten.
 func TestLostRegion(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
-		c := spec("db", kind, 64*pmem.MiB)
+		c := volumetest.Spec("db", kind, 64*pmem.MiB)
 		c.Region = "region0"
-		require.NoError(t, create(c)(s))
+		require.NoError(t, volumetest.Create(c)(h, s))
 		require.NoError(t, s.RememberRegions(ctx))
 		h.LoseRegion("region0")
-		isKind(t, errs.Unsupported, s.Absent(ctx, "db"), "region region0")
+		volumetest.IsKind(t, errs.Unsupported, s.Absent(ctx, "db"), "region region0")
 		v, err := s.Look(ctx)
 		require.NoError(t, err)
 		damage := s.Damage(v)
 		require.NotEmpty(t, damage)
 		assert.Equal(t, "region0", damage[len(damage)-1].Region)
 		h.FindRegion()
-		require.NoError(t, second(s.Get(ctx, "db")))
+		require.NoError(t, volumetest.Second(s.Get(ctx, "db")))
 		h.LoseRegion("region0")
-		isKind(t, errs.NotFound, s.ForgetRegion(ctx, "0000000000000009"), "not")
+		volumetest.IsKind(t, errs.NotFound, s.ForgetRegion(ctx, "0000000000000009"), "not")
 		require.NoError(t, s.ForgetRegion(ctx, "0000000000000001"))
-		isKind(t, errs.NotFound, s.ForgetRegion(ctx, "0000000000000002"), "is not one that is remembered and not there")
+		volumetest.IsKind(t, errs.NotFound, s.ForgetRegion(ctx, "0000000000000002"), "is not one that is remembered and not there")
 	})
 }
 
 // TestWaitsForSpace: a create of a server waits some time for what it erases itself meanwhile.
 func TestWaitsForSpace(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
-		c, err := s.CapacityFor(ctx, spec("any", kind, 1))
+		c, err := s.CapacityFor(ctx, volumetest.Spec("any", kind, 1))
 		require.NoError(t, err)
 		for _, name := range []string{"a", "b"} {
-			require.NoError(t, create(spec(name, kind, c.Largest))(s))
+			require.NoError(t, volumetest.Create(volumetest.Spec(name, kind, c.Largest))(h, s))
 		}
-		require.NoError(t, second(s.Delete(ctx, "a", true)))
-		waits := spec("c", kind, c.Largest)
+		require.NoError(t, volumetest.Second(s.Delete(ctx, "a", true)))
+		waits := volumetest.Spec("c", kind, c.Largest)
 		waits.SpaceWait = 100 * time.Millisecond
-		isKind(t, errs.NoSpace, create(waits)(s), "still to be erased")
+		volumetest.IsKind(t, errs.NoSpace, volumetest.Create(waits)(h, s), "still to be erased")
 		assert.True(t, s.SpaceWanted())
 		waits.SpaceWait = time.Minute
 		go func() {
 			time.Sleep(50 * time.Millisecond)
 			_, _ = s.EraseAll(ctx, volume.EraseRate{}, true)
 		}()
-		require.NoError(t, create(waits)(s))
+		require.NoError(t, volumetest.Create(waits)(h, s))
 	})
 }

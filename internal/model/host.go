@@ -4,6 +4,7 @@
 package model
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -62,12 +63,17 @@ func New(dir string, sizes ...uint64) *Host {
 // Service is a volume service on the host, as a process has it that was started just now.
 func (h *Host) Service() *volume.Service {
 	h.mu.Lock()
+	if h.dead { // what it wrote after that, it did not
+		if err := h.copyRun(h.atDeath(), h.run()); err != nil {
+			panic(err)
+		}
+	}
 	h.dead, h.dieAt, h.failAt, h.steps = false, 0, 0, nil
 	h.held = map[blockdev.Number]int{} // who held something is gone
 	h.mu.Unlock()
 	return &volume.Service{
 		NDCTL: labels{h}, LVM: groups{h}, Foreign: nothing{}, Disks: nothing{}, Devices: devices{h}, Mounts: mounts{h},
-		Locks: hostlock.Locks{Dir: filepath.Join(h.dir, "locks")}, RunDir: filepath.Join(h.dir, "run"), StateDir: filepath.Join(h.dir, "state"),
+		Locks: hostlock.Locks{Dir: filepath.Join(h.dir, "locks")}, RunDir: h.run(), StateDir: filepath.Join(h.dir, "state"),
 	}
 }
 
@@ -143,7 +149,23 @@ func (h *Host) passed(name string) {
 		h.meddle(name)
 	}
 	h.steps = append(h.steps, name)
-	h.dead = h.dieAt == len(h.steps)
+	if h.dead = h.dieAt == len(h.steps); h.dead {
+		if err := h.copyRun(h.run(), h.atDeath()); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// run holds what the service remembers until the next boot, atDeath what of it was there when
+// the process died.
+func (h *Host) run() string     { return filepath.Join(h.dir, "run") }
+func (h *Host) atDeath() string { return filepath.Join(h.dir, "at-death") }
+
+func (h *Host) copyRun(from, to string) error {
+	if err := errors.Join(os.RemoveAll(to), os.MkdirAll(from, 0o700)); err != nil {
+		return err
+	}
+	return os.CopyFS(to, os.DirFS(from))
 }
 
 // Reboot is a power cut, and the start of the host: what is only in the kernel is gone.
@@ -158,7 +180,7 @@ func (h *Host) Reboot() error {
 			h.bringUp(n)
 		}
 	}
-	return os.RemoveAll(filepath.Join(h.dir, "run"))
+	return errors.Join(os.RemoveAll(h.run()), os.RemoveAll(h.atDeath()))
 }
 
 // newNumber is one that no device has.
@@ -395,24 +417,18 @@ func (h *Host) FreeHolds(data []byte) bool {
 	defer h.mu.Unlock()
 	for _, r := range h.regions {
 		for _, e := range r.content {
-			if e.data == nil || !slices.ContainsFunc([]int{indexOf(e.data, data)}, func(i int) bool { return i >= 0 }) {
-				continue
-			}
-			if !h.isTaken(r, e.from+uint64(indexOf(e.data, data))) {
-				return true
+			for at := 0; ; at++ {
+				next := bytes.Index(e.data[at:], data)
+				if next < 0 {
+					break
+				}
+				if at += next; !h.isTaken(r, e.from+uint64(at)) {
+					return true
+				}
 			}
 		}
 	}
 	return false
-}
-
-func indexOf(data, what []byte) int {
-	for i := 0; i+len(what) <= len(data); i++ {
-		if slices.Equal(data[i:i+len(what)], what) {
-			return i
-		}
-	}
-	return -1
 }
 
 func (h *Host) isTaken(r *region, at uint64) bool {

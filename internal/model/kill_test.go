@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -15,88 +16,29 @@ import (
 	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/volume"
+	"github.com/pmemctl/pmemctl/internal/volume/volumetest"
 )
 
-var secret = []byte("A TENANT'S BYTES")
+var ctx = context.Background()
 
 // operation is what is killed at each step, on a host that was prepared.
 type operation struct {
 	name    string
-	prepare []action
-	do      action
+	prepare []volumetest.Action
+	do      volumetest.Action
+	// keeps are the volumes that have the secret before, and must have it afterwards.
+	keeps []string
 }
 
-type action func(s *volume.Service) error
-
-var ctx = context.Background()
-
-func create(spec volume.Spec) action {
-	return func(s *volume.Service) error {
-		_, _, err := s.Create(ctx, spec)
-		return err
-	}
-}
-
-func initVGs(percent int) action {
-	return func(s *volume.Service) error {
-		_, err := s.InitVGs(ctx, volume.VGInitSpec{Percent: percent})
-		return err
-	}
-}
-
-// fill writes a tenant's bytes to a volume, in its middle and at its end.
-func fill(h **model.Host, name string) action {
-	return func(s *volume.Service) error {
-		vol, err := s.Get(ctx, name)
-		if err != nil {
-			return err
-		}
-		for _, at := range []uint64{vol.Size / 2, vol.Size - 2*pmem.MiB - 4096} {
-			if err := (*h).WriteDevice(vol.Device, at, secret); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-}
-
-func erased(name string) action {
-	return func(s *volume.Service) error {
-		deleted, err := s.Delete(ctx, name, true)
-		for _, vol := range deleted {
-			if err := s.Erase(ctx, vol, volume.EraseRate{}); err != nil {
-				return err
-			}
-		}
-		return err
-	}
-}
-
-func clone(from, to string) action {
-	return func(s *volume.Service) error {
-		_, err := s.Clone(ctx, from, volume.Spec{Name: to, OrExisting: true, SpaceWait: volume.AsLongAsItTakes})
-		return err
-	}
-}
-
-func expand(name string, size uint64) action {
-	return func(s *volume.Service) error {
-		_, err := s.Expand(ctx, name, size)
-		return err
-	}
-}
-
-func mounted(name, path string) action {
-	return func(s *volume.Service) error {
-		_, err := s.Mount(ctx, volume.MountSpec{Name: name, Path: path})
-		return err
-	}
+func clone(spec volume.Spec) volumetest.Action {
+	spec.OrExisting, spec.SpaceWait = true, volume.AsLongAsItTakes
+	return func(_ volumetest.Host, s *volume.Service) error { return volumetest.Second(s.Clone(ctx, "a", spec)) }
 }
 
 // orGone lets a repeated deletion find nothing any more.
-func orGone(do action) action {
-	return func(s *volume.Service) error {
-		err := do(s)
+func orGone(do volumetest.Action) volumetest.Action {
+	return func(h volumetest.Host, s *volume.Service) error {
+		err := do(h, s)
 		if errs.Is(err, errs.NotFound) {
 			return nil
 		}
@@ -104,48 +46,72 @@ func orGone(do action) action {
 	}
 }
 
-// state is what of a host is to be the same after a kill and a repetition.
-func state(t *testing.T, s *volume.Service) []string {
-	t.Helper()
-	volumes, err := s.List(ctx)
-	require.NoError(t, err)
-	var all []string
-	for _, v := range volumes {
-		all = append(all, fmt.Sprintf("%s %s %d %s %d", v.Name, v.Type, v.Size, v.State, len(s.MountedAt(v))))
-	}
-	capacities, err := s.Capacity(ctx)
-	require.NoError(t, err)
-	for _, c := range capacities {
-		all = append(all, fmt.Sprintf("%s %s%s free %d", c.Type, c.Region, c.VG, c.Free))
-	}
-	return all
+func removeVG(_ volumetest.Host, s *volume.Service) error {
+	return s.RemoveVG(ctx, "pmemvgregion0", false)
 }
 
-func operations(dir string, h **model.Host) []operation {
-	var all []operation
-	all = append(all,
-		operation{"vg init", nil, initVGs(50)},
-		operation{"vg init with more", []action{initVGs(20)}, initVGs(50)},
-	)
-	for _, kind := range []volume.Type{volume.TypeLVM, volume.TypeDirect} {
+// publish stages and publishes a volume, and unpublish the reverse.
+func publish(dir, fs string) volumetest.Action {
+	return func(_ volumetest.Host, s *volume.Service) error {
+		spec := volume.PublishSpec{Name: "a", Target: filepath.Join(dir, "target-"+fs)}
+		if fs != mount.None {
+			spec.From = filepath.Join(dir, "staging")
+			if _, err := s.Stage(ctx, volume.MountSpec{Name: "a", Path: spec.From}); err != nil {
+				return err
+			}
+		}
+		return s.Publish(ctx, spec)
+	}
+}
+
+func unpublish(dir, fs string) volumetest.Action {
+	return func(_ volumetest.Host, s *volume.Service) error {
+		if err := s.Unpublish(ctx, "a", filepath.Join(dir, "target-"+fs)); err != nil {
+			return err
+		}
+		return s.Unstage(ctx, "a", filepath.Join(dir, "staging"))
+	}
+}
+
+func operations(t *testing.T) []operation {
+	t.Helper()
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	require.NoError(t, err)
+	init := initVGs(50)
+	all := []operation{
+		{name: "vg init", do: init},
+		{name: "vg init with more", prepare: []volumetest.Action{initVGs(20)}, do: init},
+		{name: "vg remove", prepare: []volumetest.Action{init}, do: orGone(removeVG)},
+	}
+	other := map[volume.Type]volume.Type{volume.TypeLVM: volume.TypeDirect, volume.TypeDirect: volume.TypeLVM}
+	for _, kind := range volumetest.Kinds {
 		for _, fs := range []string{mount.Ext4, mount.XFS, mount.None} {
 			size := uint64(16 * pmem.MiB)
 			if fs == mount.XFS {
 				size = mount.MinXFS
 			}
-			spec := volume.Spec{Name: "a", Type: kind, Size: size, FS: fs}
-			made := []action{initVGs(50), create(spec)}
-			kindFS := string(kind) + " " + fs
+			spec := volumetest.Spec("a", kind, size)
+			spec.FS = fs
+			filled := []volumetest.Action{init, volumetest.Create(spec), volumetest.Fill("a")}
+			of := func(name string, do volumetest.Action, keeps ...string) operation {
+				return operation{name + " " + string(kind) + " " + fs, filled, do, keeps}
+			}
 			all = append(all,
-				operation{"create " + kindFS, []action{initVGs(50)}, create(spec)},
-				operation{"delete " + kindFS, append(made, fill(h, "a")), orGone(erased("a"))},
-				operation{"clone " + kindFS, append(made, fill(h, "a")), clone("a", "b")},
+				operation{name: "create " + string(kind) + " " + fs, prepare: []volumetest.Action{init}, do: volumetest.Create(spec)},
+				of("delete", orGone(volumetest.Erased("a"))),
+				of("clone", clone(volume.Spec{Name: "b"}), "a", "b"),
+				of("clone to the other type", clone(volume.Spec{Name: "b", Type: other[kind]}), "a", "b"),
+				of("publish", publish(dir, fs), "a"),
 			)
+			published := of("unpublish", unpublish(dir, fs), "a")
+			published.prepare = append(slices.Clone(filled), publish(dir, fs))
+			all = append(all, published)
 			if fs != mount.None {
-				all = append(all, operation{"mount " + kindFS, made, mounted("a", filepath.Join(dir, "mnt"))})
+				all = append(all, of("mount", volumetest.Mounted("a", filepath.Join(dir, "mnt")), "a"))
 			}
 			if kind == volume.TypeLVM {
-				all = append(all, operation{"expand " + kindFS, append(made, fill(h, "a")), expand("a", 2*size)})
+				grown := of("expand", volumetest.Expand("a", 2*size))
+				all = append(all, grown)
 			}
 		}
 	}
@@ -156,48 +122,73 @@ func newHost(t *testing.T) *model.Host {
 	return model.New(t.TempDir(), 2*pmem.GiB, 2*pmem.GiB)
 }
 
-func prepared(t *testing.T, h *model.Host, op operation) *volume.Service {
+func prepared(t *testing.T, op operation) (*model.Host, *volume.Service) {
 	t.Helper()
+	h := newHost(t)
 	s := h.Service()
 	for _, do := range op.prepare {
-		require.NoError(t, do(s))
+		require.NoError(t, do(h, s))
 	}
-	return s
+	return h, s
+}
+
+// undisturbed are the steps of an operation that nothing happens to, and where it leads.
+func undisturbed(t *testing.T, op operation) (steps, want []string) {
+	t.Helper()
+	h, s := prepared(t, op)
+	h.DieAt(0)
+	require.NoError(t, op.do(h, s))
+	steps = h.Steps()
+	require.NotEmpty(t, steps)
+	keeps(t, h, s, op, op.name)
+	return steps, volumetest.State(t, s)
+}
+
+// again repeats an operation that was disturbed: it leads to where it leads without that, and no
+// byte of a tenant's is lost, or left outside of the volumes.
+func again(t *testing.T, h *model.Host, s *volume.Service, op operation, want []string, where string) {
+	t.Helper()
+	require.NoError(t, op.do(h, s), where)
+	_, err := s.EraseAll(ctx, volume.EraseRate{}, true)
+	require.NoError(t, err, where)
+	require.Equal(t, want, volumetest.State(t, s), where)
+	keeps(t, h, s, op, where)
+	assert.False(t, h.FreeHolds(volumetest.Secret), where)
+}
+
+// keeps checks that the volumes that have the secret still do.
+func keeps(t *testing.T, h *model.Host, s *volume.Service, op operation, where string) {
+	t.Helper()
+	for _, name := range op.keeps {
+		_ = s.UsableAs(ctx, name, mount.None) // which brings it up
+		vol, err := s.Get(ctx, name)
+		require.NoError(t, err, where)
+		data, err := h.ReadDevice(vol.Device, volumetest.SecretAt(vol), uint64(len(volumetest.Secret)))
+		require.NoError(t, err, where)
+		require.Equal(t, volumetest.Secret, data, "%s: %s", where, name)
+	}
 }
 
 // TestKill kills each operation before and after each of its steps, with and without a power
 // cut then: what is ready is whole, and the same operation again leads to where it leads when
 // nobody kills it.
 func TestKill(t *testing.T) {
-	var h *model.Host
-	for _, op := range operations(t.TempDir(), &h) {
+	for _, op := range operations(t) {
 		t.Run(op.name, func(t *testing.T) {
-			h = newHost(t)
-			s := prepared(t, h, op)
-			h.DieAt(0)
-			require.NoError(t, op.do(s))
-			steps := h.Steps()
-			require.NotEmpty(t, steps)
-			want := state(t, s)
+			steps, want := undisturbed(t, op)
 			for n := range len(steps) {
 				for _, powerCut := range []bool{false, true} {
 					where := fmt.Sprintf("killed at %d of %d, %s, power cut: %v", n+1, len(steps), steps[n], powerCut)
-					h = newHost(t)
-					s := prepared(t, h, op)
+					h, s := prepared(t, op)
 					h.DieAt(n + 1)
-					err := op.do(s)
+					require.Error(t, op.do(h, s), where)
 					require.True(t, h.Died(), where)
-					require.Error(t, err, where)
 					if powerCut {
 						require.NoError(t, h.Reboot())
 					}
 					s = h.Service()
 					readyIsWhole(t, h, s, where)
-					require.NoError(t, op.do(s), where)
-					_, err = s.EraseAll(ctx, volume.EraseRate{}, true)
-					require.NoError(t, err, where)
-					require.Equal(t, want, state(t, s), where)
-					assert.False(t, h.FreeHolds(secret), where)
+					again(t, h, s, op, want, where)
 				}
 			}
 			t.Logf("%d steps", len(steps))
@@ -208,47 +199,37 @@ func TestKill(t *testing.T) {
 // TestFail has each change of each operation fail once: nothing is lost or shown as ready that is
 // half made, and the same operation again leads to where it leads without a failure.
 func TestFail(t *testing.T) {
-	var h *model.Host
-	for _, op := range operations(t.TempDir(), &h) {
+	for _, op := range operations(t) {
 		t.Run(op.name, func(t *testing.T) {
-			h = newHost(t)
-			s := prepared(t, h, op)
-			h.DieAt(0)
-			require.NoError(t, op.do(s))
-			steps := h.Steps()
-			want := state(t, s)
+			steps, want := undisturbed(t, op)
 			for n := range len(steps) / 2 {
 				where := fmt.Sprintf("%d of %d fails, %s", n+1, len(steps)/2, steps[2*n])
-				h = newHost(t)
-				s := prepared(t, h, op)
+				h, s := prepared(t, op)
 				h.FailAt(n+1, syscall.EIO)
-				err := op.do(s)
+				err := op.do(h, s)
 				h.FailAt(0, nil)
 				readyIsWhole(t, h, s, where)
 				if err == nil { // it did without
-					require.Equal(t, want, state(t, s), where)
+					require.Equal(t, want, volumetest.State(t, s), where)
 				}
-				require.NoError(t, op.do(s), where)
-				_, err = s.EraseAll(ctx, volume.EraseRate{}, true)
-				require.NoError(t, err, where)
-				require.Equal(t, want, state(t, s), where)
-				assert.False(t, h.FreeHolds(secret), where)
+				again(t, h, s, op, want, where)
 			}
 		})
 	}
 }
 
-// readyIsWhole checks that no volume that is shown as ready is half made.
+// readyIsWhole checks that no volume that is shown as ready is half made: one without the secret
+// is formatted, or zero.
 func readyIsWhole(t *testing.T, h *model.Host, s *volume.Service, where string) {
 	t.Helper()
-	volumes, err := s.List(ctx)
-	require.NoError(t, err, where)
-	for _, v := range volumes {
+	for _, v := range volumetest.List(t, s) {
 		if v.State != volume.Ready || v.Device == "" {
 			continue
 		}
-		head, err := h.ReadDevice(v.Device, 0, 64)
-		require.NoError(t, err, where)
-		assert.NotEqual(t, byte(0xA5), head[0], "%s: %s shows what was there before", where, v.Name)
+		for _, at := range []uint64{0, v.Size - 64} {
+			data, err := h.ReadDevice(v.Device, at, 64)
+			require.NoError(t, err, where)
+			assert.NotContains(t, data, byte(0xA5), "%s: %s shows what was there before", where, v.Name)
+		}
 	}
 }

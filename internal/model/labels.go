@@ -288,11 +288,6 @@ func (l labels) EnableNamespace(key string) (pmem.Namespace, error) {
 	})
 }
 
-func (l labels) DisableNamespace(key string) error {
-	_, err := l.change(key, l.down)
-	return err
-}
-
 func (l labels) DestroyNamespace(key string) error {
 	_, err := l.change(key, func(n *namespace) error {
 		if err := l.down(n); err != nil {
@@ -332,6 +327,13 @@ func (l labels) InitLabels(names ...string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.step("init_labels", func() error {
+		for _, r := range l.regions {
+			for _, n := range r.namespaces {
+				if slices.Contains(names, r.dev) && n.up() && l.inUse(n.number) {
+					return errs.New(errs.InUse, r.dev, "is in use", "")
+				}
+			}
+		}
 		for _, r := range l.regions {
 			if slices.Contains(names, r.dev) {
 				r.namespaces = nil

@@ -29,7 +29,6 @@ type NDCTL interface {
 	RenameNamespace(key, name string) (pmem.Namespace, error)
 	RenameDisabled(key, name string) error
 	EnableNamespace(key string) (pmem.Namespace, error)
-	DisableNamespace(key string) error
 	DestroyNamespace(key string) error
 	EnableRaw(key string) (blockdev string, err error)
 	DisableRaw(key string) error

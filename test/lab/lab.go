@@ -145,6 +145,10 @@ func Boot(ctx context.Context, cfg Config) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
+	// What builds the initramfs works in other directories.
+	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
+		return nil, err
+	}
 	initramfs := filepath.Join(cfg.Dir, "initramfs")
 	if err := writeInitramfs(ctx, initramfs, kernel, cfg); err != nil {
 		return nil, fmt.Errorf("initramfs: %w", err)

@@ -14,35 +14,29 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-var kinds = []volume.Type{volume.TypeLVM, volume.TypeDirect}
-
 // forKinds runs a test for each kind of volume, on a host with a volume group in each region.
 func (su suite) forKinds(t *testing.T, test func(t *testing.T, h Host, s *volume.Service, kind volume.Type)) {
 	t.Helper()
-	for _, kind := range kinds {
+	for _, kind := range Kinds {
 		t.Run(string(kind), func(t *testing.T) {
 			h := su.new(t)
 			s := h.Service()
-			require.NoError(t, initVGs()(s))
+			require.NoError(t, InitVGs(smallVGs)(h, s))
 			defer unmountAll(t, s) // before the directories that it is mounted on are removed
 			test(t, h, s, kind)
 		})
 	}
 }
 
-func spec(name string, kind volume.Type, size uint64) volume.Spec {
-	return volume.Spec{Name: name, Type: kind, Size: size, FS: mount.Ext4}
-}
-
 func (su suite) life(t *testing.T) {
 	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
 		before, err := s.Capacity(ctx)
 		require.NoError(t, err)
-		vol, created, err := s.Create(ctx, spec("db", kind, 100*pmem.MiB))
+		vol, created, err := s.Create(ctx, Spec("db", kind, 100*pmem.MiB))
 		require.NoError(t, err)
 		assert.True(t, created)
 		assert.Equal(t, uint64(100*pmem.MiB), vol.Size)
-		again, created, err := s.Create(ctx, spec("db", kind, 100*pmem.MiB))
+		again, created, err := s.Create(ctx, Spec("db", kind, 100*pmem.MiB))
 		require.NoError(t, err)
 		assert.False(t, created)
 		assert.Equal(t, vol.UUID, again.UUID)
@@ -53,12 +47,12 @@ func (su suite) life(t *testing.T) {
 			require.NoError(t, err)
 		}
 		assert.Len(t, s.MountedAt(vol), 1)
-		isKind(t, errs.Conflict, second(s.Mount(ctx, volume.MountSpec{Name: "db", Path: path, ReadOnly: true})), "not as asked")
+		IsKind(t, errs.Conflict, Second(s.Mount(ctx, volume.MountSpec{Name: "db", Path: path, ReadOnly: true})), "not as asked")
 		_, err = s.Delete(ctx, "db", true)
-		isKind(t, errs.InUse, err, "is mounted on "+path)
-		isKind(t, errs.InUse, second(s.Clone(ctx, "db", volume.Spec{Name: "copy"})), "would not be consistent")
+		IsKind(t, errs.InUse, err, "is mounted on "+path)
+		IsKind(t, errs.InUse, Second(s.Clone(ctx, "db", volume.Spec{Name: "copy"})), "would not be consistent")
 
-		require.NoError(t, h.WriteDevice(vol.Device, secretAt(vol), secret))
+		require.NoError(t, h.WriteDevice(vol.Device, SecretAt(vol), Secret))
 		s = reboot(t, h, s)
 		vol, err = s.Get(ctx, "db")
 		require.NoError(t, err)
@@ -67,24 +61,24 @@ func (su suite) life(t *testing.T) {
 		require.NoError(t, err)
 		vol, err = s.Get(ctx, "db")
 		require.NoError(t, err)
-		data, err := h.ReadDevice(vol.Device, secretAt(vol), uint64(len(secret)))
+		data, err := h.ReadDevice(vol.Device, SecretAt(vol), uint64(len(Secret)))
 		require.NoError(t, err)
-		assert.Equal(t, secret, data)
+		assert.Equal(t, Secret, data)
 		paths, err := s.Unmount(ctx, "db", path)
 		require.NoError(t, err)
 		assert.Equal(t, []string{path}, paths)
-		isKind(t, errs.NotFound, second(s.Unmount(ctx, "db", path)), "is not mounted on")
+		IsKind(t, errs.NotFound, Second(s.Unmount(ctx, "db", path)), "is not mounted on")
 
 		deleted, err := s.Delete(ctx, "db", true)
 		require.NoError(t, err)
 		require.Len(t, deleted, 1)
-		_, created, err = s.Create(ctx, spec("db", kind, 100*pmem.MiB)) // its name is free at once
+		_, created, err = s.Create(ctx, Spec("db", kind, 100*pmem.MiB)) // its name is free at once
 		require.NoError(t, err)
 		assert.True(t, created)
-		require.NoError(t, erased("db")(s))
+		require.NoError(t, Erased("db")(h, s))
 		_, err = s.EraseAll(ctx, volume.EraseRate{}, true)
 		require.NoError(t, err)
-		assert.False(t, h.FreeHolds(secret))
+		assert.False(t, h.FreeHolds(Secret))
 		after, err := s.Capacity(ctx)
 		require.NoError(t, err)
 		assert.Equal(t, before, after)
@@ -94,10 +88,10 @@ func (su suite) life(t *testing.T) {
 // conflicts: what exists otherwise than asked for is left as it is.
 func (su suite) conflicts(t *testing.T) {
 	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
-		has := spec("db", kind, 400*pmem.MiB)
+		has := Spec("db", kind, 400*pmem.MiB)
 		has.Region = "region0"
-		require.NoError(t, create(has)(s))
-		want := state(t, s)
+		require.NoError(t, Create(has)(h, s))
+		want := State(t, s)
 		other := map[volume.Type]volume.Type{volume.TypeLVM: volume.TypeDirect, volume.TypeDirect: volume.TypeLVM}[kind]
 		for reason, change := range map[string]func(*volume.Spec){
 			"exists with type":          func(c *volume.Spec) { c.Type = other },
@@ -111,36 +105,36 @@ func (su suite) conflicts(t *testing.T) {
 		} {
 			c := has
 			change(&c)
-			isKind(t, errs.Conflict, create(c)(s), reason)
+			IsKind(t, errs.Conflict, Create(c)(h, s), reason)
 			_, err := s.Plan(ctx, c)
-			isKind(t, errs.Conflict, err, reason)
+			IsKind(t, errs.Conflict, err, reason)
 		}
 		larger := has
 		larger.Size, larger.OrLarger = pmem.MiB, true
-		require.NoError(t, create(larger)(s))
+		require.NoError(t, Create(larger)(h, s))
 		plan, err := s.Plan(ctx, has)
 		require.NoError(t, err)
 		assert.True(t, plan.Exists)
-		assert.Equal(t, want, state(t, s))
+		assert.Equal(t, want, State(t, s))
 	})
 }
 
 // noSpace: the error has the largest size that fits, and one of that size does.
 func (su suite) noSpace(t *testing.T) {
 	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
-		c, err := s.CapacityFor(ctx, spec("any", kind, 1))
+		c, err := s.CapacityFor(ctx, Spec("any", kind, 1))
 		require.NoError(t, err)
-		isKind(t, errs.NoSpace, create(spec("db", kind, c.Largest+1))(s), pmem.FormatSize(c.Largest))
-		require.NoError(t, create(spec("db", kind, c.Largest))(s))
-		require.NoError(t, create(spec("other", kind, c.Largest))(s), "in the other region")
-		require.NoError(t, second(s.Delete(ctx, "db", true)))
-		want := state(t, s)
-		err = create(spec("web", kind, c.Largest))(s)
-		isKind(t, errs.NoSpace, err, "still to be erased")
-		assert.Equal(t, want, state(t, s))
-		waits := spec("web", kind, c.Largest)
+		IsKind(t, errs.NoSpace, Create(Spec("db", kind, c.Largest+1))(h, s), pmem.FormatSize(c.Largest))
+		require.NoError(t, Create(Spec("db", kind, c.Largest))(h, s))
+		require.NoError(t, Create(Spec("other", kind, c.Largest))(h, s), "in the other region")
+		require.NoError(t, Second(s.Delete(ctx, "db", true)))
+		want := State(t, s)
+		err = Create(Spec("web", kind, c.Largest))(h, s)
+		IsKind(t, errs.NoSpace, err, "still to be erased")
+		assert.Equal(t, want, State(t, s))
+		waits := Spec("web", kind, c.Largest)
 		waits.SpaceWait = volume.AsLongAsItTakes
-		require.NoError(t, create(waits)(s))
+		require.NoError(t, Create(waits)(h, s))
 		assert.Empty(t, s.Unerased())
 	})
 }
@@ -148,43 +142,43 @@ func (su suite) noSpace(t *testing.T) {
 // expandAndClone: an lvm volume grows, a direct one is copied to a larger one.
 func (su suite) expandAndClone(t *testing.T) {
 	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
-		require.NoError(t, create(spec("db", kind, 64*pmem.MiB))(s))
+		require.NoError(t, Create(Spec("db", kind, 64*pmem.MiB))(h, s))
 		path := filepath.Join(t.TempDir(), "db")
-		require.NoError(t, mounted("db", path)(s))
+		require.NoError(t, Mounted("db", path)(h, s))
 		if kind == volume.TypeDirect {
-			isKind(t, errs.FixedSize, expand("db", 128*pmem.MiB)(s), "cannot grow in place")
+			IsKind(t, errs.FixedSize, Expand("db", 128*pmem.MiB)(h, s), "cannot grow in place")
 		} else {
-			require.NoError(t, expand("db", 128*pmem.MiB)(s))
+			require.NoError(t, Expand("db", 128*pmem.MiB)(h, s))
 			vol, err := s.Show(ctx, "db")
 			require.NoError(t, err)
 			assert.Equal(t, uint64(128*pmem.MiB), vol.Size)
 			assert.Empty(t, vol.Health, "its file system has grown")
-			c, err := s.CapacityFor(ctx, spec("any", kind, 1))
+			c, err := s.CapacityFor(ctx, Spec("any", kind, 1))
 			require.NoError(t, err)
-			isKind(t, errs.NoSpace, expand("db", 4*c.Largest)(s), "has room for")
+			IsKind(t, errs.NoSpace, Expand("db", 4*c.Largest)(h, s), "has room for")
 		}
-		require.NoError(t, expand("db", 1)(s), "it has that")
-		require.NoError(t, second(s.Unmount(ctx, "db", "")))
+		require.NoError(t, Expand("db", 1)(h, s), "it has that")
+		require.NoError(t, Second(s.Unmount(ctx, "db", "")))
 
 		vol, err := s.Get(ctx, "db")
 		require.NoError(t, err)
-		require.NoError(t, h.WriteDevice(vol.Device, secretAt(vol), secret))
-		for _, to := range kinds {
+		require.NoError(t, h.WriteDevice(vol.Device, SecretAt(vol), Secret))
+		for _, to := range Kinds {
 			name := "copy-" + string(to)
 			copied, err := s.Clone(ctx, "db", volume.Spec{Name: name, Type: to, Size: 2 * vol.Size})
 			require.NoError(t, err)
-			data, err := h.ReadDevice(copied.Device, secretAt(vol), uint64(len(secret)))
+			data, err := h.ReadDevice(copied.Device, SecretAt(vol), uint64(len(Secret)))
 			require.NoError(t, err)
-			assert.Equal(t, secret, data)
-			isKind(t, errs.Conflict, second(s.Clone(ctx, "db", volume.Spec{Name: name, Type: to, Size: 2 * vol.Size})), "exists already")
-			require.NoError(t, mounted(name, filepath.Join(t.TempDir(), name))(s))
+			assert.Equal(t, Secret, data)
+			IsKind(t, errs.Conflict, Second(s.Clone(ctx, "db", volume.Spec{Name: name, Type: to, Size: 2 * vol.Size})), "exists already")
+			require.NoError(t, Mounted(name, filepath.Join(t.TempDir(), name))(h, s))
 			shown, err := s.Show(ctx, name)
 			require.NoError(t, err)
 			assert.Empty(t, shown.Health, "its file system has grown to the copy's size")
 		}
-		raw := spec("raw", kind, 16*pmem.MiB)
+		raw := Spec("raw", kind, 16*pmem.MiB)
 		raw.FS = mount.None
-		require.NoError(t, create(raw)(s))
+		require.NoError(t, Create(raw)(h, s))
 		larger, err := s.Clone(ctx, "raw", volume.Spec{Name: "larger", Size: 32 * pmem.MiB, FS: mount.None})
 		require.NoError(t, err)
 		for _, at := range []uint64{16 * pmem.MiB, 24 * pmem.MiB, 32*pmem.MiB - 4096} {
@@ -199,10 +193,10 @@ func (su suite) expandAndClone(t *testing.T) {
 			"so no raw block volume can":    {Name: "x", FS: mount.None},
 			"a copy with xfs was asked for": {Name: "x", FS: mount.XFS},
 		} {
-			require.ErrorContains(t, second(s.Clone(ctx, "db", c)), reason)
+			require.ErrorContains(t, Second(s.Clone(ctx, "db", c)), reason)
 		}
-		isKind(t, errs.NotFound, second(s.Clone(ctx, "nothing", volume.Spec{Name: "x"})), "does not exist")
-		assert.Equal(t, errs.NotFound, errs.KindOf(second(s.Get(ctx, "x"))))
+		IsKind(t, errs.NotFound, Second(s.Clone(ctx, "nothing", volume.Spec{Name: "x"})), "does not exist")
+		assert.Equal(t, errs.NotFound, errs.KindOf(Second(s.Get(ctx, "x"))))
 	})
 }
 
@@ -214,15 +208,15 @@ func (su suite) publish(t *testing.T) {
 			require.NoError(t, err)
 			s.TargetRoot = root
 			staging, target := filepath.Join(root, "staging"), filepath.Join(root, "target")
-			c := spec("db", kind, 64*pmem.MiB)
+			c := Spec("db", kind, 64*pmem.MiB)
 			c.FS = fs
-			require.NoError(t, create(c)(s))
+			require.NoError(t, Create(c)(h, s))
 			publish := volume.PublishSpec{Name: "db", Target: target}
 			if fs != mount.None {
 				publish.From = staging
-				isKind(t, errs.Unsupported, s.Publish(ctx, publish), "is not mounted on")
+				IsKind(t, errs.Unsupported, s.Publish(ctx, publish), "is not mounted on")
 				for range 2 {
-					require.NoError(t, second(s.Stage(ctx, volume.MountSpec{Name: "db", Path: staging, FS: fs})))
+					require.NoError(t, Second(s.Stage(ctx, volume.MountSpec{Name: "db", Path: staging, FS: fs})))
 				}
 			}
 			for range 2 {
@@ -235,30 +229,30 @@ func (su suite) publish(t *testing.T) {
 			assert.Greater(t, stats.Total, uint64(32*pmem.MiB))
 			assert.Empty(t, stats.Abnormal)
 			_, err = s.Delete(ctx, "db", true)
-			isKind(t, errs.InUse, err, "is ")
+			IsKind(t, errs.InUse, err, "is ")
 			alone := publish
 			alone.Alone, alone.Target = true, filepath.Join(root, "second")
-			isKind(t, errs.InUse, s.Publish(ctx, alone), "asked for by one user alone")
+			IsKind(t, errs.InUse, s.Publish(ctx, alone), "asked for by one user alone")
 			if fs == mount.None {
 				readOnly := publish
 				readOnly.ReadOnly, readOnly.Target = true, filepath.Join(root, "second")
-				isKind(t, errs.Unsupported, s.Publish(ctx, readOnly), "cannot be read-only")
-				require.ErrorContains(t, second(s.Stage(ctx, volume.MountSpec{Name: "db", Path: staging})), "is published")
+				IsKind(t, errs.Unsupported, s.Publish(ctx, readOnly), "cannot be read-only")
+				require.ErrorContains(t, Second(s.Stage(ctx, volume.MountSpec{Name: "db", Path: staging})), "is published")
 			}
 			outside := publish
 			outside.Target = t.TempDir()
-			isKind(t, errs.Invalid, s.Publish(ctx, outside), "is not below")
+			IsKind(t, errs.Invalid, s.Publish(ctx, outside), "is not below")
 
 			for range 2 {
 				require.NoError(t, s.Unpublish(ctx, "db", target))
 			}
 			assert.NoFileExists(t, target)
 			assert.NoDirExists(t, target)
-			isKind(t, errs.NotFound, second(s.Stats(ctx, "db", target)), "is not at")
+			IsKind(t, errs.NotFound, Second(s.Stats(ctx, "db", target)), "is not at")
 			for range 2 {
 				require.NoError(t, s.Unstage(ctx, "db", staging))
 			}
-			require.NoError(t, erased("db")(s))
+			require.NoError(t, Erased("db")(h, s))
 			require.NoError(t, s.Unpublish(ctx, "db", target), "of a volume that is gone")
 		})
 	}
@@ -267,29 +261,29 @@ func (su suite) publish(t *testing.T) {
 // mountRefusals: a volume whose content is not known is not formatted.
 func (su suite) mountRefusals(t *testing.T) {
 	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
-		raw := spec("raw", kind, 64*pmem.MiB)
+		raw := Spec("raw", kind, 64*pmem.MiB)
 		raw.FS = mount.None
-		require.NoError(t, create(raw)(s))
+		require.NoError(t, Create(raw)(h, s))
 		vol, err := s.Get(ctx, "raw")
 		require.NoError(t, err)
-		require.NoError(t, h.WriteDevice(vol.Device, 61*pmem.MiB, secret))
+		require.NoError(t, h.WriteDevice(vol.Device, 61*pmem.MiB, Secret))
 		path := filepath.Join(t.TempDir(), "x")
-		isKind(t, errs.Conflict, mounted("raw", path)(s), "has content that is no file system")
-		data, err := h.ReadDevice(vol.Device, 61*pmem.MiB, uint64(len(secret)))
+		IsKind(t, errs.Conflict, Mounted("raw", path)(h, s), "has content that is no file system")
+		data, err := h.ReadDevice(vol.Device, 61*pmem.MiB, uint64(len(Secret)))
 		require.NoError(t, err)
-		assert.Equal(t, secret, data)
+		assert.Equal(t, Secret, data)
 
 		empty := raw
 		empty.Name = "empty"
-		require.NoError(t, create(empty)(s))
-		isKind(t, errs.Unsupported, second(s.Mount(ctx, volume.MountSpec{Name: "empty", Path: path, ReadOnly: true})), "has no file system")
-		isKind(t, errs.OutOfRange, second(s.Mount(ctx, volume.MountSpec{Name: "empty", Path: path, FS: mount.XFS})), "too small for XFS")
-		require.NoError(t, mounted("empty", path)(s), "each byte of it is zero")
-		isKind(t, errs.Conflict, second(s.Mount(ctx, volume.MountSpec{Name: "empty", Path: path, FS: mount.XFS})), "not xfs")
-		require.NoError(t, create(spec("fs", kind, 64*pmem.MiB))(s))
-		isKind(t, errs.Conflict, mounted("fs", path)(s), "has something else mounted on it")
+		require.NoError(t, Create(empty)(h, s))
+		IsKind(t, errs.Unsupported, Second(s.Mount(ctx, volume.MountSpec{Name: "empty", Path: path, ReadOnly: true})), "has no file system")
+		IsKind(t, errs.OutOfRange, Second(s.Mount(ctx, volume.MountSpec{Name: "empty", Path: path, FS: mount.XFS})), "too small for XFS")
+		require.NoError(t, Mounted("empty", path)(h, s), "each byte of it is zero")
+		IsKind(t, errs.Conflict, Second(s.Mount(ctx, volume.MountSpec{Name: "empty", Path: path, FS: mount.XFS})), "not xfs")
+		require.NoError(t, Create(Spec("fs", kind, 64*pmem.MiB))(h, s))
+		IsKind(t, errs.Conflict, Mounted("fs", path)(h, s), "has something else mounted on it")
 		for _, o := range []string{"remount", "loop=x", "logdev=/dev/sda", "a,b", ""} {
-			require.Error(t, second(s.Mount(ctx, volume.MountSpec{Name: "fs", Path: path + "2", Options: []string{o}})), o)
+			require.Error(t, Second(s.Mount(ctx, volume.MountSpec{Name: "fs", Path: path + "2", Options: []string{o}})), o)
 		}
 	})
 }
@@ -301,44 +295,37 @@ func (su suite) noErase(t *testing.T) {
 			if _, can := h.(rebooter); rebooted && !can {
 				continue
 			}
-			c := spec("db", kind, 64*pmem.MiB)
+			c := Spec("db", kind, 64*pmem.MiB)
 			c.NoErase = true
-			require.NoError(t, create(c)(s))
-			require.NoError(t, fill(h, "db")(s))
+			require.NoError(t, Create(c)(h, s))
+			require.NoError(t, Fill("db")(h, s))
 			if rebooted {
 				s = reboot(t, h, s)
 			}
 			require.NoError(t, s.DeleteAsCreated(ctx, "db"))
 			_, err := s.EraseAll(ctx, volume.EraseRate{}, true)
 			require.NoError(t, err)
-			assert.Equal(t, !rebooted, h.FreeHolds(secret))
-			assert.Empty(t, mustList(t, s))
+			assert.Equal(t, !rebooted, h.FreeHolds(Secret))
+			assert.Empty(t, List(t, s))
 		}
 	})
-}
-
-func mustList(t *testing.T, s *volume.Service) []volume.Volume {
-	t.Helper()
-	volumes, err := s.List(ctx)
-	require.NoError(t, err)
-	return volumes
 }
 
 // giveUp: the space of a deleted volume is given back as it is, by its UUID alone.
 func (su suite) giveUp(t *testing.T) {
 	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
-		require.NoError(t, create(spec("db", kind, 64*pmem.MiB))(s))
-		require.NoError(t, fill(h, "db")(s))
+		require.NoError(t, Create(Spec("db", kind, 64*pmem.MiB))(h, s))
+		require.NoError(t, Fill("db")(h, s))
 		vol, err := s.Get(ctx, "db")
 		require.NoError(t, err)
-		isKind(t, errs.NotFound, s.GiveUp(ctx, vol.UUID), "does not exist")
+		IsKind(t, errs.NotFound, s.GiveUp(ctx, vol.UUID), "does not exist")
 		deleted, err := s.Delete(ctx, "db", true)
 		require.NoError(t, err)
 		_, err = s.Delete(ctx, "db", false)
-		isKind(t, errs.NotFound, err, "is deleted already")
+		IsKind(t, errs.NotFound, err, "is deleted already")
 		require.NoError(t, s.GiveUp(ctx, deleted[0].UUID))
-		assert.True(t, h.FreeHolds(secret))
-		assert.Empty(t, mustList(t, s))
+		assert.True(t, h.FreeHolds(Secret))
+		assert.Empty(t, List(t, s))
 	})
 }
 
@@ -350,9 +337,9 @@ func (su suite) regionsAndGroups(t *testing.T) {
 	steps, err := s.PlanVGInit(ctx, volume.VGInitSpec{Size: 512 * pmem.MiB})
 	require.NoError(t, err)
 	require.Len(t, steps, 2)
-	require.NoError(t, initVGs()(s))
-	require.NoError(t, create(spec("db", volume.TypeLVM, 64*pmem.MiB))(s))
-	require.NoError(t, create(spec("cache", volume.TypeDirect, 64*pmem.MiB))(s))
+	require.NoError(t, InitVGs(smallVGs)(h, s))
+	require.NoError(t, Create(Spec("db", volume.TypeLVM, 64*pmem.MiB))(h, s))
+	require.NoError(t, Create(Spec("cache", volume.TypeDirect, 64*pmem.MiB))(h, s))
 	vol, err := s.Get(ctx, "db")
 	require.NoError(t, err)
 	require.ErrorContains(t, s.RemoveVG(ctx, vol.VG, false), "volume")
@@ -368,17 +355,17 @@ func (su suite) regionsAndGroups(t *testing.T) {
 
 	cache, err := s.Get(ctx, "cache")
 	require.NoError(t, err)
-	isKind(t, errs.Conflict, s.DestroyNamespace(ctx, cache.Namespace), "belongs to volume cache")
+	IsKind(t, errs.Conflict, s.DestroyNamespace(ctx, cache.Namespace), "belongs to volume cache")
 	n, err := s.CreateNamespace(ctx, volume.NamespaceRequest{Mode: pmem.ModeFSDAX, Size: 64 * pmem.MiB, Name: "mine"})
 	require.NoError(t, err)
 	have, err := s.GetNamespace(n.UUID)
 	require.NoError(t, err)
 	assert.Equal(t, "mine", have.Name)
 	require.NoError(t, s.DestroyNamespace(ctx, n.Dev))
-	isKind(t, errs.NotFound, second(s.GetNamespace(n.UUID)), "does not exist")
+	IsKind(t, errs.NotFound, Second(s.GetNamespace(n.UUID)), "does not exist")
 
-	require.NoError(t, erased("db")(s))
-	require.NoError(t, erased("cache")(s))
+	require.NoError(t, Erased("db")(h, s))
+	require.NoError(t, Erased("cache")(h, s))
 	require.NoError(t, s.RemoveVG(ctx, "pmemvgregion0", false))
 	require.NoError(t, s.RemoveVG(ctx, "pmemvgregion1", false))
 	sys, err := s.Look(ctx)
@@ -390,34 +377,34 @@ func (su suite) regionsAndGroups(t *testing.T) {
 func (su suite) spanAndStripes(t *testing.T) {
 	h := su.new(t)
 	s := h.Service()
-	require.NoError(t, second(s.InitVGs(ctx, volume.VGInitSpec{Percent: 50, Span: true})))
-	striped := spec("db", volume.TypeLVM, 64*pmem.MiB)
+	require.NoError(t, Second(s.InitVGs(ctx, volume.VGInitSpec{Percent: 50, Span: true})))
+	striped := Spec("db", volume.TypeLVM, 64*pmem.MiB)
 	striped.Stripe = true
 	vol, _, err := s.Create(ctx, striped)
 	require.NoError(t, err)
 	assert.Equal(t, 2, vol.Stripes)
-	require.NoError(t, expand("db", 128*pmem.MiB)(s))
+	require.NoError(t, Expand("db", 128*pmem.MiB)(h, s))
 	vol, err = s.Get(ctx, "db")
 	require.NoError(t, err)
 	assert.Len(t, vol.Regions, 2)
-	c, err := s.CapacityFor(ctx, spec("large", volume.TypeLVM, 1))
+	c, err := s.CapacityFor(ctx, Spec("large", volume.TypeLVM, 1))
 	require.NoError(t, err)
-	large := spec("large", volume.TypeLVM, c.Largest-32*pmem.MiB)
+	large := Spec("large", volume.TypeLVM, c.Largest-32*pmem.MiB)
 	vol, _, err = s.Create(ctx, large)
 	require.NoError(t, err, "more than one region has")
 	assert.Len(t, vol.Regions, 2)
-	require.NoError(t, erased("db")(s))
-	require.NoError(t, erased("large")(s))
+	require.NoError(t, Erased("db")(h, s))
+	require.NoError(t, Erased("large")(h, s))
 	require.NoError(t, s.RemoveVG(ctx, "pmemvg", false))
 }
 
 // unmountAll unmounts from everywhere, the last one first.
 func (su suite) unmountAll(t *testing.T) {
 	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
-		require.NoError(t, create(spec("db", kind, 64*pmem.MiB))(s))
+		require.NoError(t, Create(Spec("db", kind, 64*pmem.MiB))(h, s))
 		one, two := filepath.Join(t.TempDir(), "one"), filepath.Join(t.TempDir(), "two")
-		require.NoError(t, mounted("db", one)(s))
-		require.NoError(t, mounted("db", two)(s))
+		require.NoError(t, Mounted("db", one)(h, s))
+		require.NoError(t, Mounted("db", two)(h, s))
 		paths, err := s.Unmount(ctx, "db", "")
 		require.NoError(t, err)
 		assert.Equal(t, []string{two, one}, paths)

@@ -3,13 +3,10 @@
 package volumetest
 
 import (
-	"context"
-	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/volume"
@@ -30,10 +27,8 @@ type Host interface {
 // rebooter is a host that a test can reboot.
 type rebooter interface{ Reboot() error }
 
-// Secret is what a tenant writes.
-var Secret = []byte("A TENANT'S BYTES")
-
-var secret = Secret
+// smallVGs are small beside what direct volumes have.
+var smallVGs = volume.VGInitSpec{Size: 512 * pmem.MiB}
 
 type suite struct{ new func(*testing.T) Host }
 
@@ -63,77 +58,11 @@ func reboot(t *testing.T, h Host, s *volume.Service) *volume.Service {
 
 func unmountAll(t *testing.T, s *volume.Service) {
 	t.Helper()
-	for _, vol := range mustList(t, s) {
+	for _, vol := range List(t, s) {
 		if len(s.MountedAt(vol)) > 0 {
-			require.NoError(t, second(s.Unmount(ctx, vol.Name, "")))
+			require.NoError(t, Second(s.Unmount(ctx, vol.Name, "")))
 		}
 	}
-}
-
-type action func(s *volume.Service) error
-
-var ctx = context.Background()
-
-func create(spec volume.Spec) action {
-	return func(s *volume.Service) error { return second2(s.Create(ctx, spec)) }
-}
-
-// initVGs makes groups that are small beside what direct volumes have.
-func initVGs() action {
-	return func(s *volume.Service) error { return second(s.InitVGs(ctx, volume.VGInitSpec{Size: 512 * pmem.MiB})) }
-}
-
-// secretAt is where a tenant's bytes are written: file systems have nothing there.
-func secretAt(vol volume.Volume) uint64 { return vol.Size - 3*pmem.MiB }
-
-func fill(h Host, name string) action {
-	return func(s *volume.Service) error {
-		vol, err := s.Get(ctx, name)
-		if err != nil {
-			return err
-		}
-		return h.WriteDevice(vol.Device, secretAt(vol), secret)
-	}
-}
-
-func erased(name string) action {
-	return func(s *volume.Service) error {
-		deleted, err := s.Delete(ctx, name, true)
-		for _, vol := range deleted {
-			if err := s.Erase(ctx, vol, volume.EraseRate{}); err != nil {
-				return err
-			}
-		}
-		return err
-	}
-}
-
-func expand(name string, size uint64) action {
-	return func(s *volume.Service) error { return second(s.Expand(ctx, name, size)) }
-}
-
-func mounted(name, path string) action {
-	return func(s *volume.Service) error { return second(s.Mount(ctx, volume.MountSpec{Name: name, Path: path})) }
-}
-
-func second[T any](_ T, err error) error          { return err }
-func second2[T, U any](_ T, _ U, err error) error { return err }
-
-// state is what of a host is to be the same after a kill and a repetition.
-func state(t *testing.T, s *volume.Service) []string {
-	t.Helper()
-	volumes, err := s.List(ctx)
-	require.NoError(t, err)
-	var all []string
-	for _, v := range volumes {
-		all = append(all, fmt.Sprintf("%s %s %d %s %d", v.Name, v.Type, v.Size, v.State, len(s.MountedAt(v))))
-	}
-	capacities, err := s.Capacity(ctx)
-	require.NoError(t, err)
-	for _, c := range capacities {
-		all = append(all, fmt.Sprintf("%s %s%s free %d", c.Type, c.Region, c.VG, c.Free))
-	}
-	return all
 }
 
 // bothEnds: what was there before shows at neither end of a new volume, and nowhere of a raw one.
@@ -141,19 +70,19 @@ func (su suite) bothEnds(t *testing.T) {
 	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
 		zeros := make([]byte, 4096)
 		for _, fs := range []string{mount.Ext4, mount.None} {
-			c := spec("old", kind, 64*pmem.MiB)
+			c := Spec("old", kind, 64*pmem.MiB)
 			c.FS = mount.None
-			require.NoError(t, create(c)(s))
+			require.NoError(t, Create(c)(h, s))
 			old, err := s.Get(ctx, "old")
 			require.NoError(t, err)
 			at := []uint64{old.Size - 4096, old.Size / 2}
 			for _, offset := range at {
 				require.NoError(t, h.WriteDevice(old.Device, offset, append(Secret, zeros[len(Secret):]...)))
 			}
-			require.NoError(t, second(s.Delete(ctx, "old", false)))
-			c = spec("new", kind, 64*pmem.MiB)
+			require.NoError(t, Second(s.Delete(ctx, "old", false)))
+			c = Spec("new", kind, 64*pmem.MiB)
 			c.FS, c.Region = fs, old.Regions[0]
-			require.NoError(t, create(c)(s))
+			require.NoError(t, Create(c)(h, s))
 			made, err := s.Get(ctx, "new")
 			require.NoError(t, err)
 			if fs != mount.None {
@@ -164,15 +93,7 @@ func (su suite) bothEnds(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, zeros, data, "%s, at %d", fs, offset)
 			}
-			require.NoError(t, erased("new")(s))
+			require.NoError(t, Erased("new")(h, s))
 		}
 	})
-}
-
-// isKind requires an error of a kind that has a reason and a next step.
-func isKind(t *testing.T, kind errs.Kind, err error, reason string) {
-	t.Helper()
-	require.ErrorContains(t, err, reason)
-	require.Equal(t, kind, errs.KindOf(err), "%v", err)
-	require.NotEmpty(t, errs.NextStep(err), "%v", err)
 }
