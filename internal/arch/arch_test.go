@@ -32,7 +32,7 @@ var mayImport = map[string][]string{
 	"volume/volumetest": {"volume", "mount"},
 	"model":             {"ndctl", "lvm", "mount", "blockdev", "hostlock", "volume"},
 	"csi":               {"volume", "mount"},
-	"cli":               {"csi", "volume", "hostconf", "ndctl", "dax", "lvm", "mount", "blockdev", "hostlock", "run"},
+	"cli":               {"csi", "volume", "hostconf", "ndctl", "dax", "lvm", "mount", "blockdev", "run"},
 	"cli/gendocs":       {"cli"},
 }
 

@@ -14,8 +14,6 @@ import (
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/dax"
 	"github.com/pmemctl/pmemctl/internal/errs"
-	"github.com/pmemctl/pmemctl/internal/hostlock"
-	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/volume"
@@ -37,15 +35,9 @@ type app struct {
 	root    func() bool
 	ndctl   reader
 	dax     dax.Lib
-	lvm     []*lvm.Client
 	service *volume.Service
+	close   func() // ends what the service started
 }
-
-// What is kept across reboots; archiveDir has LVM's metadata.
-const (
-	stateDir   = "/var/lib/pmemctl"
-	archiveDir = stateDir + "/lvm"
-)
 
 // reader shows what PMEM there is; ndctl.Lib is one.
 type reader interface {
@@ -53,41 +45,17 @@ type reader interface {
 }
 
 func newApp() *app {
-	var lib ndctl.Lib
 	a := &app{
-		root: func() bool { return os.Geteuid() == 0 }, ndctl: lib, detach: detach,
+		root: func() bool { return os.Geteuid() == 0 }, ndctl: ndctl.Lib{}, detach: detach,
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		interactive: term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
 		bars:        term.IsTerminal(int(os.Stderr.Fd())),
 	}
-	seeing := func(devices func(volume.NDCTL) ([]string, error)) *lvm.Client {
-		c := &lvm.Client{RunDir: hostlock.DefaultDir, Devices: func() ([]string, error) { return devices(lib) }}
-		a.lvm = append(a.lvm, c)
-		return c
-	}
-	a.service = &volume.Service{
-		NDCTL:     lib,
-		KeepNDCTL: func() (volume.NDCTL, func()) { return lib.Keep() },
-		LVM:       seeing(volume.MemberDevices),
-		Foreign:   seeing(volume.ForeignPMEM),
-		Disks:     seeing(volume.OtherDisks),
-		Devices:   volume.KernelDevices{},
-		Mounts:    volume.KernelMounts{},
-		Locks:     hostlock.Locks{Dir: hostlock.DefaultDir, Shared: ndctl.BusNode, Waiting: a.waiting},
-		RunDir:    hostlock.DefaultDir,
-		Progress:  a.progress,
-
-		StateDir:   stateDir,
-		ArchiveDir: archiveDir,
-		Note:       once(func(err error) { a.note("pmemctl: note: %v", err) }),
-	}
+	a.service, a.close = volume.OnThisHost()
+	a.service.Locks.Waiting = a.waiting
+	a.service.Progress = a.progress
+	a.service.Note = once(func(err error) { a.note("pmemctl: note: %v", err) })
 	return a
-}
-
-func (a *app) close() {
-	for _, c := range a.lvm {
-		c.Close()
-	}
 }
 
 // waiting tells a person why nothing happens.

@@ -76,7 +76,7 @@ func newVGRepairCommand(a *app) *cobra.Command {
 		Use: "repair VG|UUID", Short: "Restore the labels and the metadata of a volume group",
 		Long: `Restores what pmemctl vg check shows as damaged: from the second copy on the device
 or on another device of the group, or else from the archive of this host,
-` + archiveDir + `. It shows what the group will have, and asks. What it overwrites
+` + volume.ArchiveDir + `. It shows what the group will have, and asks. What it overwrites
 is kept in that directory. The data of volumes is neither read nor written. Of groups
 of one name the damaged one is meant; if several are, name one by its UUID.`,
 		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVGs(1),

@@ -61,6 +61,7 @@ func notFound(name string) error {
 	return errs.New(errs.NotFound, "volume "+name, "does not exist", "")
 }
 
+// Create has what is deleted erased for one who waits for space.
 func (f *fakeVolumes) Create(_ context.Context, spec volume.Spec) (volume.Volume, bool, error) {
 	done, err := f.begin("create")
 	defer done()
@@ -72,6 +73,12 @@ func (f *fakeVolumes) Create(_ context.Context, spec volume.Spec) (volume.Volume
 			return volume.Volume{}, false, errs.New(errs.Conflict, "volume "+spec.Name, "exists and differs", "")
 		}
 		return have, false, nil
+	}
+	for name, vol := range f.volumes {
+		if spec.Size > f.free && spec.SpaceWait > 0 && vol.State == volume.Deleting {
+			f.free += vol.Size
+			delete(f.volumes, name)
+		}
 	}
 	if spec.Size > f.free {
 		return volume.Volume{}, false, errs.New(errs.NoSpace, "volume "+spec.Name, "does not fit", "")

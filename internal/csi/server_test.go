@@ -398,3 +398,23 @@ func TestNothingGrowsOnANodeOfDirectVolumes(t *testing.T) {
 	controller, node, _ := offered(s)
 	assert.Equal(t, [2]bool{false, true}, [2]bool{controller, node})
 }
+
+// TestWaitsForErasing: a volume, and a copy of one, waits for the space of what is being erased.
+func TestWaitsForErasing(t *testing.T) {
+	const size = 1 << 30
+	for name, from := range map[string]*csi.VolumeContentSource{
+		"new":  nil,
+		"copy": {Type: &csi.VolumeContentSource_Volume{Volume: &csi.VolumeContentSource_VolumeSource{VolumeId: "source"}}},
+	} {
+		f := newFakeVolumes()
+		f.free = 0
+		f.volumes["source"] = volume.Volume{Name: "source", Type: volume.TypeLVM, Size: size, State: volume.Ready}
+		f.volumes["gone"] = volume.Volume{Name: "gone", Type: volume.TypeLVM, Size: size, State: volume.Deleting, UUID: "gone"}
+		_, err := newServer(f).CreateVolume(context.Background(), &csi.CreateVolumeRequest{
+			Name: name, VolumeCapabilities: []*csi.VolumeCapability{mountCap}, CapacityRange: &csi.CapacityRange{RequiredBytes: size},
+			Parameters: map[string]string{"pmemType": "lvm"}, VolumeContentSource: from,
+		})
+		require.NoError(t, err, name)
+		assert.Equal(t, 2, f.timesCalled("create"), "%s: first where there is room now", name)
+	}
+}

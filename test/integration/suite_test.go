@@ -10,9 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pmemctl/pmemctl/internal/blockdev"
-	"github.com/pmemctl/pmemctl/internal/hostlock"
-	"github.com/pmemctl/pmemctl/internal/lvm"
-	"github.com/pmemctl/pmemctl/internal/ndctl"
 	"github.com/pmemctl/pmemctl/internal/volume"
 	"github.com/pmemctl/pmemctl/internal/volume/volumetest"
 )
@@ -22,36 +19,18 @@ func TestSuite(t *testing.T) {
 	volumetest.Run(t, func(t *testing.T) volumetest.Host {
 		require.NoError(t, resetPMEM())
 		h := &thisHost{t: t}
-		t.Cleanup(h.close)
 		return h
 	})
 	require.NoError(t, resetPMEM())
 }
 
 // thisHost is the guest.
-type thisHost struct {
-	t       *testing.T
-	clients []*lvm.Client
-}
-
-func (h *thisHost) close() {
-	for _, c := range h.clients {
-		c.Close()
-	}
-}
+type thisHost struct{ t *testing.T }
 
 func (h *thisHost) Service() *volume.Service {
-	var lib ndctl.Lib
-	seeing := func(devices func(volume.NDCTL) ([]string, error)) *lvm.Client {
-		c := &lvm.Client{RunDir: hostlock.DefaultDir, Devices: func() ([]string, error) { return devices(lib) }}
-		h.clients = append(h.clients, c)
-		return c
-	}
-	return &volume.Service{
-		NDCTL: lib, LVM: seeing(volume.MemberDevices), Foreign: seeing(volume.ForeignPMEM), Disks: seeing(volume.OtherDisks),
-		Devices: volume.KernelDevices{}, Mounts: volume.KernelMounts{},
-		Locks: hostlock.Locks{Dir: hostlock.DefaultDir, Shared: ndctl.BusNode}, RunDir: hostlock.DefaultDir, StateDir: "/var/lib/pmemctl", ArchiveDir: "/var/lib/pmemctl/lvm",
-	}
+	s, end := volume.OnThisHost()
+	h.t.Cleanup(end)
+	return s
 }
 
 func (h *thisHost) ReadDevice(path string, offset, count uint64) ([]byte, error) {
@@ -78,13 +57,15 @@ func (h *thisHost) WriteDevice(path string, offset uint64, data []byte) error {
 // FreeHolds looks through the devices of the groups, and through the first free bytes of each
 // region, where a volume was.
 func (h *thisHost) FreeHolds(data []byte) bool {
-	for _, device := range strings.Fields(shellf(h.t, "pvs --noheadings -o pv_name 2>/dev/null; for r in region0 region1; do ndctl create-namespace -r $r -m raw -s 256M 2>/dev/null | jq -r '\"/dev/\" + .blockdev'; done")) {
-		found, err := deviceHolds(device, string(data))
-		require.NoError(h.t, err)
-		if found {
+	const destroy = `for n in $(ndctl list -m raw | jq -r 'if type == "array" then .[] else . end | .dev'); do ndctl destroy-namespace -f $n >&2; done`
+	defer shellf(h.t, "%s", destroy)
+	devices := shellf(h.t, "%s", `pvs --noheadings -o pv_name 2>/dev/null
+for r in region0 region1; do ndctl create-namespace -r $r -m raw -s 256M 2>/dev/null | jq -r '"/dev/" + .blockdev'; done`)
+	for _, device := range strings.Fields(devices) {
+		if found, err := deviceHolds(device, string(data)); found || err != nil {
+			require.NoError(h.t, err)
 			return true
 		}
 	}
-	shellf(h.t, "for n in $(ndctl list -m raw | jq -r 'if type == \"array\" then .[] else . end | .dev'); do ndctl destroy-namespace -f $n >&2; done")
 	return false
 }

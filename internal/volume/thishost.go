@@ -1,0 +1,34 @@
+package volume
+
+import (
+	"github.com/pmemctl/pmemctl/internal/hostlock"
+	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/ndctl"
+)
+
+// What is kept across reboots; ArchiveDir has LVM's metadata.
+const (
+	StateDir   = "/var/lib/pmemctl"
+	ArchiveDir = StateDir + "/lvm"
+)
+
+// OnThisHost is the service of this machine, and the function that ends what it started.
+func OnThisHost() (s *Service, end func()) {
+	var lib ndctl.Lib
+	seeing := func(devices func(NDCTL) ([]string, error)) *lvm.Client {
+		return &lvm.Client{RunDir: hostlock.DefaultDir, Devices: func() ([]string, error) { return devices(lib) }}
+	}
+	own, foreign, disks := seeing(MemberDevices), seeing(ForeignPMEM), seeing(OtherDisks)
+	s = &Service{
+		NDCTL: lib, KeepNDCTL: func() (NDCTL, func()) { return lib.Keep() },
+		LVM: own, Foreign: foreign, Disks: disks,
+		Devices: KernelDevices{}, Mounts: KernelMounts{},
+		Locks:  hostlock.Locks{Dir: hostlock.DefaultDir, Shared: ndctl.BusNode},
+		RunDir: hostlock.DefaultDir, StateDir: StateDir, ArchiveDir: ArchiveDir,
+	}
+	return s, func() {
+		for _, c := range []*lvm.Client{own, foreign, disks} {
+			c.Close()
+		}
+	}
+}
