@@ -10,7 +10,7 @@ LDFLAGS := -X github.com/pmemctl/pmemctl/internal/cli.Version=$(VERSION)
 BUILD   := build
 FUZZTIME ?= 5m
 # The commit that upgrades are tested from.
-PREVIOUS := bb15b6dd048be5ae18b090587d23657d49a141c3
+PREVIOUS := 2ef293de1420fd7da21b1780e86187b34bbb8f74
 # Without it each of them says that it is v0.0.0, and the others refuse that.
 KUBE_VERSION := -X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36
 
