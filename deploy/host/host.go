@@ -1,9 +1,9 @@
-// Package host has the files that tell a host to leave pmemctl's devices alone.
+// Package host contains the files that make a host ignore pmemctl's devices.
 package host
 
 import _ "embed"
 
-// What `make install` and `pmemctl host setup` install.
+// The files that `make install` and `pmemctl host setup` install.
 var (
 	//go:embed 12-pmemctl.rules
 	UdevRules string
