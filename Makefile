@@ -1,4 +1,4 @@
-# pmemctl: persistent memory into volumes. `make help` lists the targets.
+# pmemctl: volumes from persistent memory. `make help` lists the targets.
 
 prefix  ?= /usr/local
 DESTDIR ?=
@@ -6,30 +6,30 @@ VERSION ?= 0.1.0-dev
 
 GO      ?= go
 LDFLAGS := -X github.com/pmemctl/pmemctl/internal/cli.Version=$(VERSION)
-# Built files go here; nothing else is written into the tree.
+# Built files go here; nothing else in the tree is written.
 BUILD   := build
 FUZZTIME ?= 5m
-# The commit that upgrades are tested from.
+# The commit from which the tests upgrade.
 PREVIOUS := 2ef293de1420fd7da21b1780e86187b34bbb8f74
-# Without it each of them says that it is v0.0.0, and the others refuse that.
+# Without it each component reports v0.0.0, which the others refuse.
 KUBE_VERSION := -X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36
 
 .DEFAULT_GOAL := help
 
 ##@ Use
 
-demo: deps build $(BUILD)/pmemlab $(BUILD)/csiclient ## see the main job done on a real kernel, in a guest (3 minutes)
+demo: deps build $(BUILD)/pmemlab $(BUILD)/csiclient ## run the main job on a real kernel, in a guest (3 minutes)
 	$(BUILD)/pmemlab -path $(CURDIR)/$(BUILD) scripts/demo.sh
 
 demo-k8s: deps image kubernetes $(BUILD)/pmemcluster ## the same on a real Kubernetes: Alibaba Cloud's page, step by step
 	@scripts/deps.sh kubernetes
 	$(BUILD)/pmemcluster -nodes 2 scripts/demo-k8s.sh
 
-# Without gRPC's trace pages the linker can leave out a sixth of the program.
+# Without gRPC's trace pages the linker can omit a sixth of the program.
 build: ## build pmemctl
 	$(GO) build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)' -o $(BUILD)/pmemctl ./cmd/pmemctl
 
-image: build ## the container image, as an OCI archive: build/pmemctl-image.tar
+image: build ## build the container image, as an OCI archive: build/pmemctl-image.tar
 	@scripts/deps.sh image
 	@scripts/image.sh $(BUILD)/pmemctl $(VERSION) $(BUILD)/pmemctl-image.tar
 
@@ -46,77 +46,77 @@ install: ## install pmemctl, its man pages and completions (DESTDIR=, prefix=)
 	install -D -m 644 deploy/host/dracut.conf $(DESTDIR)$(prefix)/lib/dracut/dracut.conf.d/90-pmemctl.conf
 	@echo 'next: pmemctl host setup (LVM and the initramfs), then pmemctl host check'
 
-lab: deps build $(BUILD)/pmemlab ## a shell in the guest, with pmemctl on PATH (ends with: exit)
+lab: deps build $(BUILD)/pmemlab ## a shell in the guest, with pmemctl on PATH (leave it with: exit)
 	$(BUILD)/pmemlab -path $(CURDIR)/$(BUILD)
 
 ##@ Test
 
-# The programs of Kubernetes are built beside the guests' tests, which leave a processor idle.
-test: deps lint test-unit ## what CI runs, at most 45 minutes: lint, unit tests, guests, Kubernetes in short
+# Kubernetes is built in parallel with the guest tests, which leave one CPU idle.
+test: deps lint test-unit ## what CI runs, at most 45 minutes: lint, unit tests, guest tests, a short Kubernetes run
 	@scripts/deps.sh image kubernetes
 	$(MAKE) -j 2 test-guest kubernetes
 	$(MAKE) test-k8s-short
 
-test-all: deps lint test-unit ## make test, with the whole of its guests' and Kubernetes' tests
+test-all: deps lint test-unit ## make test, with the full guest and Kubernetes tests
 	@scripts/deps.sh image kubernetes
 	$(MAKE) -j 2 test-guest-all kubernetes
 	$(MAKE) test-k8s
 
-test-unit: ## unit tests, with the race detector and without cgo
+test-unit: ## unit tests, with the race detector, and without cgo
 	$(GO) test -race ./...
 	CGO_ENABLED=0 $(GO) test ./internal/...
 
 test-guest: build guest-tests ## integration tests on a real kernel, in QEMU guests
 	$(GO) test -tags lab -count=1 -timeout 4h -v ./test/guests
 
-test-guest-all: build guest-tests ## the same, with what takes long for what it shows
+test-guest-all: build guest-tests ## the same, including what takes long for what it shows
 	PMEMCTL_ALL=1 $(GO) test -tags lab -count=1 -timeout 4h -v ./test/guests
 
-test-k8s-short: deps image kubernetes ## a driver and volumes of both types on a real Kubernetes, an upgrade, the end
+test-k8s-short: deps image kubernetes ## a driver and volumes of both types on a real Kubernetes, an upgrade, deletion
 	@scripts/deps.sh kubernetes
 	$(GO) test -tags lab -count=1 -timeout 1h -v -run '^TestMany$$/^(deploy|metrics|both types on one node|upgrade|delete)$$' ./test/kubernetes
 
-test-k8s: deps image kubernetes ## all of it: the page followed, more claims than room, pods that come and go
+test-k8s: deps image kubernetes ## the full Kubernetes tests: the page, more claims than room, pods created and deleted
 	@scripts/deps.sh kubernetes
 	$(GO) test -tags lab -count=1 -timeout 4h -v ./test/kubernetes
 
-test-k8s-pods: deps image kubernetes ## 50 pods with volumes that come and go, three times
+test-k8s-pods: deps image kubernetes ## create and delete 50 pods with volumes, three times
 	@scripts/deps.sh kubernetes
 	PMEMCTL_PODS=50 PMEMCTL_ROUNDS=3 $(GO) test -tags lab -count=1 -timeout 4h -v -run '^TestMany$$/(deploy|both|pods|upgrade|delete)' ./test/kubernetes
 
-test-crash: build guest-tests ## kill -9 at every single step of every operation
+test-crash: build guest-tests ## kill -9 at every step of every operation
 	PMEMCTL_CRASH=all $(GO) test -tags lab -count=1 -timeout 4h -v -run 'TestGuests/(crash|CSI)$$' ./test/guests
 
-test-powercut: build guest-tests ## 100 power cuts of a guest at work
+test-powercut: build guest-tests ## 100 power cuts of a guest under load
 	PMEMCTL_CUTS=100 $(GO) test -tags lab -count=1 -timeout 4h -v -run '^TestPowerCut$$' ./test/guests
 
-test-flush: build guest-tests ## a medium that loses what nobody flushed: many prefixes of what was written
+test-flush: build guest-tests ## a medium that loses unflushed data: many prefixes of the writes
 	PMEMCTL_FLUSH=all $(GO) test -tags lab -count=1 -timeout 1h -v -run '^TestFlush$$' ./test/guests
 
-test-stress: build guest-tests ## 32 clients of the CSI server for 10 minutes
+test-stress: build guest-tests ## 32 CSI clients for 10 minutes
 	PMEMCTL_STRESS=10m $(GO) test -tags lab -count=1 -timeout 1h -v -run '^TestStress$$' ./test/guests
 
-fuzz: ## each fuzz test for FUZZTIME (default 5m); go test runs their seeds
+fuzz: ## run each fuzz test for FUZZTIME (default 5m); go test runs their seeds
 	@for pkg in $$(grep -rl 'func Fuzz' internal --include='*_test.go' | xargs -n1 dirname | sort -u); do \
 		for f in $$(grep -ho 'func Fuzz[A-Za-z0-9]*' $$pkg/*_test.go | cut -c6-); do \
 			echo "fuzz: $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./$$pkg || exit 1; \
 		done; \
 	done
 
-bench: deps build $(BUILD)/pmemlab $(BUILD)/csiclient ## speed against the bare commands, as ratios, in the guest
+bench: deps build $(BUILD)/pmemlab $(BUILD)/csiclient ## compare the speed with the bare commands, as ratios, in the guest
 	$(BUILD)/pmemlab -path $(CURDIR)/$(BUILD) scripts/bench.sh
 
-bench-sizes: deps build $(BUILD)/pmemlab $(BUILD)/csiclient ## whether create, expand and delete take the same time for any size, in a guest with large DIMMs
+bench-sizes: deps build $(BUILD)/pmemlab $(BUILD)/csiclient ## check whether create, expand and delete take the same time for any size, in a guest with large DIMMs
 	$(BUILD)/pmemlab -dimms large -path $(CURDIR)/$(BUILD) -env BENCH_PARTS='sizes large quiet' scripts/bench.sh
 
 bench-huge: deps build $(BUILD)/pmemlab ## one create, expand and delete on 768 GiB, in a guest with a sparse DIMM; needs 30 GB of disk
 	dir=$$(mktemp -d -p $(BUILD)) && trap "rm -rf $$dir" EXIT && $(BUILD)/pmemlab -dimms huge -dir "$$dir" -path $(CURDIR)/$(BUILD) -env BENCH_PARTS=huge scripts/bench.sh
 
-bench-k8s: deps image kubernetes $(BUILD)/pmemcluster ## from a claim to a running pod, against pods with hostPath volumes
+bench-k8s: deps image kubernetes $(BUILD)/pmemcluster ## time from a claim to a running pod, compared with hostPath volumes
 	@scripts/deps.sh kubernetes
 	$(BUILD)/pmemcluster -nodes 1 -dimm 2 scripts/bench-k8s.sh
 
-lint: ## gofmt, go vet, staticcheck, shellcheck; generated files are fresh
+lint: ## gofmt, go vet, staticcheck, shellcheck
 	@test -z "$$(gofmt -l cmd internal test)" || { echo "gofmt these:"; gofmt -l cmd internal test; exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags 'guest faultpoints' ./internal/... ./test/integration
@@ -128,10 +128,10 @@ lint: ## gofmt, go vet, staticcheck, shellcheck; generated files are fresh
 
 ##@ Work
 
-generate: ## write man pages and completions again
+generate: ## regenerate man pages and completions
 	$(GO) run ./internal/cli/gendocs man completions
 
-deps: ## install the Debian packages that are missing
+deps: ## install missing Debian packages
 	@scripts/deps.sh
 
 guest-tests: $(BUILD)/pmemlab $(BUILD)/guest/pmemctl-previous
@@ -141,7 +141,7 @@ guest-tests: $(BUILD)/pmemlab $(BUILD)/guest/pmemctl-previous
 	$(GO) build -tags faultpoints -o $(BUILD)/guest/pmemctl-faultpoints ./cmd/pmemctl
 	CGO_ENABLED=0 $(GO) build -C test/csisanity -o $(CURDIR)/$(BUILD)/guest/ tool
 
-# What TestUpgrade upgrades from.
+# The version from which TestUpgrade upgrades.
 $(BUILD)/guest/pmemctl-previous: scripts/previous.sh
 	GO='$(GO)' scripts/previous.sh $(PREVIOUS) $@
 
@@ -149,7 +149,7 @@ $(BUILD)/pmemlab: FORCE
 	$(GO) build -o $@ ./test/lab/cmd/pmemlab
 
 # 5 to 11 minutes the first time, on two cores.
-kubernetes: ## the programs of Kubernetes for the lab's cluster, from their sources
+kubernetes: ## build Kubernetes for the lab's cluster, from source
 	@mkdir -p $(BUILD)/kubernetes
 	cd test/lab/kubernetes && CGO_ENABLED=0 nice -n 19 $(GO) build -trimpath -ldflags '-s -w $(KUBE_VERSION)' -o $(CURDIR)/$(BUILD)/kubernetes/ tool
 

@@ -1,7 +1,7 @@
 #!/bin/bash
-# From a claim to a running pod: what pmemctl's volumes add to the time that the same pods
-# take with hostPath volumes, which are directories. One and 20 at a time, in turns; the
-# median of each, and their ratio. For the lab's cluster (make bench-k8s).
+# From a claim to a running pod: the time that pmemctl's volumes add, compared with the same
+# pods with hostPath volumes, which are directories. One and 20 at a time, alternating; prints
+# the median of each, and their ratio. For the lab's cluster (make bench-k8s).
 #	BENCH_ROUNDS=3 BENCH_MANY=20
 set -eu
 cd "$(dirname "$0")/.."
@@ -41,7 +41,7 @@ END
 	done
 }
 
-# life KIND COUNT: appends to a file how many milliseconds it took until all were ready.
+# life KIND COUNT: appends to a file the milliseconds until all pods were ready.
 life() {
 	local began took
 	pods "$1" "$2" >"$dir/pods.yaml"

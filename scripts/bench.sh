@@ -1,16 +1,16 @@
 #!/bin/bash
-# What pmemctl costs beside the bare commands, and a volume beside the raw PMEM,
-# as ratios of runs that alternate in one guest. Runs in the lab guest only (make
-# bench): it destroys what is on the PMEM. A ratio that is missed is no error.
+# The cost of pmemctl compared with the bare commands, and of a volume compared with raw PMEM,
+# as ratios of alternating runs in one guest. Runs in the lab guest only (make
+# bench): it destroys what is on the PMEM. Missing a target ratio is not an error.
 #
-# BENCH_PARTS: which parts, of "list cli csi fio", "sizes large quiet", or "huge" alone; the last two need
-# larger DIMMs (make bench-sizes, make bench-huge). BENCH_PAIRS, BENCH_LIVES,
-# BENCH_FIO: how often each is run. BENCH_MANY: how many volumes are many. One part
-# alone is build/pmemlab -path $PWD/build -env BENCH_PARTS=csi scripts/bench.sh
+# BENCH_PARTS: the parts to run, of "list cli csi fio", "sizes large quiet", or only "huge"; the last two
+# need larger DIMMs (make bench-sizes, make bench-huge). BENCH_PAIRS, BENCH_LIVES,
+# BENCH_FIO: how often each is run. BENCH_MANY: the number of volumes for tests with many. To run
+# one part: build/pmemlab -path $PWD/build -env BENCH_PARTS=csi scripts/bench.sh
 set -Eeuo pipefail
 export LC_ALL=C # EPOCHREALTIME with a point
 
-# By its root too: a machine with PMEM may well have that name.
+# The root file system is checked too: a machine with PMEM may have that name.
 if [ "$(hostname)" != pmemlab ] || ! grep -q '^overlay / overlay .*lowerdir=/host,upperdir=/rw/upper' /proc/mounts; then
 	echo "bench: this destroys all data on the PMEM of the machine, and runs in the lab guest only: make bench" >&2
 	exit 1
@@ -19,8 +19,8 @@ fi
 parts=${BENCH_PARTS:-list cli csi fio}
 pairs=${BENCH_PAIRS:-15} lives=${BENCH_LIVES:-7} fio_runs=${BENCH_FIO:-3} many=${BENCH_MANY:-500}
 size=64Mi size_mib=64 # of a volume whose life is timed
-span_mib=256          # of a file or device that is read and written
-seconds=3             # of one run of fio
+span_mib=256          # size of the file or device range that is read and written
+seconds=3             # duration of one fio run
 sources=$(dirname "$(realpath "$0")")/bench
 
 work=$(mktemp -d)
@@ -39,10 +39,10 @@ trap 'echo "bench: broken at line $LINENO: $BASH_COMMAND" >&2' ERR
 say() { printf 'bench: %s\n' "$*" >&2; }
 part() { [[ " $parts " == *" $1 "* ]]; }
 
-# --- taking times -----------------------------------------------------------
+# --- measuring --------------------------------------------------------------
 
-# timed KEY COMMAND...: runs it and adds the microseconds to the samples of KEY. What
-# a program prints goes to the log; a function prints what breaks in it.
+# timed KEY COMMAND...: runs it and adds the microseconds to the samples of KEY. The output of
+# a program goes to the log; a function prints what fails in it.
 timed() {
 	local key=$1 begin=${EPOCHREALTIME/./}
 	shift
@@ -50,7 +50,7 @@ timed() {
 	echo $((${EPOCHREALTIME/./} - begin)) >>"$work/$key"
 }
 
-# alternate COUNT A B: calls A and B in turns, A B B A …
+# alternate COUNT A B: calls A and B alternately, A B B A …
 alternate() {
 	local i
 	for ((i = 0; i < $1; i++)); do
@@ -66,7 +66,7 @@ alternate() {
 	echo >&2
 }
 
-# median KEY, best KEY: of the samples.
+# median KEY, best KEY: the median and the best of the samples.
 median() { sort -n "$work/$1" | awk '{ v[NR] = $1 } END { print (v[int((NR + 1) / 2)] + v[int((NR + 2) / 2)]) / 2 }'; }
 best() { sort -n "$work/$1" | tail -n 1; }
 ms() { awk -v us="$(median "$1")" 'BEGIN { printf "%.0f", us / 1000 }'; }
@@ -79,34 +79,34 @@ row() {
 	say "${rows[-1]}"
 }
 
-# at_most WHAT A B TARGET: a time of pmemctl's beside the bare one.
+# at_most WHAT A B TARGET: a time of pmemctl compared with the bare one.
 at_most() {
 	local r
 	r=$(awk -v a="$(median "$2")" -v b="$(median "$3")" -v t="$4" 'BEGIN { printf "%.2f %s", a / b, (a / b <= t) ? "met" : "MISSED" }')
 	row "$1" "$(ms "$2") ms" "$(ms "$3") ms" "${r% *}" "<= $4" "${r#* }"
 }
 
-# at_least WHAT A B TARGET: operations per second of a volume beside the raw device.
+# at_least WHAT A B TARGET: operations per second of a volume compared with the raw device.
 at_least() {
 	local r
 	r=$(awk -v a="$(best "$2")" -v b="$(best "$3")" -v t="$4" 'BEGIN { printf "%.2f %s", a / b, (a / b >= t) ? "met" : "MISSED" }')
 	row "$1" "$(best "$2") /s" "$(best "$3") /s" "${r% *}" ">= $4" "${r#* }"
 }
 
-# as_fast WHAT A B TARGET: how many times as fast as the bare one pmemctl is.
+# as_fast WHAT A B TARGET: how many times faster pmemctl is than the bare command.
 as_fast() {
 	local r
 	r=$(awk -v a="$(median "$2")" -v b="$(median "$3")" -v t="$4" 'BEGIN { printf "%.2f %s", b / a, (b / a >= t) ? "met" : "MISSED" }')
 	row "$1" "$(ms "$2") ms" "$(ms "$3") ms" "${r% *}" ">= $4" "${r#* }"
 }
 
-# no_more WHAT VALUE UNIT TARGET: what has nothing bare beside it.
+# no_more WHAT VALUE UNIT TARGET: a value without a bare counterpart.
 no_more() {
 	row "$1" "$2 $3" - - "<= $4" "$(awk -v v="$2" -v t="$4" 'BEGIN { print (v <= t) ? "met" : "MISSED" }')"
 }
 
-# same WHAT LARGE SMALL TARGET [BARE-LARGE BARE-SMALL]: a time for a large size beside that
-# for a small one, less what the bare one grows by.
+# same WHAT LARGE SMALL TARGET [BARE-LARGE BARE-SMALL]: a time for a large size compared with that
+# for a small one, minus the growth of the bare one.
 same() {
 	local r bare=0
 	[ $# -lt 6 ] || bare=$(awk -v a="$(median "$5")" -v b="$(median "$6")" 'BEGIN { print (a > b) ? a - b : 0 }')
@@ -114,7 +114,7 @@ same() {
 	row "$1" "$(ms "$2") ms" "$(ms "$3") ms" "${r% *}" "<= $4" "${r#* }"
 }
 
-# --- lives of a volume ------------------------------------------------------
+# --- volume lifecycles ------------------------------------------------------
 
 pmemctl_life() { # TYPE FLAG VALUE
 	timed "$1.create+mount" pmemctl volume create bench --type "$1" "$2" "$3" --size "$size" --fs ext4 --mount /mnt/bench
@@ -149,8 +149,8 @@ direct_bare_life() { # KEY NAME [TARGET]
 	timed "$1.destroyns" "${ndctl[@]}" destroy-namespace -f "$namespace"
 }
 
-# bare_mount KEY DEVICE PATH TARGET: mounts and unmounts, also on TARGET if that is
-# not empty, as a CSI server publishes.
+# bare_mount KEY DEVICE PATH TARGET: mounts and unmounts, also at TARGET if that is
+# not empty, like a CSI server.
 bare_mount() {
 	timed "$1.rawmount" mount -o dax "$2" "$3"
 	if [ -n "$4" ]; then
@@ -160,7 +160,7 @@ bare_mount() {
 	timed "$1.umount" umount "$3"
 }
 
-# create_namespace MODE BYTES [REGION]: sets made, its device, and namespace.
+# create_namespace MODE BYTES [REGION]: sets made (the device) and namespace.
 create_namespace() {
 	local told
 	told=$("${ndctl[@]}" create-namespace -r "${3-region1}" -m "$1" -s "$2" 2>>"$log")
@@ -208,11 +208,11 @@ stop_server() {
 	server=""
 }
 
-# resident: MiB of memory of the server; ticks: hundredths of a second that it ran.
+# resident: the server's memory in MiB; ticks: its CPU time in hundredths of a second.
 resident() { awk '/^VmRSS:/ { printf "%.1f", $2 / 1024 }' "/proc/$server/status"; }
 ticks() { awk '{ print $14 + $15 }' "/proc/$server/stat"; }
 
-# client_times KEY COMMAND...: adds the times that csiclient prints, pairs of a word
+# client_times KEY COMMAND...: adds the times that csiclient prints, as pairs of a word
 # and microseconds, to the samples of KEY.WORD.
 client_times() {
 	local key=$1 told words i
@@ -222,9 +222,8 @@ client_times() {
 	for ((i = 0; i < ${#words[@]}; i += 2)); do echo "${words[i + 1]}" >>"$work/$key.${words[i]}"; done
 }
 
-# csi_life and csi_bare: one life of a volume of the kind for each of the clients at
-# once, with a target that it is published on. The time of csiclient's own start does
-# not count.
+# csi_life and csi_bare: one volume lifecycle of the kind for each of the concurrent clients,
+# published at a target. The start time of csiclient is not included.
 erase=(--no-erase)
 csi_life() {
 	local where=()
@@ -258,13 +257,13 @@ bare_at_once() { # KEY
 	for i in "${jobs[@]}"; do wait "$i"; done
 }
 
-# erased: what was deleted is erased, where no time is taken. Now and then the host takes
-# the zeros back, within five seconds.
+# erased: erases deleted volumes, outside the measurement. From time to time the host reclaims
+# the zeros, within five seconds.
 erased() {
 	pmemctl gc --erase-rate max >>"$log" 2>&1
 	sleep 6
 }
-# not_erased: what was deleted is removed as it is.
+# not_erased: removes deleted volumes without erasing them.
 not_erased() { pmemctl gc --give-up "$(pmemctl volume list -o json | jq -r '.volumes[] | select(.state == "deleting").uuid')" >>"$log" 2>&1; }
 
 # --- input and output -------------------------------------------------------
@@ -288,7 +287,7 @@ mapped_run() {
 	printf . >&2
 }
 
-# orders I: the three targets, in another order each time.
+# orders I: the three targets, in a different order each time.
 orders() {
 	case $(($1 % 3)) in
 	0) echo raw lvm direct ;;
@@ -297,7 +296,7 @@ orders() {
 	esac
 }
 
-# --- all of it --------------------------------------------------------------
+# --- main -------------------------------------------------------------------
 
 pmemctl region init-labels --all --force >>"$log"
 mkdir -p /mnt/bench /mnt/bare /mnt/{bare,target}{0..3}

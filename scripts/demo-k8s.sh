@@ -1,7 +1,7 @@
 #!/bin/bash
-# Alibaba Cloud's page for PMEM volumes, followed on a real Kubernetes with pmemctl: from
-# labels on nodes to data that outlives its pod. Prints each command with its
-# real output. For the lab's cluster (make demo-k8s): it deletes what it made.
+# Follows Alibaba Cloud's page for PMEM volumes on a real Kubernetes with pmemctl: from
+# labels on nodes to data that survives its pod. Prints each command with its
+# real output. For the lab's cluster (make demo-k8s): it deletes what it created.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -29,7 +29,7 @@ fail() {
 	exit 1
 }
 
-# until_true SENTENCE COMMAND...: waits for it, quietly.
+# until_true SENTENCE COMMAND...: waits until the command succeeds, without output.
 until_true() {
 	local what=$1
 	shift

@@ -1,19 +1,19 @@
 #!/bin/bash
 # The main job of pmemctl on a real kernel: from raw NVDIMMs to volumes that are
-# mounted with DAX, grown, and given back; also over CSI. Prints each command with
+# mounted with DAX, grown, and deleted; also over CSI. Prints each command with
 # its real output. Runs in the lab guest only (make demo): it destroys what is on the PMEM.
 set -eu
 
-# By its root too: a machine with PMEM may well have that name.
+# The root file system is checked too: a machine with PMEM may have that name.
 if [ "$(hostname)" != pmemlab ] || ! grep -q '^overlay / overlay .*lowerdir=/host,upperdir=/rw/upper' /proc/mounts; then
 	echo "demo: this destroys all data on the PMEM of the machine, and runs in the lab guest only: make demo" >&2
 	exit 1
 fi
 
-# shows SENTENCE: what the command before it showed.
+# shows SENTENCE: prints what the previous command showed.
 shows() { printf '# %s\n\n' "$1"; }
 
-# run COMMAND...: prints it, then its output; the demo ends when it fails.
+# run COMMAND...: prints it, then its output; the demo ends if it fails.
 run() {
 	printf '$ %s\n' "$*"
 	"$@" 2>&1 || fail "exit status $? of: $*"
@@ -38,7 +38,7 @@ refused() {
 	printf '(exit status %s)\n' "$status"
 }
 
-# holds SENTENCE COMMAND...: what must be true by now; the command is not shown.
+# holds SENTENCE COMMAND...: checks what must be true now; the command is not shown.
 holds() {
 	local what=$1
 	shift
@@ -56,7 +56,7 @@ db=/dev/mapper/pmemvgregion0-db
 
 device_of() { findmnt -n -o SOURCE "$1"; }
 kib() { df --output=size "$1" | tail -n 1; }
-# Empty: every byte of every region is free.
+# all_free: every byte of every region is free.
 all_free() { pmemctl region list -o json | jq -e 'all(.regions[]; .size == .available_size)'; }
 lives() { kill -0 "$1"; }
 
@@ -84,7 +84,7 @@ shows "What would be made, and what it takes, before anything is."
 run pmemctl volume create db --type lvm --size 512Mi
 shows "A logical volume: cleared, with ext4 on it."
 run pmemctl volume create cache --type direct --size 512Mi
-shows "A namespace of its own. Its size is rounded up to what the hardware can do."
+shows "A namespace of its own, with exactly the requested size."
 run pmemctl volume mount db /mnt/db
 shows "Mounted with DAX, or it would have failed: pmemctl looks whether DAX took effect."
 run pmemctl volume mount cache /mnt/cache

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages that are missing, and says nothing when none is. With
-# the word "image" or "kubernetes" also those for make image or make test-k8s.
+# Installs missing Debian packages; prints nothing if none is missing. With the argument
+# "image" or "kubernetes" also those for make image or make test-k8s.
 set -eu
 
 packages="
@@ -34,7 +34,7 @@ else
 	sudo=
 fi
 echo "deps: installing$missing"
-# The list of packages may be older than the archive.
+# The package lists may be older than the archive.
 apt="apt-get -qq -o Acquire::Retries=5 -o DPkg::Lock::Timeout=300"
 # shellcheck disable=SC2086 # lists of words, here and below
 $sudo $apt update

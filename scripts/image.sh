@@ -1,11 +1,11 @@
 #!/bin/bash
-# Makes the image as an OCI archive, without a registry and without a Docker engine:
+# Builds the image as an OCI archive, without a registry and without a Docker engine:
 #
 #	scripts/image.sh PMEMCTL VERSION ARCHIVE
 #
-# Of Debian's packages only the programs that pmemctl starts are taken, with the
+# From Debian's packages it takes only the programs that pmemctl starts, and the
 # libraries that they need: no shell, no package manager. The archive has two tags,
-# VERSION, and VERSION-ack for Alibaba Cloud's manifests as printed: its environment has
+# VERSION, and VERSION-ack for Alibaba Cloud's manifests as printed: its environment contains
 # the flags that these lack.
 set -Eeuo pipefail
 
@@ -21,7 +21,7 @@ mkdir -p "$work"
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$here" log -1 --format=%ct 2>/dev/null || echo 0)}
 
 # shellcheck disable=SC2016 # for another shell
-# keep_controls writes down what each package is and has, before mmdebstrap forgets it.
+# keep_controls saves the control data and file list of each package, before mmdebstrap deletes them.
 keep_controls='
 	set -e
 	mkdir "$1/controls" "$1/contents"
@@ -52,9 +52,9 @@ ln -s usr/lib64 "$root/lib64"
 lib=lib/x86_64-linux-gnu
 loader=lib64/ld-linux-x86-64.so.2
 where=$debian/$lib:$debian/usr/$lib
-# in_image PATH: the same path below /usr, which /bin, /sbin and /lib lead to.
+# in_image PATH: the same path below /usr, where /bin, /sbin and /lib point to.
 in_image() { case $1 in usr/*) echo "$root/$1" ;; *) echo "$root/usr/$1" ;; esac; }
-# libraries FILE: copies what it needs.
+# libraries FILE: copies the libraries that it needs.
 libraries() {
 	local needed
 	needed=$("$debian/$loader" --library-path "$where" --list "$1")
@@ -79,8 +79,8 @@ libraries "$program"
 install -m 644 "$here/deploy/image/mke2fs.conf" "$root/etc/mke2fs.conf"
 install -d "$root/usr/share/doc/pmemctl"
 install -m 644 "$here/LICENSE" "$root/usr/share/doc/pmemctl/"
-# Scanners for vulnerabilities find the packages here, as in other images that are made of
-# some of Debian's files.
+# Vulnerability scanners find the packages here, as in other images that contain only some of
+# Debian's files.
 install -m 644 "$debian/etc/debian_version" "$root/etc/debian_version"
 install -m 644 "$debian/usr/lib/os-release" "$root/usr/lib/os-release"
 ln -s ../usr/lib/os-release "$root/etc/os-release"
@@ -125,7 +125,7 @@ tag "$version"
 tag "$version-ack" --config.env PMEMCTL_INIT=true --config.env PMEMCTL_PERCENT=50 --config.env PMEMCTL_NODE_EXPANSION=true \
 	--config.env PMEMCTL_CONTROLLER_ENDPOINT=/var/lib/kubelet/csi-plugins/localplugin.csi.alibabacloud.com/controller/csi.sock
 umoci gc --layout "$layout"
-# By these a registry's copy can be named, so that it is this one.
+# With these digests, manifests can refer to exactly this image in a registry.
 grep -o '"digest":"[^"]*"[^}]*"org.opencontainers.image.ref.name":"[^"]*"' "$layout/index.json" | sed 's/^"digest":"\([^"]*\)".*:"\(.*\)"$/image: \2 is \1/' >&2
 rm -f "$archive"
 tar --create --file "$archive" --directory "$layout" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" .

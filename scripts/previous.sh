@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds pmemctl as it was at a commit of this repository, for the tests of an upgrade:
+# Builds pmemctl from a commit of this repository, for the upgrade tests:
 # previous.sh COMMIT FILE
 set -eu
 commit=$1
