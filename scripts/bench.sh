@@ -8,7 +8,7 @@
 # BENCH_FIO: how often each is run. BENCH_MANY: the number of volumes for tests with many. To run
 # one part: build/pmemlab -path $PWD/build -env BENCH_PARTS=csi scripts/bench.sh
 set -Eeuo pipefail
-export LC_ALL=C # EPOCHREALTIME with a point
+export LC_ALL=C # so that EPOCHREALTIME has a decimal point
 
 # The root file system is checked too: a machine with PMEM may have that name.
 if [ "$(hostname)" != pmemlab ] || ! grep -q '^overlay / overlay .*lowerdir=/host,upperdir=/rw/upper' /proc/mounts; then
@@ -18,7 +18,7 @@ fi
 
 parts=${BENCH_PARTS:-list cli csi fio}
 pairs=${BENCH_PAIRS:-15} lives=${BENCH_LIVES:-7} fio_runs=${BENCH_FIO:-3} many=${BENCH_MANY:-500}
-size=64Mi size_mib=64 # of a volume whose life is timed
+size=64Mi size_mib=64 # size of the volumes whose lifecycle is timed
 span_mib=256          # size of the file or device range that is read and written
 seconds=3             # duration of one fio run
 sources=$(dirname "$(realpath "$0")")/bench
@@ -121,14 +121,14 @@ pmemctl_life() { # TYPE FLAG VALUE
 	timed "$1.unmount+delete" pmemctl volume delete bench --unmount --force --no-erase
 }
 
-pmemctl_steps() { # TYPE FLAG VALUE: the same with a command for each step
+pmemctl_steps() { # TYPE FLAG VALUE: the same with one command per step
 	timed "$1.create" pmemctl volume create bench --type "$1" "$2" "$3" --size "$size" --fs ext4
 	timed "$1.mount" pmemctl volume mount bench /mnt/bench
 	timed "$1.unmount" pmemctl volume unmount bench
 	timed "$1.delete" pmemctl volume delete bench --force --no-erase
 }
 
-ndctl=(ndctl) # or with a lock in front
+ndctl=(ndctl) # or with flock in front
 lvm_pmemctl() { timed lvm.pmemctl pmemctl_life lvm --vg pmemvgregion0; }
 lvm_steps() { timed lvm.steps pmemctl_steps lvm --vg pmemvgregion0; }
 lvm_bare() { timed lvm.bare lvm_bare_life lvm bare; }
@@ -227,7 +227,7 @@ client_times() {
 erase=(--no-erase)
 csi_life() {
 	local where=()
-	[ "$kind" = lvm ] || where=(--region region1) # as the bare one
+	[ "$kind" = lvm ] || where=(--region region1) # like the bare one
 	client_times "$key" lives --type "$kind" "${where[@]}" --size "$size" --fs ext4 "${erase[@]}" --parallel "$clients" --prefix "$key" --dir /mnt/csi
 }
 
@@ -247,8 +247,8 @@ bare_lvcreates() { # KEY
 
 bare_at_once() { # KEY
 	local i jobs=()
-	# Two ndctl at once may both take the namespace that the kernel keeps ready for the
-	# next one. The lock around each of them costs the start of a small program.
+	# Two concurrent ndctl processes may both take the seed namespace of the kernel. The lock
+	# around each of them costs the start of a small program.
 	local ndctl=(flock --no-fork "$work/ndctl.lock" ndctl)
 	for ((i = 0; i < clients; i++)); do
 		"${kind}_bare_life" "$1" "bare$i" "/mnt/target$i" &
@@ -319,7 +319,7 @@ fi
 
 if part huge; then # one DIMM, nearly all of it
 	mkdir -p /run/pmemctl
-	flock /run/pmemctl/eraser.lock sleep infinity & # nothing is erased
+	flock /run/pmemctl/eraser.lock sleep infinity & # so that nothing is erased
 	eraser=$!
 	gib() { pmemctl capacity -o json | jq ".capacities[] | select(.type == \"$1\").largest_possible / 1073741824 | floor"; }
 	huge_row() { row "$1" "$(awk -v us="$(median "$2")" 'BEGIN { printf "%.1f", us / 1e6 }') s" "${3--}" - - -; }
@@ -378,7 +378,7 @@ if part cli; then
 	breakdown "  with four commands: $(ms lvm.steps)" lvm "create mount unmount delete" ""
 
 	say "zeroing 1 GiB"
-	# The eraser's lock is held, so that nothing is erased but by what is timed.
+	# The eraser lock is held, so that only the timed commands erase.
 	mkdir -p /run/pmemctl
 	flock /run/pmemctl/eraser.lock sleep infinity &
 	eraser=$!
@@ -396,7 +396,7 @@ if part cli; then
 		done
 		for i in "${jobs[@]}"; do wait "$i"; done
 	}
-	zero_deleted first 1Gi max # the host finds the memory for it
+	zero_deleted first 1Gi max # warm-up: the host allocates the memory
 	for ((i = 0; i < 3; i++)); do
 		zero_deleted none 2Mi max
 		zero_deleted one 1Gi 100%
@@ -408,7 +408,7 @@ if part cli; then
 		lvremove -f pmemvgregion0/zero >>"$log" 2>&1
 	done
 	kill "$eraser"
-	# What a gc does besides is not zeroing.
+	# The rest of what gc does is not zeroing.
 	net() { awk -v a="$(median "zero.$1")" -v b="$(median zero.none)" 'BEGIN { printf "%.0f\n", a - b }' >"$work/zero.net.$1"; }
 	net one
 	net all
@@ -475,10 +475,10 @@ fi
 
 if part sizes; then
 	mkdir -p /run/pmemctl
-	flock /run/pmemctl/eraser.lock sleep infinity & # nothing is erased meanwhile
+	flock /run/pmemctl/eraser.lock sleep infinity & # so that nothing is erased in the meantime
 	eraser=$!
 	declare -A place=([lvm]="--vg pmemvgregion0" [direct]="--region region1")
-	declare -A small=([ext4]=256Mi [xfs]=320Mi) # XFS has no less than 300 MiB
+	declare -A small=([ext4]=256Mi [xfs]=320Mi) # the minimum of XFS is 300 MiB
 	for kind in lvm direct; do
 		for fs in ext4 xfs; do
 			say "volumes of 8 GiB and of ${small[$fs]}, $kind, $fs"
@@ -533,7 +533,7 @@ if part large; then
 	erase=()
 	size=4Gi size_mib=4096
 	direct_raw=$(pmemctl volume create bench --type direct --region region1 --size "$size" --dry-run -o json | jq .plan.raw)
-	# Before each of both, so that neither has the other's memory.
+	# Before each of the two, so that neither uses the other's memory.
 	csi_large() { erased && csi_life; }
 	bare_large() { erased && csi_bare; }
 	for clients in 1 4; do
@@ -561,7 +561,7 @@ if part quiet; then
 	pmemctl volume create user --type lvm --vg pmemvgregion0 --size 384Mi --mount /mnt/bench >>"$log"
 	dd if=/dev/zero of=/mnt/bench/file bs=4M count=$((span_mib / 4)) conv=fsync status=none
 	pmemctl volume create full --type lvm --vg pmemvgregion0 --size 8Gi --fs none >>"$log"
-	# Bytes that the host keeps, so that it finds no zeros to take back meanwhile.
+	# Nonzero bytes, so that the host has no zeros to reclaim in the meantime.
 	{ yes || true; } | dd of=/dev/pmemvgregion0/full bs=1M iflag=fullblock oflag=direct count=8192 status=none
 	sleep 6
 	user_runs() { # KEY
@@ -572,7 +572,7 @@ if part quiet; then
 	client delete full >>"$log"
 	for _ in 1 2 3; do user_runs erasing; done
 	left=$(pmemctl capacity -o json | jq '[.. | .erasing? // empty] | max')
-	[ "${left:-0}" -gt 0 ] # it was erased meanwhile
+	[ "${left:-0}" -gt 0 ] # erasing was in progress the whole time
 	erased
 	for _ in 1 2 3; do user_runs quiet; done
 	echo >&2

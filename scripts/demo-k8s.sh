@@ -33,7 +33,7 @@ fail() {
 until_true() {
 	local what=$1
 	shift
-	for _ in $(seq 600); do # erasing takes its time
+	for _ in $(seq 600); do # erasing takes long
 		if "$@" >/dev/null 2>&1; then return; fi
 		sleep 1
 	done

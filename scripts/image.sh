@@ -13,7 +13,7 @@ program=$1 version=$2 archive=$(realpath -m "$3")
 suite=bookworm
 packages=lvm2,e2fsprogs,xfsprogs,util-linux,libndctl6,libdaxctl1,base-files
 programs=(sbin/lvm sbin/mke2fs sbin/mkfs.ext4 sbin/resize2fs sbin/e2fsck sbin/tune2fs sbin/mkfs.xfs usr/sbin/xfs_growfs usr/sbin/xfs_db sbin/blkid)
-loaded=(libndctl.so.6 libdaxctl.so.1) # by pmemctl, when it needs them
+loaded=(libndctl.so.6 libdaxctl.so.1) # loaded by pmemctl when needed
 
 here=$(dirname "$(realpath "$0")")/..
 work=$(dirname "$archive")/image
@@ -69,7 +69,7 @@ done
 for l in "${loaded[@]}"; do
 	file=$(find "$debian/usr/$lib" "$debian/$lib" -name "$l" | head -n 1)
 	libraries "$file"
-	real=$(realpath "$file") # its name has the version
+	real=$(realpath "$file") # its name contains the version
 	install -D -m 755 "$real" "$root/usr/$lib/${real##*/}"
 	ln -sf "${real##*/}" "$root/usr/$lib/$l"
 done
@@ -100,7 +100,7 @@ if [ "$of_none" != "bin lib lib64 sbin sbin/pmemctl " ]; then
 	rm "$debian.done"
 	exit 1
 fi
-cp -a "$debian/usr/share/common-licenses" "$root/usr/share/" # which the copyright files name
+cp -a "$debian/usr/share/common-licenses" "$root/usr/share/" # the copyright files refer to these
 
 strip "$root/usr/sbin/pmemctl"
 find "$root" -name '*.so*' -type f -exec strip --strip-unneeded {} +
