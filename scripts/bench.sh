@@ -364,7 +364,7 @@ fi
 if part cli; then direct_life "no volume group on the machine"; fi
 
 if [ "$parts" != huge ]; then
-	pmemctl vg init region0 --percent 50 >>"$log"
+	pmemctl vg init region0 --percent 60 >>"$log" # room for $many
 	wait_for_udev
 fi
 
