@@ -18,14 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pmemctl/pmemctl/internal/fault"
+	"github.com/pmemctl/pmemctl/test/testenv"
 )
-
-// crashEnv set to "all" kills at every step; otherwise one or, with allEnv, two of each
-// operation are taken.
-const crashEnv = "PMEMCTL_CRASH"
-
-// allEnv is set by make test-all, which does what takes long for what it shows.
-const allEnv = "PMEMCTL_ALL"
 
 // operation is something that is killed at each of its steps and then repeated.
 type operation struct {
@@ -81,12 +75,8 @@ func crashAtEachStep(t *testing.T, op operation) {
 	require.Greater(t, len(steps), 1, "an operation has steps")
 
 	stride := 1
-	if os.Getenv(crashEnv) != "all" {
-		most := 1
-		if os.Getenv(allEnv) != "" {
-			most = 2
-		}
-		stride = (len(steps) + most - 1) / most
+	if !testenv.All(testenv.Crash) {
+		stride = len(steps) // one of them
 	}
 	begun, killed := time.Now(), 0
 	for at := 1 + len(op.name)%stride; at <= len(steps); at += stride {
@@ -139,7 +129,7 @@ func prepare(t *testing.T, op operation) {
 }
 
 func faultpointsBinary() string {
-	return filepath.Join(os.Getenv(SourceEnv), "../../build/guest/pmemctl-faultpoints")
+	return built("pmemctl-faultpoints")
 }
 
 // pmemctl runs the build with fault points; the output is both of its outputs.

@@ -29,6 +29,7 @@ import (
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"github.com/pmemctl/pmemctl/internal/fault"
+	"github.com/pmemctl/pmemctl/test/testenv"
 )
 
 const (
@@ -229,10 +230,6 @@ func resetCSI(t *testing.T) {
 	require.NoError(t, resetPMEM())
 }
 
-// SanityEnv is what TestCSISanity tests: the --type of the server, the type of the volumes,
-// and mount or block.
-const SanityEnv = "PMEMLAB_SANITY"
-
 // growth are the specs that direct volumes cannot pass where lvm ones are served too, so
 // that EXPAND_VOLUME is offered.
 var growth = []string{
@@ -248,9 +245,15 @@ var (
 // TestCSISanity runs the suite of csi-test, as it comes, against the real server. Of what is
 // configured, docs/csi.md says why.
 func TestCSISanity(t *testing.T) {
-	what := strings.Fields(os.Getenv(SanityEnv))
-	require.Len(t, what, 3, SanityEnv+" is not set")
-	serves, kind, access := what[0], what[1], what[2]
+	for _, what := range []struct{ serves, kind, access string }{
+		{"all", "lvm", "mount"}, {"all", "direct", "mount"}, {"all", "lvm", "block"}, {"direct", "direct", "block"},
+	} {
+		t.Run(what.serves+" "+what.kind+" "+what.access, func(t *testing.T) { csiSanity(t, what.serves, what.kind, what.access) })
+	}
+}
+
+// csiSanity runs it with a --type of the server, a type of the volumes, and mount or block.
+func csiSanity(t *testing.T, serves, kind, access string) {
 	resetCSI(t)
 	s := startCSI(t, nil, "--type", serves, "--init", "--percent", "60")
 	defer func() { s.stop(t); resetCSI(t) }()
@@ -266,7 +269,7 @@ func TestCSISanity(t *testing.T) {
 	require.NoError(t, os.WriteFile(parameters, []byte("volumeType: PMEM\npmemType: "+kind+"\nnodeAffinity: \"true\"\n"), 0o600))
 	dir := filepath.Join(kubeletDir, "sanity")
 	require.NoError(t, os.MkdirAll(dir, 0o755))
-	sanity := exec.Command(filepath.Join(filepath.Dir(faultpointsBinary()), "csi-sanity"), "-ginkgo.no-color", "-csi.endpoint", "unix://"+csiSocket,
+	sanity := exec.Command(built("csi-sanity"), "-ginkgo.no-color", "-csi.endpoint", "unix://"+csiSocket,
 		"-csi.mountdir", filepath.Join(dir, "target"), "-csi.stagingdir", filepath.Join(dir, "staging"), "-csi.testvolumeaccesstype", access,
 		"-csi.testvolumesize", fmt.Sprint(size), "-csi.testvolumeexpandsize", fmt.Sprint(2*size), "-csi.testvolumeparameters", parameters)
 	out, err := sanity.CombinedOutput()
@@ -841,8 +844,7 @@ func csiCalls(kind string) []csiCall {
 // TestCSICrash kills the server with SIGKILL at steps of each call, starts it
 // again, and repeats the call, as kubelet would.
 func TestCSICrash(t *testing.T) {
-	// make test kills each call of one type, and the longer forms of both.
-	short := os.Getenv(crashEnv) != "all" && os.Getenv(allEnv) == ""
+	short := !testenv.All(testenv.Crash) // each call of one type
 	ofLVM := map[string]bool{"stage": true, "expand": true, "unstage": true, "delete": true, "unpublish inline": true}
 	for _, kind := range []string{"lvm", "direct"} {
 		calls := csiCalls(kind)
@@ -869,7 +871,7 @@ func TestCSICrash(t *testing.T) {
 				want := state(t)
 				steps := stepsIn(t, log)
 				stride := 1
-				if os.Getenv(crashEnv) != "all" {
+				if !testenv.All(testenv.Crash) {
 					stride = len(steps) // one step of each call
 				}
 				killed := 0
@@ -915,7 +917,7 @@ func TestCSICrashInit(t *testing.T) {
 	want := state(t)
 	steps := stepsIn(t, log)
 	stride := 1
-	if os.Getenv(crashEnv) != "all" {
+	if !testenv.All(testenv.Crash) {
 		stride = len(steps)/2 + 1
 	}
 	killed := 0

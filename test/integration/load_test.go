@@ -25,15 +25,13 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/pmemctl/pmemctl/test/testenv"
 )
 
 // The two halves of the power cuts of test/guests: a load that runs until the guest
-// is killed, and the check in the guest that is booted after it. CutEnv is the number
-// of the cut; the check deletes what is of cuts before OldestEnv.
-const (
-	CutEnv    = "PMEMCTL_CUT"
-	OldestEnv = "PMEMCTL_CUT_OLDEST"
-)
+// is killed, and the check in the guest that is booted after it, which deletes the volumes
+// of cuts before testenv.CutOldest.
 
 var kinds = []string{"lvm", "direct"}
 
@@ -169,7 +167,7 @@ const (
 )
 
 func cutName(role, kind string, number int) string {
-	return fmt.Sprintf("cut%s-%s-%s-%d", os.Getenv(CutEnv), role, kind, number)
+	return fmt.Sprintf("cut%s-%s-%s-%d", os.Getenv(testenv.Cut), role, kind, number)
 }
 
 // cutDisk tells all about a volume of a load from its name, as the check has to for
@@ -188,7 +186,7 @@ func cutDisk(name string) (d disk, cut int, role string, err error) {
 func loadDisk(role, kind string, number int) disk {
 	d, _, _, err := cutDisk(cutName(role, kind, number))
 	if err != nil {
-		panic(err) // CutEnv is no number
+		panic(err) // the cut is no number
 	}
 	return d
 }
@@ -329,10 +327,10 @@ func readHeard(t *testing.T) map[string]heard {
 // that nobody heard the end of can be repeated.
 func TestPowerCutCheck(t *testing.T) {
 	told := readHeard(t)
-	cut, err := strconv.Atoi(os.Getenv(CutEnv))
-	require.NoError(t, err, CutEnv)
-	oldest, err := strconv.Atoi(os.Getenv(OldestEnv))
-	require.NoError(t, err, OldestEnv)
+	cut, err := strconv.Atoi(os.Getenv(testenv.Cut))
+	require.NoError(t, err, testenv.Cut)
+	oldest, err := strconv.Atoi(os.Getenv(testenv.CutOldest))
+	require.NoError(t, err, testenv.CutOldest)
 
 	found := map[string][]listed{}
 	for _, v := range volumes(t) {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/pmemctl/pmemctl/internal/fault"
 	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/test/testenv"
 )
 
 const (
@@ -383,7 +384,7 @@ func TestVGRepairKilled(t *testing.T) {
 	steps := stepsIn(t, log)
 	require.Greater(t, len(steps), 10)
 	stride := 4
-	if os.Getenv(crashEnv) == "all" {
+	if testenv.All(testenv.Crash) {
 		stride = 1
 	}
 	for at := 1; at <= len(steps); at += stride {
