@@ -320,7 +320,7 @@ fi
 
 if part huge; then # one DIMM, nearly all of it
 	mkdir -p /run/pmemctl
-	flock /run/pmemctl/eraser.lock sleep infinity & # nothing is erased
+	flock --no-fork /run/pmemctl/eraser.lock sleep infinity & # nothing is erased
 	eraser=$!
 	gib() { pmemctl capacity -o json | jq ".capacities[] | select(.type == \"$1\").largest_possible / 1073741824 | floor"; }
 	huge_row() { row "$1" "$(awk -v us="$(median "$2")" 'BEGIN { printf "%.1f", us / 1e6 }') s" "${3--}" - - -; }
@@ -381,7 +381,7 @@ if part cli; then
 	say "zeroing 1 GiB"
 	# The eraser's lock is held, so that nothing is erased but by what is timed.
 	mkdir -p /run/pmemctl
-	flock /run/pmemctl/eraser.lock sleep infinity &
+	flock --no-fork /run/pmemctl/eraser.lock sleep infinity &
 	eraser=$!
 	zero_deleted() { # KEY SIZE RATE
 		pmemctl volume create zero --type lvm --vg pmemvgregion0 --size "$2" >>"$log"
@@ -476,7 +476,7 @@ fi
 
 if part sizes; then
 	mkdir -p /run/pmemctl
-	flock /run/pmemctl/eraser.lock sleep infinity & # nothing is erased meanwhile
+	flock --no-fork /run/pmemctl/eraser.lock sleep infinity & # nothing is erased meanwhile
 	eraser=$!
 	declare -A place=([lvm]="--vg pmemvgregion0" [direct]="--region region1")
 	declare -A small=([ext4]=256Mi [xfs]=320Mi) # XFS has no less than 300 MiB
