@@ -74,16 +74,9 @@ func crashAtEachStep(t *testing.T, op operation) {
 	steps := stepsIn(t, log)
 	require.Greater(t, len(steps), 1, "an operation has steps")
 
-	stride := 1
-	if !testenv.All(testenv.Crash) {
-		stride = len(steps) // one of them
-	}
-	begun, killed := time.Now(), 0
-	for at := 1 + len(op.name)%stride; at <= len(steps); at += stride {
-		killed++
-		where := fmt.Sprintf("killed at step %d of %d, %q", at, len(steps), steps[at-1])
+	eachKill(t, steps, 1, func(env []string, where string) {
 		prepare(t, op)
-		out, err := pmemctl([]string{fmt.Sprintf("%s=%d", fault.KillAtEnv, at)}, op.args...)
+		out, err := pmemctl(env, op.args...)
 		require.True(t, wasKilled(err), "%s: %v %s", where, err, out)
 		nothingHalfMadeIsReady(t, where)
 		out, err = pmemctl(nil, op.args...)
@@ -95,7 +88,7 @@ func crashAtEachStep(t *testing.T, op operation) {
 			err = nil
 		}
 		if !assert.NoError(t, err, "%s, and repeated: %s", where, out) {
-			continue
+			return
 		}
 		if op.name == "clone" { // what was copied in vain is erased
 			must(t, "gc")
@@ -104,6 +97,22 @@ func crashAtEachStep(t *testing.T, op operation) {
 		if op.check != nil {
 			op.check(t)
 		}
+	})
+}
+
+// eachKill calls do with the environment in which a pmemctl kills itself at a step: at each step
+// in make test-crash, otherwise at some.
+func eachKill(t *testing.T, steps []string, some int, do func(env []string, where string)) {
+	t.Helper()
+	stride, first := 1, 1
+	if !testenv.All(testenv.Crash) {
+		stride = max(1, len(steps)/some)
+		first = 1 + len(t.Name())%stride
+	}
+	begun, killed := time.Now(), 0
+	for at := first; at <= len(steps); at += stride {
+		killed++
+		do([]string{fmt.Sprintf("%s=%d", fault.KillAtEnv, at)}, fmt.Sprintf("killed at step %d of %d, %q", at, len(steps), steps[at-1]))
 	}
 	t.Logf("%d of %d steps killed, %.0f s", killed, len(steps), time.Since(begun).Seconds())
 }

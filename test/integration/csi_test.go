@@ -29,6 +29,7 @@ import (
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"github.com/pmemctl/pmemctl/internal/fault"
+	"github.com/pmemctl/pmemctl/test/csitest"
 	"github.com/pmemctl/pmemctl/test/testenv"
 )
 
@@ -47,9 +48,7 @@ type csiServer struct {
 	log   *strings.Builder
 	ended chan error
 	conn  *grpc.ClientConn
-	csi.IdentityClient
-	csi.ControllerClient
-	csi.NodeClient
+	csitest.Client
 }
 
 // DeleteVolume waits until the volume is erased, which the call itself does not.
@@ -125,7 +124,7 @@ func startServerUnprepared(t *testing.T, cmd *exec.Cmd) *csiServer {
 	var err error
 	s.conn, err = grpc.NewClient("unix://"+csiSocket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
-	s.IdentityClient, s.ControllerClient, s.NodeClient = csi.NewIdentityClient(s.conn), csi.NewControllerClient(s.conn), csi.NewNodeClient(s.conn)
+	s.Client = csitest.NewClient(s.conn)
 	// Longer than the minute that a server waits for another pmemctl's locks.
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
@@ -191,24 +190,7 @@ func (s *csiServer) stop(t *testing.T) {
 	}
 }
 
-func mountCapability(fs string, flags ...string) *csi.VolumeCapability {
-	return &csi.VolumeCapability{
-		AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{FsType: fs, MountFlags: flags}},
-		AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},
-	}
-}
-
-func blockCapability() *csi.VolumeCapability {
-	return &csi.VolumeCapability{
-		AccessType: &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}},
-		AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},
-	}
-}
-
-// lvmClass and directClass are the seed's StorageClasses.
-func class(kind string) map[string]string {
-	return map[string]string{"volumeType": "PMEM", "pmemType": kind, "nodeAffinity": "true"}
-}
+var mountCapability, blockCapability, class = csitest.Mount, csitest.Block, csitest.Class
 
 func createRequest(name, kind string, size int64, c *csi.VolumeCapability) *csi.CreateVolumeRequest {
 	here := []*csi.Topology{{Segments: map[string]string{nodeKey: nodeID}}}
@@ -870,16 +852,9 @@ func TestCSICrash(t *testing.T) {
 				s.stop(t)
 				want := state(t)
 				steps := stepsIn(t, log)
-				stride := 1
-				if !testenv.All(testenv.Crash) {
-					stride = len(steps) // one step of each call
-				}
-				killed := 0
-				for at := 1 + len(call.name)%stride; at <= len(steps); at += stride {
-					killed++
-					where := fmt.Sprintf("killed at step %d of %d, %q", at, len(steps), steps[at-1])
+				eachKill(t, steps, 1, func(env []string, where string) {
 					prepare().stop(t)
-					s := startCSI(t, []string{fmt.Sprintf("%s=%d", fault.KillAtEnv, at)}, flags...)
+					s := startCSI(t, env, flags...)
 					if s != nil {
 						// The server may be looking for what inline volumes left, until it is killed.
 						err := untilNotAborted(func() error { return call.do(s) })
@@ -900,8 +875,7 @@ func TestCSICrash(t *testing.T) {
 					untilErased(t)
 					s.stop(t)
 					assert.Equal(t, want, state(t), where)
-				}
-				t.Logf("%d of %d steps killed", killed, len(steps))
+				})
 			})
 		}
 	}
@@ -916,22 +890,14 @@ func TestCSICrashInit(t *testing.T) {
 	startCSI(t, []string{fault.LogEnv + "=" + log}, flags...).stop(t)
 	want := state(t)
 	steps := stepsIn(t, log)
-	stride := 1
-	if !testenv.All(testenv.Crash) {
-		stride = len(steps)/2 + 1
-	}
-	killed := 0
-	for at := 1; at <= len(steps); at += stride {
-		killed++
-		where := fmt.Sprintf("killed at step %d of %d, %q", at, len(steps), steps[at-1])
+	eachKill(t, steps, 2, func(env []string, where string) {
 		resetCSI(t)
-		require.Nil(t, startCSI(t, []string{fmt.Sprintf("%s=%d", fault.KillAtEnv, at)}, flags...), where)
+		require.Nil(t, startCSI(t, env, flags...), where)
 		s := startCSI(t, nil, flags...)
 		_, err := s.Probe(context.Background(), &csi.ProbeRequest{})
 		assert.NoError(t, err, where)
 		s.stop(t)
 		assert.Equal(t, want, state(t), where)
-	}
-	t.Logf("%d of %d steps killed", killed, len(steps))
+	})
 	resetCSI(t)
 }

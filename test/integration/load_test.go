@@ -59,27 +59,25 @@ func (d disk) stage(s *csiServer) error {
 	if err := os.MkdirAll(d.staging(), 0o755); err != nil {
 		return err
 	}
-	_, err := s.NodeStageVolume(context.Background(), &csi.NodeStageVolumeRequest{VolumeId: d.name, StagingTargetPath: d.staging(), VolumeCapability: mountCapability("ext4", "dax")})
+	err := s.Stage(context.Background(), d.name, d.staging(), mountCapability("ext4", "dax"))
 	return d.failed("stage", err)
 }
 
 func (d disk) publish(s *csiServer) error {
-	_, err := s.NodePublishVolume(context.Background(), &csi.NodePublishVolumeRequest{VolumeId: d.name, StagingTargetPath: d.staging(), TargetPath: d.target(), VolumeCapability: mountCapability("ext4", "dax")})
+	err := s.Publish(context.Background(), d.name, d.staging(), d.target(), mountCapability("ext4", "dax"))
 	return d.failed("publish", err)
 }
 
 func (d disk) unpublish(s *csiServer) error {
-	_, err := s.NodeUnpublishVolume(context.Background(), &csi.NodeUnpublishVolumeRequest{VolumeId: d.name, TargetPath: d.target()})
-	return d.failed("unpublish", err)
+	return d.failed("unpublish", s.Unpublish(context.Background(), d.name, d.target()))
 }
 
 func (d disk) unstage(s *csiServer) error {
-	_, err := s.NodeUnstageVolume(context.Background(), &csi.NodeUnstageVolumeRequest{VolumeId: d.name, StagingTargetPath: d.staging()})
-	return d.failed("unstage", err)
+	return d.failed("unstage", s.Unstage(context.Background(), d.name, d.staging()))
 }
 
 func (d disk) delete(s *csiServer) error {
-	_, err := s.DeleteVolume(context.Background(), &csi.DeleteVolumeRequest{VolumeId: d.name})
+	_, err := s.DeleteVolume(context.Background(), &csi.DeleteVolumeRequest{VolumeId: d.name}) // and waits for its erasing
 	return d.failed("delete", err)
 }
 
@@ -87,13 +85,12 @@ func (d disk) delete(s *csiServer) error {
 func (d disk) larger() int64 { return d.size + 16<<20 }
 
 func (d disk) expand(s *csiServer) error {
-	_, err := s.ControllerExpandVolume(context.Background(), &csi.ControllerExpandVolumeRequest{VolumeId: d.name, CapacityRange: &csi.CapacityRange{RequiredBytes: d.larger()}})
+	_, err := s.Expand(context.Background(), d.name, d.larger())
 	return d.failed("expand", err)
 }
 
 func (d disk) expandOnNode(s *csiServer) error {
-	_, err := s.NodeExpandVolume(context.Background(), &csi.NodeExpandVolumeRequest{VolumeId: d.name, VolumePath: d.target(), CapacityRange: &csi.CapacityRange{RequiredBytes: d.larger()}})
-	return d.failed("expand on the node", err)
+	return d.failed("expand on the node", s.ExpandOnNode(context.Background(), d.name, d.target(), d.larger()))
 }
 
 // failed leaves nil as it is. The gRPC code stays that of the call.

@@ -32,6 +32,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/pmemctl/pmemctl/internal/fault"
+	"github.com/pmemctl/pmemctl/test/csitest"
 	"github.com/pmemctl/pmemctl/test/testenv"
 )
 
@@ -178,7 +179,7 @@ func connectCSI(t *testing.T) *csiServer {
 	t.Helper()
 	conn, err := grpc.NewClient("unix://"+csiSocket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
-	return &csiServer{conn: conn, IdentityClient: csi.NewIdentityClient(conn), ControllerClient: csi.NewControllerClient(conn), NodeClient: csi.NewNodeClient(conn)}
+	return &csiServer{conn: conn, Client: csitest.NewClient(conn)}
 }
 
 // run has all clients make calls for some time, and then takes everything away.

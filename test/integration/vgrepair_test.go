@@ -19,7 +19,6 @@ import (
 
 	"github.com/pmemctl/pmemctl/internal/fault"
 	"github.com/pmemctl/pmemctl/internal/lvm"
-	"github.com/pmemctl/pmemctl/test/testenv"
 )
 
 const (
@@ -383,21 +382,16 @@ func TestVGRepairKilled(t *testing.T) {
 	require.NoError(t, err, out)
 	steps := stepsIn(t, log)
 	require.Greater(t, len(steps), 10)
-	stride := 4
-	if testenv.All(testenv.Crash) {
-		stride = 1
-	}
-	for at := 1; at <= len(steps); at += stride {
-		where := fmt.Sprintf("killed at step %d of %d, %q", at, len(steps), steps[at-1])
+	eachKill(t, steps, 4, func(env []string, where string) {
 		damage()
-		out, err := pmemctl([]string{fmt.Sprintf("%s=%d", fault.KillAtEnv, at)}, repair...)
+		out, err := pmemctl(env, repair...)
 		require.True(t, wasKilled(err), "%s: %v %s", where, err, out)
 		out, err = pmemctl(nil, repair...)
 		require.NoError(t, err, "%s: %s", where, out)
 		must(t, "vg check")
 		assert.Equal(t, g.uuids, g.seen(), where)
 		g.flipBack()
-	}
+	})
 	g.holdsAll("killed and repeated")
 }
 
