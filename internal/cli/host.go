@@ -54,7 +54,7 @@ whether the initramfs knows of the rule. Changes nothing.`,
 				}
 			}
 			if len(checks) > 0 {
-				return errs.New(errs.Internal, "host", "what a tenant writes to its volume can change it: "+strings.Join(checks, ", "), next)
+				return errs.New(errs.Internal, "host", "data written by a tenant can change it: "+strings.Join(checks, ", "), next)
 			}
 			return nil
 		},

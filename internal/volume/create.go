@@ -374,7 +374,7 @@ func (s *Service) bringUp(ctx context.Context, vol Volume) (Volume, error) {
 // sizeIs makes sure that a device that is to be cleared is the one that was made.
 func sizeIs(dev Device, size uint64) error {
 	if dev.Size() != size {
-		return errs.New(errs.Internal, "", fmt.Sprintf("the device has %d bytes where %d were expected, and was not touched", dev.Size(), size), "see whether /dev is the host's own and udevd runs")
+		return errs.New(errs.Internal, "", fmt.Sprintf("the device has %d bytes where %d were expected, and was not touched", dev.Size(), size), "check that /dev is the host's own and that udevd is running")
 	}
 	return nil
 }

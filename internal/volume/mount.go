@@ -262,7 +262,7 @@ func (s *Service) ensureFilesystem(ctx context.Context, vol Volume, m MountSpec)
 		want = mount.Ext4
 	}
 	if want != mount.Ext4 && want != mount.XFS {
-		return "", errs.Invalidf(subject(m.Name), "use ext4 or xfs", "file system %s is not one that pmemctl makes", quote(m.FS))
+		return "", errs.Invalidf(subject(m.Name), "use ext4 or xfs", "file system %s is not supported", quote(m.FS))
 	}
 	content, err := s.Mounts.Probe(ctx, vol.Device)
 	if err != nil {

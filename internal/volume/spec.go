@@ -139,7 +139,7 @@ func (s *Spec) validate() error {
 	switch s.FS {
 	case mount.Ext4, mount.XFS, mount.None:
 	default:
-		return errs.Invalidf(subject(s.Name), "use ext4, xfs or none", "file system %s is not one that pmemctl makes", quote(s.FS))
+		return errs.Invalidf(subject(s.Name), "use ext4, xfs or none", "file system %s is not supported", quote(s.FS))
 	}
 	if err := validateSize(s.Name, s.Size); err != nil {
 		return err

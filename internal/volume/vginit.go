@@ -265,7 +265,7 @@ func (s *Service) join(ctx context.Context, step VGInitStep, n pmem.Namespace) e
 	i := slices.IndexFunc(vg.PVs, func(pv lvm.PV) bool { return pv.Name == device })
 	switch {
 	case !in || vg.Name != step.VG || group.UUID != "" && vg.UUID != group.UUID:
-		return errs.New(errs.Internal, "volume group "+step.VG, "does not have "+device+" after it was added", "see what lvm has to say: pvs -a")
+		return errs.New(errs.Internal, "volume group "+step.VG, "does not have "+device+" after it was added", "see what LVM reports: pvs -a")
 	case vg.PVs[i].DeviceSize != n.Size:
 		return errs.New(errs.Internal, "volume group "+step.VG, fmt.Sprintf("takes %s for %d bytes large, and it has %d", device, vg.PVs[i].DeviceSize, n.Size), "try again")
 	}

@@ -538,7 +538,7 @@ func TestDevicesFaults(t *testing.T) {
 	assert.ErrorContains(t, err, "exit status 7")
 	require.NoError(t, s.stage("lvm-fs", capability), "it is mounted: success, again and again")
 	require.NoError(t, s.publish("lvm-fs", capability))
-	assert.Contains(t, s.condition(t, "lvm-fs", targetOf("lvm-fs")), "has errors, which are repaired when it is mounted the next time")
+	assert.Contains(t, s.condition(t, "lvm-fs", targetOf("lvm-fs")), "has errors, which are repaired at the next mount")
 	state, health, _ := shown(t, "lvm-fs")
 	assert.Equal(t, "ready", state)
 	assert.Contains(t, health, "has errors")
