@@ -22,7 +22,7 @@ func newGCCommand(a *app) *cobra.Command {
 	var background bool
 	cmd := &cobra.Command{
 		Use: "gc", Short: "Erase what was deleted, and give its space back", Args: cobra.NoArgs,
-		Long: `Zeroes the bytes of deleted volumes that are not erased yet, and gives their space back:
+		Long: `Zeroes the bytes of deleted volumes that are not yet erased, and gives their space back:
 those of "volume delete --wait=false", and those whose erasing was interrupted. serve-csi does
 it by itself.
 

@@ -99,7 +99,7 @@ what the namespace offers, and --raw-size is what it takes of the region.`,
 				return err
 			}
 			if cmd.Flags().Changed("size") && size == 0 || cmd.Flags().Changed("raw-size") && rawSize == 0 {
-				return usage(cmd, fmt.Errorf("size 0 is not possible"))
+				return usage(cmd, fmt.Errorf("the size must be greater than 0"))
 			}
 			q.Mode, q.Map = pmem.Mode(mode), pmem.Map(mapping)
 			q.Size, q.RawSize, q.Align = uint64(size), uint64(rawSize), uint64(align)

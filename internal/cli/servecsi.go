@@ -109,7 +109,7 @@ func (f csiFlags) config() (csi.Config, error) {
 	case !driverName.MatchString(f.driver) || len(f.driver) > 63:
 		return c, errs.Invalidf("--driver", "use a domain name of at most 63 characters, such as csi.pmemctl.io", "%q is no name of a driver", f.driver)
 	case len(f.nodeID) > 256:
-		return c, errs.Invalidf("--nodeid", "use the node's name", "has %d bytes, 256 are the most", len(f.nodeID))
+		return c, errs.Invalidf("--nodeid", "use the node's name", "is %d bytes long; the maximum is 256", len(f.nodeID))
 	}
 	maximum, err := pmem.ParseSize(f.inlineMaxSize)
 	if err != nil || maximum == 0 {
@@ -130,7 +130,7 @@ func (f csiFlags) config() (csi.Config, error) {
 	}
 	kind, err := volume.ParseType(f.kind)
 	if err != nil {
-		return c, errs.Invalidf("--type", "use lvm, direct or all", "%q is not a type of volume", f.kind)
+		return c, errs.Invalidf("--type", "use lvm, direct or all", "%q is not a volume type", f.kind)
 	}
 	c.Type, c.Only = kind, true
 	return c, nil

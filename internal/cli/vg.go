@@ -100,10 +100,10 @@ func (a *app) initVGs(cmd *cobra.Command, o *vgInitOptions) error {
 		return err
 	}
 	if cmd.Flags().Changed("size") && o.size == 0 {
-		return usage(cmd, fmt.Errorf("size 0 is not possible"))
+		return usage(cmd, fmt.Errorf("the size must be greater than 0"))
 	}
 	if cmd.Flags().Changed("percent") && o.spec.Percent == 0 {
-		return usage(cmd, fmt.Errorf("0 percent is not possible"))
+		return usage(cmd, fmt.Errorf("0 percent is out of range"))
 	}
 	o.spec.Size = uint64(o.size)
 	do := a.service.InitVGs

@@ -308,7 +308,7 @@ func newVolumeExpandCommand(a *app) *cobra.Command {
 				return err
 			}
 			if cmd.Flags().Changed("size") && size == 0 {
-				return usage(cmd, fmt.Errorf("size 0 is not possible"))
+				return usage(cmd, fmt.Errorf("the size must be greater than 0"))
 			}
 			v, err := a.service.Expand(cmd.Context(), args[0], uint64(size))
 			if err != nil {
@@ -340,7 +340,7 @@ other type. This is also the way to a larger direct volume.`,
 				return err
 			}
 			if cmd.Flags().Changed("size") && size == 0 {
-				return usage(cmd, fmt.Errorf("size 0 is not possible"))
+				return usage(cmd, fmt.Errorf("the size must be greater than 0"))
 			}
 			if err := notInline(args[1]); err != nil {
 				return err

@@ -86,7 +86,7 @@ func (s *Server) NodeStageVolume(ctx context.Context, req *csi.NodeStageVolumeRe
 	if req.GetVolumeCapability().GetBlock() != nil {
 		vol, err := s.Volumes.Get(ctx, req.GetVolumeId())
 		if err == nil && slices.ContainsFunc(s.Volumes.MountedAt(vol), func(p mount.Point) bool { return p.Path == req.GetStagingTargetPath() }) {
-			err = errs.New(errs.Conflict, "volume "+vol.Name, "is staged on "+req.GetStagingTargetPath()+" as a file system, and a raw block device was asked for", "unstage it there first")
+			err = errs.New(errs.Conflict, "volume "+vol.Name, "is staged on "+req.GetStagingTargetPath()+" as a file system, but a raw block device was requested", "unstage it there first")
 		}
 		return &csi.NodeStageVolumeResponse{}, err
 	}
@@ -131,7 +131,7 @@ func (s *Server) withOptions(ctx context.Context, id, path string, options []str
 	used := strings.Join(slices.Sorted(slices.Values(options)), ",")
 	if before, ok := s.options.Load(place{id, path}); ok && before != used {
 		if _, err := s.Volumes.Stats(ctx, id, path); err == nil {
-			return errs.New(errs.Conflict, "volume "+id, fmt.Sprintf("is on %s already, with the options %s, and %s were asked for", path, before, used), "unpublish and unstage it first")
+			return errs.New(errs.Conflict, "volume "+id, fmt.Sprintf("is already in use at %s with the options %s, but %s were requested", path, before, used), "unpublish and unstage it first")
 		}
 	}
 	err := do()

@@ -233,7 +233,7 @@ func isOnTop(device, path string) error {
 	case err != nil:
 		return err
 	case !mounted:
-		return errs.New(errs.NotFound, path, "is not a mount point", "")
+		return errs.New(errs.NotFound, path, "is not a mount point", "see where the device is mounted: findmnt "+device)
 	case have != want:
 		return errs.New(errs.InUse, path, "has another file system ("+point.FSType+") mounted over it", "unmount that first: umount "+path)
 	}

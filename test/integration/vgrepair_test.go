@@ -264,7 +264,7 @@ func TestVGRepairGone(t *testing.T) {
 		vgRefused(t, 10, "Nobody can be asked here", "vg repair "+repairVG)
 		out := must(t, "vg repair "+repairVG+" --force")
 		assert.Contains(t, out, "comes back from "+c.source, c.what)
-		assert.Equal(t, strings.HasSuffix(c.what, "without an archive"), strings.Contains(out, "Nothing but the end of the device says so"), c.what)
+		assert.Equal(t, strings.HasSuffix(c.what, "without an archive"), strings.Contains(out, "The only evidence is a copy at the end of the device"), c.what)
 		g.holdsAll(c.what)
 		g.write(0, g.head)
 		g.write(tail, g.tail)
@@ -364,7 +364,7 @@ ndctl enable-namespace $n >&2`)
 
 	gone(theirs)
 	gone(g)
-	vgRefused(t, 4, "there are 2 of that name with something damaged", "vg repair "+repairVG+" --force")
+	vgRefused(t, 4, "there are 2 damaged groups of that name", "vg repair "+repairVG+" --force")
 	assert.Contains(t, repair(ourUUID, theirs), "2 volumes: a, b")
 	assert.Contains(t, repair(uuid, g), "1 volumes: c")
 	must(t, "vg check")
@@ -410,8 +410,8 @@ func (g *brokenGroup) flipBack() {
 func TestVGRepairRefusals(t *testing.T) {
 	g := newGroup(t)
 	tail := g.size - endBytes
-	vgRefused(t, 3, "has no device that pmemctl made", "vg repair nosuch")
-	vgRefused(t, 3, "has no device that pmemctl made", "vg check nosuch")
+	vgRefused(t, 3, "has no device created by pmemctl", "vg repair nosuch")
+	vgRefused(t, 3, "has no device created by pmemctl", "vg check nosuch")
 
 	// In use, the repair of a lost head works as long as the tables are the same.
 	must(t, "volume mount a /mnt/a")
@@ -436,7 +436,7 @@ func TestVGRepairRefusals(t *testing.T) {
 	}
 	g.write(0, zeros(endBytes))
 	g.write(tail, zeros(endBytes))
-	vgRefused(t, 6, "/dev/mapper/pmemvgregion0-a is active with another table", "vg repair "+repairVG+" --force")
+	vgRefused(t, 6, "/dev/mapper/pmemvgregion0-a is active with a table that differs", "vg repair "+repairVG+" --force")
 	require.NoError(t, os.RemoveAll(archiveDir))
 	vgRefused(t, 7, "nothing is left to restore it from", "vg repair "+repairVG+" --force")
 	vgRefused(t, 11, "is damaged", "vg check")
@@ -475,7 +475,7 @@ func TestVGRepairRefusals(t *testing.T) {
 
 	// A change works without an archive, and says so.
 	out := must(t, "volume create c --type lvm --size 16Mi")
-	assert.Contains(t, out, "note: volume group "+repairVG+": its metadata is not kept in /var/lib/pmemctl/lvm")
+	assert.Contains(t, out, "note: volume group "+repairVG+": its metadata is not archived in /var/lib/pmemctl/lvm")
 	runOut(t, "sh", "-c", "rm /var/lib/pmemctl/lvm && mv /var/lib/pmemctl/away /var/lib/pmemctl/lvm")
 	must(t, "volume delete c --force")
 
