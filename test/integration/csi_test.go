@@ -498,7 +498,7 @@ func TestCSIInline(t *testing.T) {
 	require.NoError(t, os.MkdirAll(filepath.Dir(goes.TargetPath), 0o755))
 	_, err = s.NodePublishVolume(ctx, goes)
 	assert.Equal(t, codes.FailedPrecondition, status.Code(err), "%v", err)
-	assert.ErrorContains(t, err, "inline volumes are off on this node")
+	assert.ErrorContains(t, err, "inline volumes are disabled on this node")
 	for range 2 {
 		_, err = s.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: stays.VolumeId, TargetPath: stays.TargetPath})
 		require.NoError(t, err)
@@ -625,10 +625,10 @@ func TestCSIRefusals(t *testing.T) {
 		"no space": {create(func(r *csi.CreateVolumeRequest) { r.CapacityRange.RequiredBytes = 100 << 30 }), codes.ResourceExhausted, "do not fit; the largest possible lvm volume is"},
 		"another node": {create(func(r *csi.CreateVolumeRequest) {
 			r.AccessibilityRequirements.Requisite[0].Segments[nodeKey] = "node-b"
-		}), codes.ResourceExhausted, "is wanted on another node"},
+		}), codes.ResourceExhausted, "must be created on another node"},
 		"another size": {create(func(r *csi.CreateVolumeRequest) { r.Name = "a"; r.CapacityRange.RequiredBytes = 64 << 20 }), codes.AlreadyExists, "exists with size 32 MiB, but 64 MiB was requested"},
 		"another type": {create(func(r *csi.CreateVolumeRequest) { r.Name = "a"; r.Parameters["pmemType"] = "direct" }), codes.AlreadyExists, "exists with type lvm"},
-		"misspelt":     {create(func(r *csi.CreateVolumeRequest) { r.Parameters["pmemtype"] = "lvm" }), codes.InvalidArgument, `"pmemtype" is not known; did you mean pmemType?`},
+		"misspelt":     {create(func(r *csi.CreateVolumeRequest) { r.Parameters["pmemtype"] = "lvm" }), codes.InvalidArgument, `unknown parameter "pmemtype"; did you mean pmemType?`},
 		"shared": {create(func(r *csi.CreateVolumeRequest) {
 			r.VolumeCapabilities[0].AccessMode.Mode = csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER
 		}), codes.InvalidArgument, "on one node"},
