@@ -94,14 +94,14 @@ func (su suite) conflicts(t *testing.T) {
 		want := State(t, s)
 		other := map[volume.Type]volume.Type{volume.TypeLVM: volume.TypeDirect, volume.TypeDirect: volume.TypeLVM}[kind]
 		for reason, change := range map[string]func(*volume.Spec){
-			"exists with type":          func(c *volume.Spec) { c.Type = other },
-			"exists with size":          func(c *volume.Spec) { c.Size = 402 * pmem.MiB },
-			"but 300 MiB was requested": func(c *volume.Spec) { c.Size = 300 * pmem.MiB },
-			"exists with file system":   func(c *volume.Spec) { c.FS = mount.XFS },
-			"exists with region":        func(c *volume.Spec) { c.Region = "region1" },
-			"exists with regions":       func(c *volume.Spec) { c.Region, c.Within = "", []string{"region1"} },
+			"exists with type":              func(c *volume.Spec) { c.Type = other },
+			"exists with size":              func(c *volume.Spec) { c.Size = 402 * pmem.MiB },
+			"but 300 MiB was requested":     func(c *volume.Spec) { c.Size = 300 * pmem.MiB },
+			"exists with file system":       func(c *volume.Spec) { c.FS = mount.XFS },
+			"exists with region":            func(c *volume.Spec) { c.Region = "region1" },
+			"exists with regions":           func(c *volume.Spec) { c.Region, c.Within = "", []string{"region1"} },
 			"was created for a file system": func(c *volume.Spec) { c.FS = mount.None },
-			"at most 100 MiB":           func(c *volume.Spec) { c.Size, c.Limit, c.OrLarger = pmem.MiB, 100*pmem.MiB, true },
+			"at most 100 MiB":               func(c *volume.Spec) { c.Size, c.Limit, c.OrLarger = pmem.MiB, 100*pmem.MiB, true },
 		} {
 			c := has
 			change(&c)
@@ -187,11 +187,11 @@ func (su suite) expandAndClone(t *testing.T) {
 			assert.Equal(t, make([]byte, 4096), data, "behind the copy, at %d", at)
 		}
 		for reason, c := range map[string]volume.Spec{
-			"cannot be a clone of itself":   {Name: "db"},
-			"requires at least": {Name: "x", Size: pmem.MiB},
-			"exceeds the limit": {Name: "x", Limit: pmem.MiB},
-			"so it cannot be copied to a raw block volume":    {Name: "x", FS: mount.None},
-			"a copy with xfs was requested": {Name: "x", FS: mount.XFS},
+			"cannot be a clone of itself":                  {Name: "db"},
+			"requires at least":                            {Name: "x", Size: pmem.MiB},
+			"exceeds the limit":                            {Name: "x", Limit: pmem.MiB},
+			"so it cannot be copied to a raw block volume": {Name: "x", FS: mount.None},
+			"a copy with xfs was requested":                {Name: "x", FS: mount.XFS},
 		} {
 			require.ErrorContains(t, Second(s.Clone(ctx, "db", c)), reason)
 		}
