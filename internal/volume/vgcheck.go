@@ -469,7 +469,7 @@ func (g *groupOnDisk) parts() []VGPart {
 			continue // shown as damaged
 		}
 		parts = append(parts, VGPart{VG: g.name, Part: "device", State: PartMissing, PVUUID: pv.UUID, VGUUID: g.uuid(), Size: pv.DeviceSize,
-			Reason: "physical volume " + pv.UUID + " of " + pmem.FormatSize(pv.DeviceSize) + " is not there", Next: "bring it back: pmemctl region list; pmemctl namespace list"})
+			Reason: "physical volume " + pv.UUID + " of " + pmem.FormatSize(pv.DeviceSize) + " is missing", Next: "bring it back: pmemctl region list; pmemctl namespace list"})
 	}
 	return parts
 }
