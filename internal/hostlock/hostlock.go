@@ -65,7 +65,7 @@ func (l Locks) Acquire(ctx context.Context, name string) (*Lock, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, errs.Wrap(errs.Busy, name, "is locked by "+holder, "wait for it to end, then try again", ctx.Err())
+			return nil, errs.Wrap(errs.Busy, name, "is locked by "+holder, "wait for it to finish, then try again", ctx.Err())
 		case <-time.After(pause(time.Since(begun))):
 		}
 	}
@@ -97,7 +97,7 @@ func (l Locks) try(name string) (lock *Lock, holder string, err error) {
 	if !sameFile(f, path) {
 		// Its last holder removed it between our open and our flock.
 		f.Close()
-		return nil, "a process that just ended", nil
+		return nil, "a process that has just exited", nil
 	}
 	shared, err := l.lockShared(name)
 	if err != nil {
@@ -141,7 +141,7 @@ func lockError(name string, err error) error {
 	if errors.Is(err, os.ErrPermission) {
 		next = "run it as root"
 		if os.Geteuid() == 0 {
-			next = "give the container the host's devices"
+			next = "mount the host's /dev into the container"
 		}
 	}
 	return errs.Wrap("", name, "cannot be locked", next, err)

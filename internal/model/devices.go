@@ -239,7 +239,7 @@ func (d *device) change(name string, from, to uint64, progress blockdev.Progress
 	d.host.mu.Lock()
 	defer d.host.mu.Unlock()
 	if from > to || to > d.size {
-		return fmt.Errorf("%s: bytes %d to %d are not within its %d", d.path, from, to, d.size)
+		return fmt.Errorf("%s: bytes %d to %d are outside its %d bytes", d.path, from, to, d.size)
 	}
 	err := d.host.step(name, func() error {
 		do()

@@ -204,7 +204,7 @@ func (m mounts) Extent(device, fs string) (uint64, error) {
 	defer m.mu.Unlock()
 	s, _, err := m.readSuperblock(device)
 	if err == nil && s.FS != fs {
-		err = fmt.Errorf("%s has no superblock of %s", device, fs)
+		err = fmt.Errorf("%s has no %s superblock", device, fs)
 	}
 	return s.Size, err
 }

@@ -84,7 +84,7 @@ func crashAtEachStep(t *testing.T, op operation) {
 			err = nil
 		}
 		// The copy is finished, and may be older than its source by now.
-		if op.name == "clone" && exitCode(err) == 4 && strings.Contains(out, "exists already") {
+		if op.name == "clone" && exitCode(err) == 4 && strings.Contains(out, "already exists") {
 			err = nil
 		}
 		if !assert.NoError(t, err, "%s, and repeated: %s", where, out) {

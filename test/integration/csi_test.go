@@ -417,7 +417,7 @@ func TestCSIRawBlockOfFilesystem(t *testing.T) {
 			assert.Equal(t, codes.AlreadyExists, status.Code(err), "%v", err)
 			_, err = s.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{VolumeId: name, StagingTargetPath: csiStaging, TargetPath: csiTarget, VolumeCapability: blockCapability()})
 			assert.Equal(t, codes.AlreadyExists, status.Code(err), "%v", err)
-			assert.ErrorContains(t, err, "was made for a filesystem")
+			assert.ErrorContains(t, err, "was created for a file system")
 			assert.NoFileExists(t, csiTarget)
 			confirmed, err := s.ValidateVolumeCapabilities(ctx, &csi.ValidateVolumeCapabilitiesRequest{VolumeId: name, VolumeCapabilities: []*csi.VolumeCapability{blockCapability()}})
 			assert.NoError(t, err)
@@ -483,7 +483,7 @@ func TestCSIInline(t *testing.T) {
 	require.NoError(t, os.MkdirAll(filepath.Dir(goes.TargetPath), 0o755))
 	_, err = s.NodePublishVolume(ctx, goes)
 	assert.Equal(t, codes.FailedPrecondition, status.Code(err), "%v", err)
-	assert.ErrorContains(t, err, "inline volumes are off on this node")
+	assert.ErrorContains(t, err, "inline volumes are disabled on this node")
 	for range 2 {
 		_, err = s.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: stays.VolumeId, TargetPath: stays.TargetPath})
 		require.NoError(t, err)
@@ -576,7 +576,7 @@ func TestCSIStatsOfDown(t *testing.T) {
 		}
 		_, err = s.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: kind, VolumePath: csiTarget})
 		assert.Equal(t, codes.NotFound, status.Code(err), "%v", err)
-		assert.ErrorContains(t, err, "volume "+kind+": is not at "+csiTarget)
+		assert.ErrorContains(t, err, "volume "+kind+": is not published at "+csiTarget)
 	}
 	resetCSI(t)
 }
@@ -610,10 +610,10 @@ func TestCSIRefusals(t *testing.T) {
 		"no space": {create(func(r *csi.CreateVolumeRequest) { r.CapacityRange.RequiredBytes = 100 << 30 }), codes.ResourceExhausted, "do not fit; the largest possible lvm volume is"},
 		"another node": {create(func(r *csi.CreateVolumeRequest) {
 			r.AccessibilityRequirements.Requisite[0].Segments[nodeKey] = "node-b"
-		}), codes.ResourceExhausted, "is wanted on another node"},
-		"another size": {create(func(r *csi.CreateVolumeRequest) { r.Name = "a"; r.CapacityRange.RequiredBytes = 64 << 20 }), codes.AlreadyExists, "exists with size 32 MiB, and 64 MiB was asked for"},
+		}), codes.ResourceExhausted, "must be created on another node"},
+		"another size": {create(func(r *csi.CreateVolumeRequest) { r.Name = "a"; r.CapacityRange.RequiredBytes = 64 << 20 }), codes.AlreadyExists, "exists with size 32 MiB, but 64 MiB was requested"},
 		"another type": {create(func(r *csi.CreateVolumeRequest) { r.Name = "a"; r.Parameters["pmemType"] = "direct" }), codes.AlreadyExists, "exists with type lvm"},
-		"misspelt":     {create(func(r *csi.CreateVolumeRequest) { r.Parameters["pmemtype"] = "lvm" }), codes.InvalidArgument, `"pmemtype" is not known; did you mean pmemType?`},
+		"misspelt":     {create(func(r *csi.CreateVolumeRequest) { r.Parameters["pmemtype"] = "lvm" }), codes.InvalidArgument, `unknown parameter "pmemtype"; did you mean pmemType?`},
 		"shared": {create(func(r *csi.CreateVolumeRequest) {
 			r.VolumeCapabilities[0].AccessMode.Mode = csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER
 		}), codes.InvalidArgument, "on one node"},
@@ -624,13 +624,13 @@ func TestCSIRefusals(t *testing.T) {
 		"mkfs of a folder":        {create(func(r *csi.CreateVolumeRequest) { r.Parameters["mkfsOptions"] = "-d /etc" }), codes.InvalidArgument, "mkfs option"},
 		"mkfs elsewhere":          {create(func(r *csi.CreateVolumeRequest) { r.Parameters["mkfsOptions"] = "/dev/pmem0" }), codes.InvalidArgument, "mkfs option"},
 		"path upwards":            {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = csiStaging + "/../../etc" }), codes.InvalidArgument, "is not absolute and clean"},
-		"link":                    {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/mnt/csi/link" }), codes.InvalidArgument, "by a symbolic link"},
-		"behind a link":           {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/mnt/csi/link/cron.d" }), codes.InvalidArgument, "by a symbolic link"},
+		"link":                    {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/mnt/csi/link" }), codes.InvalidArgument, "through a symbolic link"},
+		"behind a link":           {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/mnt/csi/link/cron.d" }), codes.InvalidArgument, "through a symbolic link"},
 		"a directory of the host": {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/usr/local/sbin" }), codes.InvalidArgument, "is not below kubelet's directory /mnt/csi"},
 		"no parent":               {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/mnt/csi/not/there" }), codes.FailedPrecondition, "does not exist"},
-		"long path":               {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/" + strings.Repeat("x", 4096) }), codes.InvalidArgument, "4095 are the most"},
+		"long path":               {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/" + strings.Repeat("x", 4096) }), codes.InvalidArgument, "the maximum is 4095"},
 		"suid":                    {stage(func(r *csi.NodeStageVolumeRequest) { r.VolumeCapability = mountCapability("ext4", "suid") }), codes.InvalidArgument, "suid is not allowed"},
-		"two options":             {stage(func(r *csi.NodeStageVolumeRequest) { r.VolumeCapability = mountCapability("ext4", "noatime,suid") }), codes.InvalidArgument, "is not one option"},
+		"two options":             {stage(func(r *csi.NodeStageVolumeRequest) { r.VolumeCapability = mountCapability("ext4", "noatime,suid") }), codes.InvalidArgument, "is not a single option"},
 		"another device": {stage(func(r *csi.NodeStageVolumeRequest) {
 			r.VolumeCapability = mountCapability("ext4", "journal_path=/dev/pmem0")
 		}), codes.InvalidArgument, "names another device"},
