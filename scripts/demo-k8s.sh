@@ -54,7 +54,7 @@ no_volumes() { [ -z "$(kubectl get pv -o name)" ]; }
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
-section "Labels, and the driver"
+section "Labels and driver"
 run kubectl label node node0 pmem.csi.alibabacloud.com= pmem.csi.alibabacloud.com/type=lvm
 run kubectl label node node1 pmem.csi.alibabacloud.com= pmem.csi.alibabacloud.com/type=direct
 run kubectl apply -k deploy/kubernetes/overlays/ack
@@ -64,7 +64,7 @@ until_true "the scheduler knows what is free" has_capacity
 run kubectl get csinodes,csidrivers,storageclasses
 run kubectl get csistoragecapacities -n kube-system -o custom-columns=CLASS:.storageClassName,NODE:.nodeTopology.matchLabels,CAPACITY:.capacity
 
-section "A volume of LVM"
+section "An lvm volume"
 claim lvm node0 10Gi
 run kubectl get pvc
 run kubectl get pod
@@ -81,7 +81,7 @@ for node in node0 node1; do
 	run kubectl exec -n kube-system "$(driver "$node")" -c csi-localplugin -- pmemctl tree
 done
 
-section "DAX, and data that stays"
+section "DAX and persistence"
 for kind in lvm direct; do
 	run kubectl exec "sts-$kind-0" -- sh -c 'mount | grep " /data "; echo kept >/data/file; sync'
 	run kubectl delete pod "sts-$kind-0" --grace-period=1
@@ -89,13 +89,13 @@ for kind in lvm direct; do
 	run kubectl exec "sts-$kind-0" -- cat /data/file
 done
 
-section "A larger volume, while it is in use"
+section "Online expansion"
 run kubectl patch pvc pmem-lvm -p '{"spec":{"resources":{"requests":{"storage":"11Gi"}}}}'
 until_true "the claim has 11Gi" grown
 run kubectl get pvc pmem-lvm
 run kubectl exec sts-lvm-0 -- df /data
 
-section "Everything deleted"
+section "Clean up"
 run kubectl delete statefulset sts-lvm sts-direct
 run kubectl delete pvc pmem-lvm pmem-direct
 until_true "no PersistentVolume is left" no_volumes
