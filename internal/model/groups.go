@@ -146,6 +146,9 @@ func (h *Host) there(p *pv) bool {
 }
 
 func (l groups) Report(context.Context) (lvm.State, error) {
+	if err := l.reading("lvm report"); err != nil {
+		return lvm.State{}, err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.dead {

@@ -49,6 +49,8 @@ type Host struct {
 	failed error
 	failAt int
 	meddle func(step string)
+	// failRead is that of FailReads.
+	failRead func(read, lines string) error
 }
 
 // ErrDead is the error of each call of a process that is dead by now: none has an effect.

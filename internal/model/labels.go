@@ -127,6 +127,9 @@ type labels struct{ *Host }
 func (l labels) Warm() {}
 
 func (l labels) Snapshot(ndctl.Select) (pmem.System, error) {
+	if err := l.reading("snapshot"); err != nil {
+		return pmem.System{}, err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.dead {

@@ -171,14 +171,25 @@ func (h *Host) putNode(n *namespace, path string) error {
 	}
 	from, size := n.data()
 	err = f.Truncate(int64(size))
+	write := func(data []byte, at uint64) {
+		_, failed := f.WriteAt(data, int64(at))
+		err = errors.Join(err, failed)
+	}
 	for _, at := range []uint64{0, size - min(size, ends)} {
-		data := n.region.content.read(from+at, min(size, ends))
-		for page := range slices.Chunk(data, 4096) { // zeros stay holes
-			if slices.ContainsFunc(page, func(b byte) bool { return b != 0 }) {
-				_, failed := f.WriteAt(page, int64(at))
-				err = errors.Join(err, failed)
+		to := at + min(size, ends)
+		for _, e := range n.region.content.parts(from+at, from+to, at)[1:] {
+			if e.from > at { // nobody wrote there
+				write(slices.Repeat([]byte{old}, int(e.from-at)), at)
 			}
-			at += uint64(len(page))
+			if e.old {
+				write(slices.Repeat([]byte{old}, int(e.to-e.from)), e.from)
+			} else if e.data != nil { // zeros stay holes
+				write(e.data, e.from)
+			}
+			at = e.to
+		}
+		if at < to {
+			write(slices.Repeat([]byte{old}, int(to-at)), at)
 		}
 	}
 	return errors.Join(err, f.Close())
