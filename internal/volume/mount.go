@@ -374,7 +374,11 @@ func (s *Service) Unmount(ctx context.Context, name, path string) ([]string, err
 		s.forgetUse(u.Number)
 		paths = append(paths, u.Path)
 	}
-	for _, p := range slices.Backward(s.MountedAt(vol)) {
+	points, err := s.mountedAt(vol)
+	if err != nil {
+		return paths, errs.Wrap("", subject(name), "may still be mounted", "try again", err)
+	}
+	for _, p := range slices.Backward(points) {
 		if path != "" && p.Path != path {
 			continue
 		}
@@ -394,15 +398,23 @@ func (s *Service) Unmount(ctx context.Context, name, path string) ([]string, err
 
 // MountedAt tells where a volume is mounted in this mount namespace.
 func (s *Service) MountedAt(vol Volume) []mount.Point {
+	points, _ := s.mountedAt(vol)
+	return points
+}
+
+// mountedAt is MountedAt; a volume whose device does not exist is mounted nowhere.
+func (s *Service) mountedAt(vol Volume) ([]mount.Point, error) {
 	if vol.Device == "" {
-		return nil
+		return nil, nil
 	}
 	n, err := s.Devices.Identify(vol.Device)
-	if err != nil {
-		return nil
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
 	}
-	points, _ := s.Mounts.Points(n)
-	return points
+	if err != nil {
+		return nil, err
+	}
+	return s.Mounts.Points(n)
 }
 
 // Stage is Mount on a path that another program chose.
