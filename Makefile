@@ -51,26 +51,30 @@ lab: deps build $(BUILD)/pmemlab ## a shell in the guest, with pmemctl on PATH (
 
 ##@ Test
 
+test: deps lint test-unit test-guest ## lint, unit tests, and tests that need a kernel, in guests (at most 20 minutes)
+
 # Kubernetes is built in parallel with the guest tests, which leave one CPU idle.
-test: deps lint test-unit ## what CI runs, at most 45 minutes: lint, unit tests, guest tests, a short Kubernetes run
+test-rest: deps ## what make test omits; CI runs both
 	@scripts/deps.sh image kubernetes
-	$(MAKE) -j 2 test-guest kubernetes
+	$(MAKE) -j 2 test-guest-rest kubernetes
 	$(MAKE) test-k8s-short
 
-test-all: deps lint test-unit ## make test, with the full guest and Kubernetes tests
+test-all: test ## make test and make test-rest, with the full Kubernetes tests
 	@scripts/deps.sh image kubernetes
-	$(MAKE) -j 2 test-guest-all kubernetes
+	$(MAKE) -j 2 test-guest-rest kubernetes
 	$(MAKE) test-k8s
 
 test-unit: ## unit tests, with the race detector, and without cgo
 	$(GO) test -race ./...
 	CGO_ENABLED=0 $(GO) test ./internal/...
 
-test-guest: build guest-tests ## integration tests on a real kernel, in QEMU guests
-	$(GO) test -tags lab -count=1 -timeout 4h -v ./test/guests
+GUESTS = $(GO) test -tags lab -count=1 -timeout 4h -v ./test/guests
 
-test-guest-all: build guest-tests ## the same, including what takes long for what it shows
-	PMEMCTL_ALL=1 $(GO) test -tags lab -count=1 -timeout 4h -v ./test/guests
+test-guest: build guest-tests ## integration tests on a real kernel, in QEMU guests
+	$(GUESTS)
+
+test-guest-rest: build guest-tests ## the other integration tests
+	PMEMCTL_REST=1 $(GUESTS)
 
 test-k8s-short: deps image kubernetes ## a driver and volumes of both types on a real Kubernetes, an upgrade, deletion
 	@scripts/deps.sh kubernetes
@@ -85,16 +89,16 @@ test-k8s-pods: deps image kubernetes ## create and delete 50 pods with volumes, 
 	PMEMCTL_PODS=50 PMEMCTL_ROUNDS=3 $(GO) test -tags lab -count=1 -timeout 4h -v -run '^TestMany$$/(deploy|both|pods|upgrade|delete)' ./test/kubernetes
 
 test-crash: build guest-tests ## kill -9 at every step of every operation
-	PMEMCTL_CRASH=all $(GO) test -tags lab -count=1 -timeout 4h -v -run 'TestGuests/(crash|CSI)$$' ./test/guests
+	PMEMCTL_CRASH=all $(GUESTS) -run '^TestGuests$$/^(crash|old_data)$$'
 
 test-powercut: build guest-tests ## 100 power cuts of a guest under load
-	PMEMCTL_CUTS=100 $(GO) test -tags lab -count=1 -timeout 4h -v -run '^TestPowerCut$$' ./test/guests
+	PMEMCTL_CUTS=100 $(GUESTS) -run '^TestGuests$$/^power_cut$$'
 
 test-flush: build guest-tests ## a medium that loses unflushed data: many prefixes of the writes
-	PMEMCTL_FLUSH=all $(GO) test -tags lab -count=1 -timeout 1h -v -run '^TestFlush$$' ./test/guests
+	PMEMCTL_FLUSH=all $(GUESTS) -run '^TestGuests$$/^flush$$'
 
 test-stress: build guest-tests ## 32 CSI clients for 10 minutes
-	PMEMCTL_STRESS=10m $(GO) test -tags lab -count=1 -timeout 1h -v -run '^TestStress$$' ./test/guests
+	PMEMCTL_STRESS=10m $(GUESTS) -run '^TestGuests$$/^stress$$'
 
 fuzz: ## run each fuzz test for FUZZTIME (default 5m); go test runs their seeds
 	@for pkg in $$(grep -rl 'func Fuzz' internal --include='*_test.go' | xargs -n1 dirname | sort -u); do \
@@ -142,7 +146,7 @@ guest-tests: $(BUILD)/pmemlab $(BUILD)/guest/pmemctl-previous
 	CGO_ENABLED=0 $(GO) build -C test/csisanity -o $(CURDIR)/$(BUILD)/guest/ tool
 
 # The version from which TestUpgrade upgrades.
-$(BUILD)/guest/pmemctl-previous: scripts/previous.sh
+$(BUILD)/guest/pmemctl-previous: scripts/previous.sh Makefile
 	GO='$(GO)' scripts/previous.sh $(PREVIOUS) $@
 
 $(BUILD)/pmemlab: FORCE
@@ -166,4 +170,4 @@ help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s:\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 FORCE:
-.PHONY: demo demo-k8s build image kubernetes install lab test test-all test-unit test-guest test-guest-all test-k8s test-k8s-short test-k8s-pods test-crash test-powercut test-flush test-stress fuzz bench bench-sizes bench-huge bench-k8s lint generate deps guest-tests clean help FORCE
+.PHONY: demo demo-k8s build image kubernetes install lab test test-rest test-all test-unit test-guest test-guest-rest test-k8s test-k8s-short test-k8s-pods test-crash test-powercut test-flush test-stress fuzz bench bench-sizes bench-huge bench-k8s lint generate deps guest-tests clean help FORCE

@@ -93,7 +93,7 @@ at_least() {
 	row "$1" "$(best "$2") /s" "$(best "$3") /s" "${r% *}" ">= $4" "${r#* }"
 }
 
-# as_fast WHAT A B TARGET: how many times faster pmemctl is than the bare command.
+# as_fast WHAT A B TARGET: how many times as fast pmemctl is as the bare command.
 as_fast() {
 	local r
 	r=$(awk -v a="$(median "$2")" -v b="$(median "$3")" -v t="$4" 'BEGIN { printf "%.2f %s", b / a, (b / a >= t) ? "met" : "MISSED" }')
@@ -319,7 +319,7 @@ fi
 
 if part huge; then # one DIMM, nearly all of it
 	mkdir -p /run/pmemctl
-	flock /run/pmemctl/eraser.lock sleep infinity & # so that nothing is erased
+	flock --no-fork /run/pmemctl/eraser.lock sleep infinity & # so that nothing is erased
 	eraser=$!
 	gib() { pmemctl capacity -o json | jq ".capacities[] | select(.type == \"$1\").largest_possible / 1073741824 | floor"; }
 	huge_row() { row "$1" "$(awk -v us="$(median "$2")" 'BEGIN { printf "%.1f", us / 1e6 }') s" "${3--}" - - -; }
@@ -363,7 +363,7 @@ fi
 if part cli; then direct_life "no volume group on the machine"; fi
 
 if [ "$parts" != huge ]; then
-	pmemctl vg init region0 --percent 50 >>"$log"
+	pmemctl vg init region0 --percent 60 >>"$log" # room for $many
 	wait_for_udev
 fi
 
@@ -380,7 +380,7 @@ if part cli; then
 	say "zeroing 1 GiB"
 	# The eraser lock is held, so that only the timed commands erase.
 	mkdir -p /run/pmemctl
-	flock /run/pmemctl/eraser.lock sleep infinity &
+	flock --no-fork /run/pmemctl/eraser.lock sleep infinity &
 	eraser=$!
 	zero_deleted() { # KEY SIZE RATE
 		pmemctl volume create zero --type lvm --vg pmemvgregion0 --size "$2" >>"$log"
@@ -475,7 +475,7 @@ fi
 
 if part sizes; then
 	mkdir -p /run/pmemctl
-	flock /run/pmemctl/eraser.lock sleep infinity & # so that nothing is erased in the meantime
+	flock --no-fork /run/pmemctl/eraser.lock sleep infinity & # so that nothing is erased in the meantime
 	eraser=$!
 	declare -A place=([lvm]="--vg pmemvgregion0" [direct]="--region region1")
 	declare -A small=([ext4]=256Mi [xfs]=320Mi) # the minimum of XFS is 300 MiB

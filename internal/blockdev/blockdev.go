@@ -90,7 +90,7 @@ func hold(path string, mode int) (*Device, error) {
 	}
 	if have := (Number{unix.Major(st.Rdev), unix.Minor(st.Rdev)}); st.Mode&unix.S_IFMT != unix.S_IFBLK || have != want {
 		f.Close()
-		return nil, errs.New(errs.Internal, path, "is a stale device node: it is not device "+want.String(), "see whether /dev is the host's own and udevd runs")
+		return nil, errs.New(errs.Internal, path, "is a stale device node: it is not device "+want.String(), "check that /dev is the host's own and that udevd is running")
 	}
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
@@ -192,7 +192,7 @@ func (d *Device) setDirect() (buffered func(), err error) {
 }
 
 func (d *Device) notWithin(from, to uint64) error {
-	return fmt.Errorf("%s: bytes %d to %d are not within its %d", d.file.Name(), from, to, d.size)
+	return fmt.Errorf("%s: bytes %d to %d are outside its %d bytes", d.file.Name(), from, to, d.size)
 }
 
 // MediaError says that bytes of a device cannot be written.

@@ -14,13 +14,16 @@ import (
 // made it faster.
 
 const (
-	// A window is what is measured before a worker is added: long enough for a rate, and
-	// a few chunks of each.
-	windowTime   = 100 * time.Millisecond
+	// A window is what is measured before a worker is added: long enough for a rate, short
+	// beside the whole, and a few chunks of each.
+	windowTime   = 50 * time.Millisecond
 	windowChunks = 4
 	// gain is how much faster the last worker must have made it.
 	gain = 1.05
 )
+
+// firstWorkers are there from the beginning: what one processor writes fills no memory.
+const firstWorkers = 2
 
 // mostWorkers is more than there are processors: a write may wait for more than those.
 func mostWorkers() int { return min(max(4, 2*runtime.GOMAXPROCS(0)), 32) }
@@ -57,7 +60,9 @@ func work(ctx context.Context, from, to, size, buffer uint64, limit func() int, 
 	defer c.cancel(nil)
 	c.next.Store(from)
 	c.mu.Lock()
-	c.add()
+	for range min(firstWorkers, c.most()) {
+		c.add()
+	}
 	c.mu.Unlock()
 	c.workers.Wait()
 	return context.Cause(c.ctx)

@@ -85,7 +85,7 @@ func tableOn(n Number) ([]Number, error) {
 		}
 		count := int(binary.NativeEndian.Uint32(data))
 		if data = data[header:]; count > len(data)/each {
-			return nil, errors.New("the answer of the device mapper is cut short")
+			return nil, errors.New("the device mapper's answer is truncated")
 		}
 		var on []Number
 		for i := range count {
@@ -101,7 +101,7 @@ func tableOn(n Number) ([]Number, error) {
 func (m Mapped) Remove() error {
 	param := unix.DmIoctl{}
 	if m.UUID == "" || len(m.UUID) >= len(param.Uuid) {
-		return fmt.Errorf("mapped device %s has no UUID to be known by", m.Name)
+		return fmt.Errorf("mapped device %s has no UUID to identify it", m.Name)
 	}
 	copy(param.Uuid[:], m.UUID)
 	if err := askMapper(unix.DM_DEV_REMOVE, &param, int(unsafe.Sizeof(param))); err != nil {

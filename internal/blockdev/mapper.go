@@ -76,7 +76,7 @@ const uuidsSince = 45
 // and the UUID behind its name.
 func parseMapped(data []byte, uuids bool) ([]Mapped, error) {
 	const header, flags = 12, 8 // flags: bytes of the event number and the flags
-	errShort := errors.New("the list of the device mapper is cut short")
+	errShort := errors.New("the device mapper's list is truncated")
 	var all []Mapped
 	for {
 		if len(data) < header {
@@ -149,7 +149,7 @@ func lookUpMapped(name string) (Mapped, error) {
 	case errors.Is(err, unix.ENXIO):
 		return Mapped{}, os.ErrNotExist
 	case err != nil:
-		return Mapped{}, fmt.Errorf("it cannot be asked: %v", err)
+		return Mapped{}, fmt.Errorf("cannot query it: %v", err)
 	}
 	uuid, _ := cString(answer.Uuid[:])
 	return Mapped{Name: name, UUID: uuid, Number: Number{unix.Major(answer.Dev), unix.Minor(answer.Dev)}}, nil

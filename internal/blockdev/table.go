@@ -43,14 +43,14 @@ func parseTable(data []byte, targets int) (string, error) {
 	var lines []string
 	for at := 0; len(lines) < targets; {
 		if at < 0 || at+header > len(data) {
-			return "", errors.New("the table of the device mapper is cut short")
+			return "", errors.New("the device mapper's table is truncated")
 		}
 		spec := data[at:]
 		start, length, next := binary.NativeEndian.Uint64(spec), binary.NativeEndian.Uint64(spec[8:]), binary.NativeEndian.Uint32(spec[20:])
 		kind, _ := cString(spec[24:header])
 		parameters, ok := cString(spec[header:])
 		if !ok || int(next) <= at {
-			return "", errors.New("the table of the device mapper is cut short")
+			return "", errors.New("the device mapper's table is truncated")
 		}
 		lines = append(lines, strings.TrimSpace(fmt.Sprintf("%d %d %s %s", start, length, kind, parameters)))
 		at = int(next)
@@ -92,7 +92,7 @@ func extentsOf(table string) ([]Extent, error) {
 			continue
 		}
 		wrong := func(err error) ([]Extent, error) {
-			return nil, fmt.Errorf("the table of the device mapper has %q: %w", line, err)
+			return nil, fmt.Errorf("the device mapper's table has %q: %w", line, err)
 		}
 		var part Extent
 		if _, err := fmt.Sscan(words[0]+" "+words[1], &part.At, &part.Length); err != nil {

@@ -101,9 +101,9 @@ func (a *app) confirm(force bool, question string) error {
 		return nil
 	}
 	if !a.interactive {
-		return errs.New(errs.Aborted, "", question+" Nobody can be asked here", "add --force if you mean it")
+		return errs.New(errs.Aborted, "", question+" Cannot prompt: standard input or standard error is not a terminal", "confirm with --force")
 	}
-	fmt.Fprintf(a.stderr, "%s Type yes to go on: ", question)
+	fmt.Fprintf(a.stderr, "%s Type yes to continue: ", question)
 	line, err := bufio.NewReader(a.stdin).ReadString('\n')
 	if err != nil && err != io.EOF {
 		return err
@@ -129,5 +129,5 @@ func (a *app) needRoot(what string) error {
 	if a.root() {
 		return nil
 	}
-	return errs.New(errs.Permission, "", what+" needs root", "run it again with sudo")
+	return errs.New(errs.Permission, "", what+" requires root", "run it again with sudo")
 }

@@ -76,11 +76,10 @@ func newCompletionCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion bash|zsh|fish",
 		Short: "Write the completion script for a shell",
-		Long: `Writes the completion script for a shell to the standard output.
-
-  bash:  source <(pmemctl completion bash)
-  zsh:   pmemctl completion zsh > "${fpath[1]}/_pmemctl"
-  fish:  pmemctl completion fish > ~/.config/fish/completions/pmemctl.fish`,
+		Long:  `Writes the completion script for a shell to standard output.`,
+		Example: `  source <(pmemctl completion bash)
+  pmemctl completion zsh > "${fpath[1]}/_pmemctl"
+  pmemctl completion fish > ~/.config/fish/completions/pmemctl.fish`,
 		Args:                  cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
 		ValidArgs:             []string{"bash", "zsh", "fish"},
 		DisableFlagsInUseLine: true,

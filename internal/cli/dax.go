@@ -11,7 +11,7 @@ import (
 )
 
 func newDAXCommand(a *app) *cobra.Command {
-	return group("dax", "Show and reconfigure dax devices, as daxctl does", newDAXListCommand(a), newDAXReconfigureCommand(a))
+	return group("dax", "Show and reconfigure dax devices", "pmemctl dax list", newDAXListCommand(a), newDAXReconfigureCommand(a))
 }
 
 func daxColumns() []column[dax.Device] {
@@ -35,7 +35,7 @@ func daxColumns() []column[dax.Device] {
 func newDAXListCommand(a *app) *cobra.Command {
 	var output outputFlag
 	cmd := &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List the dax devices", Args: cobra.NoArgs,
+		Use: "list", Aliases: []string{"ls"}, Short: "List the dax devices", Example: "  pmemctl dax list\n  pmemctl dax list -o wide", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			devices, err := a.dax.List()
 			if err != nil {
@@ -54,10 +54,12 @@ func newDAXReconfigureCommand(a *app) *cobra.Command {
 	var mode string
 	cmd := &cobra.Command{
 		Use:   "reconfigure DEVICE --mode devdax|system-ram",
-		Short: "Turn a dax device into system memory, or back",
-		Long: `Turns a devdax device into memory of the system (system-ram), or back. What is in
-it is lost either way. The memory is made movable, so that it can be taken back;
---offline does that while it is not needed. The mode does not outlive a reboot.`,
+		Short: "Switch a dax device between devdax and system-ram mode",
+		Long: `Turns a devdax device into system memory (system-ram), or back. Its data is lost either
+way. The memory is onlined as movable, so that it can be taken offline again; --offline
+does this before the switch back to devdax. The mode does not survive a reboot.`,
+		Example: `  pmemctl dax reconfigure dax0.0 --mode system-ram
+  pmemctl dax reconfigure dax0.0 --mode devdax --offline`,
 		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeDAX(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.needRoot("reconfiguring a dax device"); err != nil {
@@ -80,9 +82,9 @@ it is lost either way. The memory is made movable, so that it can be taken back;
 	f := cmd.Flags()
 	f.StringVarP(&mode, "mode", "m", "", "`mode`: devdax or system-ram")
 	f.BoolVarP(&r.NoOnline, "no-online", "N", false, "leave the new memory offline")
-	f.BoolVar(&r.NoMovable, "no-movable", false, "let the kernel use the new memory too; it may then not come back")
-	f.BoolVar(&r.Offline, "offline", false, "take the memory offline first, to go back to devdax")
-	f.BoolVarP(&r.Force, "force", "f", false, "accept that the kernel puts new memory online by itself")
+	f.BoolVar(&r.NoMovable, "no-movable", false, "online the new memory for the kernel too; it may then be impossible to take it offline")
+	f.BoolVar(&r.Offline, "offline", false, "take the memory offline before switching back to devdax")
+	f.BoolVarP(&r.Force, "force", "f", false, "accept that the kernel onlines new memory automatically")
 	_ = cmd.MarkFlagRequired("mode")
 	_ = cmd.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions([]string{"devdax", "system-ram"}, cobra.ShellCompDirectiveNoFileComp))
 	addOutputFlag(cmd, &output)

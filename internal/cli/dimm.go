@@ -14,7 +14,7 @@ import (
 func newDIMMCommand(a *app) *cobra.Command {
 	var output outputFlag
 	list := &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List the DIMMs with their health", Args: cobra.NoArgs,
+		Use: "list", Aliases: []string{"ls"}, Short: "List the DIMMs with their health", Example: "  pmemctl dimm list\n  pmemctl dimm list -o wide", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			s, err := a.ndctl.Snapshot(ndctl.Select{DIMMs: true, Health: true})
 			if err != nil {
@@ -49,7 +49,7 @@ func newDIMMCommand(a *app) *cobra.Command {
 		},
 	}
 	addOutputFlag(list, &output)
-	return group("dimm", "Show NVDIMMs", list)
+	return group("dimm", "Show NVDIMMs", "pmemctl dimm list", list)
 }
 
 func healthOf(d pmem.DIMM, text func(*pmem.Health) string) string {
@@ -69,7 +69,7 @@ func valueOf[T any](v *T, format string) string {
 func newBusCommand(a *app) *cobra.Command {
 	var output outputFlag
 	list := &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List the NVDIMM buses", Args: cobra.NoArgs,
+		Use: "list", Aliases: []string{"ls"}, Short: "List the NVDIMM buses", Example: "  pmemctl bus list", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			s, err := a.ndctl.Snapshot(ndctl.Select{})
 			if err != nil {
@@ -86,5 +86,5 @@ func newBusCommand(a *app) *cobra.Command {
 		},
 	}
 	addOutputFlag(list, &output)
-	return group("bus", "Show NVDIMM buses", list)
+	return group("bus", "Show NVDIMM buses", "pmemctl bus list", list)
 }

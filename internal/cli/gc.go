@@ -21,13 +21,16 @@ func newGCCommand(a *app) *cobra.Command {
 	var rate, giveUp string
 	var background bool
 	cmd := &cobra.Command{
-		Use: "gc", Short: "Erase what was deleted, and give its space back", Args: cobra.NoArgs,
-		Long: `Zeroes the bytes of deleted volumes that are not erased yet, and gives their space back:
-those of "volume delete --wait=false", and those whose erasing was interrupted. serve-csi does
-it by itself.
+		Use: "gc", Short: "Erase deleted volumes, and free their space", Args: cobra.NoArgs,
+		Long: `Zeroes the data of deleted volumes that are not yet erased, and frees their space:
+volumes deleted with "volume delete --wait=false", and volumes whose erasing was
+interrupted. serve-csi does this by itself.
 
-A volume that cannot be erased does not hold up the others; exit code 11. With --give-up its
-space is given back as it is.`,
+A volume that cannot be erased does not block the others; the exit code is then 11.
+With --give-up its space is freed without erasing it.`,
+		Example: `  pmemctl gc
+  pmemctl gc --erase-rate 20%
+  pmemctl gc --give-up 5b1f1c2e-6a53-4e0c-9c5a-2f9d1d1f8a11`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.needRoot("erasing volumes"); err != nil {
 				return err
@@ -52,9 +55,9 @@ space is given back as it is.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&rate, "erase-rate", "max", "how much of the memory's bandwidth it takes: a `share` of the time such as 20%, bytes per second such as 500Mi, or max")
-	cmd.Flags().StringVar(&giveUp, "give-up", "", "only give the space of the deleted volume with this `UUID` back, and leave its bytes on the medium")
-	cmd.Flags().BoolVar(&background, "background", false, "end at once where another process erases")
+	cmd.Flags().StringVar(&rate, "erase-rate", "max", "`rate` of erasing: a share of the time such as 20%, bytes per second such as 500Mi, or max")
+	cmd.Flags().StringVar(&giveUp, "give-up", "", "only free the space of the deleted volume with this `UUID`, and leave its data on the medium")
+	cmd.Flags().BoolVar(&background, "background", false, "exit at once if another process is erasing")
 	_ = cmd.Flags().MarkHidden("background")
 	return cmd
 }

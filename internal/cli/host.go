@@ -11,23 +11,25 @@ import (
 )
 
 func newHostCommand(a *app) *cobra.Command {
-	return group("host", "Keep this host's udev, LVM and boot off what tenants write",
+	return group("host", "Keep this host's udev, LVM and boot from reading tenants' data", "pmemctl host check",
 		newHostCheckCommand(a), newHostSetupCommand(a))
 }
 
 func addRootFlag(cmd *cobra.Command, h *hostconf.Host) {
-	cmd.Flags().StringVar(&h.Root, "root", "", "`directory` that has the host's /etc, for a container (default /)")
+	cmd.Flags().StringVar(&h.Root, "root", "", "`directory` that contains the host's /etc, in a container (default /)")
 }
 
 func newHostCheckCommand(a *app) *cobra.Command {
 	var h hostconf.Host
 	var output outputFlag
 	cmd := &cobra.Command{
-		Use: "check", Short: "Tell whether the host leaves the volumes alone", Args: cobra.NoArgs,
-		Long: `Looks whether udevd reads pmemctl's devices, whether the host's LVM sees them, and
-whether the initramfs knows of the rule. Changes nothing.`,
+		Use: "check", Short: "Check whether the host reads the volumes", Args: cobra.NoArgs,
+		Long: `Checks whether udevd reads pmemctl's devices, whether the host's LVM sees them, and
+whether the initramfs includes the udev rule. Changes nothing.`,
+		Example: `  pmemctl host check
+  pmemctl host check --root /host`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := a.needRoot("looking at the host's configuration"); err != nil {
+			if err := a.needRoot("checking the host's configuration"); err != nil {
 				return err
 			}
 			findings, err := h.Check(cmd.Context())
@@ -54,7 +56,7 @@ whether the initramfs knows of the rule. Changes nothing.`,
 				}
 			}
 			if len(checks) > 0 {
-				return errs.New(errs.Internal, "host", "what a tenant writes to its volume can change it: "+strings.Join(checks, ", "), next)
+				return errs.New(errs.Internal, "host", "data written by a tenant can change it: "+strings.Join(checks, ", "), next)
 			}
 			return nil
 		},
@@ -70,19 +72,22 @@ func newHostSetupCommand(a *app) *cobra.Command {
 	var output outputFlag
 	cmd := &cobra.Command{
 		Use: "setup", Short: "Install the udev rule and the LVM filter", Args: cobra.NoArgs,
-		Long: `Writes a udev rule, by which udevd reads none of pmemctl's devices, and a filter for
-the host's LVM, by which it sees none. What is installed already, by a package for one,
-stays, and so does a filter of your own; the line to add to it is shown.
+		Long: `Installs a udev rule that keeps udevd from reading pmemctl's devices, and a filter that
+hides them from the host's LVM. Files that are already installed, for example by a
+package, are kept, and so is a filter of your own; the line to add to it is shown.
 
-After it, /dev/disk/by-uuid and by-label have no links to volumes; lvs and vgs
-do not show pmemctl's groups.`,
+Afterwards /dev/disk/by-uuid and by-label have no links to volumes, and lvs and vgs do
+not show pmemctl's groups.`,
+		Example: `  pmemctl host setup
+  pmemctl host setup --root /host --force
+  pmemctl host setup --remove`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.needRoot("setting up the host"); err != nil {
 				return err
 			}
 			question := "Files for udev and LVM will be written to " + hostEtc(h) + "."
 			if remove {
-				question = "Without the udev rule and the LVM filter, what a tenant writes to its volume can change this host."
+				question = "Without the udev rule and the LVM filter, data written by a tenant can change this host."
 			}
 			if err := a.confirm(force, question); err != nil {
 				return err
@@ -105,8 +110,8 @@ do not show pmemctl's groups.`,
 		},
 	}
 	addRootFlag(cmd, &h)
-	cmd.Flags().BoolVar(&force, "force", false, "do not ask, and go on when /etc/fstab names a volume by what is written on it")
-	cmd.Flags().BoolVar(&remove, "remove", false, "take away what host setup installed")
+	cmd.Flags().BoolVar(&force, "force", false, "do not ask, and continue if /etc/fstab names a volume by its content")
+	cmd.Flags().BoolVar(&remove, "remove", false, "remove what host setup installed")
 	addOutputFlag(cmd, &output)
 	return cmd
 }

@@ -11,7 +11,7 @@ import (
 )
 
 func newNamespaceCommand(a *app) *cobra.Command {
-	return group("namespace", "Show and change namespaces, as ndctl does",
+	return group("namespace", "Manage namespaces that are not volumes", "pmemctl namespace list",
 		newNamespaceListCommand(a), newNamespaceShowCommand(a), newNamespaceCreateCommand(a), newNamespaceDestroyCommand(a))
 }
 
@@ -45,7 +45,7 @@ func newNamespaceListCommand(a *app) *cobra.Command {
 	var output outputFlag
 	var region string
 	cmd := &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List the namespaces", Args: cobra.NoArgs,
+		Use: "list", Aliases: []string{"ls"}, Short: "List the namespaces", Example: "  pmemctl namespace list\n  pmemctl namespace list --region region0 -o wide", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			s, err := a.ndctl.Snapshot(ndctl.Select{Namespaces: true, Badblocks: true})
 			if err != nil {
@@ -58,7 +58,7 @@ func newNamespaceListCommand(a *app) *cobra.Command {
 			return show(a, output, "namespaces", list, namespaceColumns())
 		},
 	}
-	cmd.Flags().StringVarP(&region, "region", "r", "", "only those of this `region`")
+	cmd.Flags().StringVarP(&region, "region", "r", "", "list only those in this `region`")
 	_ = cmd.RegisterFlagCompletionFunc("region", a.completeRegions(0))
 	addOutputFlag(cmd, &output)
 	return cmd
@@ -67,7 +67,7 @@ func newNamespaceListCommand(a *app) *cobra.Command {
 func newNamespaceShowCommand(a *app) *cobra.Command {
 	var output outputFlag
 	cmd := &cobra.Command{
-		Use: "show NAMESPACE|UUID", Short: "Show a namespace", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeNamespaces(1),
+		Use: "show NAMESPACE|UUID", Short: "Show a namespace", Example: "  pmemctl namespace show namespace0.0", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeNamespaces(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			n, err := a.service.GetNamespace(args[0])
 			if err != nil {
@@ -90,16 +90,18 @@ func newNamespaceCreateCommand(a *app) *cobra.Command {
 	var size, rawSize, align sizeFlag
 	cmd := &cobra.Command{
 		Use:   "create",
-		Short: "Make a namespace that is no volume",
-		Long: `Makes a namespace, as ndctl create-namespace does, with one difference: --size is
-what the namespace offers, and --raw-size is what it takes of the region.`,
+		Short: "Create a namespace that is not a volume",
+		Long: `Creates a namespace, as "ndctl create-namespace" does, with one difference: --size is
+the usable size of the namespace, and --raw-size is what it takes of the region.`,
+		Example: `  pmemctl namespace create --region region0 --mode devdax --size 16Gi
+  pmemctl namespace create --region region0 --mode fsdax --raw-size 16Gi --name mine`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := a.needRoot("making a namespace"); err != nil {
+			if err := a.needRoot("creating a namespace"); err != nil {
 				return err
 			}
 			if cmd.Flags().Changed("size") && size == 0 || cmd.Flags().Changed("raw-size") && rawSize == 0 {
-				return usage(cmd, fmt.Errorf("size 0 is not possible"))
+				return usage(cmd, fmt.Errorf("the size must be greater than 0"))
 			}
 			q.Mode, q.Map = pmem.Mode(mode), pmem.Map(mapping)
 			q.Size, q.RawSize, q.Align = uint64(size), uint64(rawSize), uint64(align)
@@ -111,16 +113,16 @@ what the namespace offers, and --raw-size is what it takes of the region.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVarP(&q.Region, "region", "r", "", "`region` to make it in (default: the first with room)")
+	f.StringVarP(&q.Region, "region", "r", "", "`region` to create it in (default: the first with enough room)")
 	f.StringVarP(&mode, "mode", "m", string(pmem.ModeFSDAX), "`mode`: fsdax, devdax, sector or raw")
-	f.VarP(&size, "size", "s", "bytes it must at least offer, such as 10Gi (default: all that is free)")
-	f.Var(&rawSize, "raw-size", "bytes it takes of the region")
-	f.StringVarP(&mapping, "map", "M", string(pmem.MapDev), "`place` for struct pages: dev (in it) or mem (in DRAM)")
+	f.VarP(&size, "size", "s", "minimum usable size, for example 10Gi (default: the largest free extent)")
+	f.Var(&rawSize, "raw-size", "size that it takes of the region")
+	f.StringVarP(&mapping, "map", "M", string(pmem.MapDev), "`location` of the page map: dev (in the namespace) or mem (in DRAM)")
 	f.VarP(&align, "align", "a", "alignment of fsdax and devdax: 4Ki, 2Mi or 1Gi (default 2Mi)")
-	f.UintVarP(&q.SectorSize, "sector-size", "l", 4096, "`bytes` of a sector in sector mode")
-	f.StringVarP(&q.Name, "name", "n", "", "its alt `name`, free text")
-	f.StringVarP(&q.UUID, "uuid", "u", "", "its `UUID` (default: a new one)")
-	f.BoolVar(&q.Force, "force", false, "turn the one namespace of a label-less region into the mode; its data is lost")
+	f.UintVarP(&q.SectorSize, "sector-size", "l", 4096, "sector size in `bytes`, in sector mode")
+	f.StringVarP(&q.Name, "name", "n", "", "alternative `name` (alt_name), free text")
+	f.StringVarP(&q.UUID, "uuid", "u", "", "`UUID` of the namespace (default: generated)")
+	f.BoolVar(&q.Force, "force", false, "change the single namespace of a region without labels to the mode; its data is lost")
 	_ = cmd.RegisterFlagCompletionFunc("region", a.completeRegions(0))
 	_ = cmd.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions([]string{"fsdax", "devdax", "sector", "raw"}, cobra.ShellCompDirectiveNoFileComp))
 	addOutputFlag(cmd, &output)
@@ -130,8 +132,9 @@ what the namespace offers, and --raw-size is what it takes of the region.`,
 func newNamespaceDestroyCommand(a *app) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
-		Use: "destroy NAMESPACE|UUID...", Short: "Destroy namespaces that nothing uses, with their data",
-		Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeNamespaces(0),
+		Use: "destroy NAMESPACE|UUID...", Short: "Destroy namespaces that are not in use, and their data",
+		Example: "  pmemctl namespace destroy namespace0.1",
+		Args:    cobra.MinimumNArgs(1), ValidArgsFunction: a.completeNamespaces(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.needRoot("destroying a namespace"); err != nil {
 				return err

@@ -13,9 +13,9 @@ import (
 )
 
 func newRegionCommand(a *app) *cobra.Command {
-	return group("region", "Show and prepare regions of PMEM",
+	return group("region", "Show and prepare PMEM regions", "pmemctl region list",
 		newRegionListCommand(a), newRegionShowCommand(a), newRegionInitLabelsCommand(a),
-		newRegionSwitchCommand(a, "enable", "Bring a region up"), newRegionForgetCommand(a), newRegionSwitchCommand(a, "disable", "Take a region down that nothing uses"))
+		newRegionSwitchCommand(a, "enable", "Enable regions"), newRegionForgetCommand(a), newRegionSwitchCommand(a, "disable", "Disable regions that are not in use"))
 }
 
 func regionColumns() []column[pmem.Region] {
@@ -62,7 +62,7 @@ func regionState(r pmem.Region) string {
 func newRegionListCommand(a *app) *cobra.Command {
 	var output outputFlag
 	cmd := &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List the regions", Args: cobra.NoArgs,
+		Use: "list", Aliases: []string{"ls"}, Short: "List the regions", Example: "  pmemctl region list\n  pmemctl region list -o wide", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			s, err := a.ndctl.Snapshot(ndctl.Select{Badblocks: true})
 			if err != nil {
@@ -82,7 +82,8 @@ func newRegionShowCommand(a *app) *cobra.Command {
 	var output outputFlag
 	cmd := &cobra.Command{
 		Use: "show REGION", Short: "Show a region with its DIMMs, namespaces and bad blocks",
-		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeRegions(1),
+		Example: "  pmemctl region show region0",
+		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completeRegions(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			s, err := a.ndctl.Snapshot(ndctl.Everything)
 			if err != nil {
@@ -145,18 +146,20 @@ func newRegionInitLabelsCommand(a *app) *cobra.Command {
 	var all, force bool
 	cmd := &cobra.Command{
 		Use:   "init-labels REGION...|--all",
-		Short: "Make regions dividable and empty; destroys what is in them",
-		Long: `Writes empty label areas to the DIMMs of the regions. Without labels a region is
-one namespace; with them it can be divided into volumes.
+		Short: "Initialize the labels of regions; destroys all data in them",
+		Long: `Writes empty label areas to the DIMMs of the regions. A region without labels is a
+single namespace; with labels it can be divided into volumes.
 
-Everything in the regions is lost, and in every region that shares a DIMM with
-one of them. When anything there is in use, nothing is changed.`,
+All data in the regions is lost, and in every region that shares a DIMM with one of
+them. If anything in them is in use, nothing is changed.`,
+		Example: `  pmemctl region init-labels region0
+  pmemctl region init-labels --all`,
 		Args: cobra.ArbitraryArgs, ValidArgsFunction: a.completeRegions(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if all == (len(args) > 0) {
-				return usage(cmd, fmt.Errorf("name regions, or use --all"))
+				return usage(cmd, fmt.Errorf("specify regions, or use --all"))
 			}
-			if err := a.needRoot("initialising labels"); err != nil {
+			if err := a.needRoot("initializing labels"); err != nil {
 				return err
 			}
 			plan, err := a.service.PlanInitLabels(args...)
@@ -164,7 +167,7 @@ one of them. When anything there is in use, nothing is changed.`,
 				return err
 			}
 			if len(plan.Regions) == 0 {
-				a.note("nothing to do: every region that can have labels has them")
+				a.note("nothing to do: all regions that can have labels have them")
 				return nil
 			}
 			if err := a.confirm(force, lossOf(plan)); err != nil {
@@ -192,16 +195,16 @@ func lossOf(plan volume.LabelsPlan) string {
 	for _, n := range plan.Namespaces {
 		namespaces = append(namespaces, strings.TrimSpace(n.Dev+" "+n.Name))
 	}
-	text := "Everything in " + strings.Join(regions, ", ") + " will be lost"
+	text := "All data in " + strings.Join(regions, ", ") + " will be lost"
 	if len(namespaces) > 0 {
-		text += ", with the namespaces " + strings.Join(namespaces, ", ")
+		text += ", including the namespaces " + strings.Join(namespaces, ", ")
 	}
 	return text + "."
 }
 
 func newRegionSwitchCommand(a *app, verb, short string) *cobra.Command {
 	return &cobra.Command{
-		Use: verb + " REGION...", Short: short, Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeRegions(0),
+		Use: verb + " REGION...", Short: short, Example: "  pmemctl region " + verb + " region0", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeRegions(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.needRoot("changing a region"); err != nil {
 				return err
@@ -224,11 +227,12 @@ func newRegionSwitchCommand(a *app, verb, short string) *cobra.Command {
 func newRegionForgetCommand(a *app) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
-		Use: "forget ID", Short: "Forget a region that is lost for good, with the volumes in it",
-		Long: `A host remembers which regions had volumes. While one of them is not there, no volume
-counts as deleted only because it is not found. When its DIMMs are lost for good, this
-ends it: by the ID that "pmemctl volume list" tells.`,
-		Args: cobra.ExactArgs(1),
+		Use: "forget ID", Short: "Forget a missing region and the volumes in it",
+		Long: `Forgets a region whose DIMMs are lost for good. The host records which regions have had
+volumes: while one of them is missing, a volume that is not found does not count as
+deleted. ID is the interleave set that "pmemctl volume list" shows for the region.`,
+		Example: `  pmemctl region forget 7a3d9f0c51e28b46`,
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.needRoot("forgetting a region"); err != nil {
 				return err

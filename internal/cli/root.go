@@ -12,18 +12,16 @@ import (
 
 const rootLong = `pmemctl turns the persistent memory (PMEM) of a Linux machine into volumes.
 
-An lvm volume is a logical volume in a volume group made of PMEM; it can grow
-while it is mounted. A direct volume is a namespace of its own. Both are mounted
-with DAX: programs that map a file reach the memory itself.
+An lvm volume is a logical volume in a volume group on PMEM; it can grow while it
+is mounted. A direct volume is a namespace of its own. Both are mounted with DAX:
+a program that maps a file accesses the memory directly.`
 
-The usual way:
-
-  pmemctl region list                  what there is
-  pmemctl region init-labels --all     once, on new DIMMs: destroys what is there
-  pmemctl vg init --percent 50         half of each region for lvm volumes
+const rootExample = `  pmemctl region list                  # show the regions
+  pmemctl region init-labels --all     # once, on new DIMMs: destroys all data
+  pmemctl vg init --percent 50         # use half of each region for lvm volumes
   pmemctl volume create db --type lvm --size 10Gi
   pmemctl volume mount db /mnt/db
-  pmemctl tree                         all of it on one page`
+  pmemctl tree                         # show everything`
 
 // NewRootCommand makes the command tree, for documentation.
 func NewRootCommand() *cobra.Command { return newRootCommand(newApp()) }
@@ -33,12 +31,13 @@ func newRootCommand(a *app) *cobra.Command {
 		Use:           "pmemctl",
 		Short:         "Turn persistent memory into volumes",
 		Long:          rootLong,
+		Example:       rootExample,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
 	}
 	var timeout time.Duration
-	root.PersistentFlags().DurationVar(&timeout, "timeout", 0, "give up after this `time`, such as 30s (default: never)")
+	root.PersistentFlags().DurationVar(&timeout, "timeout", 0, "give up after this `duration`, for example 30s (default: never)")
 	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {
 		if timeout > 0 {
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
@@ -88,8 +87,8 @@ func checkArgs(cmd *cobra.Command) {
 	}
 }
 
-func group(use, short string, commands ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.ArbitraryArgs}
+func group(use, short, example string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Example: "  " + example, Args: cobra.ArbitraryArgs}
 	cmd.AddCommand(commands...)
 	return cmd
 }

@@ -45,39 +45,41 @@ func newServeCSICommand(a *app) *cobra.Command {
 	var f csiFlags
 	cmd := &cobra.Command{
 		Use: "serve-csi", Short: "Serve the Container Storage Interface on this node", Args: cobra.NoArgs,
-		Long: `Serves the Container Storage Interface (CSI) on a unix socket, as the entry point
-of a DaemonSet: identity, controller and node service of this one node.
+		Long: `Serves the Container Storage Interface (CSI) on a Unix socket, as the entry point of a
+DaemonSet: the identity, controller and node services of this node.
 
-It makes no network connection and needs no Kubernetes API. SIGTERM ends it when
-the calls at work are done.
+It makes no network connections and does not use the Kubernetes API. On SIGTERM it
+finishes the calls in progress and exits.
 
-A flag that is not given is taken from the environment, when that has it: --init from
-PMEMCTL_INIT, --metrics-address from PMEMCTL_METRICS_ADDRESS, and so on.`,
+A flag that is not given is read from the environment: --init from PMEMCTL_INIT,
+--metrics-address from PMEMCTL_METRICS_ADDRESS, and so on.`,
+		Example: `  pmemctl serve-csi --endpoint unix:///csi/csi.sock --nodeid node1
+  pmemctl serve-csi --endpoint unix:///csi/csi.sock --nodeid node1 --init --percent 50`,
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return flagsFromEnvironment(cmd.LocalFlags()) },
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.serveCSI(cmd.Context(), f) },
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&f.endpoint, "endpoint", os.Getenv("CSI_ENDPOINT"), "unix `socket` to serve on, such as unix:///csi/csi.sock (default $CSI_ENDPOINT)")
-	fl.StringVar(&f.controllerEndpoint, "controller-endpoint", "", "a second `socket`, which alone has the controller service then: out of the reach of a provisioner for all nodes")
+	fl.StringVar(&f.endpoint, "endpoint", os.Getenv("CSI_ENDPOINT"), "Unix `socket` to serve on, for example unix:///csi/csi.sock (default $CSI_ENDPOINT)")
+	fl.StringVar(&f.controllerEndpoint, "controller-endpoint", "", "serve the controller service only on this second `socket`, where a provisioner for all nodes cannot reach it")
 	fl.StringVar(&f.nodeID, "nodeid", os.Getenv("KUBE_NODE_NAME"), "`name` of this node (default $KUBE_NODE_NAME)")
 	fl.StringVar(&f.driver, "driver", "csi.pmemctl.io", "`name` of the driver")
-	fl.StringVar(&f.topologyKey, "topology-key", "", "`key` of the topology, whose value is the node's name (default DRIVER/node)")
-	fl.BoolVar(&f.topologyRegions, "topology-regions", false, "also tell, as topology, which regions and NUMA nodes have PMEM: DRIVER/region0=true, DRIVER/numa0=true")
-	fl.StringVar(&f.kind, "type", "all", "what this node serves: lvm, direct or all")
-	fl.BoolVar(&f.init, "init", false, "prepare the PMEM at the start, as vg init does; nothing is ever prepared without it")
-	fl.IntVar(&f.percent, "percent", 0, "with --init: `percent` of each region for lvm volumes (default 100)")
-	fl.BoolVar(&f.span, "span", false, "with --init: one volume group over all regions")
-	fl.BoolVar(&f.nodeExpansion, "node-expansion", false, "let only the node service expand volumes: one external-resizer speaks for all nodes, and does not know whose a volume is")
-	fl.StringVar(&f.registrationDir, "registration-dir", "", "kubelet's `folder` of plugins to register in, such as /registration; no registrar sidecar is needed then")
-	fl.StringVar(&f.registrationEndpoint, "registration-endpoint", "", "the `socket` as kubelet sees it (default /var/lib/kubelet/plugins/DRIVER/csi.sock)")
-	fl.StringVar(&f.kubeletDir, "kubelet-dir", "/var/lib/kubelet", "kubelet's `directory` (its --root-dir): volumes are mounted nowhere else, and its pods' inline volumes are kept")
-	fl.BoolVar(&f.inline, "inline", false, "allow inline (ephemeral) volumes, which take PMEM for whoever may make a pod")
-	fl.StringVar(&f.inlineMaxSize, "inline-max-size", "1Gi", "largest `size` of an inline volume")
-	fl.StringVar(&f.eraseRate, "erase-rate", defaultEraseRate, "how much of the memory's bandwidth the erasing of deleted volumes takes: a `share` of the time, bytes per second such as 500Mi, or max; it takes all while a volume waits for the space, or little is free")
-	fl.StringVar(&f.metricsAddress, "metrics-address", "", "`address` to serve Prometheus metrics, /healthz and /livez on, such as :9090 (default: none)")
-	fl.StringVar(&f.metricsTokenFile, "metrics-token-file", "", "`file` with the token that whoever reads /metrics must have (Authorization: Bearer TOKEN); it is read each time")
-	fl.StringVar(&f.hostDir, "host-dir", "", "`directory` with the host's /etc, to keep its udev and LVM off what tenants write, as host setup does (default: only look)")
-	fl.IntVar(&f.verbosity, "v", 2, "`level` of the log: 0 errors, 2 calls, 4 also those that change nothing, 5 also requests and answers")
+	fl.StringVar(&f.topologyKey, "topology-key", "", "topology `key` whose value is the node's name (default DRIVER/node)")
+	fl.BoolVar(&f.topologyRegions, "topology-regions", false, "add topology segments for regions and NUMA nodes with PMEM: DRIVER/region0=true, DRIVER/numa0=true")
+	fl.StringVar(&f.kind, "type", "all", "`type` of volumes that this node serves: lvm, direct or all")
+	fl.BoolVar(&f.init, "init", false, "prepare the PMEM at startup, as vg init does; without this flag nothing is prepared")
+	fl.IntVar(&f.percent, "percent", 0, "with --init: `percentage` of each region for lvm volumes (default 100)")
+	fl.BoolVar(&f.span, "span", false, "with --init: create one volume group across all regions")
+	fl.BoolVar(&f.nodeExpansion, "node-expansion", false, "expand volumes only through the node service, for a single external-resizer that serves all nodes")
+	fl.StringVar(&f.registrationDir, "registration-dir", "", "register in this `directory` of kubelet (plugins_registry), without a registrar sidecar; for example /registration")
+	fl.StringVar(&f.registrationEndpoint, "registration-endpoint", "", "`path` of the socket as kubelet sees it (default /var/lib/kubelet/plugins/DRIVER/csi.sock)")
+	fl.StringVar(&f.kubeletDir, "kubelet-dir", "/var/lib/kubelet", "kubelet's root `directory` (its --root-dir): volumes are mounted only below it, and the inline volumes of its pods are kept")
+	fl.BoolVar(&f.inline, "inline", false, "allow inline (ephemeral) volumes: anyone who may create a pod can then use PMEM")
+	fl.StringVar(&f.inlineMaxSize, "inline-max-size", "1Gi", "maximum `size` of an inline volume")
+	fl.StringVar(&f.eraseRate, "erase-rate", defaultEraseRate, "`rate` of erasing deleted volumes: a share of the time, bytes per second such as 500Mi, or max; the maximum is used while a volume waits for the space or little is free")
+	fl.StringVar(&f.metricsAddress, "metrics-address", "", "`address` for Prometheus metrics, /healthz and /livez, for example :9090 (default: none)")
+	fl.StringVar(&f.metricsTokenFile, "metrics-token-file", "", "`file` with the token required to read /metrics (Authorization: Bearer TOKEN); it is read for each request")
+	fl.StringVar(&f.hostDir, "host-dir", "", "`directory` that contains the host's /etc, for host setup at startup (default: only check the host)")
+	fl.IntVar(&f.verbosity, "v", 2, "log `level`: 0 errors, 2 calls, 4 also calls that change nothing, 5 also requests and responses")
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions([]string{"lvm", "direct", "all"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -93,7 +95,7 @@ func flagsFromEnvironment(flags *pflag.FlagSet) error {
 			return
 		}
 		if err := flags.Set(f.Name, value); err != nil && failed == nil {
-			failed = errs.Wrap(errs.Invalid, "environment variable "+name, fmt.Sprintf("%q is no value for --%s", value, f.Name), "unset it, or see: pmemctl serve-csi --help", err)
+			failed = errs.Wrap(errs.Invalid, "environment variable "+name, fmt.Sprintf("%q is not a valid value for --%s", value, f.Name), "unset it, or see: pmemctl serve-csi --help", err)
 		}
 	})
 	return failed
@@ -105,18 +107,18 @@ func (f csiFlags) config() (csi.Config, error) {
 	case f.endpoint == "":
 		return c, errs.Invalidf("--endpoint", "pmemctl serve-csi --endpoint unix:///csi/csi.sock --nodeid NODE", "is missing")
 	case f.nodeID == "":
-		return c, errs.Invalidf("--nodeid", "give the node's name, or set KUBE_NODE_NAME", "is missing")
+		return c, errs.Invalidf("--nodeid", "specify the node's name, or set KUBE_NODE_NAME", "is missing")
 	case !driverName.MatchString(f.driver) || len(f.driver) > 63:
-		return c, errs.Invalidf("--driver", "use a domain name of at most 63 characters, such as csi.pmemctl.io", "%q is no name of a driver", f.driver)
+		return c, errs.Invalidf("--driver", "use a domain name of at most 63 characters, for example csi.pmemctl.io", "%q is not a valid driver name", f.driver)
 	case len(f.nodeID) > 256:
-		return c, errs.Invalidf("--nodeid", "use the node's name", "has %d bytes, 256 are the most", len(f.nodeID))
+		return c, errs.Invalidf("--nodeid", "use the node's name", "is %d bytes long; the maximum is 256", len(f.nodeID))
 	}
 	maximum, err := pmem.ParseSize(f.inlineMaxSize)
 	if err != nil || maximum == 0 {
-		return c, errs.Invalidf("--inline-max-size", "give a size such as 1Gi", "%q is not a size", f.inlineMaxSize)
+		return c, errs.Invalidf("--inline-max-size", "use a size such as 1Gi", "%q is not a size", f.inlineMaxSize)
 	}
 	if !filepath.IsAbs(f.kubeletDir) || filepath.Clean(f.kubeletDir) == "/" {
-		return c, errs.Invalidf("--kubelet-dir", "give the --root-dir of kubelet, such as /var/lib/kubelet", "%q is not the path of a directory of kubelet's", f.kubeletDir)
+		return c, errs.Invalidf("--kubelet-dir", "use the --root-dir of kubelet, for example /var/lib/kubelet", "%q is not an absolute path of a directory", f.kubeletDir)
 	}
 	c.KubeletDir, c.Inline, c.InlineMaxSize = filepath.Clean(f.kubeletDir), f.inline, maximum
 	if c.EraseRate, err = volume.ParseEraseRate(f.eraseRate); err != nil {
@@ -130,7 +132,7 @@ func (f csiFlags) config() (csi.Config, error) {
 	}
 	kind, err := volume.ParseType(f.kind)
 	if err != nil {
-		return c, errs.Invalidf("--type", "use lvm, direct or all", "%q is not a type of volume", f.kind)
+		return c, errs.Invalidf("--type", "use lvm, direct or all", "%q is not a volume type", f.kind)
 	}
 	c.Type, c.Only = kind, true
 	return c, nil
@@ -145,9 +147,9 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: logLevel(f.verbosity)}))
-	a.service.Note = once(func(err error) { log.Error("beside what was asked for", "error", err) })
+	a.service.Note = once(func(err error) { log.Error("a side task failed", "error", err) })
 	if f.controllerEndpoint != "" && filepath.Dir(f.controllerEndpoint) == filepath.Dir(f.endpoint) {
-		log.Warn("the sockets of kubelet and of the sidecars are in one directory: a sidecar that is taken over can mount volumes", "next", "give --controller-endpoint a directory of its own")
+		log.Warn("the sockets for kubelet and for the sidecars are in the same directory: a compromised sidecar can mount volumes", "next", "use a separate directory for --controller-endpoint")
 	}
 	a.service.TargetRoot = config.KubeletDir
 	server := &csi.Server{Config: config, Volumes: a.service, Log: log, Metrics: csi.NewMetrics(a.service)}
@@ -156,7 +158,7 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 	if f.init && !(config.Only && config.Type == volume.TypeDirect) {
 		server.Prepare = func(ctx context.Context) error { return a.prepare(ctx, f, log) }
 	} else if f.init {
-		log.Info("nothing to prepare: direct volumes need no volume group")
+		log.Info("nothing to prepare: direct volumes do not need a volume group")
 	}
 	parts := []func(context.Context) error{
 		func(ctx context.Context) error { a.holdEraser(ctx); return nil },
@@ -183,7 +185,7 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 		parts = append(parts, func(ctx context.Context) error {
 			// Pods need their volumes also when nobody can look at metrics.
 			if err := server.ServeMetrics(ctx, csi.MetricsConfig{Address: f.metricsAddress, TokenFile: f.metricsTokenFile}); err != nil {
-				log.Error("no metrics", "error", err.Error())
+				log.Error("cannot serve metrics", "error", err.Error())
 			}
 			<-ctx.Done()
 			return nil
@@ -221,11 +223,11 @@ func (a *app) prepare(ctx context.Context, f csiFlags, log *slog.Logger) error {
 // have volumes.
 func (a *app) tellDamage(ctx context.Context, log *slog.Logger) {
 	if err := a.service.RememberRegions(ctx); err != nil {
-		log.Error("regions cannot be read", "error", err.Error())
+		log.Error("cannot record the regions", "error", err.Error())
 	}
 	v, err := a.service.Look(ctx)
 	if err != nil {
-		log.Error("whether anything is damaged could not be looked for", "error", err.Error(), "next", errs.NextStep(err))
+		log.Error("could not check for damage", "error", err.Error(), "next", errs.NextStep(err))
 		return
 	}
 	for _, d := range a.service.Damage(v) {
@@ -233,7 +235,7 @@ func (a *app) tellDamage(ctx context.Context, log *slog.Logger) {
 	}
 	parts, err := a.service.CheckVGs(ctx, "")
 	if err != nil {
-		log.Error("volume groups could not be checked", "error", err.Error())
+		log.Error("could not check the volume groups", "error", err.Error())
 	}
 	for _, p := range parts {
 		if p.Damaged() {

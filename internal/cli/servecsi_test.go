@@ -32,7 +32,7 @@ func TestFlagsFromEnvironment(t *testing.T) {
 	flags.BoolVar(&init, "init", false, "")
 	err := flagsFromEnvironment(flags)
 	assert.True(t, errs.Is(err, errs.Invalid))
-	assert.ErrorContains(t, err, `environment variable PMEMCTL_INIT: "perhaps" is no value for --init`)
+	assert.ErrorContains(t, err, `environment variable PMEMCTL_INIT: "perhaps" is not a valid value for --init`)
 }
 
 func TestServeFlags(t *testing.T) {

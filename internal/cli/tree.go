@@ -30,10 +30,12 @@ type node struct {
 func newTreeCommand(a *app) *cobra.Command {
 	var output outputFlag
 	cmd := &cobra.Command{
-		Use: "tree", Short: "Show all of it on one page, from the bus to the mount",
+		Use: "tree", Short: "Show all layers as a tree, from the bus to the mount",
 		Long: `Shows bus, DIMM, region, namespace, physical volume, volume group, logical volume,
-file system and mount, each with its bytes and what the layer takes for itself.
-What pmemctl did not make is marked foreign.`,
+file system and mount, each with its size and the overhead of the layer. Objects that
+pmemctl did not create are marked foreign.`,
+		Example: `  pmemctl tree
+  pmemctl tree -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.needRoot("reading all layers"); err != nil {

@@ -28,7 +28,7 @@ type versions struct {
 func newVersionCommand(a *app) *cobra.Command {
 	var output outputFlag
 	cmd := &cobra.Command{
-		Use: "version", Short: "Show the versions of pmemctl, its libraries and the kernel", Args: cobra.NoArgs,
+		Use: "version", Short: "Show the versions of pmemctl, its libraries, LVM and the kernel", Example: "  pmemctl version\n  pmemctl version -o json", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := versions{Pmemctl: Version, Go: runtime.Version(), LVM: "not installed", Kernel: kernelVersion()}
 			v.Libndctl, v.Libdaxctl = ndctl.LibraryVersions()

@@ -14,7 +14,7 @@ import (
 )
 
 func newVGCommand(a *app) *cobra.Command {
-	return group("vg", "Give PMEM to volume groups, for lvm volumes",
+	return group("vg", "Manage the volume groups for lvm volumes", "pmemctl vg list",
 		newVGInitCommand(a), newVGListCommand(a), newVGShowCommand(a), newVGExtendCommand(a), newVGRemoveCommand(a), newVGCheckCommand(a), newVGRepairCommand(a))
 }
 
@@ -27,9 +27,9 @@ type vgInitOptions struct {
 }
 
 func (o *vgInitOptions) addFlags(a *app, cmd *cobra.Command) {
-	cmd.Flags().IntVar(&o.spec.Percent, "percent", 0, "`share` of each region, 1 to 100 (default 100)")
-	cmd.Flags().Var(&o.size, "size", "bytes that each region is to give its group in all, such as 512Gi")
-	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "show what would be done, and do nothing")
+	cmd.Flags().IntVar(&o.spec.Percent, "percent", 0, "`percentage` of each region, 1 to 100 (default 100)")
+	cmd.Flags().Var(&o.size, "size", "total size that the group gets from each region, for example 512Gi")
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "show what would be done, and change nothing")
 	cmd.ValidArgsFunction = a.completeRegions(0)
 	addOutputFlag(cmd, &o.output)
 }
@@ -38,17 +38,22 @@ func newVGInitCommand(a *app) *cobra.Command {
 	var o vgInitOptions
 	cmd := &cobra.Command{
 		Use:   "init [REGION...]",
-		Short: "Make a volume group on each region, or one over all",
-		Long: `Makes an fsdax namespace in each region, and a volume group pmemvgREGION on it, or
-one volume group over all of them with --span. Without a region, all that can be
-divided are used. What is left of a region is for direct volumes and for others.
+		Short: "Create a volume group on each region, or one across all",
+		Long: `Creates an fsdax namespace in each region, and a volume group pmemvgREGION on it or,
+with --span, one volume group across all regions. Without REGION, all regions that can
+be divided are used. The rest of a region is for direct volumes and other namespaces.
 
-Run again it changes nothing; with a larger share it adds to the groups. A group
-never shrinks. Namespaces and groups of others are left as they are.`,
+Running the command again changes nothing; with a larger share it extends the groups. A
+group never shrinks. Namespaces and groups that pmemctl did not create are left
+unchanged.`,
+		Example: `  pmemctl vg init --percent 50
+  pmemctl vg init --percent 50 --dry-run
+  pmemctl vg init --size 512Gi region0
+  pmemctl vg init --span --name pmemvg region0 region1`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("name") {
 				if !o.spec.Span {
-					return usage(cmd, fmt.Errorf("--name goes with --span"))
+					return usage(cmd, fmt.Errorf("--name requires --span"))
 				}
 				if o.spec.VG = o.name; o.name == "" {
 					return volume.ValidateName("")
@@ -59,7 +64,7 @@ never shrinks. Namespaces and groups of others are left as they are.`,
 		},
 	}
 	o.addFlags(a, cmd)
-	cmd.Flags().BoolVar(&o.spec.Span, "span", false, "one volume group over all the regions")
+	cmd.Flags().BoolVar(&o.spec.Span, "span", false, "create one volume group across all the regions")
 	cmd.Flags().StringVar(&o.name, "name", volume.DefaultSpanVG, "`name` of the volume group with --span")
 	return cmd
 }
@@ -69,15 +74,17 @@ func newVGExtendCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "extend VG [REGION...]",
 		Short: "Give a volume group a larger share, or more regions",
-		Long: `Adds PMEM to a volume group: of the regions named, or of those it is on. The share
-is what the group has of each region when it is done.`,
+		Long: `Adds PMEM to a volume group: from the given regions, or from those it is on. The
+share is what the group has of each region afterwards.`,
+		Example: `  pmemctl vg extend pmemvgregion0 --percent 75
+  pmemctl vg extend pmemvg region1 --size 512Gi`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.needRoot("extending a volume group"); err != nil {
 				return err
 			}
 			if !cmd.Flags().Changed("percent") && !cmd.Flags().Changed("size") {
-				return usage(cmd, fmt.Errorf("give the share it is to have: --percent or --size"))
+				return usage(cmd, fmt.Errorf("specify the new share: --percent or --size"))
 			}
 			regions, err := a.service.VGRegions(cmd.Context(), args[0])
 			if err != nil {
@@ -96,14 +103,14 @@ is what the group has of each region when it is done.`,
 }
 
 func (a *app) initVGs(cmd *cobra.Command, o *vgInitOptions) error {
-	if err := a.needRoot("making a volume group"); err != nil {
+	if err := a.needRoot("creating a volume group"); err != nil {
 		return err
 	}
 	if cmd.Flags().Changed("size") && o.size == 0 {
-		return usage(cmd, fmt.Errorf("size 0 is not possible"))
+		return usage(cmd, fmt.Errorf("the size must be greater than 0"))
 	}
 	if cmd.Flags().Changed("percent") && o.spec.Percent == 0 {
-		return usage(cmd, fmt.Errorf("0 percent is not possible"))
+		return usage(cmd, fmt.Errorf("0 percent is out of range"))
 	}
 	o.spec.Size = uint64(o.size)
 	do := a.service.InitVGs
@@ -145,7 +152,7 @@ func vgColumns() []column[volume.VGInfo] {
 func newVGListCommand(a *app) *cobra.Command {
 	var output outputFlag
 	cmd := &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List the volume groups on PMEM", Args: cobra.NoArgs,
+		Use: "list", Aliases: []string{"ls"}, Short: "List the volume groups on PMEM", Example: "  pmemctl vg list\n  pmemctl vg list -o wide", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.showVGs(cmd.Context(), output, "")
 		},
@@ -157,7 +164,7 @@ func newVGListCommand(a *app) *cobra.Command {
 func newVGShowCommand(a *app) *cobra.Command {
 	var output outputFlag
 	cmd := &cobra.Command{
-		Use: "show VG", Short: "Show a volume group", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVGs(1),
+		Use: "show VG", Short: "Show a volume group", Example: "  pmemctl vg show pmemvgregion0", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVGs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if output == outputTable {
 				output = outputWide
@@ -203,8 +210,9 @@ func (a *app) damage(v volume.View, vg string) (err error) {
 func newVGRemoveCommand(a *app) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
-		Use: "remove VG", Aliases: []string{"rm"}, Short: "Remove a volume group without volumes, and give its space back",
-		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVGs(1),
+		Use: "remove VG", Aliases: []string{"rm"}, Short: "Remove a volume group without volumes, and free its space",
+		Example: "  pmemctl vg remove pmemvgregion0",
+		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completeVGs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.needRoot("removing a volume group"); err != nil {
 				return err
@@ -215,7 +223,7 @@ func newVGRemoveCommand(a *app) *cobra.Command {
 				if looked != nil || a.service.Lost(v, args[0]) == nil {
 					return err
 				}
-				if err := a.confirm(false, a.service.Lost(v, args[0]).Error()+". Remove it all the same?"); err != nil {
+				if err := a.confirm(false, a.service.Lost(v, args[0]).Error()+". Remove it anyway?"); err != nil {
 					return err
 				}
 				err = a.service.RemoveVG(cmd.Context(), args[0], true)
@@ -227,6 +235,6 @@ func newVGRemoveCommand(a *app) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "remove also a group that cannot be read, with every volume in it")
+	cmd.Flags().BoolVar(&force, "force", false, "remove even a group that cannot be read, with all volumes in it")
 	return cmd
 }

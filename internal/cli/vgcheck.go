@@ -15,10 +15,12 @@ import (
 func newVGCheckCommand(a *app) *cobra.Command {
 	var output outputFlag
 	cmd := &cobra.Command{
-		Use: "check [VG]", Short: "Check the labels and the copies of the metadata of volume groups",
-		Long: `Reads what LVM keeps on the devices of pmemctl's volume groups, byte for byte: the
-label, and each copy of the metadata. It changes nothing. The exit code is 11 when
-something is damaged or missing; pmemctl vg repair restores it.`,
+		Use: "check [VG]", Short: "Check the labels and metadata copies of volume groups",
+		Long: `Reads the LVM data on the devices of pmemctl's volume groups, byte for byte: the label
+and each copy of the metadata. Changes nothing. The exit code is 11 if something is
+damaged or missing; "pmemctl vg repair" restores it.`,
+		Example: `  pmemctl vg check
+  pmemctl vg check pmemvgregion0 -o wide`,
 		Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.completeVGs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.needRoot("reading the devices of volume groups"); err != nil {
@@ -74,12 +76,14 @@ func newVGRepairCommand(a *app) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use: "repair VG|UUID", Short: "Restore the labels and the metadata of a volume group",
-		Long: `Restores what pmemctl vg check shows as damaged: from the second copy on the device
+		Long: `Restores what "pmemctl vg check" shows as damaged: from the second copy on the device
 or on another device of the group, or else from the archive of this host,
-` + volume.ArchiveDir + `. It shows what the group will have, and asks. What it overwrites
-is kept in that directory. The data of volumes is neither read nor written. Of groups
-of one name the damaged one is meant; if several are, name one by its UUID.`,
-		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVGs(1),
+` + volume.ArchiveDir + `. It shows what the group will contain, and asks. The data that it
+overwrites is saved in that directory. The data of volumes is neither read nor written.
+If several groups have the name, the damaged one is repaired; if several of them are
+damaged, specify one by its UUID.`,
+		Example: `  pmemctl vg repair pmemvgregion0`,
+		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completeVGs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.needRoot("repairing a volume group"); err != nil {
 				return err
@@ -89,10 +93,10 @@ of one name the damaged one is meant; if several are, name one by its UUID.`,
 				return err
 			}
 			if len(plan.Writes) == 0 {
-				a.note("volume group %s: nothing is wrong with its labels and metadata", args[0])
+				a.note("volume group %s: its labels and metadata are not damaged", args[0])
 				return nil
 			}
-			a.note("volume group %s comes back from %s", args[0], plan.Source)
+			a.note("volume group %s will be restored from %s", args[0], plan.Source)
 			a.note("  change %d of %s, with %d volumes%s", plan.Change, plan.Time.UTC().Format(time.DateTime+" MST"), len(plan.Volumes), colon(plan.Volumes))
 			for _, w := range plan.Writes {
 				a.note("  to be written: %s", w)
@@ -100,17 +104,17 @@ of one name the damaged one is meant; if several are, name one by its UUID.`,
 			if plan.Doubt != "" {
 				a.note("  %s", plan.Doubt)
 			}
-			if err := a.confirm(force, "What is damaged will be overwritten, and changes of the group after that one are lost."); err != nil {
+			if err := a.confirm(force, "The damaged parts will be overwritten, and later changes of the group will be lost."); err != nil {
 				return err
 			}
 			kept, err := a.service.RepairVG(cmd.Context(), plan)
 			for _, file := range kept {
-				a.note("  what was there before: %s", file)
+				a.note("  overwritten data: %s", file)
 			}
 			if err != nil {
 				return err
 			}
-			a.note("volume group %s is restored", args[0])
+			a.note("volume group %s restored", args[0])
 			return nil
 		},
 	}

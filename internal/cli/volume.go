@@ -17,7 +17,7 @@ import (
 )
 
 func newVolumeCommand(a *app) *cobra.Command {
-	return group("volume", "Make, show, grow, copy, mount and delete volumes",
+	return group("volume", "Create, show, expand, copy, mount and delete volumes", "pmemctl volume list",
 		a.thenErase(newVolumeCreateCommand(a)), newVolumeListCommand(a), newVolumeShowCommand(a), a.thenErase(newVolumeDeleteCommand(a)),
 		a.thenErase(newVolumeExpandCommand(a)), a.thenErase(newVolumeCloneCommand(a)), newVolumeMountCommand(a), newVolumeUnmountCommand(a))
 }
@@ -69,9 +69,9 @@ type placeFlags struct {
 func (p *placeFlags) add(a *app, cmd *cobra.Command, typeHelp string) {
 	f := cmd.Flags()
 	f.StringVarP(&p.volumeType, "type", "t", "", typeHelp)
-	f.StringVar(&p.region, "region", "", "only in this `region`")
-	f.StringVar(&p.vg, "vg", "", "only in this volume `group`")
-	f.BoolVar(&p.stripe, "stripe", false, "spread an lvm volume over all devices of its group")
+	f.StringVar(&p.region, "region", "", "use only this `region`")
+	f.StringVar(&p.vg, "vg", "", "use only this volume `group`")
+	f.BoolVar(&p.stripe, "stripe", false, "stripe an lvm volume across all devices of its group")
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions([]string{"lvm", "direct"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("region", a.completeRegions(0))
 	_ = cmd.RegisterFlagCompletionFunc("vg", a.completeVGs(0))
@@ -86,18 +86,23 @@ func newVolumeCreateCommand(a *app) *cobra.Command {
 	var output outputFlag
 	cmd := &cobra.Command{
 		Use:   "create NAME --type lvm|direct --size SIZE",
-		Short: "Make a volume",
-		Long: `Makes a volume of at least the size, with an empty file system that suits DAX.
+		Short: "Create a volume",
+		Long: `Creates a volume of at least the given size, with an empty file system suited to DAX.
 
-The size is what the block device offers; what it takes besides is worked out,
-and --dry-run shows it. A volume of that name, type and size that exists is left
-as it is, so that the command can be repeated. Nothing of what was there before can
-be read: a filesystem hides what was not written through it, and with --fs none the
-whole device is zeroed first. With --mount it is mounted with DAX then, as by
-"pmemctl volume mount".`,
+The size is the usable size of the block device; --dry-run shows the overhead on
+top of it. If a volume of that name, type and size already exists, it is left
+unchanged, so the command can be repeated. Old data cannot be read from a new
+volume: the file system shows only what was written through it, and with --fs none
+the whole device is zeroed first. With --mount, the volume is then mounted with DAX,
+as by "pmemctl volume mount".`,
+		Example: `  pmemctl volume create db --type lvm --size 10Gi
+  pmemctl volume create db --type lvm --size 10Gi --dry-run
+  pmemctl volume create web --type lvm --size 10Gi --mount /mnt/web
+  pmemctl volume create cache --type direct --size 10Gi --region region0 --fs xfs
+  pmemctl volume create raw --type lvm --size 10Gi --fs none`,
 		Args: cobra.ExactArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.needRoot("making a volume"); err != nil {
+			if err := a.needRoot("creating a volume"); err != nil {
 				return err
 			}
 			if err := notInline(args[0]); err != nil {
@@ -107,7 +112,7 @@ whole device is zeroed first. With --mount it is mounted with DAX then, as by
 			spec.Region, spec.VG, spec.Stripe = place.region, place.vg, place.stripe
 			if cmd.Flags().Changed("mount") {
 				if spec.FS == mount.None {
-					return errs.Invalidf("volume "+spec.Name, "leave one of them away", "--mount and --fs none exclude each other")
+					return errs.Invalidf("volume "+spec.Name, "omit one of them", "--mount and --fs none exclude each other")
 				}
 				var err error
 				if mountPath, err = mount.RealPath(mountPath); err != nil {
@@ -127,12 +132,12 @@ whole device is zeroed first. With --mount it is mounted with DAX then, as by
 				return err
 			}
 			if !created {
-				a.say("volume %s exists already", v.Name)
+				a.say("volume %s already exists", v.Name)
 			}
 			if mountPath != "" {
 				m := volume.MountSpec{Name: spec.Name, Path: mountPath, FS: spec.FS}
 				if _, err := a.service.Mount(cmd.Context(), m); err != nil {
-					return errs.Wrap("", "volume "+spec.Name, "is there, but is not mounted", "", err)
+					return errs.Wrap("", "volume "+spec.Name, "exists, but is not mounted", "", err)
 				}
 			}
 			return show(a, output, "volumes", []volumeRow{a.rowOf(v)}, volumeColumns())
@@ -140,12 +145,12 @@ whole device is zeroed first. With --mount it is mounted with DAX then, as by
 	}
 	place.add(a, cmd, "`type`: lvm or direct")
 	f := cmd.Flags()
-	f.VarP(&size, "size", "s", "bytes it must at least have, such as 10Gi")
-	f.Var(&limit, "limit", "bytes it must not exceed")
-	f.StringVar(&spec.FS, "fs", mount.Ext4, "file `system` to make: ext4, xfs or none")
-	f.StringArrayVar(&spec.MkfsOptions, "mkfs-option", nil, "an `argument` for mkfs; may be repeated")
-	f.StringVar(&mountPath, "mount", "", "mount it on this `folder`, which is made when missing")
-	f.BoolVar(&dryRun, "dry-run", false, "show what would be made, and make nothing")
+	f.VarP(&size, "size", "s", "minimum size, for example 10Gi")
+	f.Var(&limit, "limit", "maximum size (default: none)")
+	f.StringVar(&spec.FS, "fs", mount.Ext4, "file `system` to create: ext4, xfs or none")
+	f.StringArrayVar(&spec.MkfsOptions, "mkfs-option", nil, "`argument` for mkfs; may be repeated")
+	f.StringVar(&mountPath, "mount", "", "mount the volume on this `directory`, which is created if missing")
+	f.BoolVar(&dryRun, "dry-run", false, "show what would be created, and create nothing")
 	_ = cmd.MarkFlagDirname("mount")
 	_ = cmd.MarkFlagRequired("type")
 	_ = cmd.MarkFlagRequired("size")
@@ -162,14 +167,14 @@ func (a *app) showPlan(output outputFlag, p volume.Plan) error {
 	if p.Type == volume.TypeLVM {
 		where = "volume group " + p.VG
 	}
-	state := "would be made"
+	state := "would be created"
 	if p.Exists {
-		state = "exists already, as asked for"
+		state = "already exists as requested"
 	}
 	fmt.Fprintf(a.stdout, "volume %s (%s, in %s) %s\n", p.Name, p.Type, where, state)
-	lines := [][2]string{{"asked", exact(p.Asked)}, {"usable", exact(p.Usable)}, {"takes (raw)", exact(p.Raw)}, {"overhead", exact(p.Overhead)}}
+	lines := [][2]string{{"requested", exact(p.Asked)}, {"usable", exact(p.Usable)}, {"raw", exact(p.Raw)}, {"overhead", exact(p.Overhead)}}
 	if !p.Exists {
-		lines = append(lines, [2]string{"stays free (raw)", exact(p.FreeAfter)}, [2]string{"largest possible", exact(p.Largest)})
+		lines = append(lines, [2]string{"free after (raw)", exact(p.FreeAfter)}, [2]string{"largest possible", exact(p.Largest)})
 	}
 	for _, l := range lines {
 		fmt.Fprintf(a.stdout, "  %-18s%s\n", l[0], l[1])
@@ -180,7 +185,7 @@ func (a *app) showPlan(output outputFlag, p volume.Plan) error {
 func newVolumeListCommand(a *app) *cobra.Command {
 	var output outputFlag
 	cmd := &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List the volumes", Args: cobra.NoArgs,
+		Use: "list", Aliases: []string{"ls"}, Short: "List the volumes", Example: "  pmemctl volume list\n  pmemctl volume list -o wide", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.needRoot("listing volumes"); err != nil {
 				return err
@@ -204,7 +209,7 @@ func newVolumeListCommand(a *app) *cobra.Command {
 func newVolumeShowCommand(a *app) *cobra.Command {
 	var output outputFlag
 	cmd := &cobra.Command{
-		Use: "show NAME", Short: "Show a volume", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVolumes(1),
+		Use: "show NAME", Short: "Show a volume", Example: "  pmemctl volume show db\n  pmemctl volume show db -o json", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVolumes(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.needRoot("reading volumes"); err != nil {
 				return err
@@ -226,16 +231,18 @@ func newVolumeShowCommand(a *app) *cobra.Command {
 func newVolumeDeleteCommand(a *app) *cobra.Command {
 	var force, noErase, ignoreMissing, unmount, wait bool
 	cmd := &cobra.Command{
-		Use: "delete NAME...", Aliases: []string{"rm"}, Short: "Erase and delete volumes that are not in use",
-		Long: `Deletes volumes that nothing uses, and zeroes their bytes before their space is free.
-With --no-erase the bytes stay on the medium, where no volume shows them but root
-can read them. With --unmount the volumes are unmounted before; one that is busy is
-not deleted.
+		Use: "delete NAME...", Aliases: []string{"rm"}, Short: "Delete and erase volumes that are not in use",
+		Long: `Deletes volumes that are not in use, and zeroes their data before their space is free.
+With --no-erase the data stays on the medium: no volume shows it, but root can read it.
+With --unmount the volumes are unmounted first; a busy volume is not deleted.
 
 The name of a deleted volume is free at once. With --wait=false the command does not
-wait until its bytes are erased: serve-csi erases them in the background or, where that
-does not run, a "pmemctl gc" that this command starts. If the erasing is interrupted,
-serve-csi, "pmemctl gc" or this command repeated go on with it.`,
+wait until the data is erased: serve-csi erases it in the background or, if that is not
+running, a "pmemctl gc" that this command starts. If erasing is interrupted, serve-csi,
+"pmemctl gc" or the same command continues it.`,
+		Example: `  pmemctl volume delete db
+  pmemctl volume delete db cache --unmount --force
+  pmemctl volume delete db --force --wait=false`,
 		Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeVolumes(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.needRoot("deleting a volume"); err != nil {
@@ -271,10 +278,10 @@ serve-csi, "pmemctl gc" or this command repeated go on with it.`,
 	}
 	f := cmd.Flags()
 	f.BoolVar(&force, "force", false, "do not ask")
-	f.BoolVar(&noErase, "no-erase", false, "do not zero the volume")
+	f.BoolVar(&noErase, "no-erase", false, "leave the data on the medium")
 	f.BoolVar(&unmount, "unmount", false, "unmount the volume first")
 	f.BoolVar(&wait, "wait", true, "wait until the volume is erased")
-	f.BoolVar(&ignoreMissing, "ignore-missing", false, "a volume that does not exist is no error")
+	f.BoolVar(&ignoreMissing, "ignore-missing", false, "succeed if a volume does not exist")
 	return cmd
 }
 
@@ -282,7 +289,7 @@ serve-csi, "pmemctl gc" or this command repeated go on with it.`,
 // it.
 func notInline(name string) error {
 	if csi.IsInline(name) {
-		return errs.Invalidf("volume name "+strconv.Quote(name), "choose another name", "is one of those that serve-csi gives to inline volumes, which it removes")
+		return errs.Invalidf("volume name "+strconv.Quote(name), "choose another name", "is reserved for inline volumes, which serve-csi deletes")
 	}
 	return nil
 }
@@ -301,26 +308,27 @@ func newVolumeExpandCommand(a *app) *cobra.Command {
 	var size sizeFlag
 	var output outputFlag
 	cmd := &cobra.Command{
-		Use: "expand NAME --size SIZE", Short: "Grow an lvm volume and its file system, also while it is mounted",
-		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVolumes(1),
+		Use: "expand NAME --size SIZE", Short: "Expand an lvm volume and its file system, also while it is mounted",
+		Example: "  pmemctl volume expand db --size 20Gi",
+		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completeVolumes(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.needRoot("expanding a volume"); err != nil {
 				return err
 			}
 			if cmd.Flags().Changed("size") && size == 0 {
-				return usage(cmd, fmt.Errorf("size 0 is not possible"))
+				return usage(cmd, fmt.Errorf("the size must be greater than 0"))
 			}
 			v, err := a.service.Expand(cmd.Context(), args[0], uint64(size))
 			if err != nil {
 				return err
 			}
 			if asked := uint64(size); v.Size >= asked+volume.ExtentSize*uint64(max(v.Stripes, 1)) {
-				a.note("volume %s has %s, more than the %s asked for; a volume never shrinks", v.Name, pmem.FormatSize(v.Size), pmem.FormatSize(asked))
+				a.note("volume %s has %s, more than the requested %s; a volume never shrinks", v.Name, pmem.FormatSize(v.Size), pmem.FormatSize(asked))
 			}
 			return show(a, output, "volumes", []volumeRow{a.rowOf(v)}, volumeColumns())
 		},
 	}
-	cmd.Flags().VarP(&size, "size", "s", "bytes it must at least have afterwards, such as 20Gi")
+	cmd.Flags().VarP(&size, "size", "s", "new minimum size, for example 20Gi")
 	_ = cmd.MarkFlagRequired("size")
 	addOutputFlag(cmd, &output)
 	return cmd
@@ -331,16 +339,19 @@ func newVolumeCloneCommand(a *app) *cobra.Command {
 	var size sizeFlag
 	var output outputFlag
 	cmd := &cobra.Command{
-		Use: "clone SOURCE NAME", Short: "Copy a volume that is not in use into a new one",
-		Long: `Copies a volume that is not in use into a new one, which may be larger and of the
-other type. This is also the way to a larger direct volume.`,
+		Use: "clone SOURCE NAME", Short: "Copy a volume that is not in use to a new one",
+		Long: `Copies a volume that is not in use to a new one, which may be larger and of the
+other type. Use this to get a larger direct volume.`,
+		Example: `  pmemctl volume clone db db-copy
+  pmemctl volume clone cache larger-cache --size 20Gi
+  pmemctl volume clone cache db --type lvm`,
 		Args: cobra.ExactArgs(2), ValidArgsFunction: a.completeVolumes(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.needRoot("copying a volume"); err != nil {
 				return err
 			}
 			if cmd.Flags().Changed("size") && size == 0 {
-				return usage(cmd, fmt.Errorf("size 0 is not possible"))
+				return usage(cmd, fmt.Errorf("the size must be greater than 0"))
 			}
 			if err := notInline(args[1]); err != nil {
 				return err
@@ -355,7 +366,7 @@ other type. This is also the way to a larger direct volume.`,
 		},
 	}
 	place.add(a, cmd, "`type`: lvm or direct (default: that of the source)")
-	cmd.Flags().VarP(&size, "size", "s", "bytes the copy must at least have (default: those of the source)")
+	cmd.Flags().VarP(&size, "size", "s", "minimum size of the copy (default: that of the source)")
 	addOutputFlag(cmd, &output)
 	return cmd
 }
@@ -364,9 +375,13 @@ func newVolumeMountCommand(a *app) *cobra.Command {
 	var m volume.MountSpec
 	cmd := &cobra.Command{
 		Use: "mount NAME PATH", Short: "Mount a volume with DAX",
-		Long: `Mounts a volume on a folder, which is made when missing, and asks the kernel
-whether DAX is on; when it is not, the mount is undone. A volume whose every byte
-is zero is formatted first; one with other content than a file system is left alone.`,
+		Long: `Mounts a volume on a directory, which is created if missing, and asks the kernel
+whether DAX is in effect; if it is not, the volume is unmounted again. An all-zero
+volume is formatted first; a volume with content other than a file system is left
+unchanged.`,
+		Example: `  pmemctl volume mount db /mnt/db
+  pmemctl volume mount db /mnt/db --options noexec,nosuid
+  pmemctl volume mount db /mnt/db --read-only --no-dax`,
 		Args: cobra.ExactArgs(2),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 0 {
@@ -389,7 +404,7 @@ is zero is formatted first; one with other content than a file system is left al
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&m.FS, "fs", "", "file `system` that it must have, or that is made on an empty volume (default ext4)")
+	f.StringVar(&m.FS, "fs", "", "required file `system`, or the one to create on an empty volume (default ext4)")
 	f.StringSliceVar(&m.Options, "options", nil, "mount `options`, separated by commas")
 	f.BoolVar(&m.NoDAX, "no-dax", false, "mount without DAX")
 	f.BoolVar(&m.ReadOnly, "read-only", false, "mount read-only")
@@ -400,7 +415,7 @@ is zero is formatted first; one with other content than a file system is left al
 func newVolumeUnmountCommand(a *app) *cobra.Command {
 	var path string
 	cmd := &cobra.Command{
-		Use: "unmount NAME", Aliases: []string{"umount"}, Short: "Unmount a volume", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVolumes(1),
+		Use: "unmount NAME", Aliases: []string{"umount"}, Short: "Unmount a volume", Example: "  pmemctl volume unmount db\n  pmemctl volume unmount db --path /mnt/db", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVolumes(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.needRoot("unmounting a volume"); err != nil {
 				return err
@@ -415,14 +430,14 @@ func newVolumeUnmountCommand(a *app) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&path, "path", "", "only from this `folder` (default: from everywhere)")
+	cmd.Flags().StringVar(&path, "path", "", "unmount only from this `directory` (default: from everywhere)")
 	return cmd
 }
 
 func newCapacityCommand(a *app) *cobra.Command {
 	var output outputFlag
 	cmd := &cobra.Command{
-		Use: "capacity", Short: "Show what volumes can still be made, in usable bytes", Args: cobra.NoArgs,
+		Use: "capacity", Short: "Show the space for new volumes, in usable bytes", Example: "  pmemctl capacity\n  pmemctl capacity -o wide", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.needRoot("reading capacities"); err != nil {
 				return err

@@ -76,10 +76,10 @@ func (s *Server) Background(ctx context.Context) error {
 	var wg sync.WaitGroup
 	if s.Resume != nil {
 		wg.Go(func() {
-			s.untilDone(ctx, "volumes that were left suspended could not be looked for", resumeLimit, func(ctx context.Context) error {
+			s.untilDone(ctx, "could not look for volumes left suspended", resumeLimit, func(ctx context.Context) error {
 				resumed, err := s.Resume(ctx)
 				if len(resumed) > 0 {
-					s.Log.Warn("volumes that a killed lvm left suspended go on", "volumes", resumed)
+					s.Log.Warn("resumed volumes that a killed lvm left suspended", "volumes", resumed)
 				}
 				return err
 			})
@@ -103,7 +103,7 @@ func (s *Server) Background(ctx context.Context) error {
 			}
 		}
 		wg.Go(func() { s.eraseDeleted(ctx) })
-		s.untilDone(ctx, "what a crash left could not be looked for", 0, s.clearAway)
+		s.untilDone(ctx, "could not look for what a crash left", 0, s.clearAway)
 	})
 	wg.Wait()
 	<-ctx.Done()
@@ -165,7 +165,7 @@ func (s *Server) afterPreparation(ctx context.Context, req any, info *grpc.Unary
 		case <-ctx.Done():
 			return nil, status.FromContextError(ctx.Err()).Err()
 		case <-time.After(createPatience):
-			return nil, status.Error(codes.Unavailable, "the PMEM of this node is being prepared, and no volume is made before that has ended; next: see the server's log for what it waits for; volumes that exist are mounted and unmounted all the same")
+			return nil, status.Error(codes.Unavailable, "the PMEM of this node is being prepared; volumes are created when that is done, and existing volumes are mounted and unmounted meanwhile; next: see in the server's log what it waits for")
 		}
 	}
 	return handler(ctx, req)
@@ -175,7 +175,7 @@ func (s *Server) afterPreparation(ctx context.Context, req any, info *grpc.Unary
 // none.
 func (s *Server) notPrepared(err error) error {
 	if _, failed := s.preparing(); failed != nil && errs.Is(err, errs.NoSpace) {
-		return errs.New(errs.NoSpace, "", err.Error()+"; the PMEM of this node could not be prepared, and is tried again: "+failed.Error(), errs.NextStep(failed))
+		return errs.New(errs.NoSpace, "", err.Error()+"; the PMEM of this node could not be prepared and will be retried: "+failed.Error(), errs.NextStep(failed))
 	}
 	return err
 }

@@ -112,23 +112,23 @@ func TestServingBesideThePreparation(t *testing.T) {
 	assert.NotContains(t, f.called, "create")
 
 	for range 3 {
-		results <- errs.New(errs.Busy, "host", "is locked by flock (pid 1)", "wait for it to end")
+		results <- errs.New(errs.Busy, "host", "is locked by flock (pid 1)", "wait for it to finish")
 	}
 	assert.True(t, ready(csi.NewIdentityClient(other)))
-	assert.Contains(t, health(), "pending: the PMEM could not be prepared, and is tried again: host: is locked by flock (pid 1)\n")
+	assert.Contains(t, health(), "pending: the PMEM could not be prepared and will be retried: host: is locked by flock (pid 1)\n")
 	f.mu.Lock()
 	f.fail = errs.New(errs.NotFound, "", "there is no volume group for lvm volumes", "")
 	f.mu.Unlock()
 	err = create()
 	assert.Equal(t, codes.ResourceExhausted, status.Code(err), "%v", err)
-	assert.ErrorContains(t, err, "could not be prepared, and is tried again: host: is locked by flock (pid 1); next: wait for it to end")
+	assert.ErrorContains(t, err, "could not be prepared and will be retried: host: is locked by flock (pid 1); next: wait for it to finish")
 
 	results <- nil
 	assert.Eventually(t, func() bool { return health() == "ok\n" }, 5*time.Second, time.Millisecond)
 	assert.NoError(t, create())
-	assert.Eventually(t, func() bool { return strings.Contains(log.String(), "go on") }, 5*time.Second, time.Millisecond)
+	assert.Eventually(t, func() bool { return strings.Contains(log.String(), "resumed volumes") }, 5*time.Second, time.Millisecond)
 	assert.Equal(t, 1, strings.Count(log.String(), "the PMEM could not be prepared"), "once for one reason:\n%s", log)
-	assert.Equal(t, 1, strings.Count(log.String(), "could not be looked for"), log)
+	assert.Equal(t, 1, strings.Count(log.String(), "could not look for volumes left suspended"), log)
 }
 
 func TestACreateWaitsForThePreparation(t *testing.T) {
@@ -247,7 +247,7 @@ func TestEveryCallHasADeadline(t *testing.T) {
 	create := &csi.CreateVolumeRequest{Name: "a", VolumeCapabilities: []*csi.VolumeCapability{mountCap}}
 	_, err = client.CreateVolume(t.Context(), create)
 	assert.Equal(t, codes.DeadlineExceeded, status.Code(err), "%v", err)
-	assert.ErrorContains(t, err, "CreateVolume: did not end within 100ms")
+	assert.ErrorContains(t, err, "CreateVolume: did not finish within 100ms")
 	_, err = client.CreateVolume(t.Context(), create)
 	assert.Equal(t, codes.Aborted, status.Code(err), "it is still at work: %v", err)
 

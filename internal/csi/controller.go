@@ -68,7 +68,7 @@ func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest)
 		return nil, err
 	}
 	if len(here) == 0 {
-		return nil, status.Errorf(codes.ResourceExhausted, "volume %s: is wanted on another node, and this is %s=%s; next: let the provisioner beside that node's server make it", req.GetName(), s.TopologyKey, s.NodeID)
+		return nil, status.Errorf(codes.ResourceExhausted, "volume %s: must be created on another node (this node is %s=%s); next: let the provisioner of that node create it", req.GetName(), s.TopologyKey, s.NodeID)
 	}
 	spec.Name = volumeName(req.GetName())
 	vol, err := s.createIn(ctx, here, spec, req.GetVolumeContentSource())
@@ -135,7 +135,7 @@ func (s *Server) create(ctx context.Context, spec volume.Spec, from *csi.VolumeC
 // can be used: another node may have one.
 func noPlace(err error) error {
 	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Unsupported) || errs.Is(err, errs.Damaged) {
-		return errs.Wrap(errs.NoSpace, "", "this node has no place for it", "", err)
+		return errs.Wrap(errs.NoSpace, "", "this node has no suitable region or volume group", "", err)
 	}
 	return err
 }
@@ -236,7 +236,7 @@ func (s *Server) ListVolumes(ctx context.Context, req *csi.ListVolumesRequest) (
 	}
 	after, ok := strings.CutPrefix(req.GetStartingToken(), pageToken)
 	if req.GetStartingToken() != "" && !ok {
-		return nil, status.Errorf(codes.Aborted, "starting_token %.64q is not one of ListVolumes", req.GetStartingToken())
+		return nil, status.Errorf(codes.Aborted, "starting_token %.64q was not returned by ListVolumes", req.GetStartingToken())
 	}
 	volumes, err := s.Volumes.List(ctx)
 	if err != nil {
@@ -348,7 +348,7 @@ func (s *Server) expand(ctx context.Context, id string, r *csi.CapacityRange, c 
 		return none, err
 	}
 	if limit != 0 && vol.Size > limit {
-		return none, status.Errorf(codes.OutOfRange, "volume %s: has %d bytes, more than the limit of %d; volumes do not shrink", id, vol.Size, limit)
+		return none, status.Errorf(codes.OutOfRange, "volume %s: has %d bytes, which exceeds the limit of %d; volumes do not shrink", id, vol.Size, limit)
 	}
 	step := volume.ExtentSize * uint64(max(vol.Stripes, 1))
 	if limit != 0 && vol.Type == volume.TypeLVM && size > vol.Size && (size+step-1)/step*step > limit {

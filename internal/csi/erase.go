@@ -31,7 +31,7 @@ const (
 // badMediumRetry is when a volume is tried again of which something cannot be erased.
 const badMediumRetry = 24 * time.Hour
 
-var errErasedElsewhere = errors.New("another process erases it")
+var errErasedElsewhere = errors.New("another process is erasing it")
 
 // eraser is what is at work, and what could not be erased.
 type eraser struct {
@@ -151,7 +151,7 @@ func (s *Server) eraseDeleted(ctx context.Context) {
 		} else if !time.Now().Before(next) || s.eraser.idle(s.Volumes.Unerased()) {
 			deleted, err := s.Volumes.Deleted(ctx)
 			if err != nil && ctx.Err() == nil {
-				s.Log.Warn("deleted volumes could not be looked for", "error", err.Error(), "next", errs.NextStep(err), "again_in", retry.String())
+				s.Log.Warn("could not look for deleted volumes", "error", err.Error(), "next", errs.NextStep(err), "again_in", retry.String())
 				select {
 				case <-ctx.Done():
 				case <-time.After(retry):

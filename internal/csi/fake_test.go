@@ -168,7 +168,7 @@ func (f *fakeVolumes) UsableAs(_ context.Context, name, fs string) error {
 	done, err := f.begin("usable")
 	defer done()
 	if has := f.systems[name]; err == nil && has != "" && fs != "" && fs != has {
-		err = errs.New(errs.Conflict, "volume "+name, "has the file system "+has+", and "+fs+" was asked for", "")
+		err = errs.New(errs.Conflict, "volume "+name, "has the file system "+has+", but "+fs+" was requested", "")
 	}
 	return err
 }
@@ -252,7 +252,7 @@ func (f *fakeVolumes) Publish(_ context.Context, p volume.PublishSpec) error {
 	defer done()
 	for path := range f.at[p.Name] {
 		if p.Alone && path != p.From && path != p.Target {
-			return errs.New(errs.InUse, "volume "+p.Name, "is published on "+path, "")
+			return errs.New(errs.InUse, "volume "+p.Name, "is published at "+path, "")
 		}
 	}
 	if err == nil {

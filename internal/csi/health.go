@@ -25,7 +25,7 @@ func (s *Server) healthz(w http.ResponseWriter, r *http.Request) {
 	if first, failed := s.preparing(); first {
 		fmt.Fprintln(w, "pending: the PMEM is being prepared")
 	} else if failed != nil {
-		fmt.Fprintf(w, "pending: the PMEM could not be prepared, and is tried again: %v\n", failed)
+		fmt.Fprintf(w, "pending: the PMEM could not be prepared and will be retried: %v\n", failed)
 	}
 }
 

@@ -28,14 +28,14 @@ const attributeSize = "size"
 func (s *Server) inlineSpec(req *csi.NodePublishVolumeRequest) (volume.Spec, error) {
 	spec := volume.Spec{Name: ephemeralName(req.GetVolumeId()), Type: s.Type, OrLarger: true}
 	if !s.Inline {
-		return spec, status.Errorf(codes.FailedPrecondition, "inline volumes are off on this node: use a claim, or a generic ephemeral volume (ephemeral.volumeClaimTemplate); next: to allow them, start the server with --inline")
+		return spec, status.Errorf(codes.FailedPrecondition, "inline volumes are disabled on this node; next: use a claim or a generic ephemeral volume (ephemeral.volumeClaimTemplate), or start the server with --inline")
 	}
 	for key, value := range req.GetVolumeContext() {
 		switch {
 		case key == attributeSize:
 			size, err := pmem.ParseSize(value)
 			if err != nil || size == 0 {
-				return spec, invalid("attribute %s: %q is not a size such as 1Gi", key, value)
+				return spec, invalid("attribute %s: invalid size %q; next: use a size such as 1Gi", key, value)
 			}
 			spec.Size = size
 		case key == paramFSType:
@@ -44,14 +44,14 @@ func (s *Server) inlineSpec(req *csi.NodePublishVolumeRequest) (volume.Spec, err
 			}
 			spec.FS = value
 		case key == kubernetesFSType || !strings.HasPrefix(key, kubernetesPrefix):
-			return spec, invalid("attribute %q is not one of an inline volume: it takes %s and %s", key, attributeSize, paramFSType)
+			return spec, invalid("attribute %q is not supported for inline volumes, which take %s and %s", key, attributeSize, paramFSType)
 		}
 	}
 	switch {
 	case spec.Size == 0:
-		return spec, invalid("attribute %s is missing: an inline volume needs one, such as 1Gi", attributeSize)
+		return spec, invalid("attribute %s is missing: an inline volume requires a size such as 1Gi", attributeSize)
 	case spec.Size > s.InlineMaxSize:
-		return spec, status.Errorf(codes.OutOfRange, "attribute %s: %s is more than the %s that an inline volume may have; next: use a claim, or start the server with a larger --inline-max-size", attributeSize, pmem.FormatSize(spec.Size), pmem.FormatSize(s.InlineMaxSize))
+		return spec, status.Errorf(codes.OutOfRange, "attribute %s: %s exceeds the maximum of %s for inline volumes; next: use a claim, or start the server with a larger --inline-max-size", attributeSize, pmem.FormatSize(spec.Size), pmem.FormatSize(s.InlineMaxSize))
 	}
 	var err error
 	spec.FS, err = checkCapabilities([]*csi.VolumeCapability{req.GetVolumeCapability()}, spec.FS)
@@ -62,7 +62,7 @@ func (s *Server) inlineSpec(req *csi.NodePublishVolumeRequest) (volume.Spec, err
 // there already, since before a reboot, is mounted whatever would be allowed now.
 func (s *Server) publishInline(ctx context.Context, req *csi.NodePublishVolumeRequest, options []string) (*csi.NodePublishVolumeResponse, error) {
 	if req.GetVolumeCapability().GetBlock() != nil {
-		return nil, invalid("an inline volume is a file system, not a block device")
+		return nil, invalid("an inline volume must be a file system, not a block device")
 	}
 	spec, refused := s.inlineSpec(req)
 	if refused != nil {
@@ -112,7 +112,7 @@ func (s *Server) removeAbandonedInline(ctx context.Context, volumes []volume.Vol
 		}
 		s.work.end(vol.Name)
 		if err != nil && !errs.Is(err, errs.InUse) && !errs.Is(err, errs.NotFound) {
-			s.Log.Warn("an inline volume that no pod may have was kept", "volume", vol.Name, "error", err.Error(), "next", errs.NextStep(err))
+			s.Log.Warn("kept an inline volume that may belong to no pod", "volume", vol.Name, "error", err.Error(), "next", errs.NextStep(err))
 		}
 	}
 }
@@ -124,7 +124,7 @@ func (s *Server) removeAbandonedInline(ctx context.Context, volumes []volume.Vol
 func podVolumes(kubeletDir string) (map[string]bool, error) {
 	dir := filepath.Join(kubeletDir, "pods")
 	unknown := func(reason string, cause error) error {
-		next := "see whether it is kubelet's, in the server's container too (--kubelet-dir); if no pod needs the volume: pmemctl volume delete"
+		next := "check that it is kubelet's directory, in the server's container too (--kubelet-dir); if no pod needs the volume: pmemctl volume delete"
 		if cause == nil {
 			return errs.New(errs.Internal, dir, reason, next)
 		}
@@ -132,22 +132,22 @@ func podVolumes(kubeletDir string) (map[string]bool, error) {
 	}
 	pods, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, unknown("cannot be read, so that nobody knows which pods there are", err)
+		return nil, unknown("cannot be read, so the pods on this node are unknown", err)
 	}
 	if len(pods) == 0 { // the server itself is in a pod
-		return nil, unknown("has no pod at all, and may not be kubelet's", nil)
+		return nil, unknown("contains no pods and may not be kubelet's directory", nil)
 	}
 	wanted := map[string]bool{}
 	for _, pod := range pods {
 		plugin := filepath.Join(dir, pod.Name(), "volumes", "kubernetes.io~csi")
 		volumes, err := os.ReadDir(plugin)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, unknown("cannot be read whole", err)
+			return nil, unknown("cannot be read completely", err)
 		}
 		for _, v := range volumes {
 			handle, err := volumeHandle(filepath.Join(plugin, v.Name()))
 			if err != nil {
-				return nil, unknown("cannot be read whole", err)
+				return nil, unknown("cannot be read completely", err)
 			}
 			if handle != "" {
 				wanted[ephemeralName(handle)] = true

@@ -99,7 +99,7 @@ func TestWhatAPodMaySayOfAnInlineVolume(t *testing.T) {
 	}
 	err := publish(map[string]string{"size": "64Mi"}, "")
 	assert.Equal(t, codes.FailedPrecondition, status.Code(err))
-	assert.ErrorContains(t, err, "inline volumes are off on this node")
+	assert.ErrorContains(t, err, "inline volumes are disabled on this node")
 	assert.ErrorContains(t, err, "--inline")
 
 	s.Inline = true
@@ -109,14 +109,14 @@ func TestWhatAPodMaySayOfAnInlineVolume(t *testing.T) {
 		code       codes.Code
 		text       string
 	}{
-		"too large":       {map[string]string{"size": "1025Mi"}, "", codes.OutOfRange, "more than the 1 GiB that an inline volume may have"},
+		"too large":       {map[string]string{"size": "1025Mi"}, "", codes.OutOfRange, "exceeds the maximum of 1 GiB for inline volumes"},
 		"no size":         {nil, "", codes.InvalidArgument, "attribute size is missing"},
-		"nothing":         {map[string]string{"size": "0"}, "", codes.InvalidArgument, "is not a size"},
-		"odd size":        {map[string]string{"size": "much"}, "", codes.InvalidArgument, "is not a size"},
-		"a type":          {map[string]string{"size": "64Mi", "pmemType": "direct"}, "", codes.InvalidArgument, `"pmemType" is not one of an inline volume`},
-		"mkfs":            {map[string]string{"size": "64Mi", "mkfsOptions": "-i 65536"}, "", codes.InvalidArgument, `"mkfsOptions" is not one`},
-		"no erasing":      {map[string]string{"size": "64Mi", "eraseAfterDelete": "false"}, "", codes.InvalidArgument, `"eraseAfterDelete" is not one`},
-		"of a class":      {map[string]string{"size": "64Mi", kubernetesFSType: "xfs"}, "", codes.InvalidArgument, `"csi.storage.k8s.io/fstype" is not one`},
+		"nothing":         {map[string]string{"size": "0"}, "", codes.InvalidArgument, "invalid size"},
+		"odd size":        {map[string]string{"size": "much"}, "", codes.InvalidArgument, "invalid size"},
+		"a type":          {map[string]string{"size": "64Mi", "pmemType": "direct"}, "", codes.InvalidArgument, `"pmemType" is not supported for inline volumes`},
+		"mkfs":            {map[string]string{"size": "64Mi", "mkfsOptions": "-i 65536"}, "", codes.InvalidArgument, `"mkfsOptions" is not supported`},
+		"no erasing":      {map[string]string{"size": "64Mi", "eraseAfterDelete": "false"}, "", codes.InvalidArgument, `"eraseAfterDelete" is not supported`},
+		"of a class":      {map[string]string{"size": "64Mi", kubernetesFSType: "xfs"}, "", codes.InvalidArgument, `"csi.storage.k8s.io/fstype" is not supported`},
 		"another system":  {map[string]string{"size": "64Mi", "fsType": "ntfs"}, "", codes.InvalidArgument, "neither ext4 nor xfs"},
 		"two systems":     {map[string]string{"size": "64Mi", "fsType": "xfs"}, "ext4", codes.InvalidArgument, "differs"},
 		"the largest one": {map[string]string{"size": "1Gi", "fsType": "xfs"}, "", codes.OK, ""},

@@ -83,7 +83,7 @@ func (s *Server) oneAtATime(ctx context.Context, req any, info *grpc.UnaryServer
 		names = nil
 	}
 	if !s.work.begin(names...) {
-		return nil, status.Errorf(codes.Aborted, "volume %s: another call is at work on it; try again when that has ended", names[0])
+		return nil, status.Errorf(codes.Aborted, "volume %s: another call for it is in progress; try again when that has finished", names[0])
 	}
 	limit := deadlineOf(method)
 	if s.deadline != nil {
@@ -107,7 +107,7 @@ func (s *Server) oneAtATime(ctx context.Context, req any, info *grpc.UnaryServer
 			}
 			s.work.end(names...)
 			if len(names) > 0 && ctx.Err() != nil {
-				s.Log.Info("ended without its caller", "method", method, "volume", names[0], "code", status.Code(toStatus(e.err)).String())
+				s.Log.Info("finished after its caller had gone", "method", method, "volume", names[0], "code", status.Code(toStatus(e.err)).String())
 			}
 			ended <- e
 			cancel()
@@ -125,13 +125,13 @@ func (s *Server) oneAtATime(ctx context.Context, req any, info *grpc.UnaryServer
 	case e := <-ended:
 		return e.answer, e.err
 	case <-time.After(time.Second):
-		return nil, status.Errorf(codes.DeadlineExceeded, "%s: did not end within %v; next: see what holds it up: dmesg | tail, and cat /run/pmemctl/*.lock", method, limit)
+		return nil, status.Errorf(codes.DeadlineExceeded, "%s: did not finish within %v; next: see what blocks it: dmesg | tail, and cat /run/pmemctl/*.lock", method, limit)
 	}
 }
 
 func (s *Server) panicked(method string, fault any) error {
 	s.Log.Error("panic", "method", method, "fault", fault, "stack", string(debug.Stack()))
-	return status.Errorf(codes.Internal, "%s: an error in pmemctl: %v", method, fault)
+	return status.Errorf(codes.Internal, "%s: internal error in pmemctl: %v", method, fault)
 }
 
 // volumeOf is the volume that a call is about, "" for none.

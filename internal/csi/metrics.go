@@ -99,12 +99,12 @@ func withToken(file string, handler http.Handler) http.Handler {
 		data, err := os.ReadFile(file)
 		token := strings.TrimSpace(string(data))
 		if err != nil || token == "" {
-			http.Error(w, "there is no token in the file of --metrics-token-file", http.StatusServiceUnavailable)
+			http.Error(w, "the file of --metrics-token-file contains no token", http.StatusServiceUnavailable)
 			return
 		}
 		if subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), []byte("Bearer "+token)) != 1 {
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			http.Error(w, "a token is needed", http.StatusUnauthorized)
+			http.Error(w, "a token is required", http.StatusUnauthorized)
 			return
 		}
 		handler.ServeHTTP(w, r)
@@ -132,27 +132,27 @@ type collector struct {
 
 var (
 	regionLabels  = []string{"region"}
-	regionSize    = prometheus.NewDesc("pmemctl_region_size_bytes", "Size of a region.", regionLabels, nil)
-	regionFree    = prometheus.NewDesc("pmemctl_region_available_bytes", "What is free of a region, raw.", regionLabels, nil)
-	regionExtent  = prometheus.NewDesc("pmemctl_region_max_available_extent_bytes", "The largest free extent of a region, raw.", regionLabels, nil)
-	regionFrag    = prometheus.NewDesc("pmemctl_region_fragmentation_ratio", "1 less the share that the largest free extent has of what is free; 0 is one piece.", regionLabels, nil)
+	regionSize    = prometheus.NewDesc("pmemctl_region_size_bytes", "Size of a region, in bytes.", regionLabels, nil)
+	regionFree    = prometheus.NewDesc("pmemctl_region_available_bytes", "Free space of a region, in raw bytes.", regionLabels, nil)
+	regionExtent  = prometheus.NewDesc("pmemctl_region_max_available_extent_bytes", "Largest free extent of a region, in raw bytes.", regionLabels, nil)
+	regionFrag    = prometheus.NewDesc("pmemctl_region_fragmentation_ratio", "Fragmentation of the free space of a region: 1 minus the share of its largest free extent; 0 is a single extent.", regionLabels, nil)
 	regionBad     = prometheus.NewDesc("pmemctl_region_badblocks", "Media errors of a region, in blocks of 512 bytes.", regionLabels, nil)
-	vgSize        = prometheus.NewDesc("pmemctl_vg_size_bytes", "Size of a volume group of pmemctl's.", []string{"vg"}, nil)
-	vgFree        = prometheus.NewDesc("pmemctl_vg_free_bytes", "What is free of a volume group.", []string{"vg"}, nil)
-	vgMissing     = prometheus.NewDesc("pmemctl_vg_missing_devices", "1 when a device of a volume group is missing.", []string{"vg"}, nil)
-	vgDamaged     = prometheus.NewDesc("pmemctl_vg_damaged", "1 for a volume group of which something cannot be read or is missing.", []string{"vg"}, nil)
-	regionGone    = prometheus.NewDesc("pmemctl_region_damaged", "1 for a region that had volumes and is disabled or gone.", regionLabels, nil)
-	volumesHidden = prometheus.NewDesc("pmemctl_volumes_out_of_sight", "Volumes that once were, as far as is known, and are where nothing can be read now.", nil, nil)
-	volumeCount   = prometheus.NewDesc("pmemctl_volumes", "Volumes by type and state; deleting is the queue of what is to be erased.", []string{"type", "state"}, nil)
-	volumeBytes   = prometheus.NewDesc("pmemctl_volume_bytes", "Bytes of volumes by type and state.", []string{"type", "state"}, nil)
-	eraseLeft     = prometheus.NewDesc("pmemctl_erase_bytes", "Bytes of deleted volumes that are still to be erased.", nil, nil)
-	eraseRate     = prometheus.NewDesc("pmemctl_erase_bytes_per_second", "How fast deleted volumes are being erased.", nil, nil)
-	eraseOldest   = prometheus.NewDesc("pmemctl_erase_oldest_seconds", "How long ago the volume was deleted that waits the longest for being erased.", nil, nil)
-	eraseFailed   = prometheus.NewDesc("pmemctl_erase_failed", "Deleted volumes that could not be erased.", nil, nil)
-	dimmHealth    = prometheus.NewDesc("pmemctl_dimm_health", "1 for the state of health that the firmware of a DIMM tells.", []string{"dimm", "state"}, nil)
-	readErrorDesc = prometheus.NewDesc("pmemctl_read_error", "1 when the host could not be read the last time.", nil, nil)
-	viewAge       = prometheus.NewDesc("pmemctl_view_age_seconds", "How long ago the host was read, as it is told here. It grows while the host does not answer.", nil, nil)
-	healthAge     = prometheus.NewDesc("pmemctl_health_age_seconds", "How long ago the DIMMs told their health and media errors.", nil, nil)
+	vgSize        = prometheus.NewDesc("pmemctl_vg_size_bytes", "Size of a volume group of pmemctl, in bytes.", []string{"vg"}, nil)
+	vgFree        = prometheus.NewDesc("pmemctl_vg_free_bytes", "Free space of a volume group, in bytes.", []string{"vg"}, nil)
+	vgMissing     = prometheus.NewDesc("pmemctl_vg_missing_devices", "1 if a device of the volume group is missing.", []string{"vg"}, nil)
+	vgDamaged     = prometheus.NewDesc("pmemctl_vg_damaged", "1 if some metadata or a device of the volume group is missing or cannot be read.", []string{"vg"}, nil)
+	regionGone    = prometheus.NewDesc("pmemctl_region_damaged", "1 for a region that had volumes and is now disabled or missing.", regionLabels, nil)
+	volumesHidden = prometheus.NewDesc("pmemctl_volumes_out_of_sight", "Known volumes on devices that are missing or cannot be read.", nil, nil)
+	volumeCount   = prometheus.NewDesc("pmemctl_volumes", "Number of volumes by type and state; the state deleting is the queue of volumes to be erased.", []string{"type", "state"}, nil)
+	volumeBytes   = prometheus.NewDesc("pmemctl_volume_bytes", "Size of the volumes by type and state, in bytes.", []string{"type", "state"}, nil)
+	eraseLeft     = prometheus.NewDesc("pmemctl_erase_bytes", "Bytes of deleted volumes that are not yet erased.", nil, nil)
+	eraseRate     = prometheus.NewDesc("pmemctl_erase_bytes_per_second", "Rate at which deleted volumes are being erased, in bytes per second.", nil, nil)
+	eraseOldest   = prometheus.NewDesc("pmemctl_erase_oldest_seconds", "Age of the oldest deleted volume that is not yet erased, in seconds since its deletion.", nil, nil)
+	eraseFailed   = prometheus.NewDesc("pmemctl_erase_failed", "Number of deleted volumes that could not be erased.", nil, nil)
+	dimmHealth    = prometheus.NewDesc("pmemctl_dimm_health", "1 for the health state that the firmware of the DIMM reports.", []string{"dimm", "state"}, nil)
+	readErrorDesc = prometheus.NewDesc("pmemctl_read_error", "1 if the last attempt to read the host failed.", nil, nil)
+	viewAge       = prometheus.NewDesc("pmemctl_view_age_seconds", "Age of these values, in seconds since the host was read. It grows while the host does not respond.", nil, nil)
+	healthAge     = prometheus.NewDesc("pmemctl_health_age_seconds", "Age of the health and media errors of the DIMMs, in seconds.", nil, nil)
 )
 
 // Describe says nothing, so that the host need not be read when the server starts.

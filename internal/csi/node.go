@@ -58,7 +58,7 @@ func mountOptions(c *csi.VolumeCapability) ([]string, error) {
 	options := c.GetMount().GetMountFlags()
 	for _, o := range options {
 		if o == "suid" || o == "dev" {
-			return nil, invalid("mount option %s is not allowed: a volume could bring a program that runs as root, or a device", o)
+			return nil, invalid("mount option %s is not allowed: a volume could contain set-user-ID programs or device nodes", o)
 		}
 	}
 	for _, o := range safeOptions {
@@ -86,7 +86,7 @@ func (s *Server) NodeStageVolume(ctx context.Context, req *csi.NodeStageVolumeRe
 	if req.GetVolumeCapability().GetBlock() != nil {
 		vol, err := s.Volumes.Get(ctx, req.GetVolumeId())
 		if err == nil && slices.ContainsFunc(s.Volumes.MountedAt(vol), func(p mount.Point) bool { return p.Path == req.GetStagingTargetPath() }) {
-			err = errs.New(errs.Conflict, "volume "+vol.Name, "is staged on "+req.GetStagingTargetPath()+" as a file system, and a raw block device was asked for", "unstage it there first")
+			err = errs.New(errs.Conflict, "volume "+vol.Name, "is staged at "+req.GetStagingTargetPath()+" as a file system, but a raw block device was requested", "unstage it first")
 		}
 		return &csi.NodeStageVolumeResponse{}, err
 	}
@@ -97,7 +97,7 @@ func (s *Server) NodeStageVolume(ctx context.Context, req *csi.NodeStageVolumeRe
 	return &csi.NodeStageVolumeResponse{}, s.withOptions(ctx, req.GetVolumeId(), req.GetStagingTargetPath(), options, func() error {
 		vol, err := s.Volumes.Stage(ctx, volume.MountSpec{Name: req.GetVolumeId(), Path: req.GetStagingTargetPath(), FS: req.GetVolumeCapability().GetMount().GetFsType(), Options: options})
 		if err == nil && vol.Health != "" {
-			s.Log.Warn("a volume is staged, and not well", "volume", vol.Name, "health", vol.Health)
+			s.Log.Warn("staged a volume with problems", "volume", vol.Name, "health", vol.Health)
 		}
 		return err
 	})
@@ -131,7 +131,7 @@ func (s *Server) withOptions(ctx context.Context, id, path string, options []str
 	used := strings.Join(slices.Sorted(slices.Values(options)), ",")
 	if before, ok := s.options.Load(place{id, path}); ok && before != used {
 		if _, err := s.Volumes.Stats(ctx, id, path); err == nil {
-			return errs.New(errs.Conflict, "volume "+id, fmt.Sprintf("is on %s already, with the options %s, and %s were asked for", path, before, used), "unpublish and unstage it first")
+			return errs.New(errs.Conflict, "volume "+id, fmt.Sprintf("is already in use at %s with the options %s, but %s were requested", path, before, used), "unpublish and unstage it first")
 		}
 	}
 	err := do()

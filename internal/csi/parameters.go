@@ -75,7 +75,7 @@ func (s *Server) spec(params map[string]string) (volume.Spec, error) {
 			}
 		default:
 			if !strings.HasPrefix(key, kubernetesPrefix) {
-				return spec, invalid("parameter %q is not known; did you mean %s?", key, nearest(key, parameters))
+				return spec, invalid("unknown parameter %q; did you mean %s?", key, nearest(key, parameters))
 			}
 		}
 	}
@@ -136,7 +136,7 @@ func checkCapability(c *csi.VolumeCapability) error {
 		return invalid("volume_capability is missing")
 	}
 	if mode := c.GetAccessMode().GetMode(); !slices.Contains(singleNode, mode) {
-		return invalid("access mode %s: a volume is on one node, and can be used by one only", mode)
+		return invalid("access mode %s is not supported: a volume is local to one node", mode)
 	}
 	switch {
 	case c.GetBlock() != nil:

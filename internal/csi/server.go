@@ -184,8 +184,8 @@ func (s *Server) refuseController(_ any, stream grpc.ServerStream) error {
 	if service != csi.Controller_ServiceDesc.ServiceName {
 		return status.Errorf(codes.Unimplemented, "unknown method %s for service %s", method, service)
 	}
-	s.Log.Warn("a provisioner or resizer for all nodes", "method", method, "controller", s.ControllerEndpoint)
-	return status.Errorf(codes.Unimplemented, "%s has no controller on this socket: the one of each node is on %s there; next: run external-provisioner and external-resizer beside each node's server (--node-deployment), with that socket, in place of one for all nodes", s.Driver, s.ControllerEndpoint)
+	s.Log.Warn("refused a call of a provisioner or resizer for all nodes", "method", method, "controller", s.ControllerEndpoint)
+	return status.Errorf(codes.Unimplemented, "%s has no controller service on this socket: each node serves its own on %s; next: run external-provisioner and external-resizer on each node (--node-deployment) with that socket, instead of one for all nodes", s.Driver, s.ControllerEndpoint)
 }
 
 func serve(ctx context.Context, server *grpc.Server, listener net.Listener, work *sync.WaitGroup) error {
@@ -221,7 +221,7 @@ func socketPath(endpoint string) (string, error) {
 		}
 	}
 	if path = filepath.Clean(path); !filepath.IsAbs(path) || path == "/" {
-		return "", errs.Invalidf("endpoint "+fmt.Sprintf("%q", endpoint), "use unix:///path/to/csi.sock", "is no unix socket")
+		return "", errs.Invalidf("endpoint "+fmt.Sprintf("%q", endpoint), "use unix:///path/to/csi.sock", "is not a unix socket")
 	}
 	return path, nil
 }
@@ -235,12 +235,12 @@ func Listen(path string) (net.Listener, error) {
 	st, err := os.Lstat(path)
 	if err == nil {
 		if st.Mode()&os.ModeSocket == 0 {
-			return nil, errs.New(errs.Conflict, "endpoint "+path, "exists and is no socket", "remove it, or choose another --endpoint")
+			return nil, errs.New(errs.Conflict, "endpoint "+path, "exists and is not a socket", "remove it, or choose another --endpoint")
 		}
 		conn, err := net.DialTimeout("unix", path, time.Second)
 		if err == nil {
 			conn.Close()
-			return nil, errs.New(errs.Conflict, "endpoint "+path, "is served by another process", "end that one first: fuser "+path)
+			return nil, errs.New(errs.Conflict, "endpoint "+path, "is served by another process", "stop that process first: fuser "+path)
 		}
 		if !errors.Is(err, syscall.ECONNREFUSED) {
 			return nil, err

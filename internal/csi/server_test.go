@@ -18,6 +18,7 @@ import (
 
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/volume"
+	"github.com/pmemctl/pmemctl/test/csitest"
 )
 
 func TestListen(t *testing.T) {
@@ -53,10 +54,7 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
-var mountCap = &csi.VolumeCapability{
-	AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
-	AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},
-}
+var mountCap, blockCap, capabilityOf = csitest.Mount(""), csitest.Block(), csitest.Mount
 
 // blocking waits in Create until it is let go.
 type blocking struct {
@@ -307,12 +305,6 @@ func TestADeletedVolumeStaysDeleted(t *testing.T) {
 	assert.Len(t, s.deleted.names, mostLately)
 	assert.Len(t, s.deleted.order, mostLately)
 }
-
-func capabilityOf(fs string, flags ...string) *csi.VolumeCapability {
-	return &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{FsType: fs, MountFlags: flags}}, AccessMode: mountCap.AccessMode}
-}
-
-var blockCap = &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}}, AccessMode: mountCap.AccessMode}
 
 func TestCapabilitiesAreCompared(t *testing.T) {
 	f := newFakeVolumes()

@@ -37,8 +37,8 @@ var ErrMemoryOnline = errors.New("its memory is online: use --offline to take it
 // can choose its zone (daxctl_dev_will_auto_online_memory), or when something
 // else, such as a udev rule, was faster (daxctl_memory_is_movable). In the
 // wrong zone it may not be possible to take the memory back without a reboot.
-var ErrAutoOnline = errors.New("the system onlines new memory by itself, in a zone of its choice: " +
-	"echo offline > /sys/devices/system/memory/auto_online_blocks, check the udev rules, or use --force to accept that")
+var ErrAutoOnline = errors.New("the system brings new memory online automatically, in a zone of its choice: " +
+	"echo offline > /sys/devices/system/memory/auto_online_blocks, check the udev rules, or use --force to accept this")
 
 // ErrNoDriver is wrapped when the driver of a mode is not there to bind
 // (daxctl_dev_enable_ram, daxctl_dev_enable_devdax).

@@ -95,7 +95,7 @@ func (h Host) checkRules() Finding {
 			f.State, f.Detail, f.Next = Problem, rule.name+" is not installed: udevd reads what tenants write", setupCommand
 			return f
 		case text != rule.text:
-			f.State, f.Detail, f.Next = Problem, path+" is not this version's", setupCommand
+			f.State, f.Detail, f.Next = Problem, path+" is from another version of pmemctl", setupCommand
 			return f
 		}
 		at = append(at, path)
@@ -119,7 +119,7 @@ func (h Host) effective(name string) (path, text string) {
 func (h Host) checkEffect(own []string) Finding {
 	f := Finding{Check: "udev links", State: OK}
 	if _, err := os.Stat(h.run("udev/control")); err != nil {
-		f.Detail = "no udevd runs"
+		f.Detail = "udevd is not running"
 		return f
 	}
 	unknown := h.notLinked(own)
@@ -132,7 +132,7 @@ func (h Host) checkEffect(own []string) Finding {
 			}
 			link := h.dev("disk", dir, entry.Name())
 			if name := linkTarget(link); slices.Contains(own, name) {
-				wrong = append(wrong, fmt.Sprintf("%s leads to %s", link, name))
+				wrong = append(wrong, fmt.Sprintf("%s points to %s", link, name))
 			}
 		}
 	}
@@ -148,7 +148,7 @@ func (h Host) checkEffect(own []string) Finding {
 	case len(unknown) > 0:
 		f.State, f.Detail, f.Next = Problem, "the rule did not apply to "+strings.Join(unknown, ", "), setupCommand
 	case len(own) == 0:
-		f.Detail = "no device of pmemctl yet"
+		f.Detail = "no pmemctl device yet"
 	default:
 		f.Detail = fmt.Sprintf("none of %s", count(len(own), "device"))
 	}
@@ -205,7 +205,7 @@ func (h Host) lvmState() lvmState {
 
 // addToFilter is what a person has to write who has a filter of his own. LVM takes a device
 // when any of its names is accepted by the first pattern that fits that name.
-const addToFilter = `put "r|^/dev/disk/pmemctl/|", "r|^/dev/pmem|" before what its global_filter accepts, and /dev/disk/by-id names of PMEM that you use yourself before these`
+const addToFilter = `put "r|^/dev/disk/pmemctl/|", "r|^/dev/pmem|" before the patterns that its global_filter accepts, and the /dev/disk/by-id names of PMEM that you use yourself before these`
 
 func (h Host) checkLVM(ctx context.Context, own []string) Finding {
 	f := Finding{Check: "LVM", State: OK}
@@ -244,13 +244,13 @@ func (h Host) checkLVM(ctx context.Context, own []string) Finding {
 	case len(visible) > 0:
 		f.State, f.Detail, f.Next = Problem, "the host's LVM sees "+strings.Join(visible, ", "), next
 	case err != nil:
-		f.State, f.Detail = Note, "gave no answer: "+err.Error()
+		f.State, f.Detail = Note, "cannot list what it sees: "+err.Error()
 	case s.devicesFile:
-		f.Detail = "sees the devices of its devices file only"
+		f.Detail = "sees only the devices in its devices file"
 	case s.foreign != "":
 		f.Detail = "sees none of " + count(len(own), "device") + "; the global_filter in " + s.foreign + " is your own"
 		if len(own) == 0 {
-			f.State, f.Next = Note, "look again when there is a volume: pmemctl host check"
+			f.State, f.Next = Note, "check again when a volume exists: pmemctl host check"
 		}
 	case !s.ours:
 		f.State, f.Detail, f.Next = Problem, "has no filter for pmemctl's devices", setupCommand
@@ -294,7 +294,7 @@ func (h Host) checkInitramfs() []Finding {
 		if _, err := os.Stat(h.path(tool.etc)); err != nil {
 			continue
 		}
-		f := Finding{Check: "initramfs", State: OK, Detail: tool.name + " takes the rule along"}
+		f := Finding{Check: "initramfs", State: OK, Detail: tool.name + " includes the udev rule"}
 		installed, made := h.earlyFile(tool.etc, tool.shared, earlyName(tool.name)), h.oldest(tool.images)
 		changed := installed
 		for _, rule := range rules {
@@ -305,9 +305,9 @@ func (h Host) checkInitramfs() []Finding {
 		}
 		switch {
 		case installed.IsZero():
-			f.State, f.Detail, f.Next = Problem, tool.name+" leaves the udev rule out: the root disk is looked for without it", setupCommand
+			f.State, f.Detail, f.Next = Problem, tool.name+" omits the udev rule, which is needed while it looks for the root disk", setupCommand
 		case !made.IsZero() && made.Before(changed):
-			f.State, f.Detail, f.Next = Problem, "was made before the udev rule was installed or changed", tool.again
+			f.State, f.Detail, f.Next = Problem, "was built before the udev rule was installed or changed", tool.again
 		}
 		findings = append(findings, f)
 	}
@@ -344,8 +344,8 @@ func (h Host) checkMD() []Finding {
 		if err != nil || mdDevices.Match(data) {
 			continue
 		}
-		return []Finding{{Check: "MD", State: Note, Detail: h.path(conf) + " names no devices, so that mdadm --assemble --scan reads all",
-			Next: "add a line that names your disks, such as: DEVICE /dev/sd* /dev/nvme*"}}
+		return []Finding{{Check: "MD", State: Note, Detail: h.path(conf) + " names no devices, so mdadm --assemble --scan reads all of them",
+			Next: "add a line that names your disks, for example: DEVICE /dev/sd* /dev/nvme*"}}
 	}
 	return nil
 }
@@ -358,7 +358,7 @@ func (h Host) checkFstab() []Finding {
 	var findings []Finding
 	for _, l := range h.fstabLinks() {
 		if _, err := os.Lstat(l.link); errors.Is(err, os.ErrNotExist) {
-			findings = append(findings, Finding{Check: "fstab", State: Note, Detail: l.name + " leads to no device", Next: "if it is a volume of pmemctl, " + byID})
+			findings = append(findings, Finding{Check: "fstab", State: Note, Detail: l.name + " points to no device", Next: "if it is a pmemctl volume, " + byID})
 		}
 	}
 	return findings
@@ -378,22 +378,22 @@ func Serve(ctx context.Context, root string, log *slog.Logger) []Finding {
 	if root != "" {
 		changes, err := h.Setup(ctx, false)
 		for _, c := range changes {
-			log.Info("host: set up", "file", c.File, "done", c.Done)
+			log.Info("host setup: changed a file", "file", c.File, "done", c.Done)
 		}
 		if err != nil {
-			log.Error("host: it could not be set up", "error", err.Error(), "next", errs.NextStep(err))
+			log.Error("host setup failed", "error", err.Error(), "next", errs.NextStep(err))
 		}
 	}
 	findings, err := h.Check(ctx)
 	if err != nil {
-		log.Error("host: could not be checked", "error", err.Error())
+		log.Error("host check failed", "error", err.Error())
 		return nil
 	}
 	if root == "" && inContainer() {
 		// The files are the container's. What udevd did is seen all the same.
 		findings = slices.DeleteFunc(findings, func(f Finding) bool { return f.Check != "udev links" })
-		findings = append(findings, Finding{Check: "files", State: Note, Detail: "the host's /etc is not seen from here",
-			Next: "give --host-dir, or on the host: pmemctl host check"})
+		findings = append(findings, Finding{Check: "files", State: Note, Detail: "the host's /etc is not visible here",
+			Next: "use --host-dir, or run on the host: pmemctl host check"})
 	}
 	for _, f := range findings {
 		args := []any{"check", f.Check, "detail", f.Detail}
@@ -402,11 +402,11 @@ func Serve(ctx context.Context, root string, log *slog.Logger) []Finding {
 		}
 		switch f.State {
 		case Problem:
-			log.Warn("host: what a tenant writes can change this host", args...)
+			log.Warn("host check: data written by a tenant can change this host", args...)
 		case Note:
-			log.Info("host: note", args...)
+			log.Info("host check: note", args...)
 		default:
-			log.Debug("host: is well", args...)
+			log.Debug("host check: ok", args...)
 		}
 	}
 	return findings

@@ -34,7 +34,7 @@ const (
 // where /etc/fstab would no longer find a volume by what is written on it.
 func (h Host) Setup(ctx context.Context, force bool) ([]Change, error) {
 	if _, err := os.Stat(h.path("etc")); err != nil {
-		return nil, errs.Wrap(errs.NotFound, h.path("etc"), "is not the host's /etc", "mount the host's directory there, or leave --root out", err)
+		return nil, errs.Wrap(errs.NotFound, h.path("etc"), "is not the host's /etc", "mount the host's directory there, or omit --root", err)
 	}
 	own, err := h.devices()
 	if err != nil {
@@ -68,7 +68,7 @@ func (h Host) Setup(ctx context.Context, force bool) ([]Change, error) {
 		}
 		change, err := h.install(filepath.Join(tool.etc, name), tool.text, mode)
 		if errors.Is(err, syscall.EROFS) { // in a container, which is given what concerns udev and LVM
-			change, err = Change{File: h.path(tool.etc, name), Done: "not written: read-only from here"}, nil
+			change, err = Change{File: h.path(tool.etc, name), Done: "not written: read-only here"}, nil
 			change.Next = "on the host: " + setupCommand
 		} else {
 			change.Next = tool.again
@@ -135,7 +135,7 @@ func (h Host) install(name, text string, mode os.FileMode) (Change, error) {
 		if !strings.Contains(string(data), signature) {
 			return Change{}, errs.New(errs.Conflict, file, "exists and is not pmemctl's", "move it away, then: "+setupCommand)
 		}
-		done = "written anew"
+		done = "rewritten"
 	}
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return Change{}, errs.Wrap("", file, "could not be written", "", err)
@@ -151,7 +151,7 @@ func (h Host) installFilter() (Change, error) {
 	case s.devicesFile: // it comes before every filter, and lvm warns of one
 		return Change{}, nil
 	case s.foreign != "":
-		return Change{File: s.foreign, Done: "left as it is: it has a global_filter of your own", Next: addToFilter}, nil
+		return Change{File: s.foreign, Done: "left unchanged: it has a global_filter of your own", Next: addToFilter}, nil
 	}
 	conf := h.path("etc/lvm/lvmlocal.conf")
 	data, err := os.ReadFile(conf)
@@ -203,13 +203,13 @@ func write(file, text string, mode os.FileMode) error {
 func (h Host) fstab(own []string) error {
 	for _, l := range h.fstabLinks() {
 		if slices.Contains(own, linkTarget(l.link)) {
-			return errs.New(errs.InUse, h.path("etc/fstab"), l.name+" is a volume of pmemctl, and there would be no such link any more", byID+", then: "+setupCommand)
+			return errs.New(errs.InUse, h.path("etc/fstab"), l.name+" is a pmemctl volume, and the udev rule would remove that link", byID+", then: "+setupCommand)
 		}
 	}
 	return nil
 }
 
-const byID = "name it by its link in /dev/disk/by-id (pmem-…), which does not depend on what is written to it"
+const byID = "use its link in /dev/disk/by-id (pmem-…), which does not depend on the volume's content"
 
 // contentLink is how /etc/fstab names a device by what is written on it, and the link of
 // udevd for that.
@@ -249,7 +249,7 @@ func (h Host) apply(ctx context.Context, own []string, linked bool) error {
 	}
 	if h.local() && run.Installed("udevadm") == nil {
 		if _, err := run.Change(ctx, "udevadm", "control", "--reload"); err != nil {
-			return errs.Wrap("", "udevd", "did not read its rules again", "udevadm control --reload", err)
+			return errs.Wrap("", "udevd", "did not reload its rules", "udevadm control --reload", err)
 		}
 	}
 	todo := own
@@ -260,7 +260,7 @@ func (h Host) apply(ctx context.Context, own []string, linked bool) error {
 		for _, name := range todo {
 			err := os.WriteFile(h.sys("class/block", name, "uevent"), []byte("change"), 0)
 			if err != nil && !errors.Is(err, os.ErrNotExist) {
-				return errs.Wrap("", "device "+name, "udevd could not be asked to look at it again", "udevadm trigger --subsystem-match=block", err)
+				return errs.Wrap("", "device "+name, "cannot trigger a udev event", "udevadm trigger --subsystem-match=block", err)
 			}
 		}
 		select {

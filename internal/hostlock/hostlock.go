@@ -41,12 +41,19 @@ type Lock struct {
 	shared *os.File // nil for none
 }
 
-const poll = 20 * time.Millisecond
+// A lock that was held for long, as while terabytes are erased, is tried less often.
+const (
+	firstPoll = 20 * time.Millisecond
+	lastPoll  = time.Second
+)
+
+// pause is how long to wait before the next attempt: a tenth of what has been waited.
+func pause(waited time.Duration) time.Duration { return min(max(waited/10, firstPoll), lastPoll) }
 
 // Acquire waits for a lock until the context ends. The error then is of the
 // kind Busy and names the holder.
 func (l Locks) Acquire(ctx context.Context, name string) (*Lock, error) {
-	told := false
+	told, begun := false, time.Now()
 	for {
 		lock, holder, err := l.try(name)
 		if err != nil || lock != nil {
@@ -58,8 +65,8 @@ func (l Locks) Acquire(ctx context.Context, name string) (*Lock, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, errs.Wrap(errs.Busy, name, "is locked by "+holder, "wait for it to end, then try again", ctx.Err())
-		case <-time.After(poll):
+			return nil, errs.Wrap(errs.Busy, name, "is locked by "+holder, "wait for it to finish, then try again", ctx.Err())
+		case <-time.After(pause(time.Since(begun))):
 		}
 	}
 }
@@ -90,7 +97,7 @@ func (l Locks) try(name string) (lock *Lock, holder string, err error) {
 	if !sameFile(f, path) {
 		// Its last holder removed it between our open and our flock.
 		f.Close()
-		return nil, "a process that just ended", nil
+		return nil, "a process that has just exited", nil
 	}
 	shared, err := l.lockShared(name)
 	if err != nil {
@@ -134,7 +141,7 @@ func lockError(name string, err error) error {
 	if errors.Is(err, os.ErrPermission) {
 		next = "run it as root"
 		if os.Geteuid() == 0 {
-			next = "give the container the host's devices"
+			next = "mount the host's /dev into the container"
 		}
 	}
 	return errs.Wrap("", name, "cannot be locked", next, err)

@@ -97,7 +97,7 @@ func (c *Client) read(ctx context.Context, args ...string) (answer, error) {
 func (c *Client) run(ctx context.Context, only []string, args []string) (answer, error) {
 	devices, err := c.devices(only)
 	if err != nil {
-		return answer{}, errs.Wrap("", "lvm", "the devices that it is to look at are not known", "", err)
+		return answer{}, errs.Wrap("", "lvm", "cannot determine which devices to scan", "", err)
 	}
 	// A process that has seen a device keeps its size, and looks no second time at what
 	// came under the same name.
@@ -170,7 +170,7 @@ func noTurn(command string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return errs.Wrap(errs.Canceled, "lvm "+command, "was interrupted", "", err)
 	}
-	return errs.Wrap(errs.Deadline, "lvm "+command, "had no turn in time: another lvm command is at work", "look for a dead disk (dmesg), then try again", err)
+	return errs.Wrap(errs.Deadline, "lvm "+command, "timed out waiting for another lvm command", "look for a stuck lvm process or a failed disk (ps -C lvm, dmesg), then try again", err)
 }
 
 // change runs a command that changes something. It is never interrupted, since it may
@@ -214,8 +214,8 @@ func (c *Client) changeWith(ctx context.Context, g VGRef, more []string, args []
 	case <-timeout.C:
 	case <-expired:
 	}
-	return errs.Wrap(errs.Deadline, "lvm "+args[0], "gave no answer in time, and was left to end by itself",
-		"look for a stuck lvm process or a dead disk (ps -C lvm, dmesg), then try again", context.DeadlineExceeded)
+	return errs.Wrap(errs.Deadline, "lvm "+args[0], "timed out and was left running",
+		"look for a stuck lvm process or a failed disk (ps -C lvm, dmesg), then try again", context.DeadlineExceeded)
 }
 
 // ErrMetadataFull is wrapped by the error of a change for which the metadata area of a
@@ -251,7 +251,7 @@ func classify(command, reason string) error {
 			break
 		}
 	}
-	return errs.New(kind, "lvm "+command, reason, "see what lvm has to say: pvs -a; vgs; lvs -a")
+	return errs.New(kind, "lvm "+command, reason, "see what LVM reports: pvs -a; vgs; lvs -a")
 }
 
 // CreateVG makes a volume group with extents of extentSize bytes whose data

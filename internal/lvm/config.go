@@ -41,7 +41,7 @@ backup {
 	archive = 0
 }
 global {
-	# To end asynchronous input and output, each command would wait for every processor.
+	# Tearing down asynchronous I/O would make each command wait for every CPU.
 	use_aio = 0
 	event_activation = 0
 	notify_dbus = 0

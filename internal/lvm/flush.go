@@ -28,7 +28,7 @@ func (c *Client) flush(only []string) error {
 			continue
 		}
 		if err != nil {
-			return errs.Wrap("", "/dev/"+d.Name, "what lvm wrote could not be flushed to the medium", "see what the kernel says: dmesg | tail", err)
+			return errs.Wrap("", "/dev/"+d.Name, "cannot flush what lvm wrote to the medium", "see the kernel's reason: dmesg | tail", err)
 		}
 	}
 	return nil

@@ -63,7 +63,7 @@ const (
 	maxOffset     = 1 << 62
 )
 
-var errMetadata = errors.New("metadata of LVM that cannot be read")
+var errMetadata = errors.New("unreadable LVM metadata")
 
 // readMetadata returns the metadata on a physical volume as text, all of its copies
 // one after the other, those too that are about to hold; nothing of what is no physical

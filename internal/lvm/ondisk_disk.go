@@ -133,7 +133,7 @@ func readLabel(device io.ReaderAt) (Label, string) {
 	clear(head[sectorSize : 2*sectorSize])
 	if l, ok := parseLabel(sector); ok {
 		if at := firstNonZero(head); at >= 0 {
-			return l, fmt.Sprintf("something else was written beside it, at byte %d of the device", at)
+			return l, fmt.Sprintf("other data was written next to it, at byte %d of the device", at)
 		}
 		return l, ""
 	}
@@ -276,7 +276,7 @@ func readCopy(device io.ReaderAt, area extent, parsed []Copy) Copy {
 	c.Size = size
 	switch {
 	case len(texts) == 0 || texts[0].offset == 0:
-		c.Damage = "holds nothing"
+		c.Damage = "is empty"
 		return c
 	case texts[0].flags&ignoredFlag != 0:
 		c.Unused = true
@@ -298,7 +298,7 @@ func readCopy(device io.ReaderAt, area extent, parsed []Copy) Copy {
 		}
 	}
 	if c.Group, err = ParseGroup(text); err != nil {
-		c.Damage, c.header = "its text is not understood", nil
+		c.Damage, c.header = "its text cannot be parsed", nil
 		return c
 	}
 	c.Text = text
@@ -322,10 +322,10 @@ type Write struct {
 func (d Disk) Repair(text []byte, g Group, pv GroupPV) ([]Write, error) {
 	want := Label{PV: pv.UUID, DeviceSize: pv.DeviceSize, DataStart: pv.DataStart, areas: d.Label.areas}
 	if d.Size < pv.DataEnd || d.Size != pv.DeviceSize {
-		return nil, fmt.Errorf("it has %d bytes, and the group knows it with %d", d.Size, pv.DeviceSize)
+		return nil, fmt.Errorf("it has %d bytes, but the group's metadata says %d", d.Size, pv.DeviceSize)
 	}
 	if d.Label.Known() && (d.Label.PV != want.PV || d.Label.DataStart != want.DataStart) {
-		return nil, fmt.Errorf("its label is that of physical volume %s, whose data begins at %d, and not of %s at %d", d.Label.PV, d.Label.DataStart, want.PV, want.DataStart)
+		return nil, fmt.Errorf("its label is for physical volume %s with data at byte %d, not for %s with data at byte %d", d.Label.PV, d.Label.DataStart, want.PV, want.DataStart)
 	}
 	if !d.Label.Known() {
 		want.areas = []extent{{labelSpace, pv.DataStart - min(pv.DataStart, labelSpace)}}
@@ -341,7 +341,7 @@ func (d Disk) Repair(text []byte, g Group, pv GroupPV) ([]Write, error) {
 		inFront := area.offset >= labelSpace && area.offset+area.size <= pv.DataStart
 		behind := area.offset >= pv.DataEnd && area.offset+area.size <= d.Size
 		if area.offset > d.Size || area.size < 2*labelSpace || area.size > maxArea || !inFront && !behind {
-			return nil, fmt.Errorf("the place of its metadata, %d bytes at %d, is not free", area.size, area.offset)
+			return nil, fmt.Errorf("the space for its metadata, %d bytes at byte %d, is not free", area.size, area.offset)
 		}
 		c := d.copyAt(area.offset)
 		name := fmt.Sprintf("copy %d", i+1)
@@ -375,7 +375,7 @@ func (d Disk) copyAt(offset uint64) Copy {
 			return c
 		}
 	}
-	return Copy{Damage: "is not known"}
+	return Copy{Damage: "is unknown"}
 }
 
 // newHeader is that of an area with the text one page behind its beginning.

@@ -269,12 +269,12 @@ func TestRepairNeverTouchesData(t *testing.T) {
 	other := pv
 	other.DeviceSize -= 2 << 20
 	_, err = d.Repair(text, group, other)
-	assert.ErrorContains(t, err, "the group knows it with")
+	assert.ErrorContains(t, err, "but the group's metadata says")
 
 	other = pv
 	other.UUID = "5FBIIs-tlqE-FVTq-OCKQ-mwfI-WI0b-3r1Rq9"
 	_, err = d.Repair(text, group, other)
-	assert.ErrorContains(t, err, "its label is that of physical volume 5FBIIs-tlqE-FVTq-OCKQ-mwfI-WI0b-3r1Rq8")
+	assert.ErrorContains(t, err, "its label is for physical volume 5FBIIs-tlqE-FVTq-OCKQ-mwfI-WI0b-3r1Rq8")
 }
 
 func TestParseGroup(t *testing.T) {

@@ -78,7 +78,7 @@ func startIn(dir *systemDir, devices []blockdev.Disk) (*session, error) {
 		stdinW.Close()
 		answerR.Close()
 		cancel()
-		return nil, errs.Wrap(errs.Unsupported, "lvm", "cannot be started", "install the package lvm2", err)
+		return nil, errs.Wrap(errs.Unsupported, "lvm", "cannot be started", "run it by hand to see why: lvm version", err)
 	}
 	return s, nil
 }
@@ -97,11 +97,11 @@ func (s *session) do(ctx context.Context, args []string) (answer, error) {
 	}
 	line := strings.Join(words, " ")
 	if len(args) > maxWords {
-		return answer{}, fmt.Errorf("lvm %s: %d words are more than its shell takes (%d)", args[0], len(args), maxWords)
+		return answer{}, fmt.Errorf("lvm %s: %d words exceed the maximum of lvm's shell (%d)", args[0], len(args), maxWords)
 	}
 	for _, a := range args {
 		if a == "" || strings.ContainsAny(a, " \t\n\r'\"\\#") {
-			return answer{}, fmt.Errorf("lvm %s: argument %q cannot be passed on", args[0], a)
+			return answer{}, fmt.Errorf("lvm %s: argument %q cannot be passed to lvm's shell", args[0], a)
 		}
 	}
 	stop := context.AfterFunc(ctx, func() {
@@ -129,14 +129,14 @@ func (s *session) died(ctx context.Context, line string, err error) error {
 		err = ctx.Err()
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		return errs.Wrap(errs.Deadline, "lvm "+strings.Fields(line)[0], "gave no answer in time and was stopped",
-			"look for a stuck lvm process or a dead disk (ps -C lvm, dmesg), then try again", err)
+		return errs.Wrap(errs.Deadline, "lvm "+strings.Fields(line)[0], "timed out and was killed",
+			"look for a stuck lvm process or a failed disk (ps -C lvm, dmesg), then try again", err)
 	}
 	if errors.Is(err, context.Canceled) {
 		return errs.Wrap(errs.Canceled, "lvm "+strings.Fields(line)[0], "was interrupted", "", err)
 	}
 	s.wait()
-	return errs.Wrap("", "lvm "+strings.Fields(line)[0], "lvm ended unexpectedly: "+string(s.dir.outside([]byte(s.said.text()))), "try again", err)
+	return errs.Wrap("", "lvm "+strings.Fields(line)[0], "lvm exited unexpectedly: "+string(s.dir.outside([]byte(s.said.text()))), "try again", err)
 }
 
 // close ends the process, which is at no command, or had its time. It is not

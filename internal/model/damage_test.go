@@ -3,6 +3,7 @@ package model_test
 import (
 	"context"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,7 +34,7 @@ func namespaceOf(t *testing.T, s *volume.Service, name string) string {
 			}
 		}
 	}
-	t.Fatalf("volume %s is on no namespace", name)
+	t.Fatalf("volume %s is not on a namespace", name)
 	return ""
 }
 
@@ -49,14 +50,14 @@ func TestGone(t *testing.T) {
 		vol, err := s.Show(ctx, "db")
 		require.NoError(t, err)
 		assert.Equal(t, volume.Damaged, vol.State)
-		assert.Contains(t, vol.Health, "its device is gone")
+		assert.Contains(t, vol.Health, "its device was removed")
 		require.Error(t, volumetest.Second(s.Delete(ctx, "db", true)))
 		require.NoError(t, h.Bind(namespace))
 		vol, err = s.Show(ctx, "db")
 		require.NoError(t, err)
 		assert.Equal(t, volume.Damaged, vol.State, "what is mounted is not what came back")
 		elsewhere := filepath.Join(t.TempDir(), "elsewhere")
-		require.ErrorContains(t, volumetest.Mounted("db", elsewhere)(h, s), "from before its device went")
+		require.ErrorContains(t, volumetest.Mounted("db", elsewhere)(h, s), "from before its device was removed")
 		require.NoError(t, volumetest.Mounted("db", path)(h, s), "what is left there is taken off")
 		vol, err = s.Show(ctx, "db")
 		require.NoError(t, err)
@@ -85,7 +86,7 @@ func TestGoneIsUnpublished(t *testing.T) {
 			require.NoError(t, h.Unbind(namespaceOf(t, s, "db")))
 			stats, err := s.Stats(ctx, "db", publish.Target)
 			require.NoError(t, err)
-			assert.Contains(t, stats.Abnormal, "its device is gone")
+			assert.Contains(t, stats.Abnormal, "its device was removed")
 			for range 2 {
 				require.NoError(t, s.Unpublish(ctx, "db", publish.Target))
 				require.NoError(t, s.Unstage(ctx, "db", filepath.Join(root, "staging")))
@@ -186,12 +187,12 @@ func TestBadMedium(t *testing.T) {
 		deleted, err := s.Deleted(ctx)
 		require.NoError(t, err)
 		require.Len(t, deleted, 1)
-		assert.Contains(t, deleted[0].Erasing.Failed, "the medium takes no write")
+		assert.Contains(t, deleted[0].Erasing.Failed, "the medium cannot be written there")
 		v, err := s.Look(ctx)
 		require.NoError(t, err)
 		assert.Len(t, s.Damage(v), 1)
 		require.NoError(t, s.GiveUp(ctx, deleted[0].UUID))
-		volumetest.IsKind(t, errs.Damaged, volumetest.Create(c)(h, s), "a write does not heal")
+		volumetest.IsKind(t, errs.Damaged, volumetest.Create(c)(h, s), "a write does not clear")
 		assert.Empty(t, volumetest.List(t, s), "and it is not given out")
 	})
 }
@@ -323,12 +324,12 @@ func TestWithoutDAX(t *testing.T) {
 		require.NoError(t, volumetest.Create(volumetest.Spec("db", kind, 64*pmem.MiB))(h, s))
 		h.RefuseDAX()
 		path := filepath.Join(t.TempDir(), "db")
-		volumetest.IsKind(t, errs.Unsupported, volumetest.Mounted("db", path)(h, s), "without DAX, and is unmounted again")
+		volumetest.IsKind(t, errs.Unsupported, volumetest.Mounted("db", path)(h, s), "without DAX, and has been unmounted again")
 		vol, err := s.Get(ctx, "db")
 		require.NoError(t, err)
 		assert.Empty(t, s.MountedAt(vol))
 		require.NoError(t, volumetest.Second(s.Mount(ctx, volume.MountSpec{Name: "db", Path: path, NoDAX: true})))
-		volumetest.IsKind(t, errs.Conflict, volumetest.Mounted("db", path)(h, s), "already, without DAX")
+		volumetest.IsKind(t, errs.Conflict, volumetest.Mounted("db", path)(h, s), ", without DAX")
 	})
 }
 
@@ -352,7 +353,7 @@ func TestLostRegion(t *testing.T) {
 		h.LoseRegion("region0")
 		volumetest.IsKind(t, errs.NotFound, s.ForgetRegion(ctx, "0000000000000009"), "not")
 		require.NoError(t, s.ForgetRegion(ctx, "0000000000000001"))
-		volumetest.IsKind(t, errs.NotFound, s.ForgetRegion(ctx, "0000000000000002"), "is not one that is remembered and not there")
+		volumetest.IsKind(t, errs.NotFound, s.ForgetRegion(ctx, "0000000000000002"), "is not a recorded region that is missing")
 	})
 }
 
@@ -367,7 +368,7 @@ func TestWaitsForSpace(t *testing.T) {
 		require.NoError(t, volumetest.Second(s.Delete(ctx, "a", true)))
 		waits := volumetest.Spec("c", kind, c.Largest)
 		waits.SpaceWait = 100 * time.Millisecond
-		volumetest.IsKind(t, errs.NoSpace, volumetest.Create(waits)(h, s), "still to be erased")
+		volumetest.IsKind(t, errs.NoSpace, volumetest.Create(waits)(h, s), "must be erased first")
 		assert.True(t, s.SpaceWanted())
 		waits.SpaceWait = time.Minute
 		go func() {
@@ -376,4 +377,67 @@ func TestWaitsForSpace(t *testing.T) {
 		}()
 		require.NoError(t, volumetest.Create(waits)(h, s))
 	})
+}
+
+// failingMounts are mounts of which some calls fail.
+type failingMounts struct {
+	volume.Mounts
+	useAt, probe error
+}
+
+func (f failingMounts) UseAt(path string) (mount.Use, bool, error) {
+	if f.useAt != nil {
+		return mount.Use{}, false, f.useAt
+	}
+	return f.Mounts.UseAt(path)
+}
+
+func (f failingMounts) Probe(ctx context.Context, device string) (mount.Content, error) {
+	if f.probe != nil {
+		return mount.Content{}, f.probe
+	}
+	return f.Mounts.Probe(ctx, device)
+}
+
+// TestUnmountCannotLook: a failure to read the table of mounts is not reported as a second mount.
+func TestUnmountCannotLook(t *testing.T) {
+	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+		require.NoError(t, volumetest.Create(volumetest.Spec("db", kind, 64*pmem.MiB))(h, s))
+		path := filepath.Join(t.TempDir(), "db")
+		require.NoError(t, volumetest.Mounted("db", path)(h, s))
+		require.NoError(t, h.Unbind(namespaceOf(t, s, "db")))
+		whole := s.Mounts
+		s.Mounts = failingMounts{Mounts: whole, useAt: syscall.EIO}
+		_, err := s.Unmount(ctx, "db", "")
+		require.ErrorContains(t, err, "volume db: could not be unmounted")
+		assert.NotContains(t, err.Error(), "mounted over it")
+		assert.Equal(t, "see what is mounted there: findmnt "+path, errs.NextStep(err))
+		s.Mounts = whole
+		require.NoError(t, volumetest.Second(s.Unmount(ctx, "db", "")))
+	})
+}
+
+// TestUnreadableSuperblock: the next step has the commands that save the volume, with the place
+// of the bad blocks.
+func TestUnreadableSuperblock(t *testing.T) {
+	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+		require.NoError(t, volumetest.Create(volumetest.Spec("db", kind, 64*pmem.MiB))(h, s))
+		vol, err := s.Get(ctx, "db")
+		require.NoError(t, err)
+		require.NoError(t, h.SetBad(vol.Device, 4096, 4096+1024, false))
+		s.Mounts = failingMounts{Mounts: s.Mounts, probe: syscall.EIO}
+		err = volumetest.Mounted("db", filepath.Join(t.TempDir(), "db"))(h, s)
+		volumetest.IsKind(t, errs.Unsupported, err, "its content could not be read")
+		assert.Contains(t, errs.NextStep(err), "dd if="+vol.Device+" of=FILE")
+		assert.Contains(t, errs.NextStep(err), "dd if=/dev/zero of="+vol.Device+" bs=512 oflag=direct seek=8 count=2")
+	})
+}
+
+// TestHiddenVolume: a volume that is not found names what is wrong with the group it may be in.
+func TestHiddenVolume(t *testing.T) {
+	h := newHost(t)
+	s := h.Service()
+	require.NoError(t, initVGs(50)(h, s))
+	require.NoError(t, h.Unbind("namespace0.0"))
+	volumetest.IsKind(t, errs.Unsupported, s.Absent(ctx, "db"), "was not found, but may be in volume group pmemvgregion0, whose namespace namespace0.0 is disabled")
 }

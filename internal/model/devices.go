@@ -38,6 +38,9 @@ func (h *Host) identify(path string) (blockdev.Number, error) {
 }
 
 func (d devices) Identify(path string) (blockdev.Number, error) {
+	if err := d.reading("identify"); err != nil {
+		return blockdev.Number{}, err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.identify(path)
@@ -45,6 +48,9 @@ func (d devices) Identify(path string) (blockdev.Number, error) {
 
 // NumberOf finds a node too that is bound to a file.
 func (d devices) NumberOf(path string) (blockdev.Number, error) {
+	if err := d.reading("stat"); err != nil {
+		return blockdev.Number{}, err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if real, err := realPath(path); err == nil {
@@ -72,6 +78,9 @@ func (d devices) aboveOf(n blockdev.Number) []string {
 }
 
 func (d devices) hold(path string) (volume.Device, error) {
+	if err := d.reading("open"); err != nil {
+		return nil, err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.dead {
@@ -89,6 +98,9 @@ func (d devices) hold(path string) (volume.Device, error) {
 }
 
 func (d devices) Mapped() ([]blockdev.Mapped, error) {
+	if err := d.reading("list of mapped devices"); err != nil {
+		return nil, err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var all []blockdev.Mapped
@@ -181,6 +193,9 @@ func (d devices) Gone(n blockdev.Number) bool {
 }
 
 func (d devices) BadRanges(path string, size uint64) ([]blockdev.BadRange, error) {
+	if err := d.reading("bad ranges"); err != nil {
+		return nil, err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n, err := d.identify(path)
@@ -222,6 +237,9 @@ func (d *device) Close() error {
 }
 
 func (d *device) ReadAt(p []byte, offset int64) (int, error) {
+	if err := d.host.reading("read"); err != nil {
+		return 0, err
+	}
 	d.host.mu.Lock()
 	defer d.host.mu.Unlock()
 	if d.host.dead {
@@ -239,7 +257,7 @@ func (d *device) change(name string, from, to uint64, progress blockdev.Progress
 	d.host.mu.Lock()
 	defer d.host.mu.Unlock()
 	if from > to || to > d.size {
-		return fmt.Errorf("%s: bytes %d to %d are not within its %d", d.path, from, to, d.size)
+		return fmt.Errorf("%s: bytes %d to %d are outside its %d bytes", d.path, from, to, d.size)
 	}
 	err := d.host.step(name, func() error {
 		do()
@@ -285,6 +303,9 @@ func (d *device) Write(data []byte, offset int64) error {
 }
 
 func (d *device) IsZero(_ context.Context, from, to uint64, _ blockdev.Progress) (bool, error) {
+	if err := d.host.reading("read"); err != nil {
+		return false, err
+	}
 	d.host.mu.Lock()
 	defer d.host.mu.Unlock()
 	if d.host.dead {

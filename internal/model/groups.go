@@ -24,6 +24,8 @@ type group struct {
 	extentSize uint64 // bytes
 	pvs        []*pv
 	lvs        []*lv
+	seqno      uint64 // of the last change
+	committed  string // the metadata of that change
 }
 
 // pv is a physical volume, on the data of a namespace.
@@ -32,7 +34,9 @@ type pv struct {
 	uuid    string
 	extents uint64
 	// from is where in the region its first extent is.
-	from uint64
+	from  uint64
+	size  uint64 // bytes of the device
+	blank bool   // nothing is written to it yet
 }
 
 // run is a range of extents of a physical volume.
@@ -135,12 +139,16 @@ func total(runs []run) (extents uint64) {
 	return extents
 }
 
-// there reports whether LVM sees a physical volume: its namespace is up, and in its list.
+// there reports whether LVM sees a physical volume: its namespace is up, in its list, and has the
+// label.
 func (h *Host) there(p *pv) bool {
-	return p.on.up() && p.on.info != "" && slices.Contains(p.on.region.namespaces, p.on)
+	return p.on.up() && p.on.info != "" && slices.Contains(p.on.region.namespaces, p.on) && h.readable(p)
 }
 
 func (l groups) Report(context.Context) (lvm.State, error) {
+	if err := l.reading("lvm report"); err != nil {
+		return lvm.State{}, err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.dead {
@@ -229,6 +237,9 @@ func (h *Host) command(name string, ref lvm.VGRef, do func(*group) error) error 
 		if err == nil {
 			err = do(g)
 		}
+		if err == nil && slices.Contains(h.groups, g) {
+			err = h.commit(g)
+		}
 		return err
 	})
 }
@@ -245,7 +256,7 @@ func (h *Host) add(g *group, devices []string) error {
 					continue
 				}
 				from, size := ns.data()
-				g.pvs = append(g.pvs, &pv{on: ns, uuid: newUUID(), from: from + metadata, extents: (size - 2*metadata) / g.extentSize})
+				g.pvs = append(g.pvs, &pv{on: ns, uuid: newUUID(), from: from + metadata, extents: (size - 2*metadata) / g.extentSize, size: size, blank: true})
 				r.content.put(extent{from: from, to: from + metadata})
 			}
 		}
@@ -262,7 +273,7 @@ func (l groups) CreateVG(_ context.Context, name, tag string, extentSize, _ uint
 			return err
 		}
 		l.groups = append(l.groups, g)
-		return nil
+		return l.commit(g)
 	})
 }
 

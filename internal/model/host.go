@@ -26,6 +26,9 @@ import (
 type Host struct {
 	mu  sync.Mutex
 	dir string // of what the service remembers
+	// nodes is the directory of PutNodes, hidden the files that are not in it.
+	nodes  string
+	hidden []string
 
 	regions []*region
 	groups  []*group
@@ -46,6 +49,8 @@ type Host struct {
 	failed error
 	failAt int
 	meddle func(step string)
+	// failRead is that of FailReads.
+	failRead func(read, lines string) error
 }
 
 // ErrDead is the error of each call of a process that is dead by now: none has an effect.
@@ -70,10 +75,14 @@ func (h *Host) Service() *volume.Service {
 	}
 	h.dead, h.dieAt, h.failAt, h.steps = false, 0, 0, nil
 	h.held = map[blockdev.Number]int{} // who held something is gone
+	archive := ""
+	if h.nodes != "" {
+		archive = filepath.Join(h.dir, "lvm")
+	}
 	h.mu.Unlock()
 	return &volume.Service{
 		NDCTL: labels{h}, LVM: groups{h}, Foreign: nothing{}, Disks: nothing{}, Devices: devices{h}, Mounts: mounts{h},
-		Locks: hostlock.Locks{Dir: filepath.Join(h.dir, "locks")}, RunDir: h.run(), StateDir: filepath.Join(h.dir, "state"),
+		Locks: hostlock.Locks{Dir: filepath.Join(h.dir, "locks")}, RunDir: h.run(), StateDir: filepath.Join(h.dir, "state"), ArchiveDir: archive,
 	}
 }
 
@@ -257,6 +266,9 @@ func (h *Host) AddForeign(vg, name string) {
 			v := &lv{group: g, name: name, uuid: newUUID(), runs: []run{{g.pvs[0], g.pvs[0].extents - 8, 8}}}
 			g.lvs = append(g.lvs, v)
 			h.activate(v)
+			if err := h.commit(g); err != nil {
+				panic(err)
+			}
 		}
 	}
 }

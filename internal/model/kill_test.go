@@ -50,6 +50,10 @@ func removeVG(_ volumetest.Host, s *volume.Service) error {
 	return s.RemoveVG(ctx, "pmemvgregion0", false)
 }
 
+func createNamespace(q volume.NamespaceRequest) volumetest.Action {
+	return func(_ volumetest.Host, s *volume.Service) error { return volumetest.Second(s.CreateNamespace(ctx, q)) }
+}
+
 // publish stages and publishes a volume, and unpublish the reverse.
 func publish(dir, fs string) volumetest.Action {
 	return func(_ volumetest.Host, s *volume.Service) error {
@@ -78,7 +82,22 @@ func operations(t *testing.T) []operation {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	require.NoError(t, err)
 	init := initVGs(50)
+	foreign := volume.NamespaceRequest{Region: "region0", Mode: pmem.ModeFSDAX, Size: 64 * pmem.MiB, UUID: "6d1cd3f0-33bf-4c86-9e32-8a9b0a1b8e5d"}
+	direct := volumetest.Spec("a", volume.TypeDirect, 16*pmem.MiB)
+	direct.Region = "region1"
 	all := []operation{
+		{name: "namespace destroy", prepare: []volumetest.Action{createNamespace(foreign), volumetest.Create(direct), volumetest.Fill("a")}, keeps: []string{"a"},
+			do: orGone(func(_ volumetest.Host, s *volume.Service) error { return s.DestroyNamespace(ctx, foreign.UUID) })},
+		{name: "region init-labels", prepare: []volumetest.Action{createNamespace(foreign), volumetest.Create(direct), volumetest.Fill("a")}, keeps: []string{"a"},
+			do: func(_ volumetest.Host, s *volume.Service) error {
+				plan, err := s.PlanInitLabels("region0")
+				if err != nil {
+					return err
+				}
+				return s.InitLabels(ctx, plan)
+			}},
+		{name: "region disable", prepare: []volumetest.Action{createNamespace(foreign), volumetest.Create(direct), volumetest.Fill("a")}, keeps: []string{"a"},
+			do: func(_ volumetest.Host, s *volume.Service) error { return s.DisableRegion(ctx, "region0") }},
 		{name: "vg init", do: init},
 		{name: "vg init with more", prepare: []volumetest.Action{initVGs(20)}, do: init},
 		{name: "vg remove", prepare: []volumetest.Action{init}, do: orGone(removeVG)},
@@ -103,6 +122,11 @@ func operations(t *testing.T) []operation {
 				of("clone to the other type", clone(volume.Spec{Name: "b", Type: other[kind]}), "a", "b"),
 				of("publish", publish(dir, fs), "a"),
 			)
+			unmounted := of("unmount", func(_ volumetest.Host, s *volume.Service) error { return volumetest.Second(s.Unmount(ctx, "a", "")) }, "a")
+			if fs == mount.Ext4 {
+				unmounted.prepare = append(slices.Clone(filled), volumetest.Mounted("a", filepath.Join(dir, "mnt")))
+				all = append(all, unmounted)
+			}
 			published := of("unpublish", unpublish(dir, fs), "a")
 			published.prepare = append(slices.Clone(filled), publish(dir, fs))
 			all = append(all, published)

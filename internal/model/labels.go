@@ -22,7 +22,8 @@ type region struct {
 	disabled   bool
 	namespaces []*namespace
 	content    content
-	made       int // namespaces, ever
+	made       int    // namespaces, ever
+	nodes      string // in front of the names of its devices, see PutNodes
 }
 
 // namespace is a label, and what the kernel has of it.
@@ -44,9 +45,9 @@ func (n *namespace) up() bool    { return n.number != blockdev.Number{} }
 
 func (n *namespace) block() string {
 	if n.index == 0 {
-		return fmt.Sprintf("pmem%d", n.region.index)
+		return fmt.Sprintf("%spmem%d", n.region.nodes, n.region.index)
 	}
-	return fmt.Sprintf("pmem%d.%d", n.region.index, n.index)
+	return fmt.Sprintf("%spmem%d.%d", n.region.nodes, n.region.index, n.index)
 }
 
 // data is where in the region the bytes of the device are.
@@ -126,6 +127,9 @@ type labels struct{ *Host }
 func (l labels) Warm() {}
 
 func (l labels) Snapshot(ndctl.Select) (pmem.System, error) {
+	if err := l.reading("snapshot"); err != nil {
+		return pmem.System{}, err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.dead {
@@ -139,13 +143,16 @@ func (l labels) Snapshot(ndctl.Select) (pmem.System, error) {
 			sys.Namespaces = append(sys.Namespaces, n.describe())
 		}
 	}
-	return sys, nil
+	return sys, l.putNodes()
 }
 
 func (l labels) EnabledFSDAX() []pmem.Namespace {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var all []pmem.Namespace
+	if l.putNodes() != nil {
+		return nil
+	}
 	for _, r := range l.regions {
 		for _, n := range r.namespaces {
 			if n.up() && n.info != "" && !l.dead {

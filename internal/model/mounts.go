@@ -48,10 +48,18 @@ func (h *Host) writeSuperblock(n blockdev.Number, offset uint64, s superblock) e
 	return err
 }
 
-func (m mounts) RealPath(path string) (string, error) { return realPath(path) }
+func (m mounts) RealPath(path string) (string, error) {
+	if err := m.reading("path"); err != nil {
+		return "", err
+	}
+	return realPath(path)
+}
 
 func (m mounts) At(path string) (blockdev.Number, mount.Point, bool, error) {
 	if path == "/dev" {
+		if err := m.reading("/dev"); err != nil {
+			return blockdev.Number{}, mount.Point{}, false, err
+		}
 		return blockdev.Number{}, mount.Point{Path: path, FSType: "devtmpfs"}, true, nil
 	}
 	u, ok, err := m.UseAt(path)
@@ -73,6 +81,9 @@ func (m mounts) UseAt(path string) (mount.Use, bool, error) {
 }
 
 func (m mounts) Uses() ([]mount.Use, error) {
+	if err := m.reading("table of mounts"); err != nil {
+		return nil, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var all []mount.Use
@@ -146,8 +157,11 @@ func (m mounts) Bind(from, to string, readOnly bool, options []string) error {
 		return m.add("bind", func() (blockdev.Number, error) { return m.identify(from) }, to, "devtmpfs", from, true, options)
 	}
 	n, p, ok, err := m.At(from)
-	if err != nil || !ok {
-		return fmt.Errorf("%s: nothing is mounted there (%v)", from, err)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("%s: nothing is mounted there", from)
 	}
 	return m.add("bind", func() (blockdev.Number, error) { return n, nil }, to, p.FSType, p.Source, false, append(slices.Clone(options), p.Super...))
 }
@@ -190,21 +204,27 @@ func (m mounts) Format(_ context.Context, on mount.Space, fs string, _ ...string
 }
 
 func (m mounts) Probe(_ context.Context, device string) (mount.Content, error) {
+	if err := m.reading("probe"); err != nil {
+		return mount.Content{}, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s, _, err := m.readSuperblock(device)
 	return mount.Content{Type: s.FS}, err
 }
 
-func (m mounts) Check(context.Context, string) error { return nil }
+func (m mounts) Check(context.Context, string) error { return m.reading("fsck") }
 func (m mounts) HasErrors(string) bool               { return false }
 
 func (m mounts) Extent(device, fs string) (uint64, error) {
+	if err := m.reading("superblock"); err != nil {
+		return 0, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s, _, err := m.readSuperblock(device)
 	if err == nil && s.FS != fs {
-		err = fmt.Errorf("%s has no superblock of %s", device, fs)
+		err = fmt.Errorf("%s has no %s superblock", device, fs)
 	}
 	return s.Size, err
 }
@@ -232,6 +252,9 @@ func (m mounts) Separate(_ context.Context, device string) error {
 }
 
 func (m mounts) DAX(_ string, p mount.Point) (bool, error) {
+	if err := m.reading("dax"); err != nil {
+		return false, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return mount.HasDAXOption(p) && !m.noDAX, nil

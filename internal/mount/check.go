@@ -53,14 +53,14 @@ func checked(device, out string, err error) error {
 	if err == nil || errors.As(err, &failed) && failed.Code == corrected {
 		return nil
 	}
-	reason := "has errors that are not repaired without being asked"
+	reason := "has errors that cannot be repaired automatically"
 	if failed != nil && failed.Code < 0 {
 		reason = "could not be checked"
 	}
 	if lines := strings.Split(strings.TrimSpace(out), "\n"); lines[0] != "" {
 		reason += " (e2fsck: " + strings.Join(lines[max(0, len(lines)-2):], "; ") + ")"
 	}
-	return errs.Wrap(errs.Unsupported, device, reason, "look what it is: e2fsck -f -n "+device+"; copy the volume if its data matters, then repair it: e2fsck -f "+device, err)
+	return errs.Wrap(errs.Unsupported, device, reason, "see what is wrong: e2fsck -f -n "+device+"; copy the volume if its data matters, then repair it: e2fsck -f "+device, err)
 }
 
 // asksForCheck tells whether a superblock of ext4 has an error recorded, was not left in
@@ -87,9 +87,9 @@ func HowToRepair(device, fs string, err error) string {
 	}
 	switch fs {
 	case XFS:
-		return "copy the volume if its data matters, then repair it: xfs_repair " + device + "; if its log cannot be replayed, xfs_repair -L gives up what was written last"
+		return "copy the volume if its data matters, then repair it: xfs_repair " + device + "; if its log cannot be replayed, xfs_repair -L discards the latest changes"
 	case Ext4:
-		return "look what it is: e2fsck -f -n " + device + "; copy the volume if its data matters, then repair it: e2fsck -f " + device
+		return "see what is wrong: e2fsck -f -n " + device + "; copy the volume if its data matters, then repair it: e2fsck -f " + device
 	}
 	return ""
 }

@@ -40,10 +40,10 @@ func TestChecked(t *testing.T) {
 	for _, code := range []int{2, 3, 4, 8, 12, 16, 32, 128} {
 		err := checked("/dev/pmem0", "one\ntwo\nRUN fsck MANUALLY\n", &run.Error{Args: []string{"e2fsck"}, Code: code, Err: errors.New("exit status")})
 		assert.True(t, errs.Is(err, errs.Unsupported), "%d", code)
-		assert.ErrorContains(t, err, "has errors that are not repaired without being asked (e2fsck: two; RUN fsck MANUALLY)")
+		assert.ErrorContains(t, err, "has errors that cannot be repaired automatically (e2fsck: two; RUN fsck MANUALLY)")
 		assert.Contains(t, errs.NextStep(err), "repair it: e2fsck -f /dev/pmem0")
 	}
-	killed := checked("/dev/pmem0", "", errs.Wrap(errs.Deadline, "e2fsck", "gave no answer in time", "", &run.Error{Args: []string{"e2fsck"}, Code: -1, Err: errors.New("killed")}))
+	killed := checked("/dev/pmem0", "", errs.Wrap(errs.Deadline, "e2fsck", "timed out and was killed", "", &run.Error{Args: []string{"e2fsck"}, Code: -1, Err: errors.New("killed")}))
 	assert.ErrorContains(t, killed, "could not be checked")
 }
 

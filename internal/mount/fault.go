@@ -21,7 +21,7 @@ type Fault string
 const (
 	ShutDown     Fault = "was shut down by the kernel after an error"
 	MadeReadOnly Fault = "was made read-only by the kernel after an error"
-	Erred        Fault = "has errors, which are repaired when it is mounted the next time"
+	Erred        Fault = "has errors, which are repaired at the next mount"
 )
 
 // FaultOf tells what the kernel found wrong with a file system that is mounted; "" for

@@ -54,7 +54,7 @@ func TestFormat(t *testing.T) {
 			assert.Equal(t, fs, typeOf(t, path))
 			other := map[string]string{Ext4: XFS, XFS: Ext4}[fs]
 			_, err = Extent(path, other)
-			assert.ErrorContains(t, err, "has no superblock of "+other)
+			assert.ErrorContains(t, err, "has no "+other+" superblock")
 		})
 	}
 }

@@ -65,7 +65,7 @@ func Format(ctx context.Context, on Space, fs string, extra ...string) error {
 		}
 		args = append(args, xfsForKernel()...)
 	default:
-		return errs.Invalidf("file system "+fs, "use ext4, xfs or none", "is not one that pmemctl makes")
+		return errs.Invalidf("file system "+fs, "use ext4, xfs or none", "is not supported")
 	}
 	// Of several -E the last one alone would count.
 	if e, own := slices.Index(extra, "-E"), slices.Index(args, "-E"); e >= 0 && e+1 < len(extra) && own >= 0 {
@@ -233,7 +233,7 @@ func isOnTop(device, path string) error {
 	case err != nil:
 		return err
 	case !mounted:
-		return errs.New(errs.NotFound, path, "has nothing mounted on it", "")
+		return errs.New(errs.NotFound, path, "is not a mount point", "see where the device is mounted: findmnt "+device)
 	case have != want:
 		return errs.New(errs.InUse, path, "has another file system ("+point.FSType+") mounted over it", "unmount that first: umount "+path)
 	}
@@ -302,7 +302,7 @@ func Grow(ctx context.Context, device string, p Point) error {
 	case XFS:
 		_, err = run.Change(ctx, "xfs_growfs", "-d", p.Path)
 	default:
-		err = errs.New(errs.Unsupported, p.Path, "has the file system "+p.FSType+", which pmemctl cannot grow", "")
+		err = errs.New(errs.Unsupported, p.Path, "has the file system "+p.FSType+", which cannot be grown", "")
 	}
 	return err
 }
@@ -320,7 +320,7 @@ func DAX(path string, p Point) (bool, error) {
 		}
 	}
 	if err != nil {
-		return false, &os.PathError{Op: "make a file to test DAX below", Path: path, Err: err}
+		return false, &os.PathError{Op: "create a file to test DAX below", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
 	var st unix.Statx_t

@@ -22,7 +22,7 @@ func Separate(ctx context.Context, device string) error {
 	case XFS:
 		// What xfs_admin does, which is a shell script: pmemctl's image has no shell.
 		_, err = run.Change(ctx, "xfs_db", "-x", "-p", "xfs_admin", "-c", "uuid generate", device)
-		return errs.Wrap("", device, "the copy could not get a UUID of its own", "mount and unmount the source once, so that its log is clean, then try again", err)
+		return errs.Wrap("", device, "cannot give the copy a new UUID", "mount and unmount the source once to clean its log, then try again", err)
 	case Ext4:
 		// tune2fs insists on a check before. It is a copy: nothing is lost with it.
 		check, cancel := context.WithTimeout(ctx, time.Hour)
@@ -33,7 +33,7 @@ func Separate(ctx context.Context, device string) error {
 		if err == nil || errors.As(err, &failed) && failed.Code == corrected {
 			_, err = run.Change(check, "tune2fs", "-U", "random", device)
 		}
-		return errs.Wrap("", device, "the copy could not get a UUID of its own", "check the source: e2fsck -f, then try again", err)
+		return errs.Wrap("", device, "cannot give the copy a new UUID", "check the source: e2fsck -f, then try again", err)
 	}
 	return nil
 }

@@ -55,7 +55,7 @@ func Extent(device, fs string) (uint64, error) {
 	case fs == XFS && hasXFS(sb):
 		return binary.BigEndian.Uint64(sb[8:]) * uint64(binary.BigEndian.Uint32(sb[4:])), nil
 	}
-	return 0, fmt.Errorf("%s has no superblock of %s", device, fs)
+	return 0, fmt.Errorf("%s has no %s superblock", device, fs)
 }
 
 func readStart(device string) ([]byte, error) {

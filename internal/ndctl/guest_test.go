@@ -32,10 +32,7 @@ func TestGuestSnapshotsLeakNothing(t *testing.T) {
 	// Go's heap grows to its first collection, which would be taken for a leak.
 	defer debug.SetGCPercent(debug.SetGCPercent(10))
 	// The firmware of an emulated DIMM is slow to ask, so that it is asked less.
-	times, timesOfAll := 300, 20
-	if os.Getenv("PMEMCTL_ALL") != "" { // make test-all
-		times, timesOfAll = 1500, 100
-	}
+	const times, timesOfAll = 300, 20
 	read(100, Select{Namespaces: true, Badblocks: true})
 	read(10, Everything)
 	before := residentKiB(t)

@@ -295,7 +295,7 @@ func rollBack(n *C.struct_ndctl_namespace, dev string) error {
 	if C.ndctl_namespace_get_type(n) == C.ND_DEVICE_NAMESPACE_IO {
 		return change("enable after a failed change of mode", dev, func() C.int { return C.ndctl_namespace_enable(n) })
 	}
-	return change("delete what was half made", dev, func() C.int { return C.ndctl_namespace_delete(n) })
+	return change("delete the partly created namespace", dev, func() C.int { return C.ndctl_namespace_delete(n) })
 }
 
 // change runs a call that writes to the device; a crash before or after it must

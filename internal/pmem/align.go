@@ -115,7 +115,7 @@ func Usable(raw uint64, m Map, align uint64) uint64 {
 // the usable size. It fails when that is beyond what 64 bits hold.
 func RawFor(usable uint64, m Map, align, sizeAlign uint64) (uint64, error) {
 	if usable > math.MaxInt64/2 {
-		return 0, fmt.Errorf("%d bytes are more than any namespace holds", usable)
+		return 0, fmt.Errorf("%d bytes exceed the maximum size of a namespace", usable)
 	}
 	raw := RoundUp(max(usable, MinNamespace), sizeAlign)
 	if m == MapDev {

@@ -20,14 +20,14 @@ func ParseSize(s string) (uint64, error) {
 	case strings.HasPrefix(trimmed, "-"):
 		return 0, fmt.Errorf("size %q is negative; %s", s, want)
 	case !sizeSyntax.MatchString(trimmed):
-		return 0, fmt.Errorf("size %q is not understood; %s", s, want)
+		return 0, fmt.Errorf("invalid size %q; %s", s, want)
 	}
 	n, err := humanize.ParseBigBytes(trimmed)
 	if err != nil {
-		return 0, fmt.Errorf("size %q is not understood; %s", s, want)
+		return 0, fmt.Errorf("invalid size %q; %s", s, want)
 	}
 	if n.Cmp(new(big.Int).SetUint64(1<<63)) > 0 {
-		return 0, fmt.Errorf("size %q is more than 8 EiB", s)
+		return 0, fmt.Errorf("size %q exceeds 8 EiB", s)
 	}
 	return n.Uint64(), nil
 }

@@ -16,8 +16,8 @@ func TestParseSize(t *testing.T) {
 		assert.Equal(t, want, got, text)
 	}
 	for text, want := range map[string]string{
-		"-5": "is negative", "-1Gi": "is negative", "10Q": "is not understood", "": "is not understood", "Gi": "is not understood",
-		"1e9": "is not understood", "10 GiBs": "is not understood", "9Ei": "is more than 8 EiB", "99999999999999999999": "is more than 8 EiB", "NaN": "is not understood",
+		"-5": "is negative", "-1Gi": "is negative", "10Q": "invalid size", "": "invalid size", "Gi": "invalid size",
+		"1e9": "invalid size", "10 GiBs": "invalid size", "9Ei": "exceeds 8 EiB", "99999999999999999999": "exceeds 8 EiB", "NaN": "invalid size",
 	} {
 		_, err := ParseSize(text)
 		assert.ErrorContains(t, err, want, text)

@@ -145,7 +145,7 @@ func failure(ctx context.Context, cmd *exec.Cmd, stderr string, err error) error
 	if ctx.Err() != nil {
 		failed.Err = ctx.Err()
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return errs.Wrap(errs.Deadline, cmd.Args[0], "gave no answer in time and was stopped", "", failed)
+			return errs.Wrap(errs.Deadline, cmd.Args[0], "timed out and was killed", "", failed)
 		}
 	}
 	return failed

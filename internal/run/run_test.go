@@ -62,7 +62,7 @@ func TestDeadline(t *testing.T) {
 	begun := time.Now()
 	_, err := Command(ctx, "sh", "-c", "sleep 60 & wait")
 	assert.True(t, errs.Is(err, errs.Deadline), "%v", err)
-	assert.ErrorContains(t, err, "gave no answer in time and was stopped")
+	assert.ErrorContains(t, err, "timed out and was killed")
 	assert.Less(t, time.Since(begun), 30*time.Second)
 
 	ctx, cancel = context.WithCancel(context.Background())

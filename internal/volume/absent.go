@@ -15,13 +15,13 @@ func (s *Service) Absent(ctx context.Context, name string) error {
 		return err
 	}
 	hidden := func(what, next string) error {
-		return errs.New(errs.Unsupported, subject(name), "was not found, and may be in "+what, next)
+		return errs.New(errs.Unsupported, subject(name), "was not found, but may be in "+what, next)
 	}
 	if found := slices.DeleteFunc(v.find(name), func(vol Volume) bool { return vol.State == Deleting }); len(found) > 0 {
-		return errs.New(errs.Internal, subject(name), "was not found, and is there as "+found[0].where(), "try again")
+		return errs.New(errs.Internal, subject(name), "was not found, but exists as "+found[0].where(), "try again")
 	}
 	if len(v.PMEM.Regions) == 0 {
-		return hidden("PMEM that is not there now", errs.NextStep(NoPMEM(v.PMEM)))
+		return hidden("PMEM that is currently missing", errs.NextStep(NoPMEM(v.PMEM)))
 	}
 	for _, r := range v.PMEM.Regions {
 		if r.Type == "pmem" && !r.Enabled() {
@@ -47,12 +47,12 @@ func (s *Service) Absent(ctx context.Context, name string) error {
 			if d, damaged := v.memberDamage(n); damaged {
 				return hidden("volume group "+vg+": "+d.Reason, d.Next)
 			}
-			return hidden("volume group "+vg+", which is not seen on "+n.Dev+" as one of pmemctl's", "see what is wrong: pvs -a; vgs -o +vg_tags; pmemctl vg list")
+			return hidden("volume group "+vg+", which is not visible on "+n.Dev+" as a group of pmemctl", "see what is wrong: pvs -a; vgs -o +vg_tags; pmemctl vg list")
 		}
 	}
 	for _, vg := range v.OwnVGs() {
 		if err := v.whole(vg.Ref()); err != nil {
-			return hidden("volume group "+vg.Name+", which has a device missing", errs.NextStep(err))
+			return hidden(err.Error(), errs.NextStep(err))
 		}
 	}
 	return nil

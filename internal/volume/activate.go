@@ -25,9 +25,9 @@ func (s *Service) activate(ctx context.Context, vol Volume) (Volume, error) {
 
 func damaged(vol Volume) error {
 	if vol.Type == TypeDirect {
-		return errs.New(errs.Unsupported, subject(vol.Name), "is damaged: its namespace "+vol.Namespace+" did not come up as fsdax, so that its info block is lost", "keep it if you need its data, and look for media errors: pmemctl namespace show "+vol.Namespace)
+		return errs.New(errs.Unsupported, subject(vol.Name), "is damaged: its namespace "+vol.Namespace+" did not come up as fsdax: its info block is lost", "keep it if you need its data, and look for media errors: pmemctl namespace show "+vol.Namespace)
 	}
-	return errs.New(errs.Unsupported, subject(vol.Name), "is damaged: lvm says "+vol.Health, "see what is missing: pmemctl tree; pvs -a")
+	return errs.New(errs.Unsupported, subject(vol.Name), "is damaged: LVM reports "+vol.Health, "see what is missing: pmemctl tree; pvs -a")
 }
 
 // Resume has the logical volumes go on that an lvm left suspended when it was

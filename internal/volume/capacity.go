@@ -40,7 +40,7 @@ func (v View) Capacities() []Capacity {
 	}
 	for _, vg := range v.OwnVGs() {
 		if vg.PartialPVMissing {
-			all = append(all, Capacity{Type: TypeLVM, VG: vg.Name, Total: vg.Size, Reason: "a device of it is missing"})
+			all = append(all, Capacity{Type: TypeLVM, VG: vg.Name, Total: vg.Size, Reason: "one of its devices is missing"})
 			continue
 		}
 		if v.whole(vg.Ref()) != nil {
@@ -68,7 +68,7 @@ func capacityOf(r pmem.Region) Capacity {
 	align := r.SizeAlign(pmem.DefaultAlign)
 	c := Capacity{Type: TypeDirect, Region: r.Dev, Total: r.Size}
 	if r.LabelsFull {
-		c.Reason = "the label area of its DIMMs has no room for one more namespace"
+		c.Reason = "the label area of its DIMMs has no room for another namespace"
 		return c
 	}
 	c.Free = pmem.Usable(pmem.RoundDown(r.AvailableSize, align), pmem.MapDev, pmem.DefaultAlign)
@@ -88,7 +88,7 @@ func metadataFull(vg lvm.VG) string {
 	if vg.MetadataSize == 0 || vg.MetadataFree >= metadataReserve { // 0: not known
 		return ""
 	}
-	return "its metadata area has no room for one more volume"
+	return "its metadata area has no room for another volume"
 }
 
 func (v View) capacityFor(spec Spec) Capacity {

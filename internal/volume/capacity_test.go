@@ -79,7 +79,7 @@ func TestFullMetadata(t *testing.T) {
 		assert.ErrorContains(t, err, reason)
 		assert.NotEmpty(t, errs.NextStep(err))
 	}
-	const labels = "the label area of its DIMMs has no room for one more namespace"
+	const labels = "the label area of its DIMMs has no room for another namespace"
 	v := threeRegions(1<<30, 1<<30)
 	v.PMEM.Regions[0].AvailableSize, v.PMEM.Regions[0].MaxAvailableExtent = 1<<29, 1<<29
 	direct := Spec{Type: TypeDirect}
@@ -97,7 +97,7 @@ func TestFullMetadata(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "region1", plan.Region)
 
-	const metadata = "its metadata area has no room for one more volume"
+	const metadata = "its metadata area has no room for another volume"
 	v.LVM.VGs[0].MetadataSize, v.LVM.VGs[0].MetadataFree = 2<<20, metadataReserve
 	assert.NotZero(t, v.capacityFor(Spec{Type: TypeLVM}).Largest)
 	v.LVM.VGs[0].MetadataFree--

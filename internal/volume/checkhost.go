@@ -23,7 +23,7 @@ func (s *Service) CheckHost(context.Context) error {
 	}
 	var fs unix.Statfs_t
 	if err := unix.Statfs("/sys/bus/nd/devices", &fs); err == nil && fs.Flags&unix.ST_RDONLY != 0 {
-		return errs.New(errs.Unsupported, "/sys", "is mounted read-only, so that no namespace can be made", "run the container privileged, or mount the host's /sys writable")
+		return errs.New(errs.Unsupported, "/sys", "is mounted read-only, so no namespace can be created", "run the container privileged, or mount the host's /sys writable")
 	}
 	if err := s.hostDev(); err != nil {
 		return err

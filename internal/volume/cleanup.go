@@ -76,7 +76,7 @@ func (s *Service) removeAllUnfinished(ctx context.Context, found []Volume) error
 // lose in it. The host is locked.
 func (s *Service) removeUnfinished(ctx context.Context, vol Volume) error {
 	if vol.isCopy() {
-		return errs.Wrap("", subject(vol.Name), "what was copied for it could not be marked as deleted", "", s.deleteCopy(ctx, vol))
+		return errs.Wrap("", subject(vol.Name), "its unfinished copy could not be marked as deleted", "", s.deleteCopy(ctx, vol))
 	}
 	err := s.kindOf(vol.Type).remove(ctx, vol)
 	return errs.Wrap("", subject(vol.Name), "its unfinished "+vol.where()+" could not be removed", "", err)

@@ -46,7 +46,7 @@ type fakeLVM struct{ LVM }
 func (fakeLVM) Report(context.Context) (lvm.State, error) { return lvm.State{}, nil }
 
 // A volume may be finished, and its lock free, after somebody has seen it unfinished.
-func TestWhatWasFinishedMeanwhileIsNotRemoved(t *testing.T) {
+func TestRemoveAbandonedKeepsFinished(t *testing.T) {
 	ctx := context.Background()
 	ndctl := &fakePMEM{namespace: pmem.Namespace{Dev: "namespace0.1", UUID: "1b4e28ba-2fa1-11d2-883f-0016d3cca427", Name: markMaking + "db", Region: "region0", RawSize: 1, State: pmem.StateEnabled, Mode: pmem.ModeFSDAX}}
 	s := &Service{Devices: KernelDevices{}, Mounts: KernelMounts{}, NDCTL: ndctl, LVM: fakeLVM{}, Locks: hostlock.Locks{Dir: t.TempDir()}}
@@ -105,4 +105,13 @@ func TestUnfinishedCopyIsErased(t *testing.T) {
 	assert.True(t, Volume{Type: TypeLVM, copyOf: "x"}.isCopy())
 	assert.False(t, Volume{Type: TypeLVM}.isCopy())
 	assert.False(t, Volume{Type: TypeDirect, UUID: uuid.NewString()}.isCopy())
+}
+
+// TestLeaveChangesNothing: a group with a device that is on no namespace is left as it is.
+func TestLeaveChangesNothing(t *testing.T) {
+	pmem0 := pmem.Namespace{Dev: "namespace0.0", UUID: "1b4e28ba-2fa1-11d2-883f-0016d3cca427", Name: markMember + "vg", Blockdev: "pmem0"}
+	v := View{PMEM: pmem.System{Namespaces: []pmem.Namespace{pmem0}}}
+	s := &Service{NDCTL: &fakePMEM{}} // to rename a namespace panics
+	_, err := s.leave(context.Background(), v, lvm.VG{Name: "vg", PVs: []lvm.PV{{Name: "/dev/pmem0"}, {Name: "/dev/pmem9"}}})
+	assert.ErrorContains(t, err, "/dev/pmem9 is not on a namespace")
 }

@@ -26,8 +26,8 @@ func filesystemUUID(namespace string) string {
 
 // madeForFS is the error for one who wants such a volume raw.
 func madeForFS(vol Volume) error {
-	return errs.New(errs.Conflict, subject(vol.Name), "was made for a filesystem and may hold bytes of former volumes below it, so it is not given out as a raw block device",
-		"make a raw one: pmemctl volume create NAME --fs none, or volumeMode: Block")
+	return errs.New(errs.Conflict, subject(vol.Name), "was created for a file system and may hold data of deleted volumes below it, so it cannot be used as a raw block device",
+		"create a raw volume: pmemctl volume create NAME --fs none, or volumeMode: Block")
 }
 
 // clear zeroes what a new volume must not show of former ones, and heals media errors.
@@ -37,7 +37,7 @@ func (s *Service) clear(ctx context.Context, dev Device, vol Volume, node string
 	if vol.forFS {
 		end = min(vol.offset+endSize, stop)
 	}
-	step, done := s.progress("clearing " + vol.Name)
+	step, done := s.progress("zeroing " + vol.Name)
 	err := dev.Zero(ctx, vol.offset, end, step)
 	done()
 	if err == nil {
@@ -55,7 +55,7 @@ func notHealed(err error) error {
 	if !errors.As(err, &medium) {
 		return err
 	}
-	return errs.New(errs.Damaged, medium.Path, fmt.Sprintf("has media errors that a write does not heal, the first at byte %d, and is not given out", medium.First), "see where: pmemctl tree; replace the DIMM")
+	return errs.New(errs.Damaged, medium.Path, fmt.Sprintf("has media errors that a write does not clear, the first at byte %d, so no volume is created on it", medium.First), "see where: pmemctl tree; replace the DIMM")
 }
 
 // clearTail zeroes the last bytes from one offset to another.

@@ -57,7 +57,7 @@ func (s *Service) Clone(ctx context.Context, source string, spec Spec) (Volume, 
 	}
 	vol, created, err := s.create(ctx, spec, func(ctx context.Context, made Volume) error { return s.copyInto(ctx, made, from, fs) })
 	if err == nil && !created && !(spec.OrExisting && vol.isCopyOf(from.UUID)) {
-		return Volume{}, errs.New(errs.Conflict, subject(spec.Name), "exists already, and was not overwritten", "choose another name, or delete it: pmemctl volume delete "+spec.Name)
+		return Volume{}, errs.New(errs.Conflict, subject(spec.Name), "already exists and was not overwritten", "choose another name, or delete it: pmemctl volume delete "+spec.Name)
 	}
 	return vol, err
 }
@@ -65,16 +65,16 @@ func (s *Service) Clone(ctx context.Context, source string, spec Spec) (Volume, 
 // copyingFrom is the spec of a volume that has room for a copy of another one.
 func (s Spec) copyingFrom(source Volume) (Spec, error) {
 	if s.FS == mount.None && source.forFS {
-		return s, errs.Invalidf(subject(s.Name), "clone it as a volume with a filesystem", "%s was made for a filesystem and may hold bytes of former volumes below it, so no raw block volume can be a copy of it", source.Name)
+		return s, errs.Invalidf(subject(s.Name), "clone it as a volume with a file system", "%s was created for a file system and may hold data of deleted volumes below it, so it cannot be copied to a raw block volume", source.Name)
 	}
 	if s.Limit != 0 && source.Size > s.Limit {
-		return s, errs.New(errs.OutOfRange, subject(s.Name), fmt.Sprintf("a copy of %s has at least its %d bytes, more than the limit of %d", source.Name, source.Size, s.Limit), "raise the limit")
+		return s, errs.New(errs.OutOfRange, subject(s.Name), fmt.Sprintf("a copy of %s requires %d bytes, which exceeds the limit of %d", source.Name, source.Size, s.Limit), "raise the limit")
 	}
 	if s.Size == 0 || s.OrLarger {
 		s.Size = max(s.Size, source.Size)
 	}
 	if s.Size < source.Size {
-		return s, errs.New(errs.OutOfRange, subject(s.Name), fmt.Sprintf("a copy of %s needs at least its %s", source.Name, pmem.FormatSize(source.Size)), fmt.Sprintf("use --size %d or more", source.Size))
+		return s, errs.New(errs.OutOfRange, subject(s.Name), fmt.Sprintf("a copy of %s requires at least %s", source.Name, pmem.FormatSize(source.Size)), fmt.Sprintf("use --size %d or more", source.Size))
 	}
 	if s.Type == "" {
 		s.Type = source.Type
@@ -88,12 +88,12 @@ func (s Spec) copyingFrom(source Volume) (Spec, error) {
 // system in it becomes one of its own.
 func (s *Service) copyInto(ctx context.Context, made, source Volume, fs string) error {
 	if err := s.notPublished(source); err != nil {
-		return errs.Wrap("", subject(source.Name), "is in use, and a copy of it would not be consistent", "", err)
+		return errs.Wrap("", subject(source.Name), "is in use, so a copy would not be consistent", "", err)
 	}
 	from, err := s.Devices.HoldToRead(source.Device)
 	if err != nil {
 		if errs.Is(err, errs.InUse) {
-			return errs.Wrap(errs.InUse, subject(source.Name), "is in use, and a copy of it would not be consistent", "pmemctl volume unmount "+source.Name, err)
+			return errs.Wrap(errs.InUse, subject(source.Name), "is in use, so a copy would not be consistent", "pmemctl volume unmount "+source.Name, err)
 		}
 		return err
 	}
@@ -104,7 +104,7 @@ func (s *Service) copyInto(ctx context.Context, made, source Volume, fs string) 
 			return err
 		}
 		if content.Type != "" && content.Type != fs {
-			return errs.Invalidf(subject(source.Name), "ask for a copy with "+content.Type, "has %s, and a copy with %s was asked for", content.Type, fs)
+			return errs.Invalidf(subject(source.Name), "request a copy with "+content.Type, "has the file system %s, but a copy with %s was requested", content.Type, fs)
 		}
 	}
 	if made, err = s.bringUp(ctx, made); err != nil {

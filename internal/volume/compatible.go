@@ -44,20 +44,20 @@ func (s *Service) UsableAs(ctx context.Context, name, fs string) error {
 
 func usableAs(name, has, fs string, publishedRaw bool) error {
 	differs := func(reason string) error {
-		return errs.New(errs.Conflict, subject(name), reason, "see it: pmemctl volume show "+name)
+		return errs.New(errs.Conflict, subject(name), reason, "see: pmemctl volume show "+name)
 	}
 	own := has == mount.Ext4 || has == mount.XFS
 	switch {
 	case fs == mount.None && own && !publishedRaw:
-		return differs("has the file system " + has + ", and a raw block device was asked for")
+		return differs("has the file system " + has + ", but a raw block device was requested")
 	case fs == mount.None:
 		return nil
 	case publishedRaw:
-		return differs("is published as a raw block device, and a file system was asked for")
+		return differs("is published as a raw block device, but a file system was requested")
 	case !own:
-		return differs("has no file system, and one was asked for")
+		return differs("has no file system, but one was requested")
 	case fs != "" && fs != has:
-		return differs("has the file system " + has + ", and " + fs + " was asked for")
+		return differs("has the file system " + has + ", but " + fs + " was requested")
 	}
 	return nil
 }

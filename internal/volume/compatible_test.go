@@ -17,8 +17,8 @@ func TestUsableAs(t *testing.T) {
 	}{
 		{"ext4", "ext4", false, ""},
 		{"ext4", "", false, ""},
-		{"ext4", "xfs", false, "has the file system ext4, and xfs was asked for"},
-		{"xfs", "none", false, "has the file system xfs, and a raw block device"},
+		{"ext4", "xfs", false, "has the file system ext4, but xfs was requested"},
+		{"xfs", "none", false, "has the file system xfs, but a raw block device"},
 		{"ext4", "none", true, ""}, // made by who uses the raw device
 		{"ext4", "ext4", true, "is published as a raw block device"},
 		{"", "none", false, ""},

@@ -160,11 +160,11 @@ func filledRaw(spec Spec) bool { return spec.FS != mount.XFS }
 func (s *Service) matches(ctx context.Context, v View, vol Volume, spec Spec) error {
 	const next = "choose another name, or delete it: pmemctl volume delete "
 	differs := func(what, has, asked string) error {
-		return errs.New(errs.Conflict, subject(spec.Name), fmt.Sprintf("exists with %s %s, and %s was asked for", what, has, asked), next+spec.Name)
+		return errs.New(errs.Conflict, subject(spec.Name), fmt.Sprintf("exists with %s %s, but %s was requested", what, has, asked), next+spec.Name)
 	}
 	switch {
 	case vol.State == Damaged:
-		return errs.New(errs.Conflict, subject(spec.Name), "exists and is damaged", "see it: pmemctl volume show "+spec.Name)
+		return errs.New(errs.Conflict, subject(spec.Name), "exists and is damaged", "see: pmemctl volume show "+spec.Name)
 	case vol.Type != spec.Type:
 		return differs("type", string(vol.Type), string(spec.Type))
 	case spec.Region != "" && !slices.Contains(vol.Regions, spec.Region):
@@ -365,7 +365,7 @@ func (s *Service) bringUp(ctx context.Context, vol Volume) (Volume, error) {
 	}
 	up, _ := directVolume(n)
 	if up.Size != vol.Size {
-		return vol, errs.New(errs.Internal, subject(vol.Name), fmt.Sprintf("its namespace came up with %d bytes where %d were expected", up.Size, vol.Size), "see why: dmesg | tail")
+		return vol, errs.New(errs.Internal, subject(vol.Name), fmt.Sprintf("its namespace came up with %d bytes instead of %d", up.Size, vol.Size), "see why: dmesg | tail")
 	}
 	up.forFS = vol.forFS
 	return up, nil
@@ -374,7 +374,7 @@ func (s *Service) bringUp(ctx context.Context, vol Volume) (Volume, error) {
 // sizeIs makes sure that a device that is to be cleared is the one that was made.
 func sizeIs(dev Device, size uint64) error {
 	if dev.Size() != size {
-		return errs.New(errs.Internal, "", fmt.Sprintf("the device has %d bytes where %d were expected, and was not touched", dev.Size(), size), "see whether /dev is the host's own and udevd runs")
+		return errs.New(errs.Internal, "", fmt.Sprintf("the device has %d bytes instead of %d and was not touched", dev.Size(), size), "check that /dev is the host's own and that udevd is running")
 	}
 	return nil
 }
@@ -386,7 +386,7 @@ func (s *Service) undoCreate(ctx context.Context, vol Volume, cause error) error
 	defer cancel()
 	err := s.changing(ctx, func() error { return s.removeAbandonedNow(ctx, vol.Name) })
 	if err != nil {
-		err = errs.Wrap("", subject(vol.Name), "what was begun could not be removed", "pmemctl volume delete "+vol.Name, err)
+		err = errs.Wrap("", subject(vol.Name), "what was created so far could not be removed", "pmemctl volume delete "+vol.Name, err)
 	}
 	return errors.Join(cause, err)
 }

@@ -59,7 +59,7 @@ func (v View) Damage() []Damage {
 		}
 		if vol, ok := directVolume(n); ok && vol.State == Damaged {
 			all = append(all, Damage{Volume: vol.Name, Namespace: n.Dev, Device: blockPath(n), Region: n.Region,
-				Reason: "its namespace " + n.Dev + " did not come up as fsdax, so that its info block is lost",
+				Reason: "its namespace " + n.Dev + " did not come up as fsdax: its info block is lost",
 				Next:   "keep it if you need its data, and look for media errors: pmemctl namespace show " + n.Dev})
 		}
 	}
@@ -69,7 +69,7 @@ func (v View) Damage() []Damage {
 		}
 	}
 	for _, p := range v.LVM.Problems {
-		all = append(all, Damage{VG: "unknown", Reason: "lvm could not read all there is: " + p, Next: "pmemctl vg check"})
+		all = append(all, Damage{VG: "unknown", Reason: "lvm could not read everything: " + p, Next: "pmemctl vg check"})
 	}
 	return all
 }
@@ -91,7 +91,7 @@ func (v View) memberDamage(n pmem.Namespace) (Damage, bool) {
 	d := Damage{VG: vg, Namespace: n.Dev, Device: blockPath(n), Region: n.Region, Next: "pmemctl vg check " + vg}
 	switch {
 	case n.Mode != pmem.ModeFSDAX:
-		d.Reason = "its namespace " + n.Dev + " did not come up as fsdax, so that its info block is lost"
+		d.Reason = "its namespace " + n.Dev + " did not come up as fsdax: its info block is lost"
 		d.Next = "look for media errors: pmemctl namespace show " + n.Dev
 	case n.Blockdev == "":
 		d.Reason = "its namespace " + n.Dev + " has no block device"
@@ -100,7 +100,7 @@ func (v View) memberDamage(n pmem.Namespace) (Damage, bool) {
 		if _, in := v.groupOf(d.Device); in {
 			return Damage{}, false
 		}
-		d.Reason = "its metadata on " + d.Device + " cannot be read: the volumes in it are out of sight"
+		d.Reason = "its metadata on " + d.Device + " cannot be read: its volumes are not visible"
 	}
 	return d, true
 }
@@ -119,12 +119,12 @@ func (v View) groupOf(device string) (lvm.VG, bool) {
 // shut out the device that is missing, or promise bytes that a device does not have.
 func incomplete(vg lvm.VG) (reason, next string) {
 	if vg.PartialPVMissing {
-		return "has a device missing, and is not changed without it",
+		return "is missing a device and cannot be changed without it",
 			"bring it back: pmemctl region list; if it is lost for good, with the volumes on it: vgreduce --removemissing --force " + vg.Name
 	}
 	for _, pv := range vg.PVs {
 		if end := pv.DataStart + pv.Size; pv.DeviceSize != 0 && end > pv.DeviceSize {
-			return fmt.Sprintf("promises %d bytes of %s, which has %d", end, pv.Name, pv.DeviceSize),
+			return fmt.Sprintf("claims %d bytes of %s, which has only %d", end, pv.Name, pv.DeviceSize),
 				"copy its volumes to another group: pmemctl volume clone NAME NEWNAME; delete them, then remove it: pmemctl vg remove " + vg.Name
 		}
 	}

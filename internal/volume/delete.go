@@ -118,7 +118,7 @@ func (s *Service) beginDeleting(ctx context.Context, name string, erase func(Vol
 	case vol.Name != "":
 		d.remove = []Volume{vol}
 	case !erase(Volume{}) && len(d.erase) > 0:
-		return d, errs.New(errs.NotFound, subject(name), "is deleted already, and its bytes are to be erased", "to leave them on the medium: pmemctl gc --give-up "+d.erase[0].UUID)
+		return d, errs.New(errs.NotFound, subject(name), "is already deleted, and its data is still to be erased", "to leave the data on the medium: pmemctl gc --give-up "+d.erase[0].UUID)
 	}
 	return d, nil
 }

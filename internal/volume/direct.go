@@ -44,7 +44,7 @@ func (k direct) make(_ context.Context, plan Plan) (Volume, error) {
 	}
 	n, err := k.NDCTL.CreateNamespace(spec)
 	if err != nil {
-		return Volume{}, errs.Wrap("", subject(plan.Name), "its namespace could not be made in "+plan.Region, "see why: dmesg | tail", err)
+		return Volume{}, errs.Wrap("", subject(plan.Name), "its namespace could not be created in "+plan.Region, "see why: dmesg | tail", err)
 	}
 	vol, _ := directVolume(n)
 	vol.forFS = plan.forFS
@@ -52,7 +52,7 @@ func (k direct) make(_ context.Context, plan Plan) (Volume, error) {
 		vol.Size, vol.offset = plan.Usable, n.RawSize-pmem.Usable(n.RawSize, pmem.MapDev, pmem.DefaultAlign)
 	}
 	if vol.Size < plan.Asked || n.RawSize != plan.Raw {
-		err := errs.New(errs.Internal, subject(plan.Name), fmt.Sprintf("the namespace offers %d bytes, fewer than planned (%d)", vol.Size, plan.Usable), "report this, with: pmemctl region show "+plan.Region+" -o json")
+		err := errs.New(errs.Internal, subject(plan.Name), fmt.Sprintf("the namespace provides %d bytes, fewer than planned (%d)", vol.Size, plan.Usable), "report this, with: pmemctl region show "+plan.Region+" -o json")
 		return Volume{}, errors.Join(err, k.NDCTL.DestroyNamespace(n.UUID))
 	}
 	return vol, nil

@@ -43,7 +43,7 @@ func (e Erasure) text(size uint64) string {
 	case e.Rate > 0:
 		return fmt.Sprintf("%d %% erased, %s/s", e.Done*100/max(size, 1), pmem.FormatSize(e.Rate))
 	}
-	return "waits to be erased"
+	return "waiting to be erased"
 }
 
 // left is how long the erasing of a volume goes on; false when that is not known.
@@ -146,7 +146,7 @@ func (s *Service) eraseNow(ctx context.Context, vol Volume, rate EraseRate) erro
 		s.forgetEmptied(ctx, vol.Regions...)
 		return nil
 	case errors.As(err, &medium):
-		err = errs.New(errs.Damaged, subject(vol.Name), fmt.Sprintf("is deleted, and %s of it cannot be erased, the first at byte %d of %s: the medium takes no write there", pmem.FormatSize(medium.Bytes), medium.First, medium.Path), giveUpNext(vol))
+		err = errs.New(errs.Damaged, subject(vol.Name), fmt.Sprintf("is deleted, but %s of it cannot be erased, the first at byte %d of %s: the medium cannot be written there", pmem.FormatSize(medium.Bytes), medium.First, medium.Path), giveUpNext(vol))
 	default:
 		err = notErased(vol, err)
 	}
@@ -155,11 +155,11 @@ func (s *Service) eraseNow(ctx context.Context, vol Volume, rate EraseRate) erro
 }
 
 func notErased(vol Volume, err error) error {
-	return errs.Wrap("", subject(vol.Name), "is deleted, and not erased yet", "go on with it: pmemctl gc", err)
+	return errs.Wrap("", subject(vol.Name), "is deleted, but not yet erased", "continue: pmemctl gc", err)
 }
 
 func giveUpNext(vol Volume) string {
-	return "replace the DIMM; or leave the bytes there: pmemctl gc --give-up " + vol.UUID
+	return "replace the DIMM; or leave the data there: pmemctl gc --give-up " + vol.UUID
 }
 
 // GiveUp gives the space of a deleted volume back as it is: its bytes stay on the medium. The
@@ -171,7 +171,7 @@ func (s *Service) GiveUp(ctx context.Context, uuid string) error {
 		return err
 	}
 	if lock == nil {
-		return errs.New(errs.Busy, what, "is being erased", "wait until it fails, or end who erases it: see pmemctl volume list -o wide")
+		return errs.New(errs.Busy, what, "is being erased", "wait until it is done, or stop the process that erases it: see pmemctl volume list -o wide")
 	}
 	defer lock.Release()
 	return s.changing(ctx, func() error {
@@ -226,7 +226,7 @@ func (s *Service) zeroAll(ctx context.Context, vol Volume, size uint64, log *era
 	}
 	done()
 	if err != nil && s.Devices.Gone(number) { // which is not the medium's fault
-		err = errs.New(errs.Unsupported, vol.Device, "went away while it was erased", "see what is missing: pmemctl tree")
+		err = errs.New(errs.Unsupported, vol.Device, "disappeared while it was being erased", "see what is missing: pmemctl tree")
 	}
 	return errors.Join(err, dev.Close())
 }
@@ -456,11 +456,11 @@ func (s *Service) noSpaceYet(why error, erasing []Volume) error {
 			longest = max(longest, left)
 		}
 	}
-	text := fmt.Sprintf("%s of deleted volumes in its place are still to be erased", pmem.FormatSize(bytes))
+	text := fmt.Sprintf("%s of deleted volumes there must be erased first", pmem.FormatSize(bytes))
 	if longest > 0 {
-		text += ", about " + longest.Round(time.Second).String() + " more"
+		text += ", which takes about " + longest.Round(time.Second).String()
 	}
-	return errs.New(errs.NoSpace, "", why.Error()+"; "+text, "try again then; see how far it is: pmemctl volume list -o wide")
+	return errs.New(errs.NoSpace, "", why.Error()+"; "+text, "try again later; see the progress: pmemctl volume list -o wide")
 }
 
 // keepWanting has the space of a deleted volume be given back as fast as it can be, until the

@@ -91,7 +91,7 @@ func TestErasureIsKept(t *testing.T) {
 
 	err := s.noSpaceYet(errs.New(errs.NoSpace, "volume c", "does not fit", ""), []Volume{a, b})
 	require.True(t, errs.Is(err, errs.NoSpace))
-	assert.ErrorContains(t, err, "volume c: does not fit; 110 B of deleted volumes in its place are still to be erased")
+	assert.ErrorContains(t, err, "volume c: does not fit; 110 B of deleted volumes there must be erased first")
 }
 
 func TestSpaceWanted(t *testing.T) {
@@ -114,10 +114,10 @@ func TestIsStill(t *testing.T) {
 	}
 	vol := Volume{Name: "db", Type: TypeLVM, VG: "vg", UUID: id}
 	assert.NoError(t, isStill(vol, up(id)))
-	assert.ErrorContains(t, isStill(vol, blockdev.Mapped{Name: "vg-db", UUID: "CRYPT-LUKS2-db"}), "is no logical volume")
+	assert.ErrorContains(t, isStill(vol, blockdev.Mapped{Name: "vg-db", UUID: "CRYPT-LUKS2-db"}), "is not a logical volume")
 	err := isStill(vol, up("AAGdzb-XOAn-Uo02-oyzF-SIxv-oW26-RJtTnk"))
 	assert.True(t, errs.Is(err, errs.Busy), "%v", err)
-	assert.ErrorContains(t, err, "was renamed meanwhile")
+	assert.ErrorContains(t, err, "was renamed in the meantime")
 }
 
 func TestHidesOldBytes(t *testing.T) {

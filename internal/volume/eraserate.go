@@ -25,7 +25,7 @@ type EraseRate struct {
 // ParseEraseRate reads "20%", a size in bytes per second such as "500Mi", or "max".
 func ParseEraseRate(text string) (EraseRate, error) {
 	invalid := func() (EraseRate, error) {
-		return EraseRate{}, errs.New(errs.Invalid, "--erase-rate", quote(text)+" is not a rate", "give a share of the time such as 20%, bytes per second such as 500Mi, or max")
+		return EraseRate{}, errs.New(errs.Invalid, "--erase-rate", quote(text)+" is not a rate", "use a share of the time (for example 20%), bytes per second (for example 500Mi) or max")
 	}
 	if text == "max" {
 		return EraseRate{}, nil

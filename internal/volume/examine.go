@@ -23,7 +23,7 @@ func (s *Service) examine(volumes []Volume) []Volume {
 			volumes = append(volumes, Volume{Name: owners[i].Name, Type: owners[i].Type, UUID: owners[i].UUID, Regions: []string{}})
 			at = len(volumes) - 1
 		}
-		volumes[at].State, volumes[at].Health = Damaged, "its device is gone, or went and came back, since it was used on "+u.Path
+		volumes[at].State, volumes[at].Health = Damaged, "its device was removed, and possibly added again, since it was used on "+u.Path
 	}
 	for i, vol := range volumes {
 		if vol.State == Deleting {
@@ -91,14 +91,14 @@ func (s *Service) Damage(v View) []Damage {
 	}
 	gone, err := s.goneRegions(v)
 	if err != nil {
-		s.note(errs.Wrap("", "regions", "that are not there cannot be told", "", err))
+		s.note(errs.Wrap("", "regions", "cannot determine which ones are missing", "", err))
 	}
 	for _, r := range gone {
 		all = append(all, r.damage())
 	}
 	for _, r := range v.PMEM.Regions {
 		if r.Type == "pmem" && !r.Enabled() && s.seen(r) {
-			all = append(all, Damage{Region: r.Dev, Reason: "is disabled, and had volumes: they are out of sight", Next: "pmemctl region enable " + r.Dev})
+			all = append(all, Damage{Region: r.Dev, Reason: "is disabled: the volumes that it had are not visible", Next: "pmemctl region enable " + r.Dev})
 		}
 	}
 	for _, vol := range inState(v.Volumes(), Deleting) {

@@ -48,7 +48,7 @@ func (s *Service) Expand(ctx context.Context, name string, size uint64) (vol Vol
 			return err
 		})
 		if err != nil {
-			return Volume{}, errs.Wrap("", subject(name), "could not be expanded", "try again: it goes on where it was", err)
+			return Volume{}, errs.Wrap("", subject(name), "could not be expanded", "try again: it continues where it stopped", err)
 		}
 	}
 	return vol, s.growFilesystem(ctx, vol)
@@ -72,7 +72,7 @@ func (s *Service) reserveExtension(ctx context.Context, name string, size uint64
 		return vol, nil, nil
 	}
 	if vol.Type == TypeDirect {
-		return vol, nil, errs.New(errs.FixedSize, subject(name), "is a direct volume, which cannot grow in place: its namespace would have to be made anew, and its data would be lost",
+		return vol, nil, errs.New(errs.FixedSize, subject(name), "is a direct volume, which cannot grow in place: its namespace would have to be created again, and its data would be lost",
 			fmt.Sprintf("copy it to a larger one: pmemctl volume clone %s NEWNAME --size %d", name, size))
 	}
 	if err := v.whole(vol.group()); err != nil {
@@ -125,7 +125,7 @@ func (s *Service) takeOver(ctx context.Context, name string) (Volume, error) {
 	}
 	reserves := inState(found, Creating)
 	if vol.Name == "" || len(reserves) != 1 {
-		return Volume{}, errs.New(errs.Internal, subject(name), "changed while it was being expanded", "see who else changes volumes on this host")
+		return Volume{}, errs.New(errs.Internal, subject(name), "changed while it was being expanded", "check what else changes volumes on this host")
 	}
 	vg, _ := v.LVM.Find(vol.group())
 	var ranges []string
@@ -136,7 +136,7 @@ func (s *Service) takeOver(ctx context.Context, name string) (Volume, error) {
 	}
 	by := reserves[0].Size
 	if len(ranges) > lvm.MaxRanges {
-		return Volume{}, errs.New(errs.NoSpace, subject(name), fmt.Sprintf("the free space of %s is in %d pieces, more than can be taken at once", vol.VG, len(ranges)), "expand in smaller steps, or extend the group: pmemctl vg extend "+vol.VG+" --percent N")
+		return Volume{}, errs.New(errs.NoSpace, subject(name), fmt.Sprintf("the free space of %s is in %d pieces, more than can be used at once", vol.VG, len(ranges)), "expand in smaller steps, or extend the group: pmemctl vg extend "+vol.VG+" --percent N")
 	}
 	if err := (logical{s}).remove(ctx, reserves[0]); err != nil {
 		return Volume{}, err
@@ -184,7 +184,7 @@ func (s *Service) growMounted(ctx context.Context, vol Volume, p mount.Point) er
 		return nil
 	}
 	if p.FSType == mount.Ext4 && s.Mounts.HasErrors(vol.Device) {
-		return errs.New(errs.Unsupported, vol.Device, "has errors, and does not grow before it was checked", "unmount it everywhere (pmemctl volume unmount "+vol.Name+") and mount it again: it is checked then")
+		return errs.New(errs.Unsupported, vol.Device, "has errors and must be checked before it can grow", "unmount it everywhere (pmemctl volume unmount "+vol.Name+") and mount it again: it is checked then")
 	}
 	return s.Mounts.Grow(ctx, vol.Device, p)
 }

@@ -172,7 +172,7 @@ func (s *Service) noneLost(name string) error {
 	if len(lost) == 0 {
 		return nil
 	}
-	return errs.New(errs.InUse, subject(name), "is still on "+lost[0].Path+", from before its device went", "end who uses it, and take it off: pmemctl volume unmount "+name)
+	return errs.New(errs.InUse, subject(name), "is still in use at "+lost[0].Path+" from before its device was removed", "stop the processes that use it, and unmount it: pmemctl volume unmount "+name)
 }
 
 // hasGone tells whether the mapped device of a volume lies on a device that is gone.
@@ -200,30 +200,30 @@ func (s *Service) refresh(ctx context.Context, vol Volume) error {
 	}
 	err := s.Devices.RemoveMapped(m)
 	if errors.Is(err, unix.EBUSY) || errors.Is(err, os.ErrExist) {
-		return stillLost(vol, fmt.Sprintf("unmount it (pmemctl volume unmount %s), and end what has files of it open (fuser -vm /dev/%s)", vol.Name, s.Devices.KernelName(m.Number)))
+		return stillLost(vol, fmt.Sprintf("unmount it (pmemctl volume unmount %s), and stop the processes that have files on it open (fuser -vm /dev/%s)", vol.Name, s.Devices.KernelName(m.Number)))
 	}
 	if err != nil {
-		return errs.Wrap("", subject(vol.Name), "its device went and came back, and its mapping cannot be removed", "", err)
+		return errs.Wrap("", subject(vol.Name), "its device was removed and added again, but its old mapping cannot be removed", "", err)
 	}
 	if err := s.LVM.Activate(ctx, vol.group(), vol.lv); err != nil {
-		return errs.Wrap("", subject(vol.Name), "its device went and came back, and is not brought up again", "", err)
+		return errs.Wrap("", subject(vol.Name), "its device was removed and added again, but the volume cannot be activated", "", err)
 	}
 	return s.waitForNode(ctx, vol)
 }
 
 func stillLost(vol Volume, next string) error {
-	return errs.New(errs.InUse, subject(vol.Name), "its device went and came back, and is still used as it was before", next)
+	return errs.New(errs.InUse, subject(vol.Name), "its device was removed and added again, but the old one is still in use", next)
 }
 
 // goneError says why a volume is not given to anybody.
 func goneError(name, path string) error {
-	return errs.New(errs.Unsupported, subject(name), "its device is gone, or went and came back, since it was mounted on "+path, "unmount it there, and mount it again: pmemctl volume unmount "+name+"; see what is there: pmemctl tree")
+	return errs.New(errs.Unsupported, subject(name), "its device was removed, and possibly added again, since it was mounted on "+path, "unmount it, and mount it again: pmemctl volume unmount "+name+"; see what is there: pmemctl tree")
 }
 
 // faultError refuses a file system that the kernel gave up.
 func (s *Service) faultError(vol Volume, fault mount.Fault, path string) error {
 	return errs.New(errs.Unsupported, subject(vol.Name), "is mounted on "+path+", and its file system "+string(fault),
-		"see why: dmesg | grep "+filepath.Base(s.Devices.Node(vol.Device))+"; end who uses it, unmount it everywhere (pmemctl volume unmount "+vol.Name+"), and mount it again: it is checked then")
+		"see why: dmesg | grep "+filepath.Base(s.Devices.Node(vol.Device))+"; stop the processes that use it, unmount it everywhere (pmemctl volume unmount "+vol.Name+"), and mount it again: it is checked then")
 }
 
 // faultAt is what is wrong with the file system of a volume that is mounted on a path;

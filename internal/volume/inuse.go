@@ -40,7 +40,7 @@ func (s *Service) notInUse(vol Volume) error {
 			return errs.New(errs.InUse, subject(vol.Name), "is mounted on "+strings.Join(paths, ", "), "pmemctl volume unmount "+vol.Name)
 		}
 	}
-	return errs.Wrap(errs.InUse, subject(vol.Name), "is in use", "see who has it: lsof "+vol.Device+"; a container may have it mounted", err)
+	return errs.Wrap(errs.InUse, subject(vol.Name), "is in use", "see what uses it: lsof "+vol.Device+"; a container may have it mounted", err)
 }
 
 // notPublished fails when the device of a volume is given to a container, which
@@ -54,7 +54,7 @@ func (s *Service) notPublished(vol Volume) error {
 	if err != nil || len(paths) == 0 {
 		return err
 	}
-	return errs.New(errs.InUse, subject(vol.Name), "is published on "+paths[0], "unpublish it there first: umount "+paths[0])
+	return errs.New(errs.InUse, subject(vol.Name), "is published at "+paths[0], "unpublish it there first: umount "+paths[0])
 }
 
 // openFor is who has a device open all of the time: udevd looks into every device
@@ -79,11 +79,11 @@ func (s *Service) notMounted(vol Volume) error {
 	if !errs.Is(err, errs.InUse) {
 		return err
 	}
-	where := "is mounted or held, in a container perhaps"
+	where := "is mounted or held open, possibly in a container"
 	if points := s.MountedAt(vol); len(points) > 0 {
 		where = "is mounted on " + points[0].Path
 	}
-	return errs.Wrap(errs.InUse, subject(vol.Name), where+", and is not given away as a raw device", "unmount it first: pmemctl volume unmount "+vol.Name, err)
+	return errs.Wrap(errs.InUse, subject(vol.Name), where+", so it cannot be published as a raw device", "unmount it first: pmemctl volume unmount "+vol.Name, err)
 }
 
 // notMapped fails when a process has a devdax namespace open or mapped. The

@@ -45,7 +45,7 @@ func (k logical) makeLV(ctx context.Context, name string, plan Plan, tags ...str
 			defer cancel()
 			err = errors.Join(err, k.removeAbandonedNow(undo, plan.Name))
 		}
-		return Volume{}, errs.Wrap("", subject(plan.Name), "its logical volume could not be made in "+plan.VG, "", err)
+		return Volume{}, errs.Wrap("", subject(plan.Name), "its logical volume could not be created in "+plan.VG, "", err)
 	}
 	vol := Volume{Name: plan.Name, Type: TypeLVM, State: Creating, Size: plan.Usable, RawSize: plan.Raw, VG: plan.VG, vgUUID: plan.vgUUID, Device: lvm.MapperPath(plan.VG, name), Stripes: plan.Stripes, lv: name, forFS: plan.forFS}
 	return vol, nil
@@ -104,9 +104,9 @@ func isStill(vol Volume, up blockdev.Mapped) error {
 	_, _, id, ok := lvm.ParseMapper(up.Name, up.UUID)
 	switch {
 	case !ok:
-		return errs.New(errs.Busy, subject(vol.Name), "is not deleted: "+vol.Device+" is no logical volume", "see what it is: dmsetup info "+up.Name)
+		return errs.New(errs.Busy, subject(vol.Name), "is not deleted: "+vol.Device+" is not a logical volume", "see what it is: dmsetup info "+up.Name)
 	case vol.UUID != "" && id != vol.UUID:
-		return errs.New(errs.Busy, subject(vol.Name), "was renamed meanwhile: "+vol.Device+" is the logical volume with the UUID "+id+", not "+vol.UUID, "see what there is: lvs -o +lv_uuid "+vol.VG)
+		return errs.New(errs.Busy, subject(vol.Name), "was renamed in the meantime: "+vol.Device+" is the logical volume with the UUID "+id+", not "+vol.UUID, "see what there is: lvs -o +lv_uuid "+vol.VG)
 	}
 	return nil
 }
@@ -152,7 +152,7 @@ func (k logical) checkErasable(ctx context.Context, vol Volume) error {
 	}
 	m, ok := k.mapped(vol)
 	if _, _, uuid, _ := lvm.ParseMapper(m.Name, m.UUID); !ok || uuid != vol.UUID {
-		return errs.New(errs.Internal, subject(vol.Name), vol.Device+" is not its device, and was not touched", "see who else changes volumes on this host")
+		return errs.New(errs.Internal, subject(vol.Name), vol.Device+" is not its device and was not touched", "check what else changes volumes on this host")
 	}
 	return nil
 }

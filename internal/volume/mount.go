@@ -33,7 +33,7 @@ type MountSpec struct {
 // every byte is zero is formatted first; one with content that is no file
 // system is left alone. With DAX asked for, the mount is undone when the kernel
 // does not grant it. Mounted there already: nothing is done. What is left there of the
-// volume, from before its device went and came back, is taken off first; a file system
+// volume, from before its device was removed and came back, is taken off first; a file system
 // that has errors, or a journal to be replayed, is checked before it is mounted writable.
 // That it did not grow to its volume's size is told by Health, and no error.
 func (s *Service) Mount(ctx context.Context, m MountSpec) (Volume, error) {
@@ -100,10 +100,10 @@ func (s *Service) Mount(ctx context.Context, m MountSpec) (Volume, error) {
 		if next == "" {
 			return vol, errs.Wrap("", subject(m.Name), "cannot be mounted on "+path, "see the kernel's reason: dmesg | tail", err)
 		}
-		return vol, errs.Wrap(errs.Unsupported, subject(m.Name), "cannot be mounted on "+path+", since its "+fs+" is damaged"+s.andMedium(vol), next, err)
+		return vol, errs.Wrap(errs.Unsupported, subject(m.Name), "cannot be mounted on "+path+", because its "+fs+" is damaged"+s.andMedium(vol), next, err)
 	}
 	if err := s.checkDAX(path); !m.NoDAX && err != nil {
-		return vol, errors.Join(errs.Wrap(errs.Unsupported, subject(m.Name), "was mounted, but without DAX, and is unmounted again", "see the kernel's reason: dmesg | tail; or mount it without: --no-dax", err), s.Mounts.Unmount(vol.Device, path))
+		return vol, errors.Join(errs.Wrap(errs.Unsupported, subject(m.Name), "was mounted without DAX, and has been unmounted again", "see the kernel's reason: dmesg | tail; or mount it without: --no-dax", err), s.Mounts.Unmount(vol.Device, path))
 	}
 	_, point, _, err := s.Mounts.At(path)
 	if err != nil {
@@ -140,13 +140,13 @@ func validateOptions(options []string) error {
 	for _, o := range options {
 		name, _, _ := strings.Cut(o, "=")
 		if slices.Contains(otherMounts, name) {
-			return errs.Invalidf("mount option "+quote(o), "leave it away", "is not for mounting a volume")
+			return errs.Invalidf("mount option "+quote(o), "omit it", "cannot be used to mount a volume")
 		}
 		if slices.Contains(otherDevices, name) {
-			return errs.Invalidf("mount option "+quote(o), "leave it away", "names another device")
+			return errs.Invalidf("mount option "+quote(o), "omit it", "names another device")
 		}
 		if o == "" || strings.ContainsFunc(o, func(r rune) bool { return r == ',' || r <= ' ' || r == 0x7f }) {
-			return errs.Invalidf("mount option "+quote(o), "give each option by itself", "is not one option")
+			return errs.Invalidf("mount option "+quote(o), "specify each option separately", "is not a single option")
 		}
 	}
 	return nil
@@ -199,11 +199,11 @@ func (s *Service) alreadyMounted(ctx context.Context, vol Volume, path string, m
 	}
 	switch {
 	case have != n:
-		return vol, false, errs.New(errs.Conflict, path, "has something else mounted on it ("+point.FSType+", device "+have.String()+")", "choose another folder, or unmount it: umount "+path)
+		return vol, false, errs.New(errs.Conflict, path, "has something else mounted on it ("+point.FSType+", device "+have.String()+")", "choose another directory, or unmount it: umount "+path)
 	case m.FS != "" && m.FS != point.FSType:
-		return vol, false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" with the file system "+point.FSType+", not "+m.FS, "leave --fs away, or unmount it first: pmemctl volume unmount "+vol.Name)
+		return vol, false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" with the file system "+point.FSType+", not "+m.FS, "omit --fs, or unmount it first: pmemctl volume unmount "+vol.Name)
 	case m.ReadOnly != slices.Contains(point.Options, "ro"):
-		return vol, false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" already, and not as asked (read-only or read-write)", "pmemctl volume unmount "+vol.Name)
+		return vol, false, errs.New(errs.Conflict, subject(vol.Name), "is already mounted on "+path+", but not with the requested access (read-only or read-write)", "pmemctl volume unmount "+vol.Name)
 	}
 	fault, err := s.faultAt(n, point)
 	if err != nil {
@@ -216,10 +216,10 @@ func (s *Service) alreadyMounted(ctx context.Context, vol Volume, path string, m
 		return vol, false, s.faultError(vol, fault, path)
 	}
 	if how := m.differsFrom(point); how != "" {
-		return vol, false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" already, "+how, "pmemctl volume unmount "+vol.Name)
+		return vol, false, errs.New(errs.Conflict, subject(vol.Name), "is already mounted on "+path+", "+how, "pmemctl volume unmount "+vol.Name)
 	}
 	if !m.NoDAX && s.checkDAX(path) != nil {
-		return vol, false, errs.New(errs.Conflict, subject(vol.Name), "is mounted on "+path+" already, without DAX", "pmemctl volume unmount "+vol.Name)
+		return vol, false, errs.New(errs.Conflict, subject(vol.Name), "is already mounted on "+path+", without DAX", "pmemctl volume unmount "+vol.Name)
 	}
 	return s.growIfWritable(ctx, vol, point, m), true, nil
 }
@@ -243,7 +243,7 @@ func (s *Service) notGrown(vol Volume, p mount.Point) string {
 	if err != nil || covered+2*ExtentSize > vol.Size {
 		return ""
 	}
-	return fmt.Sprintf("its file system has %s of the volume's %s; let it grow: pmemctl volume expand %s --size %d", pmem.FormatSize(covered), pmem.FormatSize(vol.Size), vol.Name, vol.Size)
+	return fmt.Sprintf("its file system covers %s of the volume's %s; to grow it: pmemctl volume expand %s --size %d", pmem.FormatSize(covered), pmem.FormatSize(vol.Size), vol.Name, vol.Size)
 }
 
 // andMedium names media errors below a volume, which may be the reason.
@@ -254,6 +254,19 @@ func (s *Service) andMedium(vol Volume) string {
 	return ""
 }
 
+// howToSave says how to save a volume with media errors below its superblock, and how to clear
+// the first range of them: a write does.
+func (s *Service) howToSave(vol Volume) string {
+	next := "save what can be read: dd if=" + vol.Device + " of=FILE bs=512 iflag=direct conv=noerror,sync"
+	if bad, err := s.Devices.BadRanges(vol.Device, vol.Size); err == nil && len(bad) > 0 {
+		next += fmt.Sprintf("; overwrite the bad blocks, which clears them: dd if=/dev/zero of=%s bs=512 oflag=direct seek=%d count=%d", vol.Device, bad[0].From/512, (bad[0].To-bad[0].From)/512)
+		if len(bad) > 1 {
+			next += fmt.Sprintf(" (the first of %d ranges)", len(bad))
+		}
+	}
+	return next + "; then repair the file system: e2fsck -b 32768 -B 4096 " + vol.Device + " (ext4) or xfs_repair " + vol.Device + " (XFS)"
+}
+
 // ensureFilesystem returns the file system of a volume, and makes one on a
 // volume that is empty.
 func (s *Service) ensureFilesystem(ctx context.Context, vol Volume, m MountSpec) (string, error) {
@@ -262,25 +275,25 @@ func (s *Service) ensureFilesystem(ctx context.Context, vol Volume, m MountSpec)
 		want = mount.Ext4
 	}
 	if want != mount.Ext4 && want != mount.XFS {
-		return "", errs.Invalidf(subject(m.Name), "use ext4 or xfs", "file system %s is not one that pmemctl makes", quote(m.FS))
+		return "", errs.Invalidf(subject(m.Name), "use ext4 or xfs", "file system %s is not supported", quote(m.FS))
 	}
 	content, err := s.Mounts.Probe(ctx, vol.Device)
 	if err != nil {
 		if errors.Is(err, unix.EIO) {
-			return "", errs.Wrap(errs.Unsupported, subject(m.Name), "its content could not be read"+s.andMedium(vol), "save what can be read: dd if="+vol.Device+" of=FILE bs=512 iflag=direct conv=noerror,sync; then write over what cannot, which heals it, and repair the rest: docs/errors.md", err)
+			return "", errs.Wrap(errs.Unsupported, subject(m.Name), "its content could not be read"+s.andMedium(vol), s.howToSave(vol), err)
 		}
 		return "", errs.Wrap("", subject(m.Name), "its content could not be read", "", err)
 	}
 	switch {
 	case content.Type == mount.Ext4 || content.Type == mount.XFS:
 		if m.FS != "" && m.FS != content.Type {
-			return "", errs.New(errs.Conflict, subject(m.Name), "has the file system "+content.Type+", not "+m.FS, "leave --fs away to mount it as it is")
+			return "", errs.New(errs.Conflict, subject(m.Name), "has the file system "+content.Type+", not "+m.FS, "omit --fs to mount it as it is")
 		}
 		return content.Type, nil
 	case content.Type != "":
-		return "", unknownContent(m.Name, "has content that is no file system of pmemctl's ("+content.Type+")")
+		return "", unknownContent(m.Name, "has content that is not ext4 or XFS ("+content.Type+")")
 	case m.ReadOnly:
-		return "", errs.New(errs.Unsupported, subject(m.Name), "has no file system, and none is made for a read-only mount", "mount it without --read-only once")
+		return "", errs.New(errs.Unsupported, subject(m.Name), "has no file system, and a read-only mount does not create one", "mount it once without --read-only")
 	case want == mount.XFS && vol.Size < mount.MinXFS:
 		return "", errs.New(errs.OutOfRange, subject(m.Name), "is too small for XFS, which needs 300 MiB", "use --fs ext4")
 	}
@@ -295,13 +308,13 @@ func (s *Service) ensureFilesystem(ctx context.Context, vol Volume, m MountSpec)
 		return "", err
 	}
 	if !empty {
-		return "", unknownContent(m.Name, "has content that is no file system")
+		return "", unknownContent(m.Name, "has content that is not a file system")
 	}
 	return want, s.Mounts.Format(ctx, mount.Space{Device: vol.Device, Size: vol.Size}, want)
 }
 
 func unknownContent(name, reason string) error {
-	return errs.New(errs.Conflict, subject(name), reason+", so that it is not formatted", fmt.Sprintf("if the content is not needed: pmemctl volume delete %s, and create it again", name))
+	return errs.New(errs.Conflict, subject(name), reason+", so it is not formatted", fmt.Sprintf("if the content is not needed: pmemctl volume delete %s, and create it again", name))
 }
 
 func (s *Service) checkDAX(path string) error {
@@ -310,7 +323,7 @@ func (s *Service) checkDAX(path string) error {
 		return err
 	}
 	if !mounted {
-		return fmt.Errorf("%s is no mount point", path)
+		return fmt.Errorf("%s is not a mount point", path)
 	}
 	dax, err := s.Mounts.DAX(path, point)
 	if err == nil && !dax {
@@ -348,21 +361,29 @@ func (s *Service) Unmount(ctx context.Context, name, path string) ([]string, err
 		if path != "" && u.Path != path {
 			continue
 		}
-		if top, used, err := s.Mounts.UseAt(u.Path); err != nil || !used || top.Number != u.Number {
-			return paths, errors.Join(err, errs.New(errs.InUse, u.Path, "has something else mounted over it", "unmount that first: umount "+u.Path))
+		top, used, err := s.Mounts.UseAt(u.Path)
+		if err != nil {
+			return paths, errs.Wrap("", subject(name), "could not be unmounted", "see what is mounted there: findmnt "+u.Path, err)
+		}
+		if !used || top.Number != u.Number {
+			return paths, errs.New(errs.InUse, u.Path, "has something else mounted over it", "unmount that first: umount "+u.Path)
 		}
 		if err := s.Mounts.Detach(u.Path, u.Path); err != nil {
-			return paths, errs.Wrap("", subject(name), "is still mounted", "", err)
+			return paths, errs.Wrap("", subject(name), "could not be unmounted", "", err)
 		}
 		s.forgetUse(u.Number)
 		paths = append(paths, u.Path)
 	}
-	for _, p := range slices.Backward(s.MountedAt(vol)) {
+	points, err := s.mountedAt(vol)
+	if err != nil {
+		return paths, errs.Wrap("", subject(name), "may still be mounted", "try again", err)
+	}
+	for _, p := range slices.Backward(points) {
 		if path != "" && p.Path != path {
 			continue
 		}
 		if err := s.Mounts.Unmount(vol.Device, p.Path); err != nil {
-			return paths, errs.Wrap("", subject(name), "is still mounted", "", err)
+			return paths, errs.Wrap("", subject(name), "could not be unmounted", "", err)
 		}
 		paths = append(paths, p.Path)
 	}
@@ -377,15 +398,23 @@ func (s *Service) Unmount(ctx context.Context, name, path string) ([]string, err
 
 // MountedAt tells where a volume is mounted in this mount namespace.
 func (s *Service) MountedAt(vol Volume) []mount.Point {
+	points, _ := s.mountedAt(vol)
+	return points
+}
+
+// mountedAt is MountedAt; a volume whose device does not exist is mounted nowhere.
+func (s *Service) mountedAt(vol Volume) ([]mount.Point, error) {
 	if vol.Device == "" {
-		return nil
+		return nil, nil
 	}
 	n, err := s.Devices.Identify(vol.Device)
-	if err != nil {
-		return nil
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
 	}
-	points, _ := s.Mounts.Points(n)
-	return points
+	if err != nil {
+		return nil, err
+	}
+	return s.Mounts.Points(n)
 }
 
 // Stage is Mount on a path that another program chose.

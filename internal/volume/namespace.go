@@ -39,13 +39,13 @@ func (q NamespaceRequest) rawFor(r pmem.Region) (uint64, error) {
 	switch {
 	case q.RawSize != 0 && q.RawSize%align != 0:
 		return 0, errs.Invalidf("region "+r.Dev, fmt.Sprintf("use --raw-size %d or %d", pmem.RoundDown(q.RawSize, align), pmem.RoundUp(q.RawSize, align)),
-			"raw size %d is not a multiple of %s, which its alignment and %d-way interleaving ask for", q.RawSize, pmem.FormatSize(align), max(r.InterleaveWays, 1))
+			"raw size %d is not a multiple of %s, which its alignment and %d-way interleaving require", q.RawSize, pmem.FormatSize(align), max(r.InterleaveWays, 1))
 	case q.RawSize != 0:
 		return q.RawSize, nil
 	case q.Size == 0:
 		return pmem.RoundDown(min(r.MaxAvailableExtent, r.AvailableSize), align), nil
 	case q.Size > maxSize:
-		return 0, errs.New(errs.OutOfRange, "namespace", pmem.FormatSize(q.Size)+" are more than any machine has", "see what fits: pmemctl capacity")
+		return 0, tooLarge("namespace", q.Size, "see what fits: pmemctl capacity")
 	case q.Mode == pmem.ModeRaw:
 		return pmem.RoundUp(max(q.Size, pmem.MinNamespace), align), nil
 	case q.Mode == pmem.ModeSector:
@@ -79,30 +79,30 @@ func (q *NamespaceRequest) validate() error {
 		return errs.Invalidf("namespace", "use fsdax, devdax, sector or raw", "%s is not a mode", quote(string(q.Mode)))
 	}
 	if q.Map != pmem.MapDev && q.Map != pmem.MapMem {
-		return errs.Invalidf("namespace", "use dev or mem", "%s is not a place for the map", quote(string(q.Map)))
+		return errs.Invalidf("namespace", "use dev or mem", "%s is not a location for the page map", quote(string(q.Map)))
 	}
 	switch q.Align {
 	case 4 * pmem.KiB, 2 * pmem.MiB, pmem.GiB:
 	default:
-		return errs.Invalidf("namespace", "use 4Ki, 2Mi or 1Gi", "align %d is not possible", q.Align)
+		return errs.Invalidf("namespace", "use 4Ki, 2Mi or 1Gi", "alignment %d is not supported", q.Align)
 	}
 	switch q.SectorSize {
 	case 512, 520, 528, 4096, 4104, 4160, 4224:
 	default:
-		return errs.Invalidf("namespace", "use 512 or 4096", "sector size %d is not possible", q.SectorSize)
+		return errs.Invalidf("namespace", "use 512 or 4096", "sector size %d is not supported", q.SectorSize)
 	}
 	if q.Size != 0 && q.RawSize != 0 {
 		return errs.Invalidf("namespace", "use one of them", "--size and --raw-size exclude each other")
 	}
 	if len(q.Name) > pmem.MaxAltName {
-		return errs.Invalidf("namespace", "use a shorter one", "name has %d bytes, %d are the most", len(q.Name), pmem.MaxAltName)
+		return errs.Invalidf("namespace", "use a shorter name", "name is %d bytes long; the maximum is %d", len(q.Name), pmem.MaxAltName)
 	}
 	if owner, ours := Owned(q.Name); ours {
 		return errs.Invalidf("namespace", "use another name", "name %s is the mark of %s", quote(q.Name), owner)
 	}
 	if q.UUID != "" {
 		if _, err := uuid.Parse(q.UUID); err != nil {
-			return errs.Invalidf("namespace", "leave --uuid away to have one made", "%s is not a UUID", quote(q.UUID))
+			return errs.Invalidf("namespace", "omit --uuid to generate one", "%s is not a UUID", quote(q.UUID))
 		}
 	}
 	return nil
@@ -125,10 +125,10 @@ func (s *Service) CreateNamespace(ctx context.Context, q NamespaceRequest) (n pm
 		}
 		spec := pmem.NamespaceSpec{Region: r.Dev, Mode: q.Mode, Map: q.Map, Size: raw, Align: q.Align, Sector: q.SectorSize, Name: q.Name, UUID: q.UUID}
 		if n, err = s.NDCTL.CreateNamespace(spec); err != nil {
-			return errs.Wrap("", "region "+r.Dev, "the namespace could not be made", "see why: dmesg | tail", err)
+			return errs.Wrap("", "region "+r.Dev, "the namespace could not be created", "see why: dmesg | tail", err)
 		}
 		if n.Size < q.Size {
-			err := errs.New(errs.Unsupported, "region "+r.Dev, fmt.Sprintf("the namespace offers %d bytes only", n.Size), fmt.Sprintf("try a larger --raw-size than %d", raw))
+			err := errs.New(errs.Unsupported, "region "+r.Dev, fmt.Sprintf("the namespace provides only %d bytes", n.Size), fmt.Sprintf("try a larger --raw-size than %d", raw))
 			return errors.Join(err, s.NDCTL.DestroyNamespace(n.Dev))
 		}
 		return nil
@@ -160,7 +160,7 @@ func (v View) placeNamespace(q NamespaceRequest) (pmem.Region, uint64, error) {
 func (v View) fitNamespace(r pmem.Region, q NamespaceRequest) (uint64, error) {
 	if !r.Labels && r.Type == "pmem" && r.Enabled() && !r.ReadOnly && q.Force && q.Region != "" {
 		if q.Size != 0 || q.RawSize != 0 || q.Name != "" || q.UUID != "" {
-			return 0, errs.New(errs.Unsupported, "region "+r.Dev, "has no labels: its one namespace takes neither size, name nor UUID", "leave them away")
+			return 0, errs.New(errs.Unsupported, "region "+r.Dev, "has no labels: its single namespace cannot be given a size, name or UUID", "omit them")
 		}
 		return 0, nil
 	}
@@ -176,7 +176,7 @@ func (v View) fitNamespace(r pmem.Region, q NamespaceRequest) (uint64, error) {
 	}
 	most := pmem.RoundDown(min(r.MaxAvailableExtent, r.AvailableSize), q.sizeAlign(r))
 	if raw < pmem.MinNamespace || raw > most {
-		return 0, errs.New(errs.NoSpace, "region "+r.Dev, fmt.Sprintf("needs %s of it, and the largest free extent is %s", pmem.FormatSize(max(raw, pmem.MinNamespace)), pmem.FormatSize(most)), "see what is free: pmemctl region list -o wide")
+		return 0, errs.New(errs.NoSpace, "region "+r.Dev, fmt.Sprintf("requires %s, but the largest free extent is %s", pmem.FormatSize(max(raw, pmem.MinNamespace)), pmem.FormatSize(most)), "see what is free: pmemctl region list -o wide")
 	}
 	return raw, nil
 }
@@ -206,7 +206,7 @@ func (s *Service) DestroyNamespace(ctx context.Context, key string) error {
 		subject := "namespace " + n.Dev
 		switch mark, name := parseMark(n.Name); mark {
 		case markRemoving:
-			return errs.New(errs.Conflict, subject, "is that of deleted volume "+name+", and is being erased", "pmemctl gc")
+			return errs.New(errs.Conflict, subject, "belongs to deleted volume "+name+", and is being erased", "pmemctl gc")
 		case markVolume, markMaking:
 			return errs.New(errs.Conflict, subject, "belongs to volume "+name, "pmemctl volume delete "+name)
 		case markMember, markJoining:
@@ -218,7 +218,7 @@ func (s *Service) DestroyNamespace(ctx context.Context, key string) error {
 		device, err := s.NDCTL.EnableRaw(n.Dev)
 		if err != nil {
 			if errs.Is(err, errs.InUse) {
-				return errs.Wrap(errs.InUse, subject, "is in use"+s.holders(n), "unmount it, or remove what lies on it: pmemctl tree", err)
+				return errs.Wrap(errs.InUse, subject, "is in use"+s.holders(n), "unmount it, or remove what is stacked on it: pmemctl tree", err)
 			}
 			return errs.Wrap("", subject, "cannot be destroyed", "", err)
 		}

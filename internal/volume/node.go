@@ -23,7 +23,7 @@ func (s *Service) waitForNode(ctx context.Context, vol Volume) error {
 			return ctx.Err()
 		}
 		if waited := time.Since(begun); waited > patience {
-			return errs.New(errs.Internal, subject(vol.Name), "its device "+vol.Device+" did not appear", "see whether /dev is the host's own and udevd runs")
+			return errs.New(errs.Internal, subject(vol.Name), "its device "+vol.Device+" did not appear", "check that /dev is the host's own and that udevd is running")
 		} else if waited > patience/10 && !asked {
 			asked = true
 			if err := s.LVM.MakeNodes(ctx, vol.group()); err != nil {

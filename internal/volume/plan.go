@@ -87,7 +87,7 @@ func (v View) plan(spec Spec) (Plan, error) {
 		usable, below := places[aboveLimit].plan.Usable, places[aboveLimit].below
 		next := fmt.Sprintf("raise the limit to %d bytes", usable)
 		if below > 0 {
-			next += fmt.Sprintf(", or ask for %d bytes, the next smaller size", below)
+			next += fmt.Sprintf(", or request %d bytes, the next smaller size", below)
 		}
 		return Plan{}, errs.New(errs.OutOfRange, subject(spec.Name),
 			fmt.Sprintf("the smallest possible size of at least %s is %s, above the limit of %s", pmem.FormatSize(spec.Size), pmem.FormatSize(usable), pmem.FormatSize(spec.Limit)),
@@ -114,13 +114,13 @@ func (v View) noSpace(spec Spec, places []place, largest place) error {
 	next := "see what is free: pmemctl capacity"
 	switch {
 	case len(v.erasingFor(spec, func(Volume) bool { return false })) > 0:
-		next = "get the space of deleted volumes back: pmemctl gc"
+		next = "reclaim the space of deleted volumes: pmemctl gc"
 	case largest.largest > 0 && spec.FS == mount.XFS && largest.largest < mount.MinXFS:
 	case largest.largest > 0:
 		next = fmt.Sprintf("use --size %d or less, or free space: pmemctl volume list", largest.largest)
 	}
 	return errs.New(errs.NoSpace, subject(spec.Name),
-		fmt.Sprintf("%s do not fit; the largest possible %s volume is %s, in %s", pmem.FormatSize(spec.Size), spec.Type, pmem.FormatSize(largest.largest), largest.name), next)
+		fmt.Sprintf("%s does not fit; the largest possible %s volume is %s, in %s", pmem.FormatSize(spec.Size), spec.Type, pmem.FormatSize(largest.largest), largest.name), next)
 }
 
 func (v View) directPlaces(spec Spec) ([]place, error) {
@@ -164,7 +164,7 @@ func (v View) directPlaces(spec Spec) ([]place, error) {
 // noRegion says why there is no region to use.
 func (v View) noRegion(wanted string) error {
 	if r, ok := v.PMEM.Region(wanted); ok {
-		return errs.New(errs.NoSpace, "region "+r.Dev, "is not one of those that the topology asks for", "ask for a topology with it, or leave the region away")
+		return errs.New(errs.NoSpace, "region "+r.Dev, "is not one of the regions that the topology requires", "request a topology that includes it, or omit the region")
 	}
 	if wanted != "" {
 		return errs.New(errs.NotFound, "region "+wanted, "does not exist", "see what there is: pmemctl region list")
@@ -190,7 +190,7 @@ func NoPMEM(s pmem.System) error {
 			"see what the firmware offers: dmesg | grep -iE 'nvdimm|nfit|cxl|persistent'")
 	}
 	return errs.New(errs.NotFound, "", "no persistent memory found: there is a bus "+s.Buses[0].Dev+", but no region on it",
-		"see whether the DIMMs are configured for App Direct in the firmware: pmemctl dimm list")
+		"check whether the DIMMs are configured for App Direct in the firmware: pmemctl dimm list")
 }
 
 // unusable says why no namespace can be made in a region, and what to do; ""
@@ -204,9 +204,9 @@ func unusable(r pmem.Region, v View) (reason, next string) {
 	case r.ReadOnly:
 		return "is read-only", "use another region: pmemctl region list"
 	case !r.Labels && !v.labelsPossible(r):
-		return "has DIMMs without room for labels, so that it is one namespace and cannot be divided", "use it whole: pmemctl namespace create --region " + r.Dev + " --mode fsdax --force"
+		return "has DIMMs without room for labels, so it is a single namespace and cannot be divided", "use it whole: pmemctl namespace create --region " + r.Dev + " --mode fsdax --force"
 	case !r.Labels:
-		return "has no labels, so that it is one namespace and cannot be divided", "pmemctl region init-labels " + r.Dev + " (destroys what is in it)"
+		return "has no labels, so it is a single namespace and cannot be divided", "pmemctl region init-labels " + r.Dev + " (destroys what is in it)"
 	}
 	return "", ""
 }
@@ -278,7 +278,7 @@ func (v View) lvmPlaces(spec Spec) ([]place, error) {
 	}
 	if spec.VG != "" {
 		if vg, ok := v.group(spec.VG); ok && !v.Owns(vg) {
-			return nil, errs.New(errs.Conflict, "volume group "+spec.VG, "was not made by pmemctl and is left alone", "see those it made: pmemctl vg list")
+			return nil, errs.New(errs.Conflict, "volume group "+spec.VG, "was not created by pmemctl and is left unchanged", "list pmemctl's groups: pmemctl vg list")
 		}
 		return nil, errs.New(errs.NotFound, "volume group "+spec.VG, "does not exist", "see what there is: pmemctl vg list")
 	}
@@ -288,7 +288,7 @@ func (v View) lvmPlaces(spec Spec) ([]place, error) {
 		}
 	}
 	if spec.Stripe && len(v.OwnVGs()) > 0 {
-		return nil, errs.New(errs.Unsupported, subject(spec.Name), "cannot be striped: no volume group has room on two regions or more", "leave --stripe away, or make a group over several regions: pmemctl vg init --span --percent N")
+		return nil, errs.New(errs.Unsupported, subject(spec.Name), "cannot be striped: no volume group has room in two or more regions", "omit --stripe, or create a group over several regions: pmemctl vg init --span --percent N")
 	}
 	if spec.Region != "" {
 		return nil, errs.New(errs.NotFound, "region "+spec.Region, "has no volume group", "pmemctl vg init "+spec.Region+" --percent N")

@@ -110,9 +110,9 @@ func (s *Service) publishFilesystem(vol Volume, p PublishSpec) error {
 	case mounted && have != number:
 		return errs.New(errs.Conflict, p.Target, "has something else mounted on it ("+point.FSType+", device "+have.String()+")", "unmount it: umount "+p.Target)
 	case mounted && p.ReadOnly != slices.Contains(point.Options, "ro"):
-		return errs.New(errs.Conflict, subject(vol.Name), "is on "+p.Target+" already, and not as asked (read-only or read-write)", "unpublish it there first")
+		return errs.New(errs.Conflict, subject(vol.Name), "is already published at "+p.Target+", but not with the requested access (read-only or read-write)", "unpublish it there first: umount "+p.Target)
 	case mounted && p.differsFrom(point, staged) != "":
-		return errs.New(errs.Conflict, subject(vol.Name), "is on "+p.Target+" already, "+p.differsFrom(point, staged), "unpublish it there first")
+		return errs.New(errs.Conflict, subject(vol.Name), "is already published at "+p.Target+", "+p.differsFrom(point, staged), "unpublish it there first: umount "+p.Target)
 	case mounted:
 		return nil
 	}
@@ -138,7 +138,7 @@ func (s *Service) publishFilesystem(vol Volume, p PublishSpec) error {
 }
 
 func publishedElsewhere(vol Volume, path string) error {
-	return errs.New(errs.InUse, subject(vol.Name), "is published on "+path+", and was asked for by one user alone", "unpublish it there first")
+	return errs.New(errs.InUse, subject(vol.Name), "is already published at "+path+", but exclusive access was requested", "unpublish it there first: umount "+path)
 }
 
 // publishDevice binds the node of the device to a file: the container runtime
@@ -161,7 +161,7 @@ func (s *Service) publishDevice(vol Volume, p PublishSpec) error {
 	}
 	if len(paths) > 0 {
 		if was, ok := s.lastUse(number); ok && was.UUID != vol.UUID {
-			return errs.New(errs.InUse, subject(vol.Name), "has the number that the device of volume "+was.Name+" had, which is gone and still published on "+paths[0], "unpublish that first: umount "+paths[0])
+			return errs.New(errs.InUse, subject(vol.Name), "has the device number of volume "+was.Name+", whose device is gone but still published at "+paths[0], "unpublish that first: umount "+paths[0])
 		}
 		if p.Alone {
 			return publishedElsewhere(vol, paths[0])
@@ -246,7 +246,7 @@ func (s *Service) Unpublish(ctx context.Context, name, path string) (err error) 
 		return nil
 	}
 	if err == nil && !st.IsDir() && (!st.Mode().IsRegular() || st.Size() > 0) {
-		return errs.New(errs.Conflict, target, "was not made for a volume: it is no folder and no empty file", "remove it by hand if it is not needed")
+		return errs.New(errs.Conflict, target, "was not created for a volume: it is neither a directory nor an empty file", "remove it by hand if it is not needed")
 	}
 	if err != nil {
 		return err
@@ -281,7 +281,7 @@ func (s *Service) takeOff(ctx context.Context, name, path string) error {
 	// One thing may be mounted over another.
 	for {
 		if err := s.takeOffLost(name, path); err != nil {
-			return errs.Wrap("", subject(name), "is still on "+path, "", err)
+			return errs.Wrap("", subject(name), "could not be unmounted from "+path, "", err)
 		}
 		number, _, mounted, err := s.Mounts.At(path)
 		if err != nil || !mounted {
@@ -311,7 +311,7 @@ func (s *Service) takeOff(ctx context.Context, name, path string) error {
 			}
 		}
 		if err := s.Mounts.UnmountPath(path); err != nil {
-			return errs.Wrap("", subject(name), "is still on "+path, "", err)
+			return errs.Wrap("", subject(name), "could not be unmounted from "+path, "", err)
 		}
 		s.forgetUse(want)
 	}

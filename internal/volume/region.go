@@ -71,7 +71,7 @@ func (s *Service) PlanInitLabels(names ...string) (LabelsPlan, error) {
 func (v View) mayHoldLabels(r pmem.Region) error {
 	switch {
 	case len(r.Mappings) == 0:
-		return errs.New(errs.Unsupported, "region "+r.Dev, "is on no DIMM that could hold labels", "use it whole: pmemctl namespace create --region "+r.Dev+" --mode fsdax --force")
+		return errs.New(errs.Unsupported, "region "+r.Dev, "is not on a DIMM that can hold labels", "use it whole: pmemctl namespace create --region "+r.Dev+" --mode fsdax --force")
 	case !v.labelsPossible(r):
 		return errs.New(errs.Unsupported, "region "+r.Dev, "has DIMMs without room for labels", "use it whole: pmemctl namespace create --region "+r.Dev+" --mode fsdax --force")
 	case r.ReadOnly:
@@ -122,7 +122,7 @@ func (s *Service) InitLabels(ctx context.Context, plan LabelsPlan) error {
 			return err
 		}
 		if !now.same(plan) {
-			return errs.New(errs.Aborted, subject, "what is in them changed in the meantime, and nothing was done", "look at it, then try again: pmemctl tree")
+			return errs.New(errs.Aborted, subject, "their content changed in the meantime, and nothing was done", "look at it, then try again: pmemctl tree")
 		}
 		for _, n := range plan.Namespaces {
 			if err := s.notMapped(n); err != nil {
@@ -136,7 +136,7 @@ func (s *Service) InitLabels(ctx context.Context, plan LabelsPlan) error {
 		if errs.Is(err, errs.InUse) {
 			return errs.Wrap(errs.InUse, subject, "something in them is in use, and nothing was changed", s.nextInUse(names...), err)
 		}
-		return errs.Wrap("", subject, "labels could not be initialised", "see why: dmesg | tail", err)
+		return errs.Wrap("", subject, "labels could not be initialized", "see why: dmesg | tail", err)
 	})
 }
 
@@ -147,9 +147,9 @@ func (s *Service) nextInUse(regions ...string) string {
 		mark, _ := parseMark(n.Name)
 		return mark == markRemoving && slices.Contains(regions, n.Region)
 	}) {
-		return "wait until what was deleted is erased: pmemctl gc"
+		return "wait until the deleted volumes are erased: pmemctl gc"
 	}
-	return "unmount it, or remove what lies on it: pmemctl tree"
+	return "unmount it, or remove what is stacked on it: pmemctl tree"
 }
 
 // EnableRegion brings a region up.

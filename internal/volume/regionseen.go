@@ -66,7 +66,7 @@ func (s *Service) rememberRegions(v View, some ...string) {
 			err = os.WriteFile(file, data, 0o600)
 		}
 		if err != nil {
-			s.note(errs.Wrap("", "region "+r.Dev, "cannot be remembered, so that its volumes would be taken for deleted when it is not there", "", err))
+			s.note(errs.Wrap("", "region "+r.Dev, "cannot be recorded, so its volumes would count as deleted if it disappeared", "", err))
 		}
 	}
 }
@@ -153,7 +153,7 @@ func (r SeenRegion) damage() Damage {
 		where = " on " + strings.Join(r.DIMMs, ", ")
 	}
 	return Damage{Region: r.Dev,
-		Reason: fmt.Sprintf("is not there: its interleave set %s%s had volumes, and they are out of sight", r.ID(), where),
+		Reason: fmt.Sprintf("is missing: its interleave set %s%s had volumes, which are not visible now", r.ID(), where),
 		Next:   "bring its DIMMs back; if they are lost for good: pmemctl region forget " + r.ID()}
 }
 
@@ -169,7 +169,7 @@ func (s *Service) ForgetRegion(ctx context.Context, id string) error {
 		return err
 	}
 	if !slices.ContainsFunc(gone, func(r SeenRegion) bool { return r.ID() == id }) {
-		return errs.New(errs.NotFound, what, "is not one that is remembered and not there", "see which are: pmemctl volume list")
+		return errs.New(errs.NotFound, what, "is not a recorded region that is missing", "see which are: pmemctl volume list")
 	}
 	return errs.Wrap("", what, "cannot be forgotten", "", os.Remove(filepath.Join(s.seenDir(), id)))
 }

@@ -107,7 +107,7 @@ func (s *Service) changing(ctx context.Context, do func() error) error {
 	case hostTurn <- struct{}{}:
 		defer func() { <-hostTurn }()
 	case <-ctx.Done():
-		return errs.Wrap(errs.Busy, hostLock, "is being changed by another call", "wait for it to end, then try again", ctx.Err())
+		return errs.Wrap(errs.Busy, hostLock, "is being changed by another call", "wait for it to finish, then try again", ctx.Err())
 	}
 	lock, err := s.Locks.Acquire(ctx, hostLock)
 	if err != nil {

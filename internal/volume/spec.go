@@ -27,7 +27,7 @@ func ParseType(s string) (Type, error) {
 	case TypeLVM, TypeDirect:
 		return t, nil
 	}
-	return "", errs.Invalidf("type "+quote(s), "use lvm or direct", "is not a type of volume")
+	return "", errs.Invalidf("type "+quote(s), "use lvm or direct", "is not a volume type")
 }
 
 // Spec says what volume is wanted.
@@ -96,7 +96,7 @@ func ValidateName(name string) error {
 	case name == "":
 		return bad("is empty")
 	case len(name) > MaxName:
-		return bad(fmt.Sprintf("has %d bytes, %d are the most", len(name), MaxName))
+		return bad(fmt.Sprintf("is %d bytes long; the maximum is %d", len(name), MaxName))
 	case !nameSyntax.MatchString(name):
 		return bad("has a character that is not allowed")
 	case len(name)+strings.Count(name, "-") > maxMapperName:
@@ -104,12 +104,12 @@ func ValidateName(name string) error {
 	}
 	for _, p := range lvmReservedPrefixes {
 		if strings.HasPrefix(name, p) {
-			return bad("begins with " + p + ", which LVM keeps for itself")
+			return bad("begins with " + p + ", which LVM reserves")
 		}
 	}
 	for _, p := range lvmReservedParts {
 		if strings.Contains(name, p) {
-			return bad("contains " + p + ", which LVM keeps for itself")
+			return bad("contains " + p + ", which LVM reserves")
 		}
 	}
 	return nil
@@ -139,7 +139,7 @@ func (s *Spec) validate() error {
 	switch s.FS {
 	case mount.Ext4, mount.XFS, mount.None:
 	default:
-		return errs.Invalidf(subject(s.Name), "use ext4, xfs or none", "file system %s is not one that pmemctl makes", quote(s.FS))
+		return errs.Invalidf(subject(s.Name), "use ext4, xfs or none", "file system %s is not supported", quote(s.FS))
 	}
 	if err := validateSize(s.Name, s.Size); err != nil {
 		return err
@@ -149,15 +149,15 @@ func (s *Spec) validate() error {
 	}
 	switch {
 	case s.Limit != 0 && s.Limit < s.Size:
-		return errs.Invalidf(subject(s.Name), "raise the limit, or ask for less", "the limit of %s is less than the size of %s", pmem.FormatSize(s.Limit), pmem.FormatSize(s.Size))
+		return errs.Invalidf(subject(s.Name), "raise the limit, or request less", "the limit of %s is less than the size of %s", pmem.FormatSize(s.Limit), pmem.FormatSize(s.Size))
 	case s.FS == mount.XFS && s.Size < mount.MinXFS:
 		return errs.New(errs.OutOfRange, subject(s.Name), "XFS needs at least 300 MiB", "use --size 300Mi or more, or --fs ext4")
 	case s.Type == TypeDirect && s.VG != "":
-		return errs.Invalidf(subject(s.Name), "leave --vg away, or use --type lvm", "a direct volume is in no volume group")
+		return errs.Invalidf(subject(s.Name), "omit --vg, or use --type lvm", "a direct volume does not belong to a volume group")
 	case s.Type == TypeDirect && s.Stripe:
-		return errs.Invalidf(subject(s.Name), "leave --stripe away, or use --type lvm", "a direct volume is in one region and cannot be striped")
+		return errs.Invalidf(subject(s.Name), "omit --stripe, or use --type lvm", "a direct volume is in one region and cannot be striped")
 	case s.VG != "" && s.Region != "":
-		return errs.Invalidf(subject(s.Name), "use --region or --vg", "cannot take both a region and a volume group")
+		return errs.Invalidf(subject(s.Name), "use --region or --vg", "cannot have both a region and a volume group")
 	}
 	return nil
 }
@@ -165,11 +165,16 @@ func (s *Spec) validate() error {
 func validateSize(name string, size uint64) error {
 	switch {
 	case size == 0:
-		return errs.Invalidf(subject(name), "give a size such as --size 10Gi", "size 0 is not possible")
+		return errs.Invalidf(subject(name), "specify a size, for example --size 10Gi", "the size must be greater than 0")
 	case size > maxSize:
-		return errs.New(errs.OutOfRange, subject(name), pmem.FormatSize(size)+" are more than any machine has", "see what fits: pmemctl capacity")
+		return tooLarge(subject(name), size, "see what fits: pmemctl capacity")
 	}
 	return nil
+}
+
+// tooLarge is the error for a size in bytes above maxSize.
+func tooLarge(subject string, size uint64, next string) error {
+	return errs.New(errs.OutOfRange, subject, pmem.FormatSize(size)+" exceeds the address space of any machine", next)
 }
 
 // mkfsFlags are the flags of mkfs.ext4 and mkfs.xfs that say how to lay out a
@@ -203,7 +208,7 @@ func (s Spec) hidesOldBytes() bool {
 // who may choose the layout of a volume may not read the host, or write to it.
 func validateMkfsOptions(fs string, options []string) error {
 	bad := func(o, reason string) error {
-		return errs.Invalidf("mkfs option "+quote(o), "give flags of mkfs with values, such as -i 65536", "%s", reason)
+		return errs.Invalidf("mkfs option "+quote(o), "use mkfs flags with values, for example -i 65536", "%s", reason)
 	}
 	value := false
 	for _, o := range options {
@@ -214,17 +219,17 @@ func validateMkfsOptions(fs string, options []string) error {
 			for _, part := range strings.Split(o, ",") {
 				name, _, given := strings.Cut(part, "=")
 				if name == "file" || given && slices.Contains(mkfsElsewhere, name) {
-					return bad(o, "is about another device or file")
+					return bad(o, "refers to another device or file")
 				}
 				if name == "assume_storage_prezeroed" || name == "lazy_journal_init" {
-					return bad(o, "has mkfs rely on zeros where old bytes may be")
+					return bad(o, "makes mkfs rely on zeros where old data may be")
 				}
 			}
 			value = false
 		case !strings.HasPrefix(o, "-"):
 			return bad(o, "is not a flag of mkfs")
 		case !slices.Contains(mkfsFlags[fs], o):
-			return bad(o, "is not one that may be given for "+fs)
+			return bad(o, "is not allowed for "+fs)
 		default:
 			value = true
 		}

@@ -25,7 +25,7 @@ type Stats struct {
 // not there.
 func (s *Service) Stats(ctx context.Context, name, path string) (_ Stats, err error) {
 	if u, used, err := s.Mounts.UseAt(path); err == nil && used && s.lost(name, u) {
-		return Stats{Block: u.Node, Abnormal: "its device is gone, or went and came back, since it was published here"}, nil
+		return Stats{Block: u.Node, Abnormal: "its device was removed, and possibly added again, since it was published here"}, nil
 	}
 	vol, ok := s.up(name)
 	if !ok {
@@ -34,7 +34,7 @@ func (s *Service) Stats(ctx context.Context, name, path string) (_ Stats, err er
 			return Stats{}, err
 		}
 	}
-	notThere := errs.New(errs.NotFound, subject(name), "is not at "+path, "see where it is: pmemctl volume show "+name)
+	notThere := errs.New(errs.NotFound, subject(name), "is not published at "+path, "see where it is: pmemctl volume show "+name)
 	target, err := s.openTarget(path)
 	if err != nil {
 		return Stats{}, notThere

@@ -39,7 +39,7 @@ func (s *Service) openTarget(path string) (*target, error) {
 		return nil, err
 	}
 	noParent := func() error {
-		return errs.New(errs.NotFound, "folder "+quote(filepath.Dir(path)), "does not exist", "make it: mkdir -p "+filepath.Dir(path))
+		return errs.New(errs.NotFound, "directory "+quote(filepath.Dir(path)), "does not exist", "create it: mkdir -p "+filepath.Dir(path))
 	}
 	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC
 	dir, err := unix.Open(root, flags, 0)
@@ -60,7 +60,7 @@ func (s *Service) openTarget(path string) (*target, error) {
 	}
 	switch {
 	case errors.Is(err, errLink):
-		return nil, errs.Invalidf("path "+quote(path), "give the path that it leads to", "leads elsewhere, by a symbolic link")
+		return nil, errs.Invalidf("path "+quote(path), "use the path that it resolves to", "leads elsewhere through a symbolic link")
 	case errors.Is(err, unix.ENOENT):
 		return nil, noParent()
 	case err != nil:
@@ -78,12 +78,12 @@ func isLink(dir int, name string) bool {
 
 // belowRoot are the parts of a path below a root.
 func belowRoot(root, path string) ([]string, error) {
-	const next = "give an absolute path without . and .."
+	const next = "use an absolute path without . and .."
 	switch {
 	case path == "":
 		return nil, errs.Invalidf("path", next, "is empty")
 	case len(path) > maxPath:
-		return nil, errs.Invalidf("path "+quote(path), "use a shorter one", "has %d bytes, %d are the most", len(path), maxPath)
+		return nil, errs.Invalidf("path "+quote(path), "use a shorter name", "is %d bytes long; the maximum is %d", len(path), maxPath)
 	case !filepath.IsAbs(path) || filepath.Clean(path) != path || path == "/":
 		return nil, errs.Invalidf("path "+quote(path), next, "is not absolute and clean")
 	case strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f }):

@@ -113,7 +113,7 @@ func (s *Service) RemoveVG(ctx context.Context, name string, force bool) error {
 		case len(v.strays(vg)) > 0: // the group itself stays
 			members = v.strays(vg)
 		case len(vg.LVs) > 0 && !slices.ContainsFunc(vg.LVs, func(lv lvm.LV) bool { vol, own := v.lvmVolume(lv); return !own || vol.State != Deleting }):
-			return errs.New(errs.InUse, "volume group "+name, fmt.Sprintf("has %d deleted volumes that are not erased yet", len(vg.LVs)), "erase them first: pmemctl gc")
+			return errs.New(errs.InUse, "volume group "+name, fmt.Sprintf("has %d deleted volumes that are not yet erased", len(vg.LVs)), "erase them first: pmemctl gc")
 		case len(vg.LVs) > 0:
 			return errs.New(errs.InUse, "volume group "+name, fmt.Sprintf("has %d logical volumes, such as %s", len(vg.LVs), vg.LVs[0].Name), "delete them first: pmemctl volume delete NAME (a foreign one: lvremove)")
 		default:
@@ -126,10 +126,10 @@ func (s *Service) RemoveVG(ctx context.Context, name string, force bool) error {
 		}
 		for _, n := range members {
 			if err := s.wipeEnds(ctx, n); err != nil && (n.Mode == pmem.ModeFSDAX || !force) {
-				return errs.Wrap("", "volume group "+name, "is gone, but its namespace "+n.Dev+" could not be wiped", "try again: pmemctl vg remove "+name, err)
+				return errs.Wrap("", "volume group "+name, "is removed, but its namespace "+n.Dev+" could not be wiped", "try again: pmemctl vg remove "+name, err)
 			}
 			if err := s.NDCTL.DestroyNamespace(n.UUID); err != nil {
-				return errs.Wrap("", "volume group "+name, "is gone, but its namespace "+n.Dev+" is not", "try again: pmemctl vg remove "+name, err)
+				return errs.Wrap("", "volume group "+name, "is removed, but its namespace "+n.Dev+" is not", "try again: pmemctl vg remove "+name, err)
 			}
 			regions = append(regions, n.Region)
 		}
@@ -142,13 +142,16 @@ func (s *Service) RemoveVG(ctx context.Context, name string, force bool) error {
 // leave takes the devices of an empty group out of it. They are marked before, so that
 // what a crash leaves of them is not taken for damage.
 func (s *Service) leave(ctx context.Context, v View, vg lvm.VG) ([]pmem.Namespace, error) {
-	var members []pmem.Namespace
+	var namespaces, members []pmem.Namespace
 	var devices []string
-	for _, pv := range vg.PVs {
+	for _, pv := range vg.PVs { // all of them before the first one is marked
 		n, ok := v.namespaceOf(pv.Name)
 		if !ok {
-			return nil, errs.New(errs.Internal, "volume group "+vg.Name, pv.Name+" is on no namespace", "see what is there: pmemctl tree")
+			return nil, errs.New(errs.Internal, "volume group "+vg.Name, pv.Name+" is not on a namespace", "compare: pmemctl tree; pvs -a")
 		}
+		namespaces = append(namespaces, n)
+	}
+	for _, n := range namespaces {
 		n, err := s.NDCTL.RenameNamespace(n.UUID, markJoining+vg.Name)
 		if err != nil {
 			return nil, err
@@ -181,9 +184,9 @@ func (s *Service) Lost(v View, name string) error {
 	if len(reasons) == 0 {
 		return nil
 	}
-	what := "cannot be read, and every volume in it would be lost"
+	what := "cannot be read, so every volume in it would be lost"
 	if err == nil {
-		what = "is complete without devices that have its mark; what is on them would be lost, and the group stays"
+		what = "is complete without devices that have its mark; the data on them would be lost, and the group would remain"
 	}
 	slices.Sort(volumes)
 	if volumes = slices.Compact(volumes); len(volumes) > 0 {
@@ -199,7 +202,7 @@ func (v View) notElsewhere(name string, members []pmem.Namespace) error {
 	for _, vg := range v.LVM.VGs {
 		for _, pv := range vg.PVs {
 			if n, ok := v.namespaceOf(pv.Name); ok && vg.Name != name && slices.ContainsFunc(members, func(m pmem.Namespace) bool { return m.UUID == n.UUID }) {
-				return errs.New(errs.Conflict, "volume group "+name, "its namespace "+n.Dev+" is in volume group "+vg.Name+", and is left alone", "if the group was renamed: vgrename "+vg.Name+" "+name)
+				return errs.New(errs.Conflict, "volume group "+name, "its namespace "+n.Dev+" is in volume group "+vg.Name+", and is left unchanged", "if the group was renamed: vgrename "+vg.Name+" "+name)
 			}
 		}
 	}

@@ -117,7 +117,7 @@ func (s *Service) checkVGs(name string) ([]VGPart, error) {
 }
 
 func noGroup(name string) error {
-	return errs.New(errs.NotFound, "volume group "+quoteIfOdd(name), "has no device that pmemctl made", "see what there is: pmemctl vg list; pmemctl namespace list -o wide")
+	return errs.New(errs.NotFound, "volume group "+quoteIfOdd(name), "has no device created by pmemctl", "see what there is: pmemctl vg list; pmemctl namespace list -o wide")
 }
 
 // groupNames are the groups that namespaces are marked for.
@@ -256,7 +256,7 @@ func readMember(n pmem.Namespace) *member {
 	case !n.Enabled():
 		m.broken = "its namespace is disabled"
 	case n.Mode != pmem.ModeFSDAX || n.Blockdev == "":
-		m.broken = "its namespace did not come up as fsdax, so that its info block is lost"
+		m.broken = "its namespace did not come up as fsdax: its info block is lost"
 	default:
 		disk, err := lvm.ReadDevice(m.path())
 		if m.disk = disk; err != nil {
@@ -433,9 +433,9 @@ func (g *groupOnDisk) parts() []VGPart {
 		case m.disk.LabelDamage != "":
 			label = damaged(label, m.disk.LabelDamage)
 		case g.source != nil && m.pv.UUID == "":
-			label = damaged(label, "the group does not have this physical volume")
+			label = damaged(label, "the group does not contain this physical volume")
 		case m.pv.UUID != "" && m.pv.DeviceSize != m.disk.Size:
-			label = damaged(label, fmt.Sprintf("the group knows the device with %d bytes, and it has %d", m.pv.DeviceSize, m.disk.Size))
+			label = damaged(label, fmt.Sprintf("the group's metadata says that the device has %d bytes, but it has %d", m.pv.DeviceSize, m.disk.Size))
 		}
 		parts = append(parts, label)
 		for i, c := range m.disk.Copies {
@@ -450,9 +450,9 @@ func (g *groupOnDisk) parts() []VGPart {
 			case c.Unused:
 				copied.State, copied.Reason = PartUnused, "LVM does not use this copy"
 			case g.source != nil && c.Group.Seqno < g.source.group.Seqno:
-				copied = damaged(copied, fmt.Sprintf("it is of change %d, and the group is at %d", c.Group.Seqno, g.source.group.Seqno))
+				copied = damaged(copied, fmt.Sprintf("it is at change %d, but the group is at %d", c.Group.Seqno, g.source.group.Seqno))
 			case g.source != nil && !bytes.Equal(c.Text, g.source.text):
-				copied = damaged(copied, "it is not the same as "+g.source.where)
+				copied = damaged(copied, "it differs from "+g.source.where)
 			}
 			parts = append(parts, copied)
 		}
@@ -469,7 +469,7 @@ func (g *groupOnDisk) parts() []VGPart {
 			continue // shown as damaged
 		}
 		parts = append(parts, VGPart{VG: g.name, Part: "device", State: PartMissing, PVUUID: pv.UUID, VGUUID: g.uuid(), Size: pv.DeviceSize,
-			Reason: "physical volume " + pv.UUID + " of " + pmem.FormatSize(pv.DeviceSize) + " is not there", Next: "bring it back: pmemctl region list; pmemctl namespace list"})
+			Reason: "physical volume " + pv.UUID + " of " + pmem.FormatSize(pv.DeviceSize) + " is missing", Next: "bring it back: pmemctl region list; pmemctl namespace list"})
 	}
 	return parts
 }
@@ -506,7 +506,7 @@ func (s *Service) keepMetadata() {
 
 func (s *Service) keepGroup(g *groupOnDisk) {
 	if g.other != "" {
-		s.note(errs.New(errs.Conflict, "volume group "+g.name, "its copies are of two groups, and its metadata is not kept in "+s.ArchiveDir, "see: pmemctl vg check "+g.name+" -o wide"))
+		s.note(errs.New(errs.Conflict, "volume group "+g.name, "its copies belong to two groups, so its metadata is not archived in "+s.ArchiveDir, "see: pmemctl vg check "+g.name+" -o wide"))
 		return
 	}
 	if g.source == nil || g.source.guessed {
@@ -528,7 +528,7 @@ func (s *Service) keepGroup(g *groupOnDisk) {
 		}
 	}
 	if _, err := s.archive().Keep(g.name, g.source.text, g.source.group, devices); err != nil {
-		s.note(errs.Wrap("", "volume group "+g.name, "its metadata is not kept in "+s.ArchiveDir+", so that only the copies on the devices are left to restore it from", "", err))
+		s.note(errs.Wrap("", "volume group "+g.name, "its metadata is not archived in "+s.ArchiveDir+", so it can be restored only from the copies on the devices", "", err))
 	}
 }
 
@@ -538,7 +538,7 @@ func volumesOf(g lvm.Group) []string {
 	for _, lv := range g.LVs {
 		name := lv.Name
 		if !slices.Contains(lv.Tags, tag) {
-			name += " (not made by pmemctl)"
+			name += " (not created by pmemctl)"
 		}
 		names = append(names, name)
 	}

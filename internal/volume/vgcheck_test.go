@@ -92,13 +92,13 @@ func TestDecide(t *testing.T) {
 		reason  string
 		kind    errs.Kind
 	}{
-		"two groups":       {[]*member{memberOf("p0", "n0", there("A"), copyOf(4096, v7), copyOf(dataTo, other))}, "its copies are of two groups, VG and OTHER", errs.Conflict},
+		"two groups":       {[]*member{memberOf("p0", "n0", there("A"), copyOf(4096, v7), copyOf(dataTo, other))}, "its copies belong to two groups, VG and OTHER", errs.Conflict},
 		"nothing left":     {[]*member{memberOf("p0", "n0", lvm.Label{}, lost)}, "nothing is left to restore it from", errs.Unsupported},
-		"a device missing": {[]*member{memberOf("p0", "n0", there("A"), copyOf(4096, groupOf(7, one, pvOf("B", dataTo))))}, "has a device missing: physical volume B", errs.Unsupported},
+		"a device missing": {[]*member{memberOf("p0", "n0", there("A"), copyOf(4096, groupOf(7, one, pvOf("B", dataTo))))}, "is missing a device: physical volume B", errs.Unsupported},
 		"which is which": {[]*member{
 			memberOf("p0", "n0", there("A"), copyOf(4096, groupOf(7, one, pvOf("B", dataTo), pvOf("C", dataTo)))),
 			memberOf("p1", "n1", lvm.Label{}, lost), memberOf("p2", "n2", lvm.Label{}, lost),
-		}, "it cannot be told which of its 2 physical volumes /dev/p1 is", errs.Unsupported},
+		}, "cannot determine which of its 2 physical volumes /dev/p1 is", errs.Unsupported},
 	} {
 		g := groupOnDisk{name: "vg", members: c.members}
 		g.decide(nil)

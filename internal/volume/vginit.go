@@ -79,11 +79,11 @@ func (s *Service) initAll(ctx context.Context, v View, spec VGInitSpec) ([]VGIni
 	done, damage, err := s.planInit(ctx, v, spec)
 	for steps, rounds := done, 0; err == nil && slices.ContainsFunc(steps, VGInitStep.Changes); rounds++ {
 		if rounds == maxInitRounds {
-			return nil, errs.New(errs.Internal, "regions", fmt.Sprintf("are still not in their groups after %d namespaces each", rounds), "report this, with: pmemctl region list -o json")
+			return nil, errs.New(errs.Internal, "regions", fmt.Sprintf("still do not have their full share after %d namespaces each", rounds), "report this, with: pmemctl region list -o json")
 		}
 		for _, step := range steps {
 			if err := s.initRegion(ctx, step); err != nil {
-				return nil, errs.Wrap("", "region "+step.Region, "is not all in volume group "+step.VG+" yet", "try again: it goes on where it was", err)
+				return nil, errs.Wrap("", "region "+step.Region, "is not completely in volume group "+step.VG+" yet", "try again: it continues where it stopped", err)
 			}
 		}
 		if v, err = s.lookToInit(ctx); err != nil {
@@ -97,7 +97,7 @@ func (s *Service) initAll(ctx context.Context, v View, spec VGInitSpec) ([]VGIni
 			i := slices.IndexFunc(before, func(b VGInitStep) bool { return b.Region == now.Region })
 			j := slices.IndexFunc(done, func(d VGInitStep) bool { return d.Region == now.Region })
 			if i < 0 || j < 0 || now.Has != before[i].Has+before[i].Add {
-				return nil, errs.New(errs.Internal, "region "+now.Region, fmt.Sprintf("has %d bytes in volume group %s, other than planned", now.Has, now.VG), "see what is there: pmemctl tree")
+				return nil, errs.New(errs.Internal, "region "+now.Region, fmt.Sprintf("has %d bytes in volume group %s, which differs from the plan", now.Has, now.VG), "see what is there: pmemctl tree")
 			}
 			done[j].Add += now.Add
 			done[j].Reason = now.Reason
@@ -146,9 +146,9 @@ func (s *Service) settleMembers(ctx context.Context, v View) (View, error) {
 // settleDown removes a namespace that was killed while it was made and does not come up.
 func (s *Service) settleDown(v View, n pmem.Namespace) error {
 	if _, vg := parseMark(n.Name); v.mayMiss(vg) {
-		return errs.New(errs.Damaged, "namespace "+n.Dev, "left by an interrupted vg init, does not come up, and may be what volume group "+vg+" misses", "see why: dmesg | tail")
+		return errs.New(errs.Damaged, "namespace "+n.Dev, "left by an interrupted vg init or vg remove, does not come up, and may be the device that volume group "+vg+" is missing", "see why: dmesg | tail")
 	}
-	return errs.Wrap("", "namespace "+n.Dev, "left by an interrupted vg init, could not be removed", "", s.NDCTL.DestroyNamespace(n.UUID))
+	return errs.Wrap("", "namespace "+n.Dev, "left by an interrupted vg init or vg remove, could not be removed", "", s.NDCTL.DestroyNamespace(n.UUID))
 }
 
 // mayMiss tells whether a volume group of a name misses a device, or has one that no
@@ -177,17 +177,17 @@ func (s *Service) hasUnreadLabel(v View, n pmem.Namespace) bool {
 func (s *Service) settle(v View, n pmem.Namespace, name string) error {
 	vg, in := v.groupOf(blockPath(n))
 	if s.hasUnreadLabel(v, n) {
-		return errs.New(errs.Damaged, "namespace "+n.Dev, "was being added to volume group "+name+", and is in none that can be read, but has LVM's label", "see what it is: pvck --dump headers "+blockPath(n)+"; if it is not needed: pmemctl vg remove "+name+" --force")
+		return errs.New(errs.Damaged, "namespace "+n.Dev, "was being added to or removed from volume group "+name+", has an LVM label, and is in no group that can be read", "see what it is: pvck --dump headers "+blockPath(n)+"; if it is not needed: pmemctl vg remove "+name+" --force")
 	}
 	if !in {
-		return errs.Wrap("", "namespace "+n.Dev, "left by an interrupted vg init, could not be removed", "", s.NDCTL.DestroyNamespace(n.UUID))
+		return errs.Wrap("", "namespace "+n.Dev, "left by an interrupted vg init or vg remove, could not be removed", "", s.NDCTL.DestroyNamespace(n.UUID))
 	}
 	unused := slices.ContainsFunc(vg.PVs, func(pv lvm.PV) bool { return pv.Name == blockPath(n) && pv.Free == pv.Size })
 	if vg.Name != name || !vg.HasTag(tag) || !unused {
-		return errs.New(errs.Conflict, "namespace "+n.Dev, "was being added to volume group "+name+", and is in use in "+vg.Name+" by something else than pmemctl", "see what it is: pmemctl tree; remove it, or take the device out: vgreduce "+vg.Name+" "+blockPath(n))
+		return errs.New(errs.Conflict, "namespace "+n.Dev, "was being added to or removed from volume group "+name+", but is used in "+vg.Name+" by something other than pmemctl", "see what it is: pmemctl tree; remove it, or take the device out: vgreduce "+vg.Name+" "+blockPath(n))
 	}
 	_, err := s.NDCTL.RenameNamespace(n.UUID, markMember+name)
-	return errs.Wrap("", "namespace "+n.Dev, "is in volume group "+name+", and could not be marked so", "", err)
+	return errs.Wrap("", "namespace "+n.Dev, "is in volume group "+name+", but could not be marked as its member", "", err)
 }
 
 // enableMembers brings up the namespaces of volume groups that a crash left
@@ -265,9 +265,9 @@ func (s *Service) join(ctx context.Context, step VGInitStep, n pmem.Namespace) e
 	i := slices.IndexFunc(vg.PVs, func(pv lvm.PV) bool { return pv.Name == device })
 	switch {
 	case !in || vg.Name != step.VG || group.UUID != "" && vg.UUID != group.UUID:
-		return errs.New(errs.Internal, "volume group "+step.VG, "does not have "+device+" after it was added", "see what lvm has to say: pvs -a")
+		return errs.New(errs.Internal, "volume group "+step.VG, "does not have "+device+" after it was added", "see what LVM reports: pvs -a")
 	case vg.PVs[i].DeviceSize != n.Size:
-		return errs.New(errs.Internal, "volume group "+step.VG, fmt.Sprintf("takes %s for %d bytes large, and it has %d", device, vg.PVs[i].DeviceSize, n.Size), "try again")
+		return errs.New(errs.Internal, "volume group "+step.VG, fmt.Sprintf("records %s with %d bytes, but it has %d", device, vg.PVs[i].DeviceSize, n.Size), "try again")
 	}
 	return nil
 }
@@ -284,7 +284,7 @@ func waitUntilGone(ctx context.Context, path string) error {
 			return ctx.Err()
 		}
 		if time.Since(begun) > patience {
-			return errs.New(errs.Conflict, path, "exists, and a volume group would need that name in /dev", "see what it is: ls -l "+path+"; remove it if it is left over")
+			return errs.New(errs.Conflict, path, "exists, but the volume group needs that name in /dev", "see what it is: ls -l "+path+"; remove it if it is left over")
 		}
 	}
 }
@@ -314,7 +314,7 @@ func (s *Service) blank(ctx context.Context, n pmem.Namespace) error {
 	for _, from := range []uint64{0, dev.Size() - end} {
 		zero, err := dev.IsZero(ctx, from, from+end, nil)
 		if err == nil && !zero {
-			err = errs.New(errs.Conflict, "namespace "+n.Dev, "was just cleared, and is not empty: something else writes to it", "see what it is: lsof /dev/"+n.Blockdev)
+			err = errs.New(errs.Conflict, "namespace "+n.Dev, "was just wiped, but is not empty: something else writes to it", "see what it is: lsof /dev/"+n.Blockdev)
 		}
 		if err != nil {
 			return errors.Join(err, dev.Close())
@@ -369,7 +369,7 @@ func (s *Service) checkNamesakes(ctx context.Context, v View, steps []VGInitStep
 			if len(vg.PVs) > 0 {
 				where = " on " + vg.PVs[0].Name
 			}
-			return errs.New(errs.Conflict, "volume group "+name, "exists"+where+" and was not made by pmemctl", "rename it (vgrename "+name+" NEWNAME), or choose a name: pmemctl vg init --span --name NAME")
+			return errs.New(errs.Conflict, "volume group "+name, "exists"+where+" and was not created by pmemctl", "rename it (vgrename "+name+" NEWNAME), or choose a name: pmemctl vg init --span --name NAME")
 		}
 	}
 	return nil

@@ -56,11 +56,11 @@ const metadataSize = 2 * ExtentSize
 func (spec VGInitSpec) validate() error {
 	switch {
 	case spec.Percent < 0 || spec.Percent > 100:
-		return errs.Invalidf("", "use --percent 1 to 100", "%d percent is not possible", spec.Percent)
+		return errs.Invalidf("", "use --percent 1 to 100", "%d percent is out of range", spec.Percent)
 	case spec.Percent != 0 && spec.Size != 0:
 		return errs.Invalidf("", "use one of them", "--percent and --size exclude each other")
 	case spec.Size > maxSize:
-		return errs.New(errs.OutOfRange, "", pmem.FormatSize(spec.Size)+" are more than any machine has", "see what there is: pmemctl region list")
+		return tooLarge("", spec.Size, "see what there is: pmemctl region list")
 	}
 	if spec.VG == "" {
 		return nil
@@ -140,11 +140,11 @@ func (v View) planRegion(r pmem.Region, spec VGInitSpec) (VGInitStep, error) {
 			return step, d.Error()
 		}
 		if _, in := v.groupOf(blockPath(n)); mark == markJoining && in { // and could not be settled
-			return step, errs.New(errs.Damaged, "region "+r.Dev, "has "+n.Dev+", which an interrupted vg init was adding to volume group "+vg, "see what it is: pmemctl tree")
+			return step, errs.New(errs.Damaged, "region "+r.Dev, "has "+n.Dev+", left by an interrupted vg init or vg remove of volume group "+vg, "see what it is: pmemctl tree")
 		}
 		if vg != step.VG {
 			if spec.Span || spec.VG != "" {
-				return step, errs.New(errs.Conflict, "region "+r.Dev, "has its share in volume group "+vg+" already", "remove that one first: pmemctl vg remove "+vg+"; or leave the region out")
+				return step, errs.New(errs.Conflict, "region "+r.Dev, "already belongs to volume group "+vg, "remove that one first: pmemctl vg remove "+vg+"; or omit the region")
 			}
 			// The group keeps its name when the region's number changes.
 			step.VG = vg
@@ -153,7 +153,7 @@ func (v View) planRegion(r pmem.Region, spec VGInitSpec) (VGInitStep, error) {
 			if in, ok := v.groupOf(blockPath(n)); ok {
 				step.group = in.Ref()
 				if in.Name != vg {
-					return step, errs.New(errs.Conflict, "region "+r.Dev, "its namespace "+n.Dev+" is in volume group "+in.Name+", and was made for "+vg, "if the group was renamed: vgrename "+in.UUID+" "+vg)
+					return step, errs.New(errs.Conflict, "region "+r.Dev, "its namespace "+n.Dev+" is in volume group "+in.Name+", but was created for "+vg, "if the group was renamed: vgrename "+in.UUID+" "+vg)
 				}
 			}
 			step.Has += n.RawSize
@@ -170,7 +170,7 @@ func (v View) planRegion(r pmem.Region, spec VGInitSpec) (VGInitStep, error) {
 	}
 	if vg, ok := v.group(step.VG); ok {
 		if !v.Owns(vg) {
-			return step, errs.New(errs.Conflict, "volume group "+vg.Name, "exists and was not made by pmemctl", "rename it (vgrename "+vg.Name+" NEWNAME), or choose a name: pmemctl vg init --span --name NAME "+r.Dev)
+			return step, errs.New(errs.Conflict, "volume group "+vg.Name, "exists and was not created by pmemctl", "rename it (vgrename "+vg.Name+" NEWNAME), or choose a name: pmemctl vg init --span --name NAME "+r.Dev)
 		}
 		if step.group.UUID == "" {
 			if vg, err := v.ownGroup(step.VG); err != nil {
@@ -232,7 +232,7 @@ func (v View) planShare(r pmem.Region, spec VGInitSpec, step *VGInitStep) error 
 	}
 	if target <= step.Has {
 		if target < step.Has {
-			step.Reason = fmt.Sprintf("has %s, more than asked; a volume group never shrinks", pmem.FormatSize(step.Has))
+			step.Reason = fmt.Sprintf("has %s, more than requested; a volume group never shrinks", pmem.FormatSize(step.Has))
 		}
 		return nil
 	}
@@ -255,7 +255,7 @@ func (v View) planShare(r pmem.Region, spec VGInitSpec, step *VGInitStep) error 
 func (v View) shareTooLarge(r pmem.Region, spec VGInitSpec, step *VGInitStep) error {
 	most := pmem.Usable(step.Has+step.Add, pmem.MapDev, pmem.DefaultAlign)
 	most -= min(most, metadataSize)
-	return errs.New(errs.NoSpace, "region "+r.Dev, fmt.Sprintf("%s do not fit; there is room for %s", pmem.FormatSize(spec.Size), pmem.FormatSize(most)), fmt.Sprintf("use --size %d or less, or --percent", most))
+	return errs.New(errs.NoSpace, "region "+r.Dev, fmt.Sprintf("%s does not fit; there is room for %s", pmem.FormatSize(spec.Size), pmem.FormatSize(most)), fmt.Sprintf("use --size %d or less, or --percent", most))
 }
 
 // noRoom says why a region can give nothing at all.
@@ -267,18 +267,18 @@ func (v View) noRoom(r pmem.Region, target uint64) error {
 	for _, n := range v.PMEM.InRegion(r.Dev) {
 		owner, own := Owned(n.Name)
 		if mark, _ := parseMark(n.Name); mark == markRemoving {
-			next = "erase what was deleted: pmemctl gc"
+			next = "erase the deleted volumes: pmemctl gc"
 		}
 		if !own {
-			owner = "not made by pmemctl"
+			owner = "not created by pmemctl"
 		}
 		others = append(others, fmt.Sprintf("%s (%s, %s, %s)", n.Dev, n.Mode, pmem.FormatSize(n.RawSize), owner))
 	}
 	switch {
 	case len(others) > 0:
-		return errs.New(errs.NoSpace, subject, "has no room: it is taken by "+strings.Join(others, ", "), next)
+		return errs.New(errs.NoSpace, subject, "has no room: it is used by "+strings.Join(others, ", "), next)
 	case target < pmem.MinNamespace:
-		return errs.New(errs.OutOfRange, subject, fmt.Sprintf("the share comes to less than the smallest namespace, %s, in steps of %s", pmem.FormatSize(pmem.MinNamespace), pmem.FormatSize(align)), "use a larger --percent or --size")
+		return errs.New(errs.OutOfRange, subject, fmt.Sprintf("the share is smaller than the smallest namespace: %s, in steps of %s", pmem.FormatSize(pmem.MinNamespace), pmem.FormatSize(align)), "use a larger --percent or --size")
 	case r.Size < pmem.MinNamespace || r.Size < align:
 		return errs.New(errs.Unsupported, subject, fmt.Sprintf("is too small (%s) for a namespace", pmem.FormatSize(r.Size)), "use another region: pmemctl region list")
 	}

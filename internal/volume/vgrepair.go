@@ -52,10 +52,10 @@ func (s *Service) RepairVG(ctx context.Context, plan RepairPlan) (kept []string,
 			return err
 		}
 		if now.sum != plan.sum {
-			return errs.New(errs.Conflict, "volume group "+plan.VG, "changed since it was looked at", "look again: pmemctl vg repair "+plan.VG)
+			return errs.New(errs.Conflict, "volume group "+plan.VG, "has changed since the plan was made", "run it again: pmemctl vg repair "+plan.VG)
 		}
 		if kept, err = s.keepBefore(now); err != nil {
-			return errs.Wrap(errs.Unsupported, "volume group "+plan.VG, "is not repaired, since what is overwritten cannot be kept in "+s.ArchiveDir,
+			return errs.Wrap(errs.Unsupported, "volume group "+plan.VG, "is not repaired because the overwritten data cannot be saved in "+s.ArchiveDir,
 				"make room there, or make it writable: mkdir -p "+s.ArchiveDir, err)
 		}
 		for _, m := range now.group.members {
@@ -87,7 +87,7 @@ func (s *Service) planRepair(id string) (RepairPlan, error) {
 	p.Source, p.Change, p.Time, p.UUID, p.Volumes = g.source.where, g.source.group.Seqno, g.source.group.Time, g.source.group.UUID, volumesOf(g.source.group)
 	p.sum = lvm.Sum(g.source.text)
 	if g.source.guessed {
-		p.Doubt = "Nothing but the end of the device says so; in a group of an earlier version a tenant's volume may lie there. Look at the volumes named."
+		p.Doubt = "The only evidence is a copy at the end of the device, where a group of an earlier version may have a tenant's volume. Check the listed volumes."
 	}
 	for _, m := range g.members {
 		if m.pv.UUID == "" {
@@ -108,7 +108,7 @@ func (s *Service) planRepair(id string) (RepairPlan, error) {
 		return p, nil
 	}
 	if later := g.lastTrace(); later > p.Change {
-		p.Doubt += fmt.Sprintf("The devices have traces of change %d, which is later: a volume made since is not in it, and its space counts as free.", later)
+		p.Doubt += fmt.Sprintf("The devices have traces of change %d, which is later: a volume created since then is not in this metadata, and its space counts as free.", later)
 	}
 	return p, g.sameTables()
 }
@@ -155,8 +155,8 @@ func oneToRepair(groups []*groupOnDisk) (*groupOnDisk, error) {
 		}
 	}
 	if len(known) > 0 {
-		return nil, errs.New(errs.Conflict, "volume group "+damaged[0].name, fmt.Sprintf("there are %d of that name with something damaged: %s", len(damaged), strings.Join(known, ", ")),
-			"name one by its UUID: pmemctl vg repair "+known[0])
+		return nil, errs.New(errs.Conflict, "volume group "+damaged[0].name, fmt.Sprintf("there are %d damaged groups of that name: %s", len(damaged), strings.Join(known, ", ")),
+			"specify one by its UUID: pmemctl vg repair "+known[0])
 	}
 	return damaged[0], nil
 }
@@ -200,21 +200,21 @@ func (g *groupOnDisk) repairable() error {
 		}
 	}
 	if g.source == nil {
-		return errs.New(errs.Unsupported, subject, "nothing is left to restore it from: no copy on a device can be read, and the archive has none of it",
-			"keep the devices as they are; a copy of the archive of this host may be elsewhere")
+		return errs.New(errs.Unsupported, subject, "nothing is left to restore it from: no copy on a device can be read, and the archive has no copy",
+			"keep the devices unchanged; look for a backup of this host's archive")
 	}
 	if g.other != "" {
-		return errs.New(errs.Conflict, subject, "its copies are of two groups, "+g.source.group.UUID+" and "+g.other, look)
+		return errs.New(errs.Conflict, subject, "its copies belong to two groups, "+g.source.group.UUID+" and "+g.other, look)
 	}
 	if len(g.missing) == 0 {
 		return nil
 	}
 	for _, m := range g.members {
 		if m.pv.UUID == "" && !m.disk.Label.Known() {
-			return errs.New(errs.Unsupported, subject, fmt.Sprintf("it cannot be told which of its %d physical volumes %s is", len(g.missing), m.path()), look)
+			return errs.New(errs.Unsupported, subject, fmt.Sprintf("cannot determine which of its %d physical volumes %s is", len(g.missing), m.path()), look)
 		}
 	}
-	return errs.New(errs.Unsupported, subject, "has a device missing: physical volume "+g.missing[0].UUID, "bring it back: pmemctl region list; pmemctl namespace list")
+	return errs.New(errs.Unsupported, subject, "is missing a device: physical volume "+g.missing[0].UUID, "bring it back: pmemctl region list; pmemctl namespace list")
 }
 
 // sameTables fails when a logical volume is active on the devices in a way that the
@@ -255,8 +255,8 @@ func (g *groupOnDisk) sameTables() error {
 			return err
 		}
 		if want, known := tables[m.UUID]; !known || want != table {
-			return errs.New(errs.InUse, "volume group "+g.name, "/dev/mapper/"+m.Name+" is active with another table than "+g.source.where+" has for it",
-				"unmount it and take it down, when its data is safe: dmsetup remove "+m.Name)
+			return errs.New(errs.InUse, "volume group "+g.name, "/dev/mapper/"+m.Name+" is active with a table that differs from "+g.source.where,
+				"save its data, unmount it and remove it: dmsetup remove "+m.Name)
 		}
 	}
 	return nil
@@ -350,10 +350,10 @@ func (s *Service) verifyRepair(ctx context.Context, p RepairPlan) error {
 		return err
 	}
 	failed := func(reason string) error {
-		return errs.New(errs.Internal, "volume group "+p.VG, "was written, and "+reason, "what was there before is in "+s.ArchiveDir+"; look for media errors: pmemctl dimm list -o wide")
+		return errs.New(errs.Internal, "volume group "+p.VG, "was written, and "+reason, "the overwritten data is in "+s.ArchiveDir+"; look for media errors: pmemctl dimm list -o wide")
 	}
 	if len(now.Writes) > 0 || now.sum != p.sum {
-		return failed("does not read as what was written")
+		return failed("does not read back as written")
 	}
 	state, err := s.LVM.Report(ctx)
 	if err != nil {
@@ -370,9 +370,9 @@ func (s *Service) verifyRepair(ctx context.Context, p RepairPlan) error {
 		lost := func(lv lvm.GroupLV) bool { return slices.Contains(lv.Tags, tag) && !seen[lv.UUID] }
 		switch {
 		case vg.PartialPVMissing:
-			return failed("LVM holds a device of it for missing")
+			return failed("LVM considers one of its devices missing")
 		case slices.ContainsFunc(p.group.source.group.LVs, lost):
-			return failed("LVM does not see all volumes in it")
+			return failed("LVM does not see all of its volumes")
 		}
 		return nil
 	}

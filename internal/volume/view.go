@@ -207,7 +207,7 @@ func (v View) ownGroup(name string) (lvm.VG, error) {
 		return lvm.VG{}, errs.New(errs.Conflict, what, fmt.Sprintf("there are two of that name (UUID %s and %s)", found[0].UUID, found[1].UUID), "rename one by its UUID: vgrename "+found[1].UUID+" NEWNAME")
 	}
 	if _, exists := v.group(name); exists {
-		return lvm.VG{}, errs.New(errs.Conflict, what, "was not made by pmemctl and is left alone", "see those it made: pmemctl vg list")
+		return lvm.VG{}, errs.New(errs.Conflict, what, "was not created by pmemctl and is left unchanged", "list pmemctl's groups: pmemctl vg list")
 	}
 	return lvm.VG{}, errs.New(errs.NotFound, what, "does not exist", "see what there is: pmemctl vg list")
 }

@@ -69,11 +69,11 @@ func (l *lives) live(ctx context.Context, c *client, name, dir string) error {
 	staging, target := filepath.Join(dir, "staging"), filepath.Join(dir, "target")
 	do := map[string]func() error{
 		"create":    func() error { _, err := c.create(ctx, name, l.wanted); return err },
-		"stage":     func() error { return c.stage(ctx, name, staging, l.fs) },
-		"publish":   func() error { return c.publish(ctx, name, staging, target, l.fs) },
-		"unpublish": func() error { return c.unpublish(ctx, name, target) },
-		"unstage":   func() error { return c.unstage(ctx, name, staging) },
-		"delete":    func() error { return c.delete(ctx, name) },
+		"stage":     func() error { return c.Stage(ctx, name, staging, capability(l.fs)) },
+		"publish":   func() error { return c.Publish(ctx, name, staging, target, capability(l.fs)) },
+		"unpublish": func() error { return c.Unpublish(ctx, name, target) },
+		"unstage":   func() error { return c.Unstage(ctx, name, staging) },
+		"delete":    func() error { return c.Delete(ctx, name) },
 	}
 	for _, call := range calls {
 		begun := time.Now()

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/pmemctl/pmemctl/internal/pmem"
+	"github.com/pmemctl/pmemctl/test/csitest"
 )
 
 const (
@@ -27,8 +28,7 @@ const (
 // on the volume.
 type client struct {
 	conn *grpc.ClientConn
-	csi.ControllerClient
-	csi.NodeClient
+	csitest.Client
 }
 
 // connect waits until the server answers.
@@ -48,7 +48,7 @@ func connect(ctx context.Context, endpoint string) (*client, error) {
 		conn.Close()
 		return nil, fmt.Errorf("%s: %w", endpoint, err)
 	}
-	return &client{conn, csi.NewControllerClient(conn), csi.NewNodeClient(conn)}, nil
+	return &client{conn, csitest.NewClient(conn)}, nil
 }
 
 // call makes a call until it is not Aborted, and lets its error say which one it
@@ -86,7 +86,7 @@ type wanted struct {
 
 // parameters are those of a StorageClass.
 func (w wanted) parameters() map[string]string {
-	p := map[string]string{"volumeType": "PMEM", "pmemType": w.kind, "nodeAffinity": "true"}
+	p := csitest.Class(w.kind)
 	if w.region != "" {
 		p["pmemRegion"] = w.region
 	}
@@ -98,59 +98,27 @@ func (w wanted) parameters() map[string]string {
 
 // capability is how a volume is used; "" is the file system that it has.
 func capability(fs string) *csi.VolumeCapability {
-	c := &csi.VolumeCapability{AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER}}
 	if fs == rawBlock {
-		c.AccessType = &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}}
-	} else {
-		c.AccessType = &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{FsType: fs, MountFlags: []string{"dax"}}}
+		return csitest.Block()
 	}
-	return c
+	return csitest.Mount(fs, "dax")
 }
 
 func (c *client) create(ctx context.Context, name string, w wanted) (*csi.Volume, error) {
 	answer, err := c.CreateVolume(ctx, &csi.CreateVolumeRequest{
-		Name: name, Parameters: w.parameters(), CapacityRange: &csi.CapacityRange{RequiredBytes: int64(w.size)},
+		Name: name, Parameters: w.parameters(), CapacityRange: csitest.Size(int64(w.size)),
 		VolumeCapabilities: []*csi.VolumeCapability{capability(w.fs)},
 	})
 	return answer.GetVolume(), err
 }
 
-func (c *client) stage(ctx context.Context, name, staging, fs string) error {
-	_, err := c.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: name, StagingTargetPath: staging, VolumeCapability: capability(fs)})
-	return err
-}
-
-func (c *client) publish(ctx context.Context, name, staging, target, fs string) error {
-	_, err := c.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{VolumeId: name, StagingTargetPath: staging, TargetPath: target, VolumeCapability: capability(fs)})
-	return err
-}
-
 // expand is the part of the external-resizer, and then that of kubelet.
 func (c *client) expand(ctx context.Context, name string, size int64, path string) (int64, error) {
-	wanted := &csi.CapacityRange{RequiredBytes: size}
-	answer, err := c.ControllerExpandVolume(ctx, &csi.ControllerExpandVolumeRequest{VolumeId: name, CapacityRange: wanted})
-	if err != nil {
-		return 0, err
-	}
-	if answer.GetNodeExpansionRequired() {
-		_, err = c.NodeExpandVolume(ctx, &csi.NodeExpandVolumeRequest{VolumeId: name, VolumePath: path, CapacityRange: wanted})
+	answer, err := c.Expand(ctx, name, size)
+	if err == nil && answer.GetNodeExpansionRequired() {
+		err = c.ExpandOnNode(ctx, name, path, size)
 	}
 	return answer.GetCapacityBytes(), err
-}
-
-func (c *client) unpublish(ctx context.Context, name, target string) error {
-	_, err := c.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: name, TargetPath: target})
-	return err
-}
-
-func (c *client) unstage(ctx context.Context, name, staging string) error {
-	_, err := c.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: name, StagingTargetPath: staging})
-	return err
-}
-
-func (c *client) delete(ctx context.Context, name string) error {
-	_, err := c.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: name})
-	return err
 }
 
 func (c *client) capacity(ctx context.Context, w wanted) (string, error) {

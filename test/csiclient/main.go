@@ -56,10 +56,10 @@ func newCommand() *cobra.Command {
 		return describe(vol), err
 	}))
 	add("stage NAME STAGING", "NodeStageVolume", 2, func(ctx context.Context, c *client, args []string) (string, error) {
-		return args[0] + ": staged on " + args[1], c.stage(ctx, args[0], args[1], "")
+		return args[0] + ": staged on " + args[1], c.Stage(ctx, args[0], args[1], capability(""))
 	})
 	add("publish NAME STAGING TARGET", "NodePublishVolume", 3, func(ctx context.Context, c *client, args []string) (string, error) {
-		return args[0] + ": published on " + args[2], c.publish(ctx, args[0], args[1], args[2], "")
+		return args[0] + ": published on " + args[2], c.Publish(ctx, args[0], args[1], args[2], capability(""))
 	})
 	add("expand NAME SIZE PATH", "ControllerExpandVolume, then NodeExpandVolume", 3, func(ctx context.Context, c *client, args []string) (string, error) {
 		size, err := pmem.ParseSize(args[1])
@@ -70,13 +70,13 @@ func newCommand() *cobra.Command {
 		return args[0] + ": " + pmem.FormatSize(uint64(got)) + " on " + args[2], err
 	})
 	add("unpublish NAME TARGET", "NodeUnpublishVolume", 2, func(ctx context.Context, c *client, args []string) (string, error) {
-		return args[0] + ": no longer published on " + args[1], c.unpublish(ctx, args[0], args[1])
+		return args[0] + ": no longer published on " + args[1], c.Unpublish(ctx, args[0], args[1])
 	})
 	add("unstage NAME STAGING", "NodeUnstageVolume", 2, func(ctx context.Context, c *client, args []string) (string, error) {
-		return args[0] + ": no longer staged on " + args[1], c.unstage(ctx, args[0], args[1])
+		return args[0] + ": no longer staged on " + args[1], c.Unstage(ctx, args[0], args[1])
 	})
 	add("delete NAME", "DeleteVolume", 1, func(ctx context.Context, c *client, args []string) (string, error) {
-		return args[0] + ": deleted", c.delete(ctx, args[0])
+		return args[0] + ": deleted", c.Delete(ctx, args[0])
 	})
 	var capacity wanted
 	capacity.typeFlag(add("capacity", "GetCapacity", 0, func(ctx context.Context, c *client, _ []string) (string, error) {

@@ -9,17 +9,23 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pmemctl/pmemctl/test/lab"
+	"github.com/pmemctl/pmemctl/test/testenv"
 )
 
 func TestMain(m *testing.M) {
 	code := m.Run()
+	printTimes(os.Stdout)
 	fmt.Println(lab.Summary())
 	os.Exit(code)
 }
@@ -43,33 +49,37 @@ func boot(t *testing.T, cfg lab.Config) *lab.Machine {
 	cfg.Path = filepath.Join(repo(t), "build")
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute) // with a kernel to fetch
 	defer cancel()
+	begun := time.Now()
 	m, err := lab.Boot(ctx, cfg)
+	took(1, "boot", time.Since(begun))
 	require.NoError(t, err, "the guest must boot: nothing is skipped for want of QEMU or of a kernel")
 	t.Cleanup(m.Kill)
 	return m
 }
 
 // runTests runs a compiled test binary in the guest; its output is this test's.
-func runTests(t *testing.T, m *lab.Machine, binary string, env []string, args ...string) {
+func runTests(t *testing.T, m *lab.Machine, binary string, tests, skip []string) {
 	t.Helper()
 	// A guest that hangs must not take the time of the others.
 	limit := time.Hour
-	if longForm() {
+	if testenv.IsCampaign() {
 		limit = 4 * time.Hour
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	err := m.Run(ctx, lab.Command{
-		Args:   append([]string{filepath.Join(repo(t), "build/guest", binary), "-test.v", "-test.count=1"}, args...),
-		Env:    append(env, "PMEMLAB_SOURCE="+filepath.Join(repo(t), "test/integration"), AllEnv+"="+os.Getenv(AllEnv)),
-		Stdout: os.Stdout, Stderr: os.Stderr,
-	})
+	args := []string{filepath.Join(repo(t), "build/guest", binary+".test"), "-test.v", "-test.count=1", "-test.timeout=4h", "-test.run", pattern(tests)}
+	if len(skip) > 0 {
+		args = append(args, "-test.skip", pattern(skip))
+	}
+	heard := &timesIn{out: os.Stdout}
+	err := m.Run(ctx, lab.Command{Args: args, Env: testenv.ForGuest(), Stdout: heard, Stderr: os.Stderr})
 	if err != nil {
 		t.Errorf("%s in the guest: %v\nkernel:\n%s", binary, err, m.ConsoleTail())
 	}
+	for _, name := range tests {
+		assert.Contains(t, heard.ended, name, "%s has no such test", binary)
+	}
 }
-
-func scripts(dir string) []string { return []string{"PMEMLAB_SCRIPTS=" + dir} }
 
 // guestOutput runs a command that must succeed.
 func guestOutput(t *testing.T, m *lab.Machine, args ...string) string {
@@ -82,59 +92,71 @@ func guestOutput(t *testing.T, m *lab.Machine, args ...string) string {
 	return stdout.String()
 }
 
-// AllEnv asks for what make test leaves to make test-all when it is set.
-const AllEnv = "PMEMCTL_ALL"
-
-// CrashEnv asks for the long form of tests when it is set to all.
-const CrashEnv = "PMEMCTL_CRASH"
-
-func longForm() bool { return os.Getenv(CrashEnv) == "all" }
-
-func crashEnv() []string { return []string{CrashEnv + "=" + os.Getenv(CrashEnv)} }
-
+// TestGuests boots each guest of the table and runs in it what is to be run now.
 func TestGuests(t *testing.T) {
-	t.Run("regions with udev", func(t *testing.T) {
-		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})
-		runTests(t, m, "integration.test", scripts("regions"), "-test.run", "Test(Scripts|Parallel|Signal|Upgrade|VGRepair|Troubles|Devices|Erase|NoOldData|Suite)")
-		runTests(t, m, "dax.test", nil, "-test.run", "Guest")
-		runTests(t, m, "ndctl.test", nil, "-test.run", "Guest")
-	})
-	t.Run("regions without udev", func(t *testing.T) {
-		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs(), NoUdev: true})
-		runTests(t, m, "integration.test", scripts("noudev"), "-test.run", "TestScripts")
-	})
-	t.Run("kinds of regions", func(t *testing.T) {
-		m := boot(t, lab.Config{DIMMs: lab.AllKindsOfDIMMs()})
-		runTests(t, m, "integration.test", scripts("kinds"), "-test.run", "TestScripts")
-		runTests(t, m, "ndctl.test", nil, "-test.run", "GuestSysfs")
-	})
-	t.Run("nfit_test", func(t *testing.T) {
-		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs(), NFITTest: true})
-		runTests(t, m, "integration.test", scripts("nfit"), "-test.run", "TestScripts")
-		runTests(t, m, "ndctl.test", nil, "-test.run", "GuestSysfs")
-	})
-	t.Run("no PMEM", func(t *testing.T) {
-		m := boot(t, lab.Config{})
-		runTests(t, m, "integration.test", scripts("none"), "-test.run", "TestScripts")
-	})
-	t.Run("no driver", func(t *testing.T) {
-		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs(), NoPMEMModules: true, NoUdev: true})
-		runTests(t, m, "integration.test", scripts("nodriver"), "-test.run", "TestScripts")
-	})
-	t.Run("CSI", func(t *testing.T) {
-		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})
-		sanity := []string{"all lvm mount", "all direct mount"}
-		if os.Getenv(AllEnv) != "" {
-			sanity = append(sanity, "all lvm block", "direct direct block")
+	for _, g := range table {
+		if run := g.run(); run != nil {
+			t.Run(g.name, func(t *testing.T) {
+				begun := time.Now()
+				defer func() { took(0, g.name, time.Since(begun)) }()
+				run(t)
+			})
 		}
-		for _, what := range sanity {
-			runTests(t, m, "integration.test", []string{"PMEMLAB_SANITY=" + what}, "-test.run", "TestCSISanity")
+	}
+}
+
+// run is what there is to do in the guest now; nil if nothing is.
+func (g guest) run() func(t *testing.T) {
+	if g.drive != nil || g.driveRest != nil {
+		if testenv.IsRest() {
+			return g.driveRest
 		}
-		runTests(t, m, "integration.test", crashEnv(), "-test.run", "TestCSI(Container|DAX|Life|RawBlock|Inline|HeldLock|SwappedTarget|Refusals|Surroundings|EraseDoesNotBlock|Idempotence|NoOldData|StatsOfDown)")
-		runTests(t, m, "integration.test", nil, "-test.run", "TestHostile(Container)?$")
-	})
-	t.Run("crash", func(t *testing.T) {
-		m := boot(t, lab.Config{DIMMs: lab.TwoEqualDIMMs()})
-		runTests(t, m, "integration.test", crashEnv(), "-test.run", "Test(CSI)?Crash", "-test.timeout=4h")
-	})
+		return g.drive
+	}
+	idle := func(p pass) bool { tests, _ := p.selected(); return len(tests) == 0 }
+	passes := slices.DeleteFunc(slices.Clone(g.passes), idle)
+	if len(passes) == 0 {
+		return nil
+	}
+	return func(t *testing.T) {
+		m := boot(t, g.config)
+		for _, p := range passes {
+			tests, skip := p.selected()
+			runTests(t, m, p.binary, tests, skip)
+		}
+	}
+}
+
+// TestTable: each test that is compiled for a guest is in exactly one row, and so is each
+// directory of scripts.
+func TestTable(t *testing.T) {
+	rows := map[string]int{} // in how many rows a test is, by binary and name
+	for _, g := range table {
+		for _, p := range g.passes {
+			for _, name := range slices.Compact(slices.Sorted(slices.Values(slices.Concat(p.short, p.rest)))) {
+				if top, _, below := strings.Cut(name, "/"); below && top != "TestScripts" || strings.Count(name, "/") > 1 {
+					assert.True(t, slices.Contains(p.short, name[:strings.LastIndex(name, "/")]), "%s is below no test of make test", name)
+					continue
+				}
+				rows[p.binary+" "+name]++
+			}
+		}
+	}
+	want := map[string]int{}
+	for _, binary := range []string{"integration", "dax", "ndctl"} {
+		out, err := exec.Command(filepath.Join(repo(t), "build/guest", binary+".test"), "-test.list", "^Test").Output()
+		require.NoError(t, err, "next: make guest-tests")
+		for _, name := range strings.Fields(string(out)) {
+			if (binary == "integration" || strings.HasPrefix(name, "TestGuest")) && name != "TestScripts" && !slices.Contains(driven, name) {
+				want[binary+" "+name] = 1
+			}
+		}
+	}
+	dirs, err := os.ReadDir(filepath.Join(repo(t), "test/integration/testdata/script"))
+	require.NoError(t, err)
+	for _, dir := range dirs {
+		want["integration TestScripts/"+dir.Name()] = 1
+	}
+	rows["ndctl TestGuestSysfsTellsWhatLibndctlTells"] = 1 // for all kinds of regions
+	assert.Equal(t, want, rows)
 }

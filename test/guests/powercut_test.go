@@ -19,21 +19,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pmemctl/pmemctl/test/lab"
+	"github.com/pmemctl/pmemctl/test/testenv"
 )
 
-// CutsEnv is how often TestPowerCut cuts the power. SeedEnv repeats the times of
-// another run; what the guest does in them differs each time.
-const (
-	CutsEnv = "PMEMCTL_CUTS"
-	SeedEnv = "PMEMCTL_SEED"
-)
-
-// TestPowerCut cuts the power of a guest while the CSI server is at work and
+// powerCut cuts the power of a guest while the CSI server is at work and
 // applications write, again and again, and each time checks in the next guest on the
 // same DIMMs that what the last one told is true.
-func TestPowerCut(t *testing.T) {
-	cuts := int(number(t, CutsEnv, 2))
-	seed := number(t, SeedEnv, time.Now().UnixNano())
+func powerCut(t *testing.T) {
+	cuts := int(number(t, testenv.Cuts, 1))
+	seed := number(t, testenv.Seed, time.Now().UnixNano())
 	times := rand.New(rand.NewPCG(uint64(seed), 0))
 	dir, err := lab.TempDir()
 	require.NoError(t, err)
@@ -47,14 +41,14 @@ func TestPowerCut(t *testing.T) {
 		}
 		t.Logf("%s; the DIMM files are kept in %s; the guest's last words:\n%s", where, dir, strings.Join(told.last, "\n"))
 	})
-	t.Logf("%s=%d", SeedEnv, seed)
+	t.Logf("%s=%d", testenv.Seed, seed)
 
 	m := boot(t, cfg)
 	guestOutput(t, m, "pmemctl", "region", "init-labels", "--all", "--force")
 	for cut := 1; cut <= cuts; cut++ {
 		after := 300*time.Millisecond + time.Duration(times.Int64N(int64(4*time.Second)))
 		where = fmt.Sprintf("cut %d of %d, %d ms after the load began, seed %d", cut, cuts, after.Milliseconds(), seed)
-		env := []string{"PMEMCTL_CUT=" + strconv.Itoa(cut)}
+		env := []string{testenv.Cut + "=" + strconv.Itoa(cut)}
 
 		ctx, now := context.WithTimeout(context.Background(), 5*time.Minute)
 		// Every second time there is a record first, however slow the machine is.
@@ -74,7 +68,7 @@ func TestPowerCut(t *testing.T) {
 		}
 		volumes, records := told.volumes, told.records
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
-		err = runTold(ctx, t, m, told, append(env, "PMEMCTL_CUT_OLDEST="+strconv.Itoa(oldest)), "TestPowerCutCheck")
+		err = runTold(ctx, t, m, told, append(env, testenv.CutOldest+"="+strconv.Itoa(oldest)), "TestPowerCutCheck")
 		cancel()
 		require.NoError(t, err, "kernel:\n%s", m.ConsoleTail())
 		told.forgetDeleted()
@@ -92,7 +86,7 @@ func runTold(ctx context.Context, t *testing.T, m *lab.Machine, told *acks, env 
 	told.partial = nil // of a guest that was killed
 	return m.Run(ctx, lab.Command{
 		Args:   []string{filepath.Join(repo(t), "build/guest/integration.test"), "-test.v", "-test.count=1", "-test.run", "^" + test + "$"},
-		Env:    append(env, "PMEMLAB_SOURCE="+filepath.Join(repo(t), "test/integration")),
+		Env:    env,
 		Stdin:  told.text(),
 		Stdout: told, Stderr: os.Stderr,
 	})

@@ -14,8 +14,8 @@ import (
 	"github.com/pmemctl/pmemctl/test/lab"
 )
 
-// TestReboot cuts the power of a guest and boots another on the same DIMMs.
-func TestReboot(t *testing.T) {
+// reboot cuts the power of a guest and boots another on the same DIMMs.
+func reboot(t *testing.T) {
 	dir, err := lab.TempDir()
 	require.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
@@ -74,8 +74,8 @@ ndctl list -N
 	assert.NotContains(t, out, `"dev":"namespace`, "nothing is left")
 }
 
-// TestHostileReboot: what a tenant wrote is there when the machine comes up again.
-func TestHostileReboot(t *testing.T) {
+// hostileReboot: what a tenant wrote is there when the machine comes up again.
+func hostileReboot(t *testing.T) {
 	dir, err := lab.TempDir()
 	require.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
@@ -83,11 +83,11 @@ func TestHostileReboot(t *testing.T) {
 
 	m := boot(t, cfg)
 	guestOutput(t, m, "pmemctl", "region", "init-labels", "--all", "--force")
-	runTests(t, m, "integration.test", nil, "-test.run", "TestHostileBeforeReboot")
+	runTests(t, m, "integration", []string{"TestHostileBeforeReboot"}, nil)
 	m.Kill()
 
 	m = boot(t, cfg)
-	runTests(t, m, "integration.test", nil, "-test.run", "TestHostileAfterReboot")
+	runTests(t, m, "integration", []string{"TestHostileAfterReboot"}, nil)
 	out := guestOutput(t, m, "sh", "-ec", "pmemctl vg remove pmemvgregion0; ndctl list -N")
 	assert.NotContains(t, out, `"dev":"namespace`, "nothing is left")
 }

@@ -177,7 +177,7 @@ func TestCSIContainerProbe(t *testing.T) {
 		container container
 		message   string
 	}{
-		"/sys read-only": {container{readOnlySys: true}, "/sys: is mounted read-only, so that no namespace can be made; next: run the container privileged, or mount the host's /sys writable"},
+		"/sys read-only": {container{readOnlySys: true}, "/sys: is mounted read-only, so no namespace can be created; next: run the container privileged, or mount the host's /sys writable"},
 		"/dev private":   {container{privateDev: true}, "/dev: is not the host's; next: mount the host's /dev into the container"},
 	} {
 		t.Run(what, func(t *testing.T) {

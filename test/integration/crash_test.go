@@ -18,14 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pmemctl/pmemctl/internal/fault"
+	"github.com/pmemctl/pmemctl/test/testenv"
 )
-
-// crashEnv set to "all" kills at every step; otherwise one or, with allEnv, two of each
-// operation are taken.
-const crashEnv = "PMEMCTL_CRASH"
-
-// allEnv is set by make test-all, which does what takes long for what it shows.
-const allEnv = "PMEMCTL_ALL"
 
 // operation is something that is killed at each of its steps and then repeated.
 type operation struct {
@@ -80,20 +74,9 @@ func crashAtEachStep(t *testing.T, op operation) {
 	steps := stepsIn(t, log)
 	require.Greater(t, len(steps), 1, "an operation has steps")
 
-	stride := 1
-	if os.Getenv(crashEnv) != "all" {
-		most := 1
-		if os.Getenv(allEnv) != "" {
-			most = 2
-		}
-		stride = (len(steps) + most - 1) / most
-	}
-	begun, killed := time.Now(), 0
-	for at := 1 + len(op.name)%stride; at <= len(steps); at += stride {
-		killed++
-		where := fmt.Sprintf("killed at step %d of %d, %q", at, len(steps), steps[at-1])
+	eachKill(t, steps, 1, func(env []string, where string) {
 		prepare(t, op)
-		out, err := pmemctl([]string{fmt.Sprintf("%s=%d", fault.KillAtEnv, at)}, op.args...)
+		out, err := pmemctl(env, op.args...)
 		require.True(t, wasKilled(err), "%s: %v %s", where, err, out)
 		nothingHalfMadeIsReady(t, where)
 		out, err = pmemctl(nil, op.args...)
@@ -101,11 +84,11 @@ func crashAtEachStep(t *testing.T, op operation) {
 			err = nil
 		}
 		// The copy is finished, and may be older than its source by now.
-		if op.name == "clone" && exitCode(err) == 4 && strings.Contains(out, "exists already") {
+		if op.name == "clone" && exitCode(err) == 4 && strings.Contains(out, "already exists") {
 			err = nil
 		}
 		if !assert.NoError(t, err, "%s, and repeated: %s", where, out) {
-			continue
+			return
 		}
 		if op.name == "clone" { // what was copied in vain is erased
 			must(t, "gc")
@@ -114,6 +97,22 @@ func crashAtEachStep(t *testing.T, op operation) {
 		if op.check != nil {
 			op.check(t)
 		}
+	})
+}
+
+// eachKill calls do with the environment in which a pmemctl kills itself at a step: at each step
+// in make test-crash, otherwise at some.
+func eachKill(t *testing.T, steps []string, some int, do func(env []string, where string)) {
+	t.Helper()
+	stride, first := 1, 1
+	if !testenv.All(testenv.Crash) {
+		stride = max(1, len(steps)/some)
+		first = 1 + len(t.Name())%stride
+	}
+	begun, killed := time.Now(), 0
+	for at := first; at <= len(steps); at += stride {
+		killed++
+		do([]string{fmt.Sprintf("%s=%d", fault.KillAtEnv, at)}, fmt.Sprintf("killed at step %d of %d, %q", at, len(steps), steps[at-1]))
 	}
 	t.Logf("%d of %d steps killed, %.0f s", killed, len(steps), time.Since(begun).Seconds())
 }
@@ -139,7 +138,7 @@ func prepare(t *testing.T, op operation) {
 }
 
 func faultpointsBinary() string {
-	return filepath.Join(os.Getenv(SourceEnv), "../../build/guest/pmemctl-faultpoints")
+	return built("pmemctl-faultpoints")
 }
 
 // pmemctl runs the build with fault points; the output is both of its outputs.

@@ -29,6 +29,8 @@ import (
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"github.com/pmemctl/pmemctl/internal/fault"
+	"github.com/pmemctl/pmemctl/test/csitest"
+	"github.com/pmemctl/pmemctl/test/testenv"
 )
 
 const (
@@ -46,9 +48,7 @@ type csiServer struct {
 	log   *strings.Builder
 	ended chan error
 	conn  *grpc.ClientConn
-	csi.IdentityClient
-	csi.ControllerClient
-	csi.NodeClient
+	csitest.Client
 }
 
 // DeleteVolume waits until the volume is erased, which the call itself does not.
@@ -124,7 +124,7 @@ func startServerUnprepared(t *testing.T, cmd *exec.Cmd) *csiServer {
 	var err error
 	s.conn, err = grpc.NewClient("unix://"+csiSocket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
-	s.IdentityClient, s.ControllerClient, s.NodeClient = csi.NewIdentityClient(s.conn), csi.NewControllerClient(s.conn), csi.NewNodeClient(s.conn)
+	s.Client = csitest.NewClient(s.conn)
 	// Longer than the minute that a server waits for another pmemctl's locks.
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
@@ -190,24 +190,7 @@ func (s *csiServer) stop(t *testing.T) {
 	}
 }
 
-func mountCapability(fs string, flags ...string) *csi.VolumeCapability {
-	return &csi.VolumeCapability{
-		AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{FsType: fs, MountFlags: flags}},
-		AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},
-	}
-}
-
-func blockCapability() *csi.VolumeCapability {
-	return &csi.VolumeCapability{
-		AccessType: &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}},
-		AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},
-	}
-}
-
-// lvmClass and directClass are the seed's StorageClasses.
-func class(kind string) map[string]string {
-	return map[string]string{"volumeType": "PMEM", "pmemType": kind, "nodeAffinity": "true"}
-}
+var mountCapability, blockCapability, class = csitest.Mount, csitest.Block, csitest.Class
 
 func createRequest(name, kind string, size int64, c *csi.VolumeCapability) *csi.CreateVolumeRequest {
 	here := []*csi.Topology{{Segments: map[string]string{nodeKey: nodeID}}}
@@ -229,10 +212,6 @@ func resetCSI(t *testing.T) {
 	require.NoError(t, resetPMEM())
 }
 
-// SanityEnv is what TestCSISanity tests: the --type of the server, the type of the volumes,
-// and mount or block.
-const SanityEnv = "PMEMLAB_SANITY"
-
 // growth are the specs that direct volumes cannot pass where lvm ones are served too, so
 // that EXPAND_VOLUME is offered.
 var growth = []string{
@@ -248,9 +227,15 @@ var (
 // TestCSISanity runs the suite of csi-test, as it comes, against the real server. Of what is
 // configured, docs/csi.md says why.
 func TestCSISanity(t *testing.T) {
-	what := strings.Fields(os.Getenv(SanityEnv))
-	require.Len(t, what, 3, SanityEnv+" is not set")
-	serves, kind, access := what[0], what[1], what[2]
+	for _, what := range []struct{ serves, kind, access string }{
+		{"all", "lvm", "mount"}, {"all", "direct", "mount"}, {"all", "lvm", "block"}, {"direct", "direct", "block"},
+	} {
+		t.Run(what.serves+" "+what.kind+" "+what.access, func(t *testing.T) { csiSanity(t, what.serves, what.kind, what.access) })
+	}
+}
+
+// csiSanity runs it with a --type of the server, a type of the volumes, and mount or block.
+func csiSanity(t *testing.T, serves, kind, access string) {
 	resetCSI(t)
 	s := startCSI(t, nil, "--type", serves, "--init", "--percent", "60")
 	defer func() { s.stop(t); resetCSI(t) }()
@@ -266,7 +251,7 @@ func TestCSISanity(t *testing.T) {
 	require.NoError(t, os.WriteFile(parameters, []byte("volumeType: PMEM\npmemType: "+kind+"\nnodeAffinity: \"true\"\n"), 0o600))
 	dir := filepath.Join(kubeletDir, "sanity")
 	require.NoError(t, os.MkdirAll(dir, 0o755))
-	sanity := exec.Command(filepath.Join(filepath.Dir(faultpointsBinary()), "csi-sanity"), "-ginkgo.no-color", "-csi.endpoint", "unix://"+csiSocket,
+	sanity := exec.Command(built("csi-sanity"), "-ginkgo.no-color", "-csi.endpoint", "unix://"+csiSocket,
 		"-csi.mountdir", filepath.Join(dir, "target"), "-csi.stagingdir", filepath.Join(dir, "staging"), "-csi.testvolumeaccesstype", access,
 		"-csi.testvolumesize", fmt.Sprint(size), "-csi.testvolumeexpandsize", fmt.Sprint(2*size), "-csi.testvolumeparameters", parameters)
 	out, err := sanity.CombinedOutput()
@@ -432,7 +417,7 @@ func TestCSIRawBlockOfFilesystem(t *testing.T) {
 			assert.Equal(t, codes.AlreadyExists, status.Code(err), "%v", err)
 			_, err = s.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{VolumeId: name, StagingTargetPath: csiStaging, TargetPath: csiTarget, VolumeCapability: blockCapability()})
 			assert.Equal(t, codes.AlreadyExists, status.Code(err), "%v", err)
-			assert.ErrorContains(t, err, "was made for a filesystem")
+			assert.ErrorContains(t, err, "was created for a file system")
 			assert.NoFileExists(t, csiTarget)
 			confirmed, err := s.ValidateVolumeCapabilities(ctx, &csi.ValidateVolumeCapabilitiesRequest{VolumeId: name, VolumeCapabilities: []*csi.VolumeCapability{blockCapability()}})
 			assert.NoError(t, err)
@@ -498,7 +483,7 @@ func TestCSIInline(t *testing.T) {
 	require.NoError(t, os.MkdirAll(filepath.Dir(goes.TargetPath), 0o755))
 	_, err = s.NodePublishVolume(ctx, goes)
 	assert.Equal(t, codes.FailedPrecondition, status.Code(err), "%v", err)
-	assert.ErrorContains(t, err, "inline volumes are off on this node")
+	assert.ErrorContains(t, err, "inline volumes are disabled on this node")
 	for range 2 {
 		_, err = s.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: stays.VolumeId, TargetPath: stays.TargetPath})
 		require.NoError(t, err)
@@ -591,7 +576,7 @@ func TestCSIStatsOfDown(t *testing.T) {
 		}
 		_, err = s.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: kind, VolumePath: csiTarget})
 		assert.Equal(t, codes.NotFound, status.Code(err), "%v", err)
-		assert.ErrorContains(t, err, "volume "+kind+": is not at "+csiTarget)
+		assert.ErrorContains(t, err, "volume "+kind+": is not published at "+csiTarget)
 	}
 	resetCSI(t)
 }
@@ -625,10 +610,10 @@ func TestCSIRefusals(t *testing.T) {
 		"no space": {create(func(r *csi.CreateVolumeRequest) { r.CapacityRange.RequiredBytes = 100 << 30 }), codes.ResourceExhausted, "do not fit; the largest possible lvm volume is"},
 		"another node": {create(func(r *csi.CreateVolumeRequest) {
 			r.AccessibilityRequirements.Requisite[0].Segments[nodeKey] = "node-b"
-		}), codes.ResourceExhausted, "is wanted on another node"},
-		"another size": {create(func(r *csi.CreateVolumeRequest) { r.Name = "a"; r.CapacityRange.RequiredBytes = 64 << 20 }), codes.AlreadyExists, "exists with size 32 MiB, and 64 MiB was asked for"},
+		}), codes.ResourceExhausted, "must be created on another node"},
+		"another size": {create(func(r *csi.CreateVolumeRequest) { r.Name = "a"; r.CapacityRange.RequiredBytes = 64 << 20 }), codes.AlreadyExists, "exists with size 32 MiB, but 64 MiB was requested"},
 		"another type": {create(func(r *csi.CreateVolumeRequest) { r.Name = "a"; r.Parameters["pmemType"] = "direct" }), codes.AlreadyExists, "exists with type lvm"},
-		"misspelt":     {create(func(r *csi.CreateVolumeRequest) { r.Parameters["pmemtype"] = "lvm" }), codes.InvalidArgument, `"pmemtype" is not known; did you mean pmemType?`},
+		"misspelt":     {create(func(r *csi.CreateVolumeRequest) { r.Parameters["pmemtype"] = "lvm" }), codes.InvalidArgument, `unknown parameter "pmemtype"; did you mean pmemType?`},
 		"shared": {create(func(r *csi.CreateVolumeRequest) {
 			r.VolumeCapabilities[0].AccessMode.Mode = csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER
 		}), codes.InvalidArgument, "on one node"},
@@ -639,13 +624,13 @@ func TestCSIRefusals(t *testing.T) {
 		"mkfs of a folder":        {create(func(r *csi.CreateVolumeRequest) { r.Parameters["mkfsOptions"] = "-d /etc" }), codes.InvalidArgument, "mkfs option"},
 		"mkfs elsewhere":          {create(func(r *csi.CreateVolumeRequest) { r.Parameters["mkfsOptions"] = "/dev/pmem0" }), codes.InvalidArgument, "mkfs option"},
 		"path upwards":            {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = csiStaging + "/../../etc" }), codes.InvalidArgument, "is not absolute and clean"},
-		"link":                    {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/mnt/csi/link" }), codes.InvalidArgument, "by a symbolic link"},
-		"behind a link":           {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/mnt/csi/link/cron.d" }), codes.InvalidArgument, "by a symbolic link"},
+		"link":                    {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/mnt/csi/link" }), codes.InvalidArgument, "through a symbolic link"},
+		"behind a link":           {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/mnt/csi/link/cron.d" }), codes.InvalidArgument, "through a symbolic link"},
 		"a directory of the host": {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/usr/local/sbin" }), codes.InvalidArgument, "is not below kubelet's directory /mnt/csi"},
 		"no parent":               {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/mnt/csi/not/there" }), codes.FailedPrecondition, "does not exist"},
-		"long path":               {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/" + strings.Repeat("x", 4096) }), codes.InvalidArgument, "4095 are the most"},
+		"long path":               {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/" + strings.Repeat("x", 4096) }), codes.InvalidArgument, "the maximum is 4095"},
 		"suid":                    {stage(func(r *csi.NodeStageVolumeRequest) { r.VolumeCapability = mountCapability("ext4", "suid") }), codes.InvalidArgument, "suid is not allowed"},
-		"two options":             {stage(func(r *csi.NodeStageVolumeRequest) { r.VolumeCapability = mountCapability("ext4", "noatime,suid") }), codes.InvalidArgument, "is not one option"},
+		"two options":             {stage(func(r *csi.NodeStageVolumeRequest) { r.VolumeCapability = mountCapability("ext4", "noatime,suid") }), codes.InvalidArgument, "is not a single option"},
 		"another device": {stage(func(r *csi.NodeStageVolumeRequest) {
 			r.VolumeCapability = mountCapability("ext4", "journal_path=/dev/pmem0")
 		}), codes.InvalidArgument, "names another device"},
@@ -841,8 +826,7 @@ func csiCalls(kind string) []csiCall {
 // TestCSICrash kills the server with SIGKILL at steps of each call, starts it
 // again, and repeats the call, as kubelet would.
 func TestCSICrash(t *testing.T) {
-	// make test kills each call of one type, and the longer forms of both.
-	short := os.Getenv(crashEnv) != "all" && os.Getenv(allEnv) == ""
+	short := !testenv.All(testenv.Crash) // each call of one type
 	ofLVM := map[string]bool{"stage": true, "expand": true, "unstage": true, "delete": true, "unpublish inline": true}
 	for _, kind := range []string{"lvm", "direct"} {
 		calls := csiCalls(kind)
@@ -868,16 +852,9 @@ func TestCSICrash(t *testing.T) {
 				s.stop(t)
 				want := state(t)
 				steps := stepsIn(t, log)
-				stride := 1
-				if os.Getenv(crashEnv) != "all" {
-					stride = len(steps) // one step of each call
-				}
-				killed := 0
-				for at := 1 + len(call.name)%stride; at <= len(steps); at += stride {
-					killed++
-					where := fmt.Sprintf("killed at step %d of %d, %q", at, len(steps), steps[at-1])
+				eachKill(t, steps, 1, func(env []string, where string) {
 					prepare().stop(t)
-					s := startCSI(t, []string{fmt.Sprintf("%s=%d", fault.KillAtEnv, at)}, flags...)
+					s := startCSI(t, env, flags...)
 					if s != nil {
 						// The server may be looking for what inline volumes left, until it is killed.
 						err := untilNotAborted(func() error { return call.do(s) })
@@ -898,8 +875,7 @@ func TestCSICrash(t *testing.T) {
 					untilErased(t)
 					s.stop(t)
 					assert.Equal(t, want, state(t), where)
-				}
-				t.Logf("%d of %d steps killed", killed, len(steps))
+				})
 			})
 		}
 	}
@@ -914,22 +890,14 @@ func TestCSICrashInit(t *testing.T) {
 	startCSI(t, []string{fault.LogEnv + "=" + log}, flags...).stop(t)
 	want := state(t)
 	steps := stepsIn(t, log)
-	stride := 1
-	if os.Getenv(crashEnv) != "all" {
-		stride = len(steps)/2 + 1
-	}
-	killed := 0
-	for at := 1; at <= len(steps); at += stride {
-		killed++
-		where := fmt.Sprintf("killed at step %d of %d, %q", at, len(steps), steps[at-1])
+	eachKill(t, steps, 2, func(env []string, where string) {
 		resetCSI(t)
-		require.Nil(t, startCSI(t, []string{fmt.Sprintf("%s=%d", fault.KillAtEnv, at)}, flags...), where)
+		require.Nil(t, startCSI(t, env, flags...), where)
 		s := startCSI(t, nil, flags...)
 		_, err := s.Probe(context.Background(), &csi.ProbeRequest{})
 		assert.NoError(t, err, where)
 		s.stop(t)
 		assert.Equal(t, want, state(t), where)
-	}
-	t.Logf("%d of %d steps killed", killed, len(steps))
+	})
 	resetCSI(t)
 }

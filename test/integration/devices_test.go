@@ -239,10 +239,10 @@ func TestDevicesGone(t *testing.T) {
 	for name := range uses() {
 		state, health, _ := shown(t, name)
 		assert.Equal(t, "damaged", state, name)
-		assert.Contains(t, health, "its device is gone", name)
-		assert.Contains(t, s.condition(t, name, targetOf(name)), "its device is gone", name)
+		assert.Contains(t, health, "its device was removed", name)
+		assert.Contains(t, s.condition(t, name, targetOf(name)), "its device was removed", name)
 	}
-	refused(t, s.remove("direct-fs"), "is still on "+stagingOf("direct-fs"))
+	refused(t, s.remove("direct-fs"), "is still in use at "+stagingOf("direct-fs"))
 	// What is foreign stays: another volume's path, and what was mounted below.
 	assert.Error(t, s.unpublish("direct-fs", targetOf("direct-xfs")))
 	assert.Error(t, s.unpublish("lvm-raw", targetOf("direct-raw")))
@@ -281,12 +281,12 @@ func TestDevicesGone(t *testing.T) {
 	}
 	assert.NotEqual(t, was[filepath.Base(pools[0])], numberOf(t, pools[0]), "a mapped device holds the old number")
 	// Of what has files open from before nothing is mixed with what is new.
-	refused(t, s.stage("lvm-fs", uses()["lvm-fs"].c), "is still used as it was before")
+	refused(t, s.stage("lvm-fs", uses()["lvm-fs"].c), "but the old one is still in use")
 	for _, cmd := range held {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	}
-	refused(t, s.stage("direct-xfs", uses()["direct-xfs"].c), "is still on "+targetOf("direct-xfs"))
+	refused(t, s.stage("direct-xfs", uses()["direct-xfs"].c), "is still in use at "+targetOf("direct-xfs"))
 	require.NoError(t, s.unpublish("direct-xfs", targetOf("direct-xfs")))
 	for name, u := range uses() {
 		for until := time.Now().Add(5 * time.Second); time.Now().Before(until); time.Sleep(200 * time.Millisecond) {
@@ -332,8 +332,8 @@ func TestDevicesGoneRegion(t *testing.T) {
 	unit("unbind")
 	state, health, _ := shown(t, "direct-fs")
 	assert.Equal(t, "damaged", state)
-	assert.Contains(t, health, "its device is gone")
-	assert.Contains(t, s.condition(t, "direct-fs", targetOf("direct-fs")), "its device is gone")
+	assert.Contains(t, health, "its device was removed")
+	assert.Contains(t, s.condition(t, "direct-fs", targetOf("direct-fs")), "its device was removed")
 	refused(t, s.remove("direct-fs"), "may be in region "+region+", which is disabled")
 	require.NoError(t, s.unpublish("direct-fs", targetOf("direct-fs")))
 	require.NoError(t, s.unstage("direct-fs"))
@@ -404,7 +404,7 @@ func TestDevicesGoneFromSpan(t *testing.T) {
 	}
 	end("away")
 	assert.Error(t, s.stage("away", capability))
-	refused(t, s.remove("away"), "has a device missing")
+	refused(t, s.remove("away"), "is missing a device")
 
 	out, err := exec.Command("vgreduce", "-y", "--removemissing", "--force", "pool").CombinedOutput()
 	require.Error(t, err, "the other still has its pod")
@@ -426,7 +426,7 @@ func TestDevicesGoneFromSpan(t *testing.T) {
 	vgRefused(t, 11, "volume group pool: is complete without /dev/"+device+", which has its mark\n", "volume list")
 	assert.Contains(t, must(t, "vg check"), "the group is complete without this device")
 	refused(t, s.remove("away"), "may be in volume group pool: ")
-	vgRefused(t, 11, "what is on them would be lost, and the group stays: "+namespace+" (region1, ", "vg remove pool")
+	vgRefused(t, 11, "the data on them would be lost, and the group would remain: "+namespace+" (region1, ", "vg remove pool")
 	must(t, "vg remove pool --force")
 	must(t, "vg list")
 	for _, name := range []string{"away", "both"} {
@@ -538,12 +538,12 @@ func TestDevicesFaults(t *testing.T) {
 	assert.ErrorContains(t, err, "exit status 7")
 	require.NoError(t, s.stage("lvm-fs", capability), "it is mounted: success, again and again")
 	require.NoError(t, s.publish("lvm-fs", capability))
-	assert.Contains(t, s.condition(t, "lvm-fs", targetOf("lvm-fs")), "has errors, which are repaired when it is mounted the next time")
+	assert.Contains(t, s.condition(t, "lvm-fs", targetOf("lvm-fs")), "has errors, which are repaired at the next mount")
 	state, health, _ := shown(t, "lvm-fs")
 	assert.Equal(t, "ready", state)
 	assert.Contains(t, health, "has errors")
 	_, err = s.NodeExpandVolume(context.Background(), &csi.NodeExpandVolumeRequest{VolumeId: "lvm-fs", VolumePath: targetOf("lvm-fs"), CapacityRange: &csi.CapacityRange{RequiredBytes: 128 << 20}})
-	refused(t, err, "does not grow before it was checked")
+	refused(t, err, "must be checked before it can grow")
 	// It is mounted already: whoever mounts it once more does not have it checked.
 	points, out, err := passed(t, "volume", "mount", "lvm-fs", "/mnt/second")
 	require.NoError(t, err, out)
@@ -588,7 +588,7 @@ func TestDevicesRawOrMounted(t *testing.T) {
 		require.NoError(t, s.unstage(name))
 		require.NoError(t, s.publish(name, blockCapability()))
 		require.NoError(t, s.publishAt(name, targetOf(name)+"-2", blockCapability()), "a second raw device of it is for the access mode to allow")
-		refused(t, s.stage(name, mountCapability("ext4")), "is published on "+targetOf(name))
+		refused(t, s.stage(name, mountCapability("ext4")), "is published at "+targetOf(name))
 		out, err := pmemctl(nil, "volume", "mount", name, "/mnt/second")
 		assert.ErrorContains(t, err, "exit status 6", out)
 		assert.Empty(t, mountsOn(t, stagingOf(name)))
@@ -615,7 +615,7 @@ func TestDevicesRawOrMounted(t *testing.T) {
 		_, _, device = shown(t, "direct-raw")
 	}
 	require.Equal(t, was, numberOf(t, device), "the kernel gives the number again")
-	refused(t, s.publish("direct-raw", blockCapability()), "has the number that the device of volume direct-fs had")
+	refused(t, s.publish("direct-raw", blockCapability()), "has the device number of volume direct-fs")
 	assert.NoFileExists(t, targetOf("direct-raw"))
 	require.NoError(t, s.unpublish("direct-fs", targetOf("direct-fs")))
 	require.NoError(t, s.publish("direct-raw", blockCapability()))

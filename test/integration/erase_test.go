@@ -167,8 +167,8 @@ func TestEraseBadMedium(t *testing.T) {
 			must(t, "volume create good --type "+kind+" --region region0 --size 16Mi")
 			out, err := pmemctl(media, "volume", "delete", "bad", "--force")
 			assert.Equal(t, 11, exitCode(err), out)
-			assert.Contains(t, out, "volume bad: is deleted, and 4 KiB of it cannot be erased, the first at byte 104857600")
-			assert.Contains(t, out, "next: replace the DIMM; or leave the bytes there: pmemctl gc --give-up ")
+			assert.Contains(t, out, "volume bad: is deleted, but 4 KiB of it cannot be erased, the first at byte 104857600")
+			assert.Contains(t, out, "next: replace the DIMM; or leave the data there: pmemctl gc --give-up ")
 			out, err = pmemctl(nil, "volume", "list")
 			assert.Equal(t, 11, exitCode(err), out)
 			assert.Contains(t, out, "cannot be erased")
@@ -197,7 +197,7 @@ func TestEraseBadMedium(t *testing.T) {
 			// Nor is it given out.
 			out, err = pmemctl(media, "volume", "create", "raw", "--type", kind, "--region", "region0", "--size", "120Mi", "--fs", "none")
 			assert.Equal(t, 11, exitCode(err), out)
-			assert.Contains(t, out, "has media errors that a write does not heal")
+			assert.Contains(t, out, "has media errors that a write does not clear")
 			assert.Empty(t, volumes(t))
 		})
 	}

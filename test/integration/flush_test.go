@@ -18,11 +18,8 @@ import (
 	"github.com/pmemctl/pmemctl/internal/fault"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/test/integration/logwrites"
+	"github.com/pmemctl/pmemctl/test/testenv"
 )
-
-// FlushEnv set to "all" has these tests try all prefixes of vgcreate, and also prefixes that end in the content of volumes;
-// otherwise those that end in LVM's metadata, a flush or the end of a command.
-const FlushEnv = "PMEMCTL_FLUSH"
 
 // The power cuts of TestPowerCut keep every store. These tests have a device with a cache,
 // whose content is lost if nobody flushes it: pmemctl works on dm-log-writes in place of
@@ -63,7 +60,7 @@ func TestFlushVG(t *testing.T) {
 	image, tried := slices.Clone(base), 0
 	for i, e := range log.Entries {
 		require.NoError(t, log.Apply(e, image))
-		if os.Getenv(FlushEnv) != "all" && e.Flags&logwrites.Mark == 0 && i%5 != 0 {
+		if !testenv.All(testenv.Flush) && e.Flags&logwrites.Mark == 0 && i%5 != 0 {
 			continue
 		}
 		where := fmt.Sprintf("after %d writes (%d bytes at %d, flags %d)", i+1, e.Length, e.Offset, e.Flags)
@@ -95,7 +92,7 @@ func TestFlushVG(t *testing.T) {
 // TestFlush: what a command that has ended did is there, what it was at is not half made,
 // and the command succeeds again.
 func TestFlush(t *testing.T) {
-	every := os.Getenv(FlushEnv) == "all"
+	every := testenv.All(testenv.Flush)
 	steps := []struct {
 		args []string
 		gone int // exit code of the command when it was done already, beside 0

@@ -424,6 +424,6 @@ func TestHostileContainer(t *testing.T) {
 	assert.Regexp(t, `LVM +ok`, out)
 	assert.Regexp(t, `initramfs +problem .*pmemctl host setup`, out)
 	assert.Contains(t, s.log.String(), "/host/etc/udev/rules.d/12-pmemctl.rules")
-	assert.Contains(t, s.log.String(), "not written: read-only from here")
+	assert.Contains(t, s.log.String(), "not written: read-only here")
 	assert.Regexp(t, `level=WARN .*check=initramfs`, s.log.String())
 }

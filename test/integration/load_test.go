@@ -25,15 +25,13 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/pmemctl/pmemctl/test/testenv"
 )
 
 // The two halves of the power cuts of test/guests: a load that runs until the guest
-// is killed, and the check in the guest that is booted after it. CutEnv is the number
-// of the cut; the check deletes what is of cuts before OldestEnv.
-const (
-	CutEnv    = "PMEMCTL_CUT"
-	OldestEnv = "PMEMCTL_CUT_OLDEST"
-)
+// is killed, and the check in the guest that is booted after it, which deletes the volumes
+// of cuts before testenv.CutOldest.
 
 var kinds = []string{"lvm", "direct"}
 
@@ -61,27 +59,25 @@ func (d disk) stage(s *csiServer) error {
 	if err := os.MkdirAll(d.staging(), 0o755); err != nil {
 		return err
 	}
-	_, err := s.NodeStageVolume(context.Background(), &csi.NodeStageVolumeRequest{VolumeId: d.name, StagingTargetPath: d.staging(), VolumeCapability: mountCapability("ext4", "dax")})
+	err := s.Stage(context.Background(), d.name, d.staging(), mountCapability("ext4", "dax"))
 	return d.failed("stage", err)
 }
 
 func (d disk) publish(s *csiServer) error {
-	_, err := s.NodePublishVolume(context.Background(), &csi.NodePublishVolumeRequest{VolumeId: d.name, StagingTargetPath: d.staging(), TargetPath: d.target(), VolumeCapability: mountCapability("ext4", "dax")})
+	err := s.Publish(context.Background(), d.name, d.staging(), d.target(), mountCapability("ext4", "dax"))
 	return d.failed("publish", err)
 }
 
 func (d disk) unpublish(s *csiServer) error {
-	_, err := s.NodeUnpublishVolume(context.Background(), &csi.NodeUnpublishVolumeRequest{VolumeId: d.name, TargetPath: d.target()})
-	return d.failed("unpublish", err)
+	return d.failed("unpublish", s.Unpublish(context.Background(), d.name, d.target()))
 }
 
 func (d disk) unstage(s *csiServer) error {
-	_, err := s.NodeUnstageVolume(context.Background(), &csi.NodeUnstageVolumeRequest{VolumeId: d.name, StagingTargetPath: d.staging()})
-	return d.failed("unstage", err)
+	return d.failed("unstage", s.Unstage(context.Background(), d.name, d.staging()))
 }
 
 func (d disk) delete(s *csiServer) error {
-	_, err := s.DeleteVolume(context.Background(), &csi.DeleteVolumeRequest{VolumeId: d.name})
+	_, err := s.DeleteVolume(context.Background(), &csi.DeleteVolumeRequest{VolumeId: d.name}) // and waits for its erasing
 	return d.failed("delete", err)
 }
 
@@ -89,13 +85,12 @@ func (d disk) delete(s *csiServer) error {
 func (d disk) larger() int64 { return d.size + 16<<20 }
 
 func (d disk) expand(s *csiServer) error {
-	_, err := s.ControllerExpandVolume(context.Background(), &csi.ControllerExpandVolumeRequest{VolumeId: d.name, CapacityRange: &csi.CapacityRange{RequiredBytes: d.larger()}})
+	_, err := s.Expand(context.Background(), d.name, d.larger())
 	return d.failed("expand", err)
 }
 
 func (d disk) expandOnNode(s *csiServer) error {
-	_, err := s.NodeExpandVolume(context.Background(), &csi.NodeExpandVolumeRequest{VolumeId: d.name, VolumePath: d.target(), CapacityRange: &csi.CapacityRange{RequiredBytes: d.larger()}})
-	return d.failed("expand on the node", err)
+	return d.failed("expand on the node", s.ExpandOnNode(context.Background(), d.name, d.target(), d.larger()))
 }
 
 // failed leaves nil as it is. The gRPC code stays that of the call.
@@ -169,7 +164,7 @@ const (
 )
 
 func cutName(role, kind string, number int) string {
-	return fmt.Sprintf("cut%s-%s-%s-%d", os.Getenv(CutEnv), role, kind, number)
+	return fmt.Sprintf("cut%s-%s-%s-%d", os.Getenv(testenv.Cut), role, kind, number)
 }
 
 // cutDisk tells all about a volume of a load from its name, as the check has to for
@@ -188,7 +183,7 @@ func cutDisk(name string) (d disk, cut int, role string, err error) {
 func loadDisk(role, kind string, number int) disk {
 	d, _, _, err := cutDisk(cutName(role, kind, number))
 	if err != nil {
-		panic(err) // CutEnv is no number
+		panic(err) // the cut is no number
 	}
 	return d
 }
@@ -329,10 +324,10 @@ func readHeard(t *testing.T) map[string]heard {
 // that nobody heard the end of can be repeated.
 func TestPowerCutCheck(t *testing.T) {
 	told := readHeard(t)
-	cut, err := strconv.Atoi(os.Getenv(CutEnv))
-	require.NoError(t, err, CutEnv)
-	oldest, err := strconv.Atoi(os.Getenv(OldestEnv))
-	require.NoError(t, err, OldestEnv)
+	cut, err := strconv.Atoi(os.Getenv(testenv.Cut))
+	require.NoError(t, err, testenv.Cut)
+	oldest, err := strconv.Atoi(os.Getenv(testenv.CutOldest))
+	require.NoError(t, err, testenv.CutOldest)
 
 	found := map[string][]listed{}
 	for _, v := range volumes(t) {

@@ -18,18 +18,15 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/require"
 
 	"github.com/pmemctl/pmemctl/internal/cli"
 )
 
-// ScriptsEnv names the folder below testdata/script whose scripts are to run;
-// SourceEnv is the folder of this file in the guest.
-const (
-	ScriptsEnv = "PMEMLAB_SCRIPTS"
-	SourceEnv  = "PMEMLAB_SOURCE"
-)
-
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "-test.list" { // the host checks that each test runs in some guest
+		os.Exit(m.Run())
+	}
 	if host, _ := os.Hostname(); host != "pmemlab" {
 		fmt.Fprintln(os.Stderr, "integration: these tests destroy all PMEM of a machine and run in a lab guest only: make test-guest")
 		os.Exit(1)
@@ -39,13 +36,28 @@ func TestMain(m *testing.M) {
 	})
 }
 
-func TestScripts(t *testing.T) {
-	dir := os.Getenv(ScriptsEnv)
-	if dir == "" {
-		t.Fatal(ScriptsEnv + " is not set")
+// built is a program that make guest-tests builds, beside this one.
+func built(name string) string {
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
 	}
+	return filepath.Join(filepath.Dir(self), name)
+}
+
+// TestScripts has a subtest for each directory of scripts, which need different guests.
+func TestScripts(t *testing.T) {
+	scripts := filepath.Join(built("../.."), "test/integration/testdata/script")
+	entries, err := os.ReadDir(scripts)
+	require.NoError(t, err)
+	for _, dir := range entries {
+		t.Run(dir.Name(), func(t *testing.T) { runScripts(t, filepath.Join(scripts, dir.Name())) })
+	}
+}
+
+func runScripts(t *testing.T, dir string) {
 	testscript.RunT(oneByOne{t}, testscript.Params{
-		Dir:                 filepath.Join(os.Getenv(SourceEnv), "testdata/script", dir),
+		Dir:                 dir,
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", "/root")

@@ -32,10 +32,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/pmemctl/pmemctl/internal/fault"
+	"github.com/pmemctl/pmemctl/test/csitest"
+	"github.com/pmemctl/pmemctl/test/testenv"
 )
-
-// StressEnv is how long TestCSIStress goes on, as Go writes durations.
-const StressEnv = "PMEMCTL_STRESS"
 
 const (
 	stressClients = 32
@@ -128,10 +127,10 @@ type stress struct {
 // neither on the PMEM nor in the server.
 func TestCSIStress(t *testing.T) {
 	length := 20 * time.Second
-	if text := os.Getenv(StressEnv); text != "" {
+	if text := os.Getenv(testenv.Stress); text != "" {
 		var err error
 		length, err = time.ParseDuration(text)
-		require.NoError(t, err, StressEnv)
+		require.NoError(t, err, testenv.Stress)
 	}
 	resetCSI(t)
 	t.Cleanup(func() { assert.NoError(t, resetPMEM()) }) // also what a failure left mounted
@@ -180,7 +179,7 @@ func connectCSI(t *testing.T) *csiServer {
 	t.Helper()
 	conn, err := grpc.NewClient("unix://"+csiSocket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
-	return &csiServer{conn: conn, IdentityClient: csi.NewIdentityClient(conn), ControllerClient: csi.NewControllerClient(conn), NodeClient: csi.NewNodeClient(conn)}
+	return &csiServer{conn: conn, Client: csitest.NewClient(conn)}
 }
 
 // run has all clients make calls for some time, and then takes everything away.
@@ -464,10 +463,7 @@ func TestCSIIdempotence(t *testing.T) {
 				require.NoError(t, do(s), "again")
 			}))
 		})
-		count := 5
-		if os.Getenv(allEnv) != "" {
-			count = 20
-		}
+		const count = 5
 		t.Run(fmt.Sprintf("%s %d at once", kind, count), func(t *testing.T) {
 			assert.Equal(t, want, life(t, func(t *testing.T, s *csiServer, do func(*csiServer) error) {
 				var wg sync.WaitGroup
@@ -494,7 +490,7 @@ func TestCSINoOldData(t *testing.T) {
 	for _, kind := range kinds {
 		for _, end := range []string{"erased", "not erased", "killed while erasing"} {
 			for _, next := range kinds {
-				if name := kind + " " + end + ", then " + next; shortForm[name] || os.Getenv(crashEnv) == "all" {
+				if name := kind + " " + end + ", then " + next; shortForm[name] || testenv.All(testenv.Crash) {
 					t.Run(name, func(t *testing.T) { noOldData(t, kind, end, next) })
 				}
 			}

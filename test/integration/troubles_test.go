@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/pmemctl/pmemctl/internal/fault"
+	"github.com/pmemctl/pmemctl/test/csitest"
 )
 
 // begin makes a call at a server that logs its steps, and returns when it has come to a
@@ -287,7 +288,7 @@ func TestTroublesTwoServers(t *testing.T) {
 	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
 	defer conn.Close()
-	other := &csiServer{conn: conn, IdentityClient: csi.NewIdentityClient(conn), ControllerClient: csi.NewControllerClient(conn), NodeClient: csi.NewNodeClient(conn)}
+	other := &csiServer{conn: conn, Client: csitest.NewClient(conn)}
 	ready, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	_, err = other.Probe(ready, &csi.ProbeRequest{}, grpc.WaitForReady(true))

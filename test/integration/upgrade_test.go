@@ -18,7 +18,7 @@ import (
 
 // previousBinary is pmemctl as it was before: see PREVIOUS in the Makefile.
 func previousBinary() string {
-	return filepath.Join(os.Getenv(SourceEnv), "../../build/guest/pmemctl-previous")
+	return built("pmemctl-previous")
 }
 
 // run runs a pmemctl that must succeed.

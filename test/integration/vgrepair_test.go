@@ -261,10 +261,10 @@ func TestVGRepairGone(t *testing.T) {
 			states = append(states, p.State)
 		}
 		assert.Equal(t, c.states, strings.Join(states, " "), c.what)
-		vgRefused(t, 10, "Nobody can be asked here", "vg repair "+repairVG)
+		vgRefused(t, 10, "Cannot prompt", "vg repair "+repairVG)
 		out := must(t, "vg repair "+repairVG+" --force")
-		assert.Contains(t, out, "comes back from "+c.source, c.what)
-		assert.Equal(t, strings.HasSuffix(c.what, "without an archive"), strings.Contains(out, "Nothing but the end of the device says so"), c.what)
+		assert.Contains(t, out, "will be restored from "+c.source, c.what)
+		assert.Equal(t, strings.HasSuffix(c.what, "without an archive"), strings.Contains(out, "The only evidence is a copy at the end of the device"), c.what)
 		g.holdsAll(c.what)
 		g.write(0, g.head)
 		g.write(tail, g.tail)
@@ -311,7 +311,7 @@ vgcreate -y --addtag pmemctl -s 2097152b --dataalignment 2097152b pmemvgregion0 
 	g.write(0, zeros(endBytes))
 	g.write(g.size-endBytes, forged)
 	require.Len(t, g.check(), 2)
-	assert.Contains(t, must(t, "vg repair "+repairVG+" --force"), "comes back from the archive")
+	assert.Contains(t, must(t, "vg repair "+repairVG+" --force"), "will be restored from the archive")
 	assert.Equal(t, forged, g.read(g.size-endBytes, 1<<20), "data is not touched")
 	g.holdsAll("a forged copy")
 }
@@ -354,17 +354,17 @@ ndctl enable-namespace $n >&2`)
 	theirs.write(0, zeros(endBytes))
 	vgRefused(t, 11, "is damaged", "vg check "+repairVG)
 	out := repair(repairVG, g)
-	assert.Contains(t, out, "comes back from copy 2 on "+device)
+	assert.Contains(t, out, "will be restored from copy 2 on "+device)
 	assert.Contains(t, out, "1 volumes: c")
 	must(t, "vg check")
 
 	gone(theirs)
-	assert.Contains(t, repair(repairVG, g), "comes back from the archive")
+	assert.Contains(t, repair(repairVG, g), "will be restored from the archive")
 	must(t, "vg check")
 
 	gone(theirs)
 	gone(g)
-	vgRefused(t, 4, "there are 2 of that name with something damaged", "vg repair "+repairVG+" --force")
+	vgRefused(t, 4, "there are 2 damaged groups of that name", "vg repair "+repairVG+" --force")
 	assert.Contains(t, repair(ourUUID, theirs), "2 volumes: a, b")
 	assert.Contains(t, repair(uuid, g), "1 volumes: c")
 	must(t, "vg check")
@@ -382,21 +382,16 @@ func TestVGRepairKilled(t *testing.T) {
 	require.NoError(t, err, out)
 	steps := stepsIn(t, log)
 	require.Greater(t, len(steps), 10)
-	stride := 4
-	if os.Getenv(crashEnv) == "all" {
-		stride = 1
-	}
-	for at := 1; at <= len(steps); at += stride {
-		where := fmt.Sprintf("killed at step %d of %d, %q", at, len(steps), steps[at-1])
+	eachKill(t, steps, 4, func(env []string, where string) {
 		damage()
-		out, err := pmemctl([]string{fmt.Sprintf("%s=%d", fault.KillAtEnv, at)}, repair...)
+		out, err := pmemctl(env, repair...)
 		require.True(t, wasKilled(err), "%s: %v %s", where, err, out)
 		out, err = pmemctl(nil, repair...)
 		require.NoError(t, err, "%s: %s", where, out)
 		must(t, "vg check")
 		assert.Equal(t, g.uuids, g.seen(), where)
 		g.flipBack()
-	}
+	})
 	g.holdsAll("killed and repeated")
 }
 
@@ -410,8 +405,8 @@ func (g *brokenGroup) flipBack() {
 func TestVGRepairRefusals(t *testing.T) {
 	g := newGroup(t)
 	tail := g.size - endBytes
-	vgRefused(t, 3, "has no device that pmemctl made", "vg repair nosuch")
-	vgRefused(t, 3, "has no device that pmemctl made", "vg check nosuch")
+	vgRefused(t, 3, "has no device created by pmemctl", "vg repair nosuch")
+	vgRefused(t, 3, "has no device created by pmemctl", "vg check nosuch")
 
 	// In use, the repair of a lost head works as long as the tables are the same.
 	must(t, "volume mount a /mnt/a")
@@ -436,7 +431,7 @@ func TestVGRepairRefusals(t *testing.T) {
 	}
 	g.write(0, zeros(endBytes))
 	g.write(tail, zeros(endBytes))
-	vgRefused(t, 6, "/dev/mapper/pmemvgregion0-a is active with another table", "vg repair "+repairVG+" --force")
+	vgRefused(t, 6, "/dev/mapper/pmemvgregion0-a is active with a table that differs", "vg repair "+repairVG+" --force")
 	require.NoError(t, os.RemoveAll(archiveDir))
 	vgRefused(t, 7, "nothing is left to restore it from", "vg repair "+repairVG+" --force")
 	vgRefused(t, 11, "is damaged", "vg check")
@@ -475,7 +470,7 @@ func TestVGRepairRefusals(t *testing.T) {
 
 	// A change works without an archive, and says so.
 	out := must(t, "volume create c --type lvm --size 16Mi")
-	assert.Contains(t, out, "note: volume group "+repairVG+": its metadata is not kept in /var/lib/pmemctl/lvm")
+	assert.Contains(t, out, "note: volume group "+repairVG+": its metadata is not archived in /var/lib/pmemctl/lvm")
 	runOut(t, "sh", "-c", "rm /var/lib/pmemctl/lvm && mv /var/lib/pmemctl/away /var/lib/pmemctl/lvm")
 	must(t, "volume delete c --force")
 

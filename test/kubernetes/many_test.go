@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/pmemctl/pmemctl/test/testenv"
 )
 
 // TestMany has two nodes with little PMEM, and one without: both types on one node,
@@ -178,8 +180,8 @@ func (s *suite) emptyAgain(t *testing.T, limit time.Duration, before map[string]
 	}
 }
 
-// comeAndGo creates and deletes pods with volumes: PMEMCTL_PODS of them at a time,
-// PMEMCTL_ROUNDS times.
+// comeAndGo creates and deletes pods with volumes: testenv.Pods of them at a time,
+// testenv.Rounds times.
 func (s *suite) comeAndGo(t *testing.T) {
 	number := func(env string, otherwise int) int {
 		if n, err := strconv.Atoi(os.Getenv(env)); err == nil {
@@ -187,7 +189,7 @@ func (s *suite) comeAndGo(t *testing.T) {
 		}
 		return otherwise
 	}
-	pods, rounds := number("PMEMCTL_PODS", 6), number("PMEMCTL_ROUNDS", 1)
+	pods, rounds := number(testenv.Pods, 6), number(testenv.Rounds, 1)
 	before := map[string][]int64{"node0": s.freeLVM(t, "node0"), "node1": s.freeLVM(t, "node1")}
 	limit := max(patience, time.Duration(pods)*30*time.Second)
 	for range rounds {

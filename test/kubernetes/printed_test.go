@@ -40,7 +40,7 @@ func (s *suite) asPrinted(t *testing.T) {
 	}
 	eventually(t, patience, func(t testingT) string {
 		out, err := s.Kubectl(t.Context(), nil, "logs", "-n", "kube-system", "deployment/csi-local-provisioner", "-c", "external-local-provisioner", "--tail=50")
-		if err != nil || !strings.Contains(out, "in place of one for all nodes") {
+		if err != nil || !strings.Contains(out, "instead of one for all nodes") {
 			return "the page's Deployment is not told what to do: " + out
 		}
 		return ""

@@ -47,7 +47,7 @@ func (su suite) life(t *testing.T) {
 			require.NoError(t, err)
 		}
 		assert.Len(t, s.MountedAt(vol), 1)
-		IsKind(t, errs.Conflict, Second(s.Mount(ctx, volume.MountSpec{Name: "db", Path: path, ReadOnly: true})), "not as asked")
+		IsKind(t, errs.Conflict, Second(s.Mount(ctx, volume.MountSpec{Name: "db", Path: path, ReadOnly: true})), "not with the requested access")
 		_, err = s.Delete(ctx, "db", true)
 		IsKind(t, errs.InUse, err, "is mounted on "+path)
 		IsKind(t, errs.InUse, Second(s.Clone(ctx, "db", volume.Spec{Name: "copy"})), "would not be consistent")
@@ -94,14 +94,14 @@ func (su suite) conflicts(t *testing.T) {
 		want := State(t, s)
 		other := map[volume.Type]volume.Type{volume.TypeLVM: volume.TypeDirect, volume.TypeDirect: volume.TypeLVM}[kind]
 		for reason, change := range map[string]func(*volume.Spec){
-			"exists with type":          func(c *volume.Spec) { c.Type = other },
-			"exists with size":          func(c *volume.Spec) { c.Size = 402 * pmem.MiB },
-			"and 300 MiB was asked for": func(c *volume.Spec) { c.Size = 300 * pmem.MiB },
-			"exists with file system":   func(c *volume.Spec) { c.FS = mount.XFS },
-			"exists with region":        func(c *volume.Spec) { c.Region = "region1" },
-			"exists with regions":       func(c *volume.Spec) { c.Region, c.Within = "", []string{"region1"} },
-			"was made for a filesystem": func(c *volume.Spec) { c.FS = mount.None },
-			"at most 100 MiB":           func(c *volume.Spec) { c.Size, c.Limit, c.OrLarger = pmem.MiB, 100*pmem.MiB, true },
+			"exists with type":              func(c *volume.Spec) { c.Type = other },
+			"exists with size":              func(c *volume.Spec) { c.Size = 402 * pmem.MiB },
+			"but 300 MiB was requested":     func(c *volume.Spec) { c.Size = 300 * pmem.MiB },
+			"exists with file system":       func(c *volume.Spec) { c.FS = mount.XFS },
+			"exists with region":            func(c *volume.Spec) { c.Region = "region1" },
+			"exists with regions":           func(c *volume.Spec) { c.Region, c.Within = "", []string{"region1"} },
+			"was created for a file system": func(c *volume.Spec) { c.FS = mount.None },
+			"at most 100 MiB":               func(c *volume.Spec) { c.Size, c.Limit, c.OrLarger = pmem.MiB, 100*pmem.MiB, true },
 		} {
 			c := has
 			change(&c)
@@ -130,7 +130,7 @@ func (su suite) noSpace(t *testing.T) {
 		require.NoError(t, Second(s.Delete(ctx, "db", true)))
 		want := State(t, s)
 		err = Create(Spec("web", kind, c.Largest))(h, s)
-		IsKind(t, errs.NoSpace, err, "still to be erased")
+		IsKind(t, errs.NoSpace, err, "must be erased first")
 		assert.Equal(t, want, State(t, s))
 		waits := Spec("web", kind, c.Largest)
 		waits.SpaceWait = volume.AsLongAsItTakes
@@ -170,7 +170,7 @@ func (su suite) expandAndClone(t *testing.T) {
 			data, err := h.ReadDevice(copied.Device, SecretAt(vol), uint64(len(Secret)))
 			require.NoError(t, err)
 			assert.Equal(t, Secret, data)
-			IsKind(t, errs.Conflict, Second(s.Clone(ctx, "db", volume.Spec{Name: name, Type: to, Size: 2 * vol.Size})), "exists already")
+			IsKind(t, errs.Conflict, Second(s.Clone(ctx, "db", volume.Spec{Name: name, Type: to, Size: 2 * vol.Size})), "already exists")
 			require.NoError(t, Mounted(name, filepath.Join(t.TempDir(), name))(h, s))
 			shown, err := s.Show(ctx, name)
 			require.NoError(t, err)
@@ -187,11 +187,11 @@ func (su suite) expandAndClone(t *testing.T) {
 			assert.Equal(t, make([]byte, 4096), data, "behind the copy, at %d", at)
 		}
 		for reason, c := range map[string]volume.Spec{
-			"cannot be a clone of itself":   {Name: "db"},
-			"needs at least its":            {Name: "x", Size: pmem.MiB},
-			"more than the limit":           {Name: "x", Limit: pmem.MiB},
-			"so no raw block volume can":    {Name: "x", FS: mount.None},
-			"a copy with xfs was asked for": {Name: "x", FS: mount.XFS},
+			"cannot be a clone of itself":                  {Name: "db"},
+			"requires at least":                            {Name: "x", Size: pmem.MiB},
+			"exceeds the limit":                            {Name: "x", Limit: pmem.MiB},
+			"so it cannot be copied to a raw block volume": {Name: "x", FS: mount.None},
+			"a copy with xfs was requested":                {Name: "x", FS: mount.XFS},
 		} {
 			require.ErrorContains(t, Second(s.Clone(ctx, "db", c)), reason)
 		}
@@ -232,7 +232,7 @@ func (su suite) publish(t *testing.T) {
 			IsKind(t, errs.InUse, err, "is ")
 			alone := publish
 			alone.Alone, alone.Target = true, filepath.Join(root, "second")
-			IsKind(t, errs.InUse, s.Publish(ctx, alone), "asked for by one user alone")
+			IsKind(t, errs.InUse, s.Publish(ctx, alone), "exclusive access was requested")
 			if fs == mount.None {
 				readOnly := publish
 				readOnly.ReadOnly, readOnly.Target = true, filepath.Join(root, "second")
@@ -248,7 +248,7 @@ func (su suite) publish(t *testing.T) {
 			}
 			assert.NoFileExists(t, target)
 			assert.NoDirExists(t, target)
-			IsKind(t, errs.NotFound, Second(s.Stats(ctx, "db", target)), "is not at")
+			IsKind(t, errs.NotFound, Second(s.Stats(ctx, "db", target)), "is not published at")
 			for range 2 {
 				require.NoError(t, s.Unstage(ctx, "db", staging))
 			}
@@ -268,7 +268,7 @@ func (su suite) mountRefusals(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, h.WriteDevice(vol.Device, 61*pmem.MiB, Secret))
 		path := filepath.Join(t.TempDir(), "x")
-		IsKind(t, errs.Conflict, Mounted("raw", path)(h, s), "has content that is no file system")
+		IsKind(t, errs.Conflict, Mounted("raw", path)(h, s), "has content that is not a file system")
 		data, err := h.ReadDevice(vol.Device, 61*pmem.MiB, uint64(len(Secret)))
 		require.NoError(t, err)
 		assert.Equal(t, Secret, data)
@@ -322,7 +322,7 @@ func (su suite) giveUp(t *testing.T) {
 		deleted, err := s.Delete(ctx, "db", true)
 		require.NoError(t, err)
 		_, err = s.Delete(ctx, "db", false)
-		IsKind(t, errs.NotFound, err, "is deleted already")
+		IsKind(t, errs.NotFound, err, "is already deleted")
 		require.NoError(t, s.GiveUp(ctx, deleted[0].UUID))
 		assert.True(t, h.FreeHolds(Secret))
 		assert.Empty(t, List(t, s))

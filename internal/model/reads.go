@@ -1,0 +1,44 @@
+package model
+
+import (
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// FailReads has reads of the host's state fail: choose gets the name of each and the lines of the
+// service that it is for, the innermost first, and returns its error; nil is none.
+func (h *Host) FailReads(choose func(read, lines string) error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.failRead = choose
+}
+
+// reading is the error of a read. The host is not locked, because choose may look at it.
+func (h *Host) reading(name string) error {
+	h.mu.Lock()
+	choose := h.failRead
+	h.mu.Unlock()
+	if choose == nil {
+		return nil
+	}
+	return choose(name, callers())
+}
+
+// callers are the last lines of package volume that are being executed.
+func callers() string {
+	const depth, lines = 64, 8
+	pcs := make([]uintptr, depth)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs)])
+	var all []string
+	for {
+		f, more := frames.Next()
+		if strings.Contains(f.Function, "internal/volume.") && len(all) < lines {
+			all = append(all, fmt.Sprintf("%s:%d", filepath.Base(f.File), f.Line))
+		}
+		if !more {
+			return strings.Join(all, " < ")
+		}
+	}
+}

@@ -1,0 +1,122 @@
+//go:build lab
+
+package guests
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pmemctl/pmemctl/test/lab"
+	"github.com/pmemctl/pmemctl/test/testenv"
+)
+
+// guest is a machine and what runs in it. A test of the tags guest or faultpoints that is in no
+// row does not run: TestTable finds it.
+type guest struct {
+	name   string
+	config lab.Config
+	passes []pass
+	// drive, in place of passes, is what make test does from outside, with guests that it
+	// cuts off and boots again; driveRest is what make test-rest does.
+	drive, driveRest func(t *testing.T)
+}
+
+// pass is a run of a compiled test binary.
+type pass struct {
+	binary string
+	// short are the tests of make test, without those of rest that are below one of them.
+	short []string
+	// rest are the tests, or subtests, that make test-rest runs.
+	rest []string
+}
+
+var (
+	two = lab.Config{DIMMs: lab.TwoEqualDIMMs()}
+
+	table = []guest{
+		{name: "regions", config: two, passes: []pass{
+			{"integration", []string{
+				"TestSuite", "TestScripts/regions", "TestDevicesGone", "TestEraseLater", "TestNoOldDataThroughFilesystem",
+				"TestParallelCreates", "TestSignal", "TestTroublesStopped", "TestUpgrade", "TestUpgradeCSI", "TestVGRepairGone",
+			}, []string{
+				"TestScripts/regions/bad-input", "TestScripts/regions/damage", "TestScripts/regions/foreign", "TestScripts/regions/full-metadata",
+				"TestScripts/regions/gone-region", "TestScripts/regions/init-leftovers", "TestScripts/regions/lost-dimm",
+				"TestDevicesGoneRegion", "TestDevicesGoneFromSpan", "TestDevicesFaults", "TestDevicesRawOrMounted",
+				"TestEraseForSpace", "TestEraseBadMedium", "TestEraseCopy",
+				"TestNoOldDataThroughFilesystem/lvm_ext4_dax=false", "TestNoOldDataThroughFilesystem/lvm_xfs_dax=true",
+				"TestNoOldDataThroughFilesystem/direct_ext4_dax=true", "TestNoOldDataThroughFilesystem/direct_xfs_dax=true",
+				"TestTroublesClock", "TestTroublesRunFull", "TestTroublesNoFiles", "TestTroublesServerNoFiles", "TestTroublesTwoServers",
+				"TestVGRepairEveryByte", "TestVGRepairOneCopy", "TestVGRepairNamesakes", "TestVGRepairKilled", "TestVGRepairRefusals",
+			}},
+			{"dax", []string{"TestGuest"}, nil},
+			{"ndctl", []string{"TestGuestInfoBlockIsTheKernels", "TestGuestSysfsTellsWhatLibndctlTells"}, []string{"TestGuestSnapshotsLeakNothing"}},
+		}},
+		{name: "regions without udev", config: lab.Config{DIMMs: lab.TwoEqualDIMMs(), NoUdev: true}, passes: []pass{
+			{"integration", []string{"TestScripts/noudev"}, nil},
+		}},
+		{name: "kinds of regions", config: lab.Config{DIMMs: lab.AllKindsOfDIMMs()}, passes: []pass{
+			{"integration", []string{"TestScripts/kinds"}, nil},
+			{"ndctl", []string{"TestGuestSysfsTellsWhatLibndctlTells"}, nil},
+		}},
+		{name: "nfit_test", config: lab.Config{DIMMs: lab.TwoEqualDIMMs(), NFITTest: true}, passes: []pass{
+			{"integration", []string{"TestScripts/nfit"}, []string{"TestScripts/nfit/poison"}},
+			{"ndctl", []string{"TestGuestSysfsTellsWhatLibndctlTells"}, nil},
+		}},
+		{name: "no PMEM", config: lab.Config{}, passes: []pass{
+			{"integration", []string{"TestScripts/none"}, nil},
+		}},
+		{name: "no driver", config: lab.Config{DIMMs: lab.TwoEqualDIMMs(), NoPMEMModules: true, NoUdev: true}, passes: []pass{
+			{"integration", []string{"TestScripts/nodriver"}, nil},
+		}},
+		{name: "CSI", config: two, passes: []pass{
+			{"integration", []string{
+				"TestCSISanity", "TestCSIContainer", "TestCSILife", "TestCSIRawBlock", "TestCSIInline", "TestCSIRefusals",
+				"TestCSISwappedTarget", "TestCSISurroundings", "TestCSIDAX",
+			}, []string{
+				"TestCSISanity/all_lvm_block", "TestCSISanity/direct_direct_block",
+				"TestCSIContainerProbe", "TestCSIRawBlockOfFilesystem", "TestCSIHeldLock", "TestCSIStatsOfDown", "TestCSIEraseDoesNotBlock",
+				"TestCSIIdempotence", "TestHostile", "TestHostileContainer",
+				"TestCSIDAX/lvm_ext4", "TestCSIDAX/direct_xfs",
+			}},
+		}},
+		{name: "old data", config: two, passes: []pass{
+			{"integration", []string{"TestCSINoOldData"}, []string{
+				"TestCSINoOldData/lvm_not_erased,_then_lvm", "TestCSINoOldData/lvm_killed_while_erasing,_then_direct",
+				"TestCSINoOldData/direct_not_erased,_then_direct",
+			}},
+		}},
+		{name: "crash", config: two, passes: []pass{
+			{"integration", []string{"TestCrash"}, []string{"TestCSICrash", "TestCSICrashInit"}},
+		}},
+		{name: "stress", config: two, passes: []pass{{"integration", nil, []string{"TestCSIStress"}}}},
+		{name: "flush", config: two, passes: []pass{{"integration", nil, []string{"TestFlushVG", "TestFlush"}}}},
+		{name: "power cut", drive: powerCut, driveRest: powerCut},
+		{name: "reboot", drive: reboot},
+		{name: "hostile reboot", driveRest: hostileReboot},
+	}
+
+	// driven are the tests that powerCut and hostileReboot run.
+	driven = []string{"TestPowerCutLoad", "TestPowerCutCheck", "TestHostileBeforeReboot", "TestHostileAfterReboot"}
+)
+
+// selected are the tests of a pass that are to run now, and what is below them that is not.
+func (p pass) selected() (tests, skip []string) {
+	switch {
+	case testenv.IsCampaign():
+		return slices.Concat(p.short, p.rest), nil
+	case testenv.IsRest():
+		return p.rest, nil
+	default:
+		return p.short, p.rest
+	}
+}
+
+// pattern is a regular expression for exactly these tests and subtests.
+func pattern(names []string) string {
+	var all []string
+	for _, name := range names {
+		all = append(all, "^"+strings.ReplaceAll(name, "/", "$/^")+"$")
+	}
+	return strings.Join(all, "|")
+}
