@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Gone tells whether a device is not there any more, or, for one of the device mapper,
+// Gone reports whether a device is not there any more, or, for one of the device mapper,
 // a device below it: what was mounted from it gives errors. What cannot be told is not
 // gone. The kernel keeps the number as long as the old device is held; the same device
 // that comes back has another one.
@@ -49,7 +49,7 @@ func gone(sysfs string, n Number, below func(Number) ([]Number, error)) bool {
 	return false
 }
 
-// Exists tells whether the kernel has a block device of that number.
+// Exists reports whether the kernel has a block device of that number.
 func (n Number) Exists() bool {
 	_, err := os.Stat("/sys/dev/block/" + n.String())
 	return err == nil

@@ -38,7 +38,7 @@ func (m Mapped) Below() []string {
 // Node is the kernel's own node of the device.
 func (m Mapped) Node() string { return fmt.Sprintf("/dev/dm-%d", m.Number.Minor) }
 
-// Suspended tells whether all input and output waits until the device is resumed.
+// Suspended reports whether all input and output waits until the device is resumed.
 func (m Mapped) Suspended() bool { return readLine(m.sysfs()+"/dm/suspended") == "1" }
 
 func (m Mapped) sysfs() string { return "/sys/dev/block/" + m.Number.String() }

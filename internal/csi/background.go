@@ -54,7 +54,7 @@ func (p *preparation) ended(err error) {
 	}
 }
 
-// preparing tells whether the first attempt goes on, and why the last one failed; nil for
+// preparing reports whether the first attempt goes on, and why the last one failed; nil for
 // both when there is nothing to prepare any more.
 func (s *Server) preparing() (first bool, failed error) {
 	if s.Prepare == nil {

@@ -35,7 +35,7 @@ func (s identity) GetPluginCapabilities(context.Context, *csi.GetPluginCapabilit
 	return &csi.GetPluginCapabilitiesResponse{Capabilities: capabilities}, nil
 }
 
-// Probe tells whether volumes can be made here, and why not. On a socket for the
+// Probe reports whether volumes can be made here, and why not. On a socket for the
 // controller alone, it is not ready before the first preparation has ended: sidecars wait
 // then. On the others a node is to be able to unmount.
 func (s identity) Probe(ctx context.Context, _ *csi.ProbeRequest) (*csi.ProbeResponse, error) {

@@ -79,7 +79,7 @@ func (s *Server) publishInline(ctx context.Context, req *csi.NodePublishVolumeRe
 	return &csi.NodePublishVolumeResponse{}, err
 }
 
-// isInline tells whether an ID is that of an inline volume. Kubelet's are longer
+// isInline reports whether an ID is that of an inline volume. Kubelet's are longer
 // than the name of any volume.
 func (s *Server) isInline(ctx context.Context, id string) (bool, error) {
 	if volume.ValidateName(id) != nil {

@@ -37,7 +37,7 @@ func ephemeralName(id string) string { return ephemeralPrefix + hash(id) }
 // is no inline volume.
 var inlineName = regexp.MustCompile(fmt.Sprintf("^%s[0-9a-f]{%d}$", ephemeralPrefix, hashLength))
 
-// IsInline tells whether a name is one of those of inline volumes, which the server
+// IsInline reports whether a name is one of those of inline volumes, which the server
 // removes when it starts and kubelet has no pod with them any more.
 func IsInline(name string) bool { return inlineName.MatchString(name) }
 

@@ -17,7 +17,7 @@ type registrar struct {
 	endpoint string
 }
 
-// Register offers the server to kubelet on a socket in its folder of plugins until
+// Register offers the server to kubelet on a socket in its directory of plugins until
 // the context ends. The endpoint is the path of the CSI socket as kubelet sees it.
 func (s *Server) Register(ctx context.Context, dir, endpoint string) error {
 	path, err := socketPath(endpoint)

@@ -110,7 +110,7 @@ type Server struct {
 	deadline    func(method string) time.Duration // of tests; nil is deadlineOf
 }
 
-// expands tells whether volumes are served that can grow.
+// expands reports whether volumes are served that can grow.
 func (s *Server) expands() bool { return !s.Only || s.Type != volume.TypeDirect }
 
 // maxMessage is the largest message that is taken, in bytes.

@@ -67,7 +67,7 @@ func (s *Service) look(ctx context.Context, sel ndctl.Select) (View, error) {
 	return v, err
 }
 
-// isForeignPV tells whether a namespace that is not pmemctl's has LVM's label.
+// isForeignPV reports whether a namespace that is not pmemctl's has LVM's label.
 func (s *Service) isForeignPV(n pmem.Namespace) bool {
 	mark, _ := parseMark(n.Name)
 	return n.Blockdev != "" && mark == "" && s.LVM.HasLabel("/dev/"+n.Blockdev)

@@ -51,7 +51,7 @@ func parseMark(s string) (mark, name string) {
 	return "", s
 }
 
-// Owned tells whether the alt name of a namespace has a mark of pmemctl, and
+// Owned reports whether the alt name of a namespace has a mark of pmemctl, and
 // what it is for: "volume db" or "volume group pmemvgregion0".
 func Owned(altName string) (owner string, ok bool) {
 	switch mark, name := parseMark(altName); mark {

@@ -29,7 +29,7 @@ type MountSpec struct {
 	opened *target // Path, when another program gave it
 }
 
-// Mount mounts a volume on a folder, which is made when missing. A volume whose
+// Mount mounts a volume on a directory, which is made when missing. A volume whose
 // every byte is zero is formatted first; one with content that is no file
 // system is left alone. With DAX asked for, the mount is undone when the kernel
 // does not grant it. Mounted there already: nothing is done. What is left there of the
@@ -185,7 +185,7 @@ func (s *Service) activatedByLook(ctx context.Context, name string) (Volume, err
 	return vol, err
 }
 
-// alreadyMounted tells whether the volume is on that path already; what else is
+// alreadyMounted reports whether the volume is on that path already; what else is
 // there is an error. A file system that the kernel gave up is unmounted, to be checked
 // and mounted anew, if nobody uses it.
 func (s *Service) alreadyMounted(ctx context.Context, vol Volume, path string, m MountSpec) (Volume, bool, error) {

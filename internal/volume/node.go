@@ -33,7 +33,7 @@ func (s *Service) waitForNode(ctx context.Context, vol Volume) error {
 	}
 }
 
-// isNode tells whether a device node is the device that the kernel has under its
+// isNode reports whether a device node is the device that the kernel has under its
 // name.
 func (s *Service) isNode(path string) bool {
 	want, err := s.Devices.Identify(path)
@@ -44,7 +44,7 @@ func (s *Service) isNode(path string) bool {
 	return err == nil && have == want
 }
 
-// isSuspended tells whether the logical volume of a volume was left suspended by an
+// isSuspended reports whether the logical volume of a volume was left suspended by an
 // lvm that was killed.
 func (s *Service) isSuspended(vol Volume) bool {
 	m, ok := s.mapped(vol)

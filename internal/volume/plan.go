@@ -211,7 +211,7 @@ func unusable(r pmem.Region, v View) (reason, next string) {
 	return "", ""
 }
 
-// labelsPossible tells whether all DIMMs of a region can hold labels.
+// labelsPossible reports whether all DIMMs of a region can hold labels.
 func (v View) labelsPossible(r pmem.Region) bool {
 	if len(r.Mappings) == 0 {
 		return false

@@ -18,7 +18,7 @@ type PublishSpec struct {
 	Name     string
 	FS       string // the file system that it must have; "" is any
 	From     string // where its file system is mounted; "" for the device itself
-	Target   string // a folder, or for a device a file; made when missing
+	Target   string // a directory, or for a device a file; made when missing
 	ReadOnly bool
 	Options  []string // of mount, for this place only
 	Alone    bool     // it must be published nowhere else
@@ -209,7 +209,7 @@ func makeLast(path string, create func() error) (remove func() error, err error)
 	return func() error { return nil }, err
 }
 
-// isDeviceAt tells whether the device of a volume is bound to a path.
+// isDeviceAt reports whether the device of a volume is bound to a path.
 func (s *Service) isDeviceAt(vol Volume, path string) (bool, error) {
 	_, _, mounted, err := s.Mounts.At(path)
 	if err != nil || !mounted {
@@ -230,7 +230,7 @@ func (s *Service) isDeviceAt(vol Volume, path string) (bool, error) {
 // not exist, if nothing is mounted there.
 func (s *Service) Unpublish(ctx context.Context, name, path string) (err error) {
 	opened, err := s.openTarget(path)
-	if errs.Is(err, errs.NotFound) { // not even its folder
+	if errs.Is(err, errs.NotFound) { // not even its directory
 		return nil
 	}
 	if err != nil {
@@ -260,7 +260,7 @@ func (s *Service) Unpublish(ctx context.Context, name, path string) (err error) 
 // Unstage takes a volume off a path, and leaves the path.
 func (s *Service) Unstage(ctx context.Context, name, path string) error {
 	target, err := s.openTarget(path)
-	if errs.Is(err, errs.NotFound) { // not even its folder
+	if errs.Is(err, errs.NotFound) { // not even its directory
 		return nil
 	}
 	if err != nil {

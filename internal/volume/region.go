@@ -22,7 +22,7 @@ type LabelsPlan struct {
 	asked []string
 }
 
-// same tells whether two plans would destroy the same.
+// same reports whether two plans would destroy the same.
 func (p LabelsPlan) same(other LabelsPlan) bool {
 	return slices.EqualFunc(p.Regions, other.Regions, func(a, b pmem.Region) bool { return a.Dev == b.Dev && a.ISetID == b.ISetID }) &&
 		slices.EqualFunc(p.Namespaces, other.Namespaces, func(a, b pmem.Namespace) bool { return a.Dev == b.Dev && a.UUID == b.UUID })

@@ -35,7 +35,7 @@ func (r SeenRegion) ID() string { return fmt.Sprintf("%016x", r.ISetID) }
 
 func (s *Service) seenDir() string { return filepath.Join(s.StateDir, "regions") }
 
-// ownsAny tells whether a region has a mark of pmemctl's.
+// ownsAny reports whether a region has a mark of pmemctl's.
 func ownsAny(sys pmem.System, r pmem.Region) bool {
 	return slices.ContainsFunc(sys.InRegion(r.Dev), func(n pmem.Namespace) bool { _, own := Owned(n.Name); return own })
 }
@@ -106,7 +106,7 @@ func (s *Service) emptied(regions []string) []pmem.Region {
 	})
 }
 
-// seen tells whether a region is remembered.
+// seen reports whether a region is remembered.
 func (s *Service) seen(r pmem.Region) bool {
 	_, err := os.Lstat(filepath.Join(s.seenDir(), SeenRegion{ISetID: r.ISetID}.ID()))
 	return err == nil && s.StateDir != "" && r.ISetID != 0

@@ -124,7 +124,7 @@ func quote(s string) string {
 	return fmt.Sprintf("%q", s)
 }
 
-// mayUse tells whether the volume may be in a region.
+// mayUse reports whether the volume may be in a region.
 func (s *Spec) mayUse(region string) bool {
 	return (s.Region == "" || s.Region == region) && (len(s.Within) == 0 || slices.Contains(s.Within, region))
 }
@@ -189,7 +189,7 @@ var mkfsFlags = map[string][]string{
 // another place on the device.
 var mkfsElsewhere = []string{"device", "name", "logdev", "rtdev", "dev", "root_owner", "offset", "fd", "uuid"}
 
-// hidesOldBytes reports whether the filesystem of a volume shows nothing that is below it, also
+// hidesOldBytes reports whether the file system of a volume shows nothing that is below it, also
 // after a power cut. Ext4 without a journal may have a block of metadata on the medium before
 // the one that it leads to, and without checksums takes what is there for metadata.
 func (s Spec) hidesOldBytes() bool {

@@ -44,7 +44,7 @@ const (
 	PartUnused  PartState = "unused"  // the group does without
 )
 
-// Damaged tells whether the group needs something done.
+// Damaged reports whether the group needs something done.
 func (p VGPart) Damaged() bool { return p.State == PartDamaged || p.State == PartMissing }
 
 // member is a namespace with the mark of a volume group.
@@ -233,7 +233,7 @@ func (m *member) metadata(guessed bool) (lvm.Copy, bool) {
 	return lvm.Copy{}, false
 }
 
-// isOn tells whether a change in the archive is of a group that had this device, and not
+// isOn reports whether a change in the archive is of a group that had this device, and not
 // of a former one of that name.
 func isOn(a lvm.Archived, m *member) bool {
 	for _, uuid := range a.Devices {
@@ -324,7 +324,7 @@ func (g *groupOnDisk) decide(archived *lvm.Archived) {
 
 func copyOn(i int, m *member) string { return fmt.Sprintf("copy %d on %s", i+1, m.path()) }
 
-// agree tells whether nothing is wrong with what the devices have, and all have the same.
+// agree reports whether nothing is wrong with what the devices have, and all have the same.
 func (g *groupOnDisk) agree() bool {
 	return g.source != nil && !slices.ContainsFunc(g.members, func(m *member) bool {
 		return m.broken != "" || m.disk.LabelDamage != "" || slices.ContainsFunc(m.disk.Copies, func(c lvm.Copy) bool {
@@ -333,7 +333,7 @@ func (g *groupOnDisk) agree() bool {
 	})
 }
 
-// outside tells whether a copy lies outside of the data of the physical volume that the
+// outside reports whether a copy lies outside of the data of the physical volume that the
 // device is for certain, or that it could be.
 func (g *groupOnDisk) outside(m *member, c lvm.Copy, archived *lvm.Archived) bool {
 	return !slices.ContainsFunc(g.source.group.PVs, func(pv lvm.GroupPV) bool {

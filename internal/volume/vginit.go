@@ -151,7 +151,7 @@ func (s *Service) settleDown(v View, n pmem.Namespace) error {
 	return errs.Wrap("", "namespace "+n.Dev, "left by an interrupted vg init or vg remove, could not be removed", "", s.NDCTL.DestroyNamespace(n.UUID))
 }
 
-// mayMiss tells whether a volume group of a name misses a device, or has one that no
+// mayMiss reports whether a volume group of a name misses a device, or has one that no
 // group which can be read has.
 func (v View) mayMiss(name string) bool {
 	for _, vg := range v.LVM.VGs {
@@ -166,7 +166,7 @@ func (v View) mayMiss(name string) bool {
 	})
 }
 
-// hasUnreadLabel tells whether a namespace has LVM's label, and lvm knows it neither as a
+// hasUnreadLabel reports whether a namespace has LVM's label, and lvm knows it neither as a
 // device of a group nor as one that is in none yet.
 func (s *Service) hasUnreadLabel(v View, n pmem.Namespace) bool {
 	_, in := v.groupOf(blockPath(n))

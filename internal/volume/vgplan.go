@@ -39,7 +39,7 @@ type VGInitStep struct {
 	group lvm.VGRef // UUID "" is one that is to be made
 }
 
-// Changes tells whether the step changes anything.
+// Changes reports whether the step changes anything.
 func (i VGInitStep) Changes() bool { return i.Add > 0 }
 
 // DefaultSpanVG is the name of a volume group over several regions.

@@ -59,7 +59,7 @@ func (v View) Examined() []Volume {
 	return v.Volumes()
 }
 
-// mayBeMember tells whether a namespace may be a device of one of pmemctl's volume
+// mayBeMember reports whether a namespace may be a device of one of pmemctl's volume
 // groups. Volumes never are, nor what others made.
 func mayBeMember(n pmem.Namespace) bool {
 	mark, _ := parseMark(n.Name)
@@ -169,7 +169,7 @@ func (v View) namespaceOf(device string) (pmem.Namespace, bool) {
 	return pmem.Namespace{}, false
 }
 
-// Owns tells whether pmemctl made a volume group: it has the tag, and all of
+// Owns reports whether pmemctl made a volume group: it has the tag, and all of
 // its devices are namespaces that pmemctl made for one. The tag alone could be
 // a copy.
 func (v View) Owns(vg lvm.VG) bool {

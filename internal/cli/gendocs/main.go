@@ -25,7 +25,7 @@ func main() {
 	}
 }
 
-// Generate writes all files anew into the two folders, and removes what was in
+// Generate writes all files anew into the two directories, and removes what was in
 // them, so that a command that is gone leaves no page behind.
 func Generate(man, completions string) error {
 	for _, dir := range []string{man, completions} {
