@@ -102,15 +102,14 @@ func (s *Service) forget(vol Volume) {
 	}
 }
 
-// forgetAll is for when volumes may have come that were not there before.
+// forgetAll is called when volumes may have appeared that did not exist before.
 func (s *Service) forgetAll() {
 	if s.RunDir != "" {
 		_ = os.RemoveAll(filepath.Dir(s.knownFile("any")))
 	}
 }
 
-// That a volume need not be erased does not fit on its device. When it is lost,
-// by a reboot, the volume is erased.
+// NoErase does not fit on the device. If it is lost at a reboot, the volume is erased.
 
 func (s *Service) noEraseFile(uuid string) string {
 	return filepath.Join(s.RunDir, "no-erase", filepath.Base(uuid))
@@ -128,8 +127,7 @@ func (s *Service) setNoErase(uuid string) {
 	}
 }
 
-// lookOutsideLVM is Look for a volume of which LVM may know; where it does not, it is
-// not asked.
+// lookOutsideLVM is Look for one volume; it queries LVM only if LVM may know that volume.
 func (s *Service) lookOutsideLVM(ctx context.Context, name string) (View, error) {
 	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
 	inLVM := func(n pmem.Namespace) bool {
@@ -141,8 +139,8 @@ func (s *Service) lookOutsideLVM(ctx context.Context, name string) (View, error)
 	return s.Look(ctx)
 }
 
-// Up reports whether a volume is there with its device up, as far as that can be
-// known without LVM and libndctl: false need not mean that it is not.
+// Up reports whether a volume exists with its device up, as far as sysfs shows this: false does
+// not mean that it does not exist.
 func (s *Service) Up(name string) bool {
 	_, up := s.up(name)
 	return up
