@@ -1,4 +1,4 @@
-// Package blockdev looks at block devices, holds them, and clears them.
+// Package blockdev inspects, opens, zeroes and copies block devices.
 package blockdev
 
 import (
@@ -17,13 +17,13 @@ import (
 	"github.com/pmemctl/pmemctl/internal/fault"
 )
 
-// Number is the major and minor number of a device: what it is, whatever its
-// nodes are called.
+// Number is the major and minor number of a device, which identifies it independently of its
+// nodes.
 type Number struct{ Major, Minor uint32 }
 
 func (n Number) String() string { return fmt.Sprintf("%d:%d", n.Major, n.Minor) }
 
-// NumberOf reads the number of a block device node.
+// NumberOf returns the number of a block device node.
 func NumberOf(path string) (Number, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
@@ -35,7 +35,7 @@ func NumberOf(path string) (Number, error) {
 	return Number{unix.Major(st.Rdev), unix.Minor(st.Rdev)}, nil
 }
 
-// Holders names the devices stacked on a device (device mapper, md).
+// Holders returns the names of the devices stacked on a device (device mapper, md).
 func Holders(n Number) []string {
 	entries, _ := os.ReadDir("/sys/dev/block/" + n.String() + "/holders")
 	var names []string
@@ -49,26 +49,26 @@ func Holders(n Number) []string {
 	return names
 }
 
-// Device is a block device that is held: nothing else can mount it, stack on
-// it, or hold it, until it is closed.
+// Device is a block device that is open exclusively: nothing else can mount it, stack on it or
+// hold it until it is closed.
 type Device struct {
 	file *os.File
 	size uint64
 }
 
-// Size returns the bytes of the device.
+// Size returns the size of the device in bytes.
 func (d *Device) Size() uint64 { return d.size }
 
 // ReadAt reads from the device, as io.ReaderAt.
 func (d *Device) ReadAt(p []byte, offset int64) (int, error) { return d.file.ReadAt(p, offset) }
 
-// Hold opens a device exclusively, after it made sure that the node at the path
-// is the device that the kernel has under that name: what is held may be about
-// to be cleared. An error of the kind InUse says that something has it already.
+// Hold opens a device exclusively, after verifying that the node at the path is that of the
+// kernel's device of that name, because it may be about to be zeroed. An error of the kind InUse
+// says that something already holds it.
 func Hold(path string) (*Device, error) { return hold(path, os.O_RDWR|unix.O_EXCL) }
 
-// HoldToRead is Hold for what is only looked at. When a device that was open for
-// writing is closed, udevd looks at it again, and is in the way of its removal.
+// HoldToRead is Hold for reading only. When a device that was open for writing is closed, udevd
+// probes it and thereby delays its removal.
 func HoldToRead(path string) (*Device, error) { return hold(path, os.O_RDONLY|unix.O_EXCL) }
 
 func hold(path string, mode int) (*Device, error) {
@@ -111,32 +111,32 @@ func usedBy(path string) string {
 	return ""
 }
 
-// Close lets the device go.
+// Close closes the device and releases it.
 func (d *Device) Close() error { return d.file.Close() }
 
-// Progress is told how many bytes of how many are done. It may be nil, and is
-// called by one goroutine at a time.
+// Progress is called with the bytes done and the total. It may be nil, and is not called
+// concurrently.
 type Progress func(done, total uint64)
 
-// chunk is what is read, written or zeroed at a time. Each worker has a buffer of it, and
-// whoever reads the device through the page cache, such as udevd, waits for one at most.
+// chunk is the size in bytes of a read or write. Each worker has a buffer of that size, and a
+// process that reads the device through the page cache, such as udevd, waits for at most one
+// chunk.
 const chunk = 1 << 20
 
-// zeros is a buffer for O_DIRECT: aligned to pages, which are all the one zero page.
+// zeros returns a buffer for O_DIRECT: it is page-aligned, and all of its pages are the zero page.
 var zeros = sync.OnceValues(func() ([]byte, error) {
 	return unix.Mmap(-1, 0, chunk, unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 })
 
-// Zero makes the bytes from one offset to another read as zeros, on the medium.
-// It also heals media errors there, which the kernel clears on a write. What cannot be
-// written does not keep it from the rest: the error is a *MediaError then.
+// Zero zeroes a range of the medium, from one offset to another, in bytes. The kernel clears media
+// errors there on a write. If some of it cannot be written, the rest is zeroed and the error is a
+// *MediaError.
 func (d *Device) Zero(ctx context.Context, from, to uint64, progress Progress) error {
 	return d.ZeroWith(ctx, from, to, nil, progress)
 }
 
-// ZeroWith is Zero with at most as many workers as the limit says at the moment; 0 is as many
-// as help. It writes past the page cache, since BLKZEROOUT does one range of a device at a
-// time.
+// ZeroWith is Zero with limit returning the current maximum of workers; 0 is as many as help. It
+// bypasses the page cache, because BLKZEROOUT serializes the ranges of a device.
 func (d *Device) ZeroWith(ctx context.Context, from, to uint64, limit func() int, progress Progress) error {
 	if to > d.size || from > to {
 		return d.notWithin(from, to)
@@ -179,7 +179,7 @@ func (d *Device) ZeroWith(ctx context.Context, from, to uint64, limit func() int
 	return err
 }
 
-// setDirect has what is written go past the page cache until the function returned is called.
+// setDirect sets O_DIRECT on the file until the returned function is called.
 func (d *Device) setDirect() (buffered func(), err error) {
 	flags, err := unix.FcntlInt(d.file.Fd(), unix.F_GETFL, 0)
 	if err == nil {
@@ -195,10 +195,10 @@ func (d *Device) notWithin(from, to uint64) error {
 	return fmt.Errorf("%s: bytes %d to %d are outside its %d bytes", d.file.Name(), from, to, d.size)
 }
 
-// MediaError says that bytes of a device cannot be written.
+// MediaError is the error if bytes of a device cannot be written.
 type MediaError struct {
 	Path         string
-	First, Bytes uint64 // the offset of the first one, and how many there are
+	First, Bytes uint64 // the offset of the first, and their number
 }
 
 func (e *MediaError) Error() string {
@@ -207,8 +207,8 @@ func (e *MediaError) Error() string {
 
 func (e *MediaError) Unwrap() error { return unix.EIO }
 
-// pages writes what can be written of a chunk in which something cannot, and counts the rest.
-// Where much cannot, whole chunks count.
+// pages writes a chunk page by page after it failed, and counts the pages that cannot be written.
+// After many errors, whole chunks are counted.
 func (e *MediaError) pages(offset, length uint64, write func(offset, length uint64) error) error {
 	const page, most = 4096, 4 << 20
 	if e.Bytes >= most {
@@ -232,7 +232,7 @@ func (e *MediaError) pages(offset, length uint64, write func(offset, length uint
 	return nil
 }
 
-// Write writes to the medium.
+// Write writes to the medium and flushes it.
 func (d *Device) Write(data []byte, offset int64) error {
 	fault.Step("before write")
 	_, err := d.file.WriteAt(data, offset)
@@ -243,7 +243,7 @@ func (d *Device) Write(data []byte, offset int64) error {
 	return err
 }
 
-// IsZero reads the bytes from one offset to another and reports whether each is zero.
+// IsZero reports whether all bytes from one offset to another are zero.
 func (d *Device) IsZero(ctx context.Context, from, to uint64, progress Progress) (bool, error) {
 	if to > d.size || from > to {
 		return false, d.notWithin(from, to)
@@ -270,8 +270,8 @@ func (d *Device) IsZero(ctx context.Context, from, to uint64, progress Progress)
 
 var errNotZero = errors.New("not zero")
 
-// CopyFrom copies the first length bytes of another device, and leaves out no zeros: this
-// device may contain anything.
+// CopyFrom copies the first length bytes of another device, including zeros, because this device
+// may contain anything.
 func (d *Device) CopyFrom(ctx context.Context, from io.ReaderAt, length uint64, progress Progress) error {
 	if length > d.size {
 		return d.notWithin(0, length)

@@ -8,27 +8,26 @@ import (
 	"time"
 )
 
-// A crew does the chunks of a range. How many workers help depends on the memory: whether
-// one processor fills its bandwidth, how many DIMMs are interleaved, what a page of it costs
-// the first time. So it is measured as it goes: one worker is added as long as the last one
-// made it faster.
+// A crew processes the chunks of a range. How many workers help depends on the memory: whether one
+// CPU fills its bandwidth, how many DIMMs are interleaved, and how expensive the first access to a
+// page is. So the rate is measured: workers are added as long as the last one increased it.
 
 const (
-	// A window is what is measured before a worker is added: long enough for a rate, short
-	// beside the whole, and a few chunks of each.
+	// A window is measured before a worker is added: it must be long enough for a rate, short
+	// compared with the range, and contain a few chunks of each worker.
 	windowTime   = 50 * time.Millisecond
 	windowChunks = 4
-	// gain is how much faster the last worker must have made it.
+	// gain is the minimum speedup for which another worker is added.
 	gain = 1.05
 )
 
-// firstWorkers are there from the beginning: what one processor writes fills no memory.
+// firstWorkers is the number at the start: one CPU does not fill the bandwidth of any memory.
 const firstWorkers = 2
 
-// mostWorkers is more than there are processors: a write may wait for more than those.
+// mostWorkers exceeds the number of CPUs, because a write may wait for the medium.
 func mostWorkers() int { return min(max(4, 2*runtime.GOMAXPROCS(0)), 32) }
 
-// crew is the state of one range that is being done.
+// crew is the state of one range in progress.
 type crew struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -37,22 +36,22 @@ type crew struct {
 	size   uint64 // of a chunk
 	total  uint64
 	do     func(offset, length uint64, buffer []byte) error
-	buffer uint64 // of each worker, in bytes
+	buffer uint64 // size for each worker, in bytes
 
 	mu       sync.Mutex
 	done     uint64
 	progress Progress
-	limit    func() int // the most workers now
+	limit    func() int // current maximum of workers
 	workers  sync.WaitGroup
 	count    int
-	settled  bool // one more does not help
+	settled  bool // another worker does not help
 	lastRate float64
 	windowAt time.Time
-	window   uint64 // bytes done in it
-	chunks   int    // done in it
+	window   uint64 // bytes done in the window
+	chunks   int    // chunks done in the window
 }
 
-// work does a range, chunk by chunk, until the first error. A limit of nil is as many workers
+// work processes a range, chunk by chunk, until the first error. A limit of nil is as many workers
 // as help.
 func work(ctx context.Context, from, to, size, buffer uint64, limit func() int, progress Progress, do func(offset, length uint64, buffer []byte) error) error {
 	c := crew{to: to, size: size, total: to - from, do: do, buffer: buffer, progress: progress, limit: limit, windowAt: time.Now()}
@@ -97,7 +96,7 @@ func (c *crew) most() int {
 	return mostWorkers()
 }
 
-// stays reports whether a worker goes on: it does not when there are more than may be.
+// stays reports whether a worker continues; it does not if there are more than the limit.
 func (c *crew) stays() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -109,7 +108,7 @@ func (c *crew) stays() bool {
 	return true
 }
 
-// finished counts a chunk, and adds a worker when that may help.
+// finished counts a chunk, and adds a worker if that may help.
 func (c *crew) finished(length uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -117,7 +116,7 @@ func (c *crew) finished(length uint64) {
 	if c.progress != nil {
 		c.progress(c.done, c.total)
 	}
-	if c.most() == 1 { // it may have been made to wait
+	if c.most() == 1 { // its rate may be limited
 		c.windowAt, c.window, c.chunks = time.Now(), 0, 0
 		return
 	}

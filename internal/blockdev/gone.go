@@ -11,16 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Gone tells whether a device is not there any more, or, for one of the device mapper,
-// a device below it: what was mounted from it gives errors. What cannot be told is not
-// gone. The kernel keeps the number as long as the old device is held; the same device
-// that comes back has another one.
+// Gone reports whether a device or, for a mapped device, an underlying one is gone: mounts of it
+// return errors. If that cannot be determined, it returns false. The kernel does not reuse the
+// number while the old device is held; the same device gets another one when it is added again.
 func Gone(n Number) bool { return gone("/sys/dev/block", n, tableOn) }
 
-// gone looks below a directory like /sys/dev/block, and asks for the devices below one
-// of the device mapper.
+// gone uses a directory like /sys/dev/block, and below to find the underlying devices of a mapped
+// device.
 func gone(sysfs string, n Number, below func(Number) ([]Number, error)) bool {
-	if n.Major == 0 { // no block device: proc, tmpfs, …
+	if n.Major == 0 { // not a block device: proc, tmpfs, …
 		return false
 	}
 	device, err := filepath.EvalSymlinks(filepath.Join(sysfs, n.String()))
@@ -34,13 +33,14 @@ func gone(sysfs string, n Number, below func(Number) ([]Number, error)) bool {
 	if err != nil {
 		return false
 	}
-	// A kernel without the links that say which device holds which says less.
+	// Without these links the kernel does not show which device holds which.
 	slaves, _ := os.ReadDir(filepath.Join(device, "slaves"))
 	for _, b := range numbers {
 		if gone(sysfs, b, below) {
 			return true
 		}
-		// One that came back, or another with its number, is not held by this table.
+		// A device that was added again, or another one with its number, is not held by this
+		// table.
 		_, err := os.Stat(filepath.Join(sysfs, b.String(), "holders", filepath.Base(device)))
 		if len(slaves) > 0 && errors.Is(err, os.ErrNotExist) {
 			return true
@@ -49,14 +49,13 @@ func gone(sysfs string, n Number, below func(Number) ([]Number, error)) bool {
 	return false
 }
 
-// Exists tells whether the kernel has a block device of that number.
+// Exists reports whether the kernel has a block device of that number.
 func (n Number) Exists() bool {
 	_, err := os.Stat("/sys/dev/block/" + n.String())
 	return err == nil
 }
 
-// KernelName is what the kernel calls a block device, such as pmem0 or dm-1; "" for one
-// that is gone.
+// KernelName returns the kernel's name of a block device, such as pmem0 or dm-1; "" if it is gone.
 func (n Number) KernelName() string {
 	device, err := filepath.EvalSymlinks("/sys/dev/block/" + n.String())
 	if err != nil {
@@ -65,8 +64,8 @@ func (n Number) KernelName() string {
 	return filepath.Base(device)
 }
 
-// tableOn are the devices that the active table of a mapped device lies on
-// (DM_TABLE_DEPS, struct dm_target_deps).
+// tableOn returns the underlying devices in the active table of a mapped device (DM_TABLE_DEPS,
+// struct dm_target_deps).
 func tableOn(n Number) ([]Number, error) {
 	const header, each = 8, 8
 	for size := 4 << 10; ; size *= 2 {
@@ -96,8 +95,7 @@ func tableOn(n Number) ([]Number, error) {
 	}
 }
 
-// Remove takes a mapped device away that nobody has open; unix.EBUSY says that
-// somebody has. No data is touched.
+// Remove removes a mapped device that is not open; unix.EBUSY if it is. Its data is not touched.
 func (m Mapped) Remove() error {
 	param := unix.DmIoctl{}
 	if m.UUID == "" || len(m.UUID) >= len(param.Uuid) {

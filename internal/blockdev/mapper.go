@@ -15,17 +15,17 @@ import (
 // Mapped is a device of the device mapper.
 type Mapped struct {
 	Name   string // as in /dev/mapper
-	UUID   string // that of its maker; LVM's begins with LVM-
+	UUID   string // prefixed by its owner; LVM's begin with LVM-
 	Number Number
 }
 
-// Size is the bytes of the device; 0 when it is gone.
+// Size returns the size of the device in bytes; 0 if it is gone.
 func (m Mapped) Size() uint64 {
 	sectors, _ := strconv.ParseUint(readLine(m.sysfs()+"/size"), 10, 64)
 	return sectors * 512
 }
 
-// Below are the names of the block devices that the device lies on.
+// Below returns the names of the underlying block devices.
 func (m Mapped) Below() []string {
 	var names []string
 	below, _ := os.ReadDir(m.sysfs() + "/slaves")
@@ -35,20 +35,19 @@ func (m Mapped) Below() []string {
 	return names
 }
 
-// Node is the kernel's own node of the device.
+// Node returns the kernel's own node of the device.
 func (m Mapped) Node() string { return fmt.Sprintf("/dev/dm-%d", m.Number.Minor) }
 
-// Suspended tells whether all input and output waits until the device is resumed.
+// Suspended reports whether the device is suspended, so that all I/O waits.
 func (m Mapped) Suspended() bool { return readLine(m.sysfs()+"/dm/suspended") == "1" }
 
 func (m Mapped) sysfs() string { return "/sys/dev/block/" + m.Number.String() }
 
-// mapperControl is the device that takes the ioctls of the device mapper
-// (drivers/md/dm-ioctl.c).
+// mapperControl is the device for the ioctls of the device mapper (drivers/md/dm-ioctl.c).
 const mapperControl = "/dev/mapper/control"
 
-// MappedDevices lists the devices of the device mapper. It takes one ioctl, however
-// many there are. Without a device mapper there are none.
+// MappedDevices lists the devices of the device mapper with a single ioctl. Without a device
+// mapper there are none.
 func MappedDevices() ([]Mapped, error) {
 	for size := 32 << 10; ; size *= 2 {
 		buf := make([]byte, size)
@@ -68,14 +67,14 @@ func MappedDevices() ([]Mapped, error) {
 	}
 }
 
-// uuidsSince is the minor version of the ioctls that list UUIDs too; an older kernel's
+// uuidsSince is the minor version of the ioctls that also list UUIDs; with an older kernel they
 // are read from sysfs.
 const uuidsSince = 45
 
-// parseMapped reads a list of struct dm_name_list, each with an event number, flags
-// and the UUID behind its name.
+// parseMapped parses a list of struct dm_name_list, each with an event number, flags and the UUID
+// after its name.
 func parseMapped(data []byte, uuids bool) ([]Mapped, error) {
-	const header, flags = 12, 8 // flags: bytes of the event number and the flags
+	const header, flags = 12, 8 // flags: size of the event number and the flags
 	errShort := errors.New("the device mapper's list is truncated")
 	var all []Mapped
 	for {
@@ -84,7 +83,7 @@ func parseMapped(data []byte, uuids bool) ([]Mapped, error) {
 		}
 		dev, next := binary.NativeEndian.Uint64(data), int(binary.NativeEndian.Uint32(data[8:]))
 		if dev == 0 {
-			return all, nil // none at all
+			return all, nil // the list is empty
 		}
 		entry := data
 		if next != 0 {
@@ -124,7 +123,7 @@ func cString(data []byte) (string, bool) {
 	return text, ok
 }
 
-// FindMapped looks up a device of the device mapper by name.
+// FindMapped finds a device of the device mapper by name.
 func FindMapped(name string) (Mapped, bool) {
 	m, err := lookUpMapped(name)
 	return m, err == nil
@@ -137,7 +136,7 @@ func mappedByNumber(n Number) (Mapped, bool) {
 	return m, m.Name != ""
 }
 
-// lookUpMapped says os.ErrNotExist only when the device mapper said that it has none.
+// lookUpMapped returns os.ErrNotExist only if the device mapper says that there is no such device.
 func lookUpMapped(name string) (Mapped, error) {
 	var answer unix.DmIoctl
 	if name == "" || len(name) >= len(answer.Name) {
@@ -155,7 +154,7 @@ func lookUpMapped(name string) (Mapped, error) {
 	return Mapped{Name: name, UUID: uuid, Number: Number{unix.Major(answer.Dev), unix.Minor(answer.Dev)}}, nil
 }
 
-// askMapper does an ioctl with a structure that size bytes of memory begin with.
+// askMapper issues an ioctl with a buffer of size bytes that begins with param.
 func askMapper(request uintptr, param *unix.DmIoctl, size int) error {
 	control, err := os.OpenFile(mapperControl, os.O_RDWR, 0)
 	if err != nil {

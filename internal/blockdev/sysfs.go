@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Identify tells what device the kernel has under a path in /dev or /dev/mapper,
-// from sysfs: the node at that path may be stale, or another container's. The error is
-// os.ErrNotExist when there is none.
+// Identify returns the number of the kernel's device under a path in /dev or /dev/mapper, from
+// sysfs: the node at that path may be stale, or another container's. The error is os.ErrNotExist
+// if there is none.
 func Identify(path string) (Number, error) {
 	if name, ok := strings.CutPrefix(path, "/dev/mapper/"); ok {
 		m, err := lookUpMapped(name)
@@ -25,7 +25,7 @@ func Identify(path string) (Number, error) {
 	var n Number
 	name := filepath.Base(path)
 	data, err := os.ReadFile("/sys/class/block/" + name + "/dev")
-	if errors.Is(err, unix.ENODEV) { // it goes just now
+	if errors.Is(err, unix.ENODEV) { // it is being removed
 		err = os.ErrNotExist
 	}
 	if err == nil {
@@ -37,19 +37,17 @@ func Identify(path string) (Number, error) {
 	return n, nil
 }
 
-// Disk is a block device as it is now. Two that are equal are the same device, with the
-// same size.
+// Disk identifies a block device. Two equal values are the same device with the same size.
 type Disk struct {
 	Name   string // in /sys/class/block
 	Number Number
 	Size   uint64 // bytes
-	// sequence tells two devices apart that had the same number after each other
-	// (diskseq, since Linux 5.15).
+	// sequence distinguishes devices that have successively had the same number (diskseq, since
+	// Linux 5.15).
 	sequence string
 }
 
-// ReadDisk describes the block device of a name in /sys/class/block; os.ErrNotExist when
-// there is none.
+// ReadDisk reads the block device of a name in /sys/class/block; os.ErrNotExist if there is none.
 func ReadDisk(name string) (Disk, error) {
 	n, err := Identify(name)
 	if err != nil {
@@ -63,7 +61,7 @@ func ReadDisk(name string) (Disk, error) {
 	return Disk{Name: name, Number: n, Size: sectors * 512, sequence: readLine(dir + "/diskseq")}, nil
 }
 
-// Names lists the block devices of the host by their names in /sys/class/block.
+// Names returns the names of the host's block devices in /sys/class/block.
 func Names() ([]string, error) {
 	entries, err := os.ReadDir("/sys/class/block")
 	if err != nil {
@@ -76,9 +74,8 @@ func Names() ([]string, error) {
 	return names, nil
 }
 
-// Node is the kernel's own node of the device at a path in /dev or /dev/mapper, when
-// it is there: a link beside it may be missing for the moment in which udevd looks at the
-// device again. Otherwise it is the path.
+// Node returns the kernel's own node of the device at a path in /dev or /dev/mapper, if it exists:
+// a link may be missing briefly while udevd processes the device. Otherwise it returns the path.
 func Node(path string) string {
 	name, ok := strings.CutPrefix(path, "/dev/mapper/")
 	if !ok {
@@ -93,8 +90,8 @@ func Node(path string) string {
 	return path
 }
 
-// LinkNode makes a link at a path to the kernel's own node of a mapped device, where udevd is
-// about to make one; it keeps one that is there. It need not succeed.
+// LinkNode creates a link at a path to the kernel's own node of a mapped device, where udevd is
+// about to create one; it keeps an existing one. Errors are ignored.
 func LinkNode(m Mapped, path string) {
 	own := m.Node()
 	if n, err := NumberOf(own); err == nil && n == m.Number {
@@ -102,7 +99,7 @@ func LinkNode(m Mapped, path string) {
 	}
 }
 
-// UnlinkNode removes the link at a path, and nothing that is none.
+// UnlinkNode removes a link at a path, and nothing else.
 func UnlinkNode(path string) {
 	if _, err := os.Readlink(path); err == nil {
 		_ = os.Remove(path)

@@ -11,12 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenShared is Hold for a device that others have open or lie on, and that is written
-// where they do not.
+// OpenShared is Hold for a device that others have open or use, to write outside of their data.
 func OpenShared(path string) (*Device, error) { return hold(path, os.O_RDWR) }
 
-// Table is what the device is made of: a line for each target, with its first sector,
-// the number of sectors, its type and parameters, as dmsetup table shows it.
+// Table returns the table of the device in the format of dmsetup table: for each target a line
+// with its first sector, number of sectors, type and parameters.
 func (m Mapped) Table() (string, error) {
 	for size := 16 << 10; ; size *= 2 {
 		buf := make([]byte, size)
@@ -36,8 +35,8 @@ func (m Mapped) Table() (string, error) {
 	}
 }
 
-// parseTable reads a list of struct dm_target_spec, each with its parameters behind it;
-// next is from the beginning of the data.
+// parseTable parses a list of struct dm_target_spec, each followed by its parameters; next is
+// relative to the beginning of the data.
 func parseTable(data []byte, targets int) (string, error) {
 	const header = 40
 	var lines []string
@@ -62,20 +61,20 @@ func parseTable(data []byte, targets int) (string, error) {
 type Extent struct {
 	Device        Number
 	Start, Length uint64
-	// What a mapped device has on it begins at its sector At. With stripes it is the
-	// one with the number Stripe of as many, in chunks.
+	// It is mapped at sector At of the mapped device. With stripes it is number Stripe of Stripes,
+	// in chunks of Chunk sectors.
 	At, Stripes, Stripe, Chunk uint64
 }
 
-// BadRange is a part of a device with media errors, in bytes, and the device below it
-// that has them.
+// BadRange is a range of a device with media errors, in bytes, and the underlying device that has
+// them.
 type BadRange struct {
 	From, To uint64
 	On       Number
 }
 
-// Extents are the parts of other devices that a mapped device consists of. Targets other
-// than linear and striped have none.
+// Extents returns the parts of other devices that a mapped device consists of. Targets other than
+// linear and striped are omitted.
 func (m Mapped) Extents() ([]Extent, error) {
 	table, err := m.Table()
 	if err != nil {
@@ -124,8 +123,8 @@ func extentsOf(table string) ([]Extent, error) {
 	return all, nil
 }
 
-// BadRanges are where the kernel lists media errors in a device of some bytes, or in what
-// a mapped device consists of.
+// BadRanges returns the ranges of a device of size bytes, or of the underlying devices of a mapped
+// device, for which the kernel lists media errors.
 func BadRanges(path string, size uint64) ([]BadRange, error) {
 	n, err := Identify(path)
 	if err != nil {
@@ -144,8 +143,8 @@ func BadRanges(path string, size uint64) ([]BadRange, error) {
 	return bad, nil
 }
 
-// BadRanges are where the kernel lists media errors in a part of a device, as bytes of
-// the device that has it. The list is that of its driver (drivers/nvdimm/badrange.c).
+// BadRanges returns the ranges of a part of a device for which the kernel lists media errors, in
+// bytes of the mapped device. The list is that of the driver (drivers/nvdimm/badrange.c).
 func (e Extent) BadRanges() []BadRange {
 	data, _ := os.ReadFile("/sys/dev/block/" + e.Device.String() + "/badblocks")
 	return e.badIn(string(data))

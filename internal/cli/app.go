@@ -19,27 +19,27 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-// app is what commands have in common: where they read and write, and the
-// services. It is the only place that puts concrete types together.
+// app is the shared state of all commands: their input and output, and the services. It is the
+// only place that combines concrete types.
 type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	// interactive: a person is at the terminal and can be asked.
+	// interactive: standard input and standard error are terminals, so prompts are possible.
 	interactive bool
-	// bars: a person looks at the error output, where progress is drawn.
+	// bars: standard error is a terminal, so progress is shown.
 	bars bool
 
-	// detach starts a pmemctl with some arguments that outlives this one.
+	// detach starts a pmemctl that outlives this one.
 	detach func(args ...string)
 	// root reports whether the process may change the host.
 	root    func() bool
 	ndctl   reader
 	dax     dax.Lib
 	service *volume.Service
-	close   func() // ends what the service started
+	close   func() // stops what the service started
 }
 
-// reader shows what PMEM there is; ndctl.Lib is one.
+// reader reads the PMEM of the host; ndctl.Lib implements it.
 type reader interface {
 	Snapshot(ndctl.Select) (pmem.System, error)
 }
@@ -58,14 +58,14 @@ func newApp() *app {
 	return a
 }
 
-// waiting tells a person why nothing happens.
+// waiting tells the user which lock delays the command.
 func (a *app) waiting(name, holder string) {
 	if a.bars {
 		fmt.Fprintf(a.stderr, "waiting for the lock of the %s, held by %s\n", name, holder)
 	}
 }
 
-// progress draws a bar on a terminal, for work that is long enough to be seen.
+// progress shows a bar on a terminal.
 func (a *app) progress(what string) (blockdev.Progress, func()) {
 	if !a.bars {
 		return nil, func() {}
@@ -85,17 +85,17 @@ func (a *app) progress(what string) (blockdev.Progress, func()) {
 	}
 }
 
-// say tells a person at a terminal what was done; programs read the exit code.
+// say prints a message if standard error is a terminal; programs read the exit code.
 func (a *app) say(format string, args ...any) {
 	if a.bars {
 		fmt.Fprintf(a.stderr, format+"\n", args...)
 	}
 }
 
-// note tells something that matters to people and to logs alike.
+// note prints a message for users and logs.
 func (a *app) note(format string, args ...any) { fmt.Fprintf(a.stderr, format+"\n", args...) }
 
-// confirm asks before something is lost.
+// confirm prompts before data is lost.
 func (a *app) confirm(force bool, question string) error {
 	if force {
 		return nil
@@ -114,7 +114,7 @@ func (a *app) confirm(force bool, question string) error {
 	return nil
 }
 
-// once passes on each error that reads differently.
+// once passes on each distinct error once.
 func once(tell func(error)) func(error) {
 	var told sync.Map
 	return func(err error) {
@@ -124,7 +124,7 @@ func once(tell func(error)) func(error) {
 	}
 }
 
-// needRoot fails before anything is tried that only root can do.
+// needRoot returns an error unless the user is root.
 func (a *app) needRoot(what string) error {
 	if a.root() {
 		return nil

@@ -7,8 +7,8 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-// completer completes arguments with what there is on this host. Errors
-// complete to nothing: a shell has no place for them.
+// completer completes arguments with the objects on this host. After an error it completes
+// nothing.
 type completer = cobra.CompletionFunc
 
 func completeFrom(most int, names func(cmd *cobra.Command) []string) completer {

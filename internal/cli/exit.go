@@ -8,8 +8,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/ndctl"
 )
 
-// The exit codes. They are documented in docs/exit-codes.md and stay as they
-// are.
+// The exit codes. They are documented in docs/exit-codes.md and must not change.
 const (
 	exitOK          = 0
 	exitInternal    = 1

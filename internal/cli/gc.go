@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// defaultEraseRate leaves most of the bandwidth to those who use volumes.
+	// defaultEraseRate leaves most of the bandwidth to the users of volumes.
 	defaultEraseRate = "20%"
 	// eraserLock is held by the process that erases in the background.
 	eraserLock = "eraser"
@@ -62,8 +62,8 @@ With --give-up its space is freed without erasing it.`,
 	return cmd
 }
 
-// eraseUntilDone erases as long as there is something, unless another process does. What was
-// deleted while this one was about to end found its lock taken, so it looks again after that.
+// eraseUntilDone erases as long as there is something to erase, unless another process does. A
+// volume deleted just before it ends found its lock held, so it looks again after that.
 func (a *app) eraseUntilDone(ctx context.Context, rate volume.EraseRate) error {
 	for {
 		lock, err := a.service.Locks.Try(eraserLock)
@@ -78,8 +78,8 @@ func (a *app) eraseUntilDone(ctx context.Context, rate volume.EraseRate) error {
 	}
 }
 
-// thenErase has a command of which something may have to be erased go on with that in the
-// background when it has ended.
+// thenErase makes a command start erasing in the background when it has finished, if something is
+// to be erased.
 func (a *app) thenErase(cmd *cobra.Command) *cobra.Command {
 	do := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -90,8 +90,8 @@ func (a *app) thenErase(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// eraseInBackground starts a gc that outlives this process, unless one or serve-csi is at work.
-// When it cannot, the next change will.
+// eraseInBackground starts a gc that outlives this process, unless a gc or serve-csi is already
+// running. If that fails, the next change starts one.
 func (a *app) eraseInBackground() {
 	if len(a.service.Unerased()) == 0 {
 		return
@@ -104,14 +104,14 @@ func (a *app) eraseInBackground() {
 	a.detach("gc", "--background")
 }
 
-// detach starts a pmemctl that outlives this one. It need not succeed.
+// detach starts a pmemctl that outlives this one. Errors are ignored.
 func detach(args ...string) {
 	if self, err := os.Executable(); err == nil {
 		_ = run.Detached(self, append([]string{os.Args[0]}, args...)...)
 	}
 }
 
-// holdEraser keeps others from erasing in the background as long as serve-csi does.
+// holdEraser keeps others from erasing in the background while serve-csi is running.
 func (a *app) holdEraser(ctx context.Context) {
 	if lock, err := a.service.Locks.Acquire(ctx, eraserLock); err == nil {
 		defer lock.Release()

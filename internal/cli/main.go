@@ -1,5 +1,5 @@
-// Package cli is the command line: it decodes flags, calls the services, and
-// shows what they answer. It has no policy of its own.
+// Package cli is the command line: it parses flags, calls the services, and prints the results. It
+// has no policy.
 package cli
 
 import (
@@ -18,7 +18,7 @@ import (
 func Main() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	// A second signal ends the process at once, in place of the orderly way.
+	// A second signal kills the process at once.
 	context.AfterFunc(ctx, stop)
 	app := newApp()
 	defer app.close()
@@ -33,8 +33,7 @@ func Main() int {
 	return exitCode(err)
 }
 
-// printError shows what failed, and what to do about it. Of several errors each
-// has lines of its own.
+// printError prints errors with their next steps, each of several joined errors separately.
 func printError(app *app, err error) {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {

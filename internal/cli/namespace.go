@@ -148,7 +148,7 @@ func newNamespaceDestroyCommand(a *app) *cobra.Command {
 					return err
 				}
 				if n.UUID != "" {
-					key = n.UUID // what was asked about, whatever is called so by now
+					key = n.UUID // the one confirmed, even if the name now belongs to another
 				}
 				if err := a.service.DestroyNamespace(cmd.Context(), key); err != nil {
 					return err

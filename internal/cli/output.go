@@ -15,7 +15,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/errs"
 )
 
-// outputFlag is -o of every command that lists or shows.
+// outputFlag is the flag -o of commands that list or show.
 type outputFlag string
 
 const (
@@ -45,14 +45,14 @@ func addOutputFlag(cmd *cobra.Command, o *outputFlag) {
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(outputs, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// column is a column of a table; wide ones are shown with -o wide only.
+// column is a column of a table; wide ones are shown only with -o wide.
 type column[T any] struct {
 	title string
 	wide  bool
 	cell  func(T) string
 }
 
-// show writes items as a table or, under their plural name, as one object.
+// show prints items as a table or, under their plural name, as one object.
 func show[T any](a *app, o outputFlag, plural string, items []T, columns []column[T]) error {
 	if items == nil {
 		items = []T{}
@@ -95,7 +95,7 @@ func showObject(w io.Writer, o outputFlag, object any) error {
 	return err
 }
 
-// writeTable writes columns as kubectl does: no lines, two spaces apart.
+// writeTable prints a table like kubectl: no lines, columns separated by spaces.
 func writeTable(w io.Writer, titles []string, rows [][]string) error {
 	var text strings.Builder
 	padding := tw.CellPadding{Global: tw.Padding{Right: "   ", Overwrite: true}}
@@ -126,7 +126,7 @@ func writeTable(w io.Writer, titles []string, rows [][]string) error {
 	return nil
 }
 
-// dash stands for an empty cell, so that columns can be told apart by scripts.
+// dash replaces an empty cell with "-", so that scripts can split columns.
 func dash(s string) string {
 	if s == "" {
 		return "-"
@@ -141,7 +141,7 @@ func nodeText(n *int) string {
 	return fmt.Sprint(*n)
 }
 
-// usage turns an error of cobra about arguments or flags into one of ours.
+// usage wraps an error of cobra about arguments or flags.
 func usage(cmd *cobra.Command, err error) error {
 	return errs.Wrap(errs.Invalid, cmd.CommandPath(), "wrong usage", "see: "+cmd.CommandPath()+" --help", err)
 }

@@ -44,7 +44,7 @@ func dimmsOf(r pmem.Region) []string {
 	return names
 }
 
-// regionState adds to the state what keeps volumes from being made.
+// regionState returns the state with the conditions that keep volumes from being created.
 func regionState(r pmem.Region) string {
 	words := []string{r.State}
 	if r.ReadOnly {
@@ -139,7 +139,7 @@ func (a *app) printRegion(s pmem.System, r pmem.Region) error {
 	return show(a, outputTable, "", s.InRegion(r.Dev), namespaceColumns())
 }
 
-// exact shows a size for people with the bytes beside it.
+// exact formats a size with its number of bytes.
 func exact(n uint64) string { return fmt.Sprintf("%s (%d bytes)", pmem.FormatSize(n), n) }
 
 func newRegionInitLabelsCommand(a *app) *cobra.Command {

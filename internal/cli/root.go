@@ -23,7 +23,7 @@ const rootExample = `  pmemctl region list                  # show the regions
   pmemctl volume mount db /mnt/db
   pmemctl tree                         # show everything`
 
-// NewRootCommand makes the command tree, for documentation.
+// NewRootCommand returns the command tree, for documentation.
 func NewRootCommand() *cobra.Command { return newRootCommand(newApp()) }
 
 func newRootCommand(a *app) *cobra.Command {
@@ -59,8 +59,7 @@ func newRootCommand(a *app) *cobra.Command {
 	return root
 }
 
-// checkArgs makes every command answer wrong arguments in pmemctl's way, and a
-// group of commands answer an unknown one.
+// checkArgs wraps errors about arguments, and makes command groups report unknown commands.
 func checkArgs(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
@@ -93,7 +92,7 @@ func group(use, short, example string, commands ...*cobra.Command) *cobra.Comman
 	return cmd
 }
 
-// sizeFlag is a size in bytes as a person writes it.
+// sizeFlag is a flag with a size in bytes.
 type sizeFlag uint64
 
 func (s *sizeFlag) String() string {

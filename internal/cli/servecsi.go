@@ -21,7 +21,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-// driverName is the syntax that the CSI spec has for names of plugins.
+// driverName is the syntax of plugin names in the CSI spec.
 var driverName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
 
 // csiFlags are the flags of serve-csi.
@@ -84,8 +84,8 @@ A flag that is not given is read from the environment: --init from PMEMCTL_INIT,
 	return cmd
 }
 
-// flagsFromEnvironment is for who cannot change the arguments of a container, only its
-// image or its environment.
+// flagsFromEnvironment is for deployments that can change only the image or the environment of a
+// container, not its arguments.
 func flagsFromEnvironment(flags *pflag.FlagSet) error {
 	var failed error
 	flags.VisitAll(func(f *pflag.Flag) {
@@ -183,7 +183,7 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 	}
 	if f.metricsAddress != "" {
 		parts = append(parts, func(ctx context.Context) error {
-			// Pods need their volumes also when nobody can look at metrics.
+			// Volumes are served even if metrics cannot be.
 			if err := server.ServeMetrics(ctx, csi.MetricsConfig{Address: f.metricsAddress, TokenFile: f.metricsTokenFile}); err != nil {
 				log.Error("cannot serve metrics", "error", err.Error())
 			}
@@ -194,7 +194,7 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 	return together(ctx, parts)
 }
 
-// together runs parts until one of them ends, or the context; then it ends all.
+// together runs parts until one of them or the context ends; then it stops all of them.
 func together(ctx context.Context, parts []func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -210,17 +210,16 @@ func together(ctx context.Context, parts []func(context.Context) error) error {
 	return errors.Join(failed...)
 }
 
-// prepare gives the regions to lvm volumes.
+// prepare runs vg init.
 func (a *app) prepare(ctx context.Context, f csiFlags, log *slog.Logger) error {
 	steps, err := a.service.InitVGs(ctx, volume.VGInitSpec{Percent: f.percent, Span: f.span})
-	for _, step := range steps { // also where the others are damaged
+	for _, step := range steps { // also if others are damaged
 		log.Info("prepared", "region", step.Region, "vg", step.VG, "raw_had", step.Has, "raw_added", step.Add, "note", step.Reason)
 	}
 	return err
 }
 
-// tellDamage logs what is damaged when the server starts, and remembers the regions that
-// have volumes.
+// tellDamage logs the damage found at startup, and records the regions with volumes.
 func (a *app) tellDamage(ctx context.Context, log *slog.Logger) {
 	if err := a.service.RememberRegions(ctx); err != nil {
 		log.Error("cannot record the regions", "error", err.Error())
@@ -244,7 +243,7 @@ func (a *app) tellDamage(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// logLevel is the level for a verbosity of klog.
+// logLevel converts a klog verbosity.
 func logLevel(v int) slog.Level {
 	switch {
 	case v >= 5:

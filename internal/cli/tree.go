@@ -16,7 +16,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-// node is one thing in the tree. Sizes are bytes.
+// node is a node of the tree. Sizes are bytes.
 type node struct {
 	Kind     string  `json:"kind"`
 	Name     string  `json:"name"`
@@ -173,8 +173,7 @@ func (t tree) namespace(n pmem.Namespace) *node {
 	return ns
 }
 
-// unfinished is the state of a volume that is not ready, by the UUID of its
-// device.
+// unfinished returns the state of a volume that is not ready, by the UUID of its device.
 func (t tree) unfinished(uuid string) []string {
 	for _, vol := range t.view.Examined() {
 		if uuid != "" && vol.UUID == uuid && vol.State != volume.Ready {
@@ -226,8 +225,8 @@ func (t tree) physicalVolume(n pmem.Namespace, vg lvm.VG, pv lvm.PV) *node {
 	return device
 }
 
-// mountNodes are the file systems mounted from a device, with the size that df
-// shows and what the file system takes for itself.
+// mountNodes returns the mounted file systems of a device, with their size as in df and their
+// overhead.
 func mountNodes(device string) []*node {
 	number, err := blockdev.NumberOf(device)
 	if err != nil {

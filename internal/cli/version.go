@@ -13,7 +13,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/run"
 )
 
-// Version is set when a release is built.
+// Version is set by the release build.
 var Version = "0.1.0-dev"
 
 type versions struct {

@@ -176,7 +176,7 @@ func newVGShowCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// showVGs shows all volume groups, or the one of a name.
+// showVGs shows all volume groups, or the one of that name.
 func (a *app) showVGs(ctx context.Context, output outputFlag, name string) error {
 	if err := a.needRoot("reading volume groups"); err != nil {
 		return err
@@ -196,8 +196,8 @@ func (a *app) showVGs(ctx context.Context, output outputFlag, name string) error
 	return errors.Join(show(a, output, "vgs", vgs, vgColumns()), a.damage(v, name))
 }
 
-// damage is what is damaged, of all volume groups or of the one of a name, as an error: a
-// list that is shorter than it should be is no success.
+// damage returns the damage of all volume groups, or of the one of that name, as an error, because
+// an incomplete list is not a success.
 func (a *app) damage(v volume.View, vg string) (err error) {
 	for _, d := range a.service.Damage(v) {
 		if vg == "" || d.VG == vg {

@@ -122,7 +122,7 @@ damaged, specify one by its UUID.`,
 	return cmd
 }
 
-// colon lists names behind a count.
+// colon formats names as a list after a colon.
 func colon(names []string) string {
 	const most = 20
 	text := ""

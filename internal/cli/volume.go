@@ -22,7 +22,7 @@ func newVolumeCommand(a *app) *cobra.Command {
 		a.thenErase(newVolumeExpandCommand(a)), a.thenErase(newVolumeCloneCommand(a)), newVolumeMountCommand(a), newVolumeUnmountCommand(a))
 }
 
-// volumeRow is a volume with what the host does with it.
+// volumeRow is a volume with its mount points.
 type volumeRow struct {
 	volume.Volume
 	Mounts []string `json:"mounts"`
@@ -36,7 +36,7 @@ func (a *app) rowOf(v volume.Volume) volumeRow {
 	return row
 }
 
-// noteHealth says what is wrong with a volume, for which no column has room.
+// noteHealth prints the health of a volume, which does not fit into a column.
 func (a *app) noteHealth(v volume.Volume) {
 	if v.Health != "" && (v.Erasing == nil || v.Erasing.Failed != "") {
 		a.note("volume %s: %s", v.Name, v.Health)
@@ -285,8 +285,7 @@ running, a "pmemctl gc" that this command starts. If erasing is interrupted, ser
 	return cmd
 }
 
-// notInline keeps a person's volume from a name for which the CSI server would remove
-// it.
+// notInline refuses names of inline volumes, because the CSI server would delete the volume.
 func notInline(name string) error {
 	if csi.IsInline(name) {
 		return errs.Invalidf("volume name "+strconv.Quote(name), "choose another name", "is reserved for inline volumes, which serve-csi deletes")
@@ -296,7 +295,7 @@ func notInline(name string) error {
 
 func (a *app) unmountAndDelete(ctx context.Context, name string, unmount, erase bool) ([]volume.Volume, error) {
 	if unmount {
-		// What is half deleted is mounted nowhere, and is deleted further.
+		// A partly deleted volume is mounted nowhere, and deleting it continues.
 		if _, err := a.service.Unmount(ctx, name, ""); err != nil && !errs.Is(err, errs.NotFound) {
 			return nil, err
 		}

@@ -14,28 +14,28 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-// What the server does beside its calls, which never wait for it: a node has to be able to
-// unmount whatever holds up the rest.
+// Work that the server does in the background. Calls never wait for it: a node must be able to
+// unmount whatever blocks the rest.
 
 const (
 	resumeLimit  = time.Minute      // for one attempt, mostly to wait for a lock
-	prepareLimit = 10 * time.Minute // the kernel makes struct pages for terabytes
+	prepareLimit = 10 * time.Minute // the kernel creates struct pages for terabytes
 	lookLimit    = time.Minute
 	longestRetry = 5 * time.Minute
 )
 
-// Tests have shorter ones.
+// Tests set shorter ones.
 var (
 	firstRetry     = 5 * time.Second
-	createPatience = 5 * time.Second // less than the sidecars wait
+	createPatience = 5 * time.Second // shorter than the timeout of the sidecars
 )
 
-// preparation is how far the preparation of the PMEM is.
+// preparation is the state of preparing the PMEM.
 type preparation struct {
 	once      sync.Once
-	attempted chan struct{} // closed when the first attempt has ended
+	attempted chan struct{} // closed when the first attempt has finished
 	mu        sync.Mutex
-	failed    error // the last attempt; nil when it went well
+	failed    error // of the last attempt; nil if it succeeded
 }
 
 func (p *preparation) firstAttempt() chan struct{} {
@@ -54,8 +54,8 @@ func (p *preparation) ended(err error) {
 	}
 }
 
-// preparing tells whether the first attempt goes on, and why the last one failed; nil for
-// both when there is nothing to prepare any more.
+// preparing reports whether the first attempt is in progress, and why the last one failed; nil if
+// nothing is left to prepare.
 func (s *Server) preparing() (first bool, failed error) {
 	if s.Prepare == nil {
 		return false, nil
@@ -70,8 +70,8 @@ func (s *Server) preparing() (first bool, failed error) {
 	return false, s.preparation.failed
 }
 
-// Background does what is to be done beside the calls until the context ends: it has
-// suspended volumes go on, prepares the PMEM, and clears away what a crash left.
+// Background runs the background work until the context ends: it resumes suspended volumes,
+// prepares the PMEM, and removes what a crash left.
 func (s *Server) Background(ctx context.Context) error {
 	var wg sync.WaitGroup
 	if s.Resume != nil {
@@ -95,7 +95,7 @@ func (s *Server) Background(ctx context.Context) error {
 		})
 	}
 	wg.Go(func() {
-		if s.Prepare != nil { // it brings up groups, with what was left in them
+		if s.Prepare != nil { // it enables groups, with what was left in them
 			select {
 			case <-s.preparation.firstAttempt():
 			case <-ctx.Done():
@@ -110,7 +110,7 @@ func (s *Server) Background(ctx context.Context) error {
 	return nil
 }
 
-// untilDone tries until it works, ever more rarely, and logs a failure when its reason
+// untilDone retries with growing intervals until do succeeds, and logs a failure when its reason
 // changes. A limit of 0 is none.
 func (s *Server) untilDone(ctx context.Context, failure string, limit time.Duration, do func(context.Context) error) {
 	told := ""
@@ -154,9 +154,9 @@ func (s *Server) clearAway(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// afterPreparation holds back what makes volumes, or tells how large they can be, until the
-// PMEM is prepared or could not be: a volume that takes the place first would change what
-// is prepared. UNAVAILABLE has the sidecars ask again, and keep the capacity that they knew.
+// afterPreparation delays the calls that create volumes or report capacity until the first
+// preparation has finished: a volume created before it would change what is prepared. UNAVAILABLE
+// makes the sidecars retry and keep the known capacity.
 func (s *Server) afterPreparation(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	method := path.Base(info.FullMethod)
 	if first, _ := s.preparing(); first && (method == "CreateVolume" || method == "GetCapacity") {
@@ -171,8 +171,7 @@ func (s *Server) afterPreparation(ctx context.Context, req any, info *grpc.Unary
 	return handler(ctx, req)
 }
 
-// notPrepared adds to the answer that there is no place for a volume why there may be
-// none.
+// notPrepared adds a failed preparation, as a possible reason, to the error for missing space.
 func (s *Server) notPrepared(err error) error {
 	if _, failed := s.preparing(); failed != nil && errs.Is(err, errs.NoSpace) {
 		return errs.New(errs.NoSpace, "", err.Error()+"; the PMEM of this node could not be prepared and will be retried: "+failed.Error(), errs.NextStep(failed))

@@ -16,7 +16,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-// defaultSize is that of a volume for which no size is asked, in bytes.
+// defaultSize is the size in bytes of a volume if none is requested.
 const defaultSize = 1 << 30
 
 var controllerCapabilities = []csi.ControllerServiceCapability_RPC_Type{
@@ -30,7 +30,7 @@ var controllerCapabilities = []csi.ControllerServiceCapability_RPC_Type{
 	csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
 }
 
-// ControllerGetCapabilities tells what the controller can do.
+// ControllerGetCapabilities returns the capabilities of the controller service.
 func (s *Server) ControllerGetCapabilities(context.Context, *csi.ControllerGetCapabilitiesRequest) (*csi.ControllerGetCapabilitiesResponse, error) {
 	answer := &csi.ControllerGetCapabilitiesResponse{}
 	for _, t := range controllerCapabilities {
@@ -42,7 +42,7 @@ func (s *Server) ControllerGetCapabilities(context.Context, *csi.ControllerGetCa
 	return answer, nil
 }
 
-// CreateVolume makes a volume on this node.
+// CreateVolume creates a volume on this node.
 func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
 	if req.GetName() == "" {
 		return nil, invalid("name is missing")
@@ -61,7 +61,7 @@ func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest)
 		return nil, err
 	}
 	if spec.FS == mount.None {
-		spec.MkfsOptions = nil // of a class that file systems use too
+		spec.MkfsOptions = nil // of a class that is also used for file systems
 	}
 	here, err := s.here(ctx, req.GetAccessibilityRequirements())
 	if err != nil {
@@ -82,9 +82,9 @@ func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest)
 	return &csi.CreateVolumeResponse{Volume: answer}, nil
 }
 
-// createIn makes a volume in the first of the places that has room, or has it.
+// createIn creates a volume in the first place that has room, or finds it there.
 func (s *Server) createIn(ctx context.Context, places []placement, spec volume.Spec, from *csi.VolumeContentSource) (vol volume.Volume, err error) {
-	// First where there is room now, then where deleted volumes are being erased.
+	// First try the free space, then wait for deleted volumes being erased.
 	for _, wait := range []time.Duration{0, spaceWait / time.Duration(max(len(places), 1))} {
 		spec.SpaceWait, err = wait, nil
 		for _, p := range places {
@@ -107,14 +107,14 @@ func (s *Server) createIn(ctx context.Context, places []placement, spec volume.S
 	return vol, err
 }
 
-// spaceWait is how long CreateVolume waits for the space of deleted volumes: less than the
-// sidecars wait for it.
+// spaceWait is how long CreateVolume waits for the space of deleted volumes; it is shorter than
+// the timeout of the sidecars.
 const spaceWait = 30 * time.Second
 
 func (s *Server) create(ctx context.Context, spec volume.Spec, from *csi.VolumeContentSource) (volume.Volume, error) {
 	if from == nil {
 		vol, created, err := s.Volumes.Create(ctx, spec)
-		if err == nil && !created && spec.FS == mount.None { // of another access type
+		if err == nil && !created && spec.FS == mount.None { // it may have another access type
 			err = s.Volumes.UsableAs(ctx, vol.Name, spec.FS)
 		}
 		return vol, noPlace(err)
@@ -131,8 +131,8 @@ func (s *Server) create(ctx context.Context, spec volume.Spec, from *csi.VolumeC
 	return vol, noPlace(err)
 }
 
-// noPlace is for when there is no region or volume group for a volume, or none that
-// can be used: another node may have one.
+// noPlace converts errors about missing or unusable regions and volume groups, because another
+// node may have some.
 func noPlace(err error) error {
 	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Unsupported) || errs.Is(err, errs.Damaged) {
 		return errs.Wrap(errs.NoSpace, "", "this node has no suitable region or volume group", "", err)
@@ -140,7 +140,7 @@ func noPlace(err error) error {
 	return err
 }
 
-// get is a volume by its ID. An ID that cannot be one is of no volume.
+// get returns a volume by its ID. An ID that is not a valid name is that of no volume.
 func (s *Server) get(ctx context.Context, id string) (volume.Volume, error) {
 	if volume.ValidateName(id) != nil {
 		return volume.Volume{}, noVolume(id)
@@ -152,7 +152,7 @@ func noVolume(id string) error {
 	return status.Errorf(codes.NotFound, "volume %.64q: does not exist", id)
 }
 
-// sizeRange is the size to make and its limit, 0 for none, in bytes.
+// sizeRange returns the size and its limit in bytes; a limit of 0 is none.
 func sizeRange(r *csi.CapacityRange) (size, limit uint64, err error) {
 	required, most := r.GetRequiredBytes(), r.GetLimitBytes()
 	switch {
@@ -172,7 +172,7 @@ func (s *Server) describe(vol volume.Volume) *csi.Volume {
 	return &csi.Volume{VolumeId: vol.Name, CapacityBytes: int64(vol.Size), AccessibleTopology: []*csi.Topology{{Segments: s.nodeSegment()}}}
 }
 
-// DeleteVolume deletes a volume; one that does not exist is deleted.
+// DeleteVolume deletes a volume; it succeeds if the volume does not exist.
 func (s *Server) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeRequest) (*csi.DeleteVolumeResponse, error) {
 	if req.GetVolumeId() == "" {
 		return nil, invalid("volume_id is missing")
@@ -186,14 +186,14 @@ func (s *Server) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeRequest)
 		s.deleted.add(req.GetVolumeId())
 		s.eraser.deleted()
 	case errs.Is(err, errs.NotFound) && s.deleted.has(req.GetVolumeId()):
-		err = nil // whatever is out of sight now
+		err = nil // even if its device is not visible now
 	case errs.Is(err, errs.NotFound):
 		err = s.Volumes.Absent(ctx, req.GetVolumeId())
 	}
 	return &csi.DeleteVolumeResponse{}, err
 }
 
-// ValidateVolumeCapabilities tells whether a volume can be used in some ways.
+// ValidateVolumeCapabilities reports whether a volume supports some capabilities.
 func (s *Server) ValidateVolumeCapabilities(ctx context.Context, req *csi.ValidateVolumeCapabilitiesRequest) (*csi.ValidateVolumeCapabilitiesResponse, error) {
 	if req.GetVolumeId() == "" {
 		return nil, invalid("volume_id is missing")
@@ -225,8 +225,8 @@ func (s *Server) ValidateVolumeCapabilities(ctx context.Context, req *csi.Valida
 	}}, nil
 }
 
-// pageToken begins the tokens of ListVolumes. A page begins after a name, and so
-// misses nothing and repeats nothing that stays while others come and go.
+// pageToken is the prefix of the tokens of ListVolumes. A page begins after a name, so volumes
+// that exist all the time are neither omitted nor repeated.
 const pageToken = "after:"
 
 // ListVolumes lists the volumes by name.
@@ -256,7 +256,7 @@ func (s *Server) ListVolumes(ctx context.Context, req *csi.ListVolumesRequest) (
 	return answer, nil
 }
 
-// ControllerGetVolume tells of one volume.
+// ControllerGetVolume returns a volume with its condition.
 func (s *Server) ControllerGetVolume(ctx context.Context, req *csi.ControllerGetVolumeRequest) (*csi.ControllerGetVolumeResponse, error) {
 	if req.GetVolumeId() == "" {
 		return nil, invalid("volume_id is missing")
@@ -278,12 +278,11 @@ func condition(vol volume.Volume) *csi.VolumeCondition {
 	return &csi.VolumeCondition{Message: string(vol.State)}
 }
 
-// GetCapacity tells how much can be made here, and how large one volume can be, in
-// the bytes that volumes offer.
+// GetCapacity returns the space for new volumes, and the maximum size of one, in usable bytes.
 func (s *Server) GetCapacity(ctx context.Context, req *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
 	spec, err := s.spec(req.GetParameters())
 	if status.Code(err) == codes.ResourceExhausted {
-		return &csi.GetCapacityResponse{}, nil // nothing of that type here
+		return &csi.GetCapacityResponse{}, nil // this node does not serve the type
 	}
 	if err != nil {
 		return nil, err
@@ -313,13 +312,13 @@ func (s *Server) GetCapacity(ctx context.Context, req *csi.GetCapacityRequest) (
 	return &csi.GetCapacityResponse{AvailableCapacity: int64(c.Free), MaximumVolumeSize: wrapperspb.Int64(int64(c.Largest)), MinimumVolumeSize: wrapperspb.Int64(int64(c.Smallest))}, nil
 }
 
-// ControllerExpandVolume makes a volume larger, also while it is in use.
+// ControllerExpandVolume expands a volume, also while it is in use.
 func (s *Server) ControllerExpandVolume(ctx context.Context, req *csi.ControllerExpandVolumeRequest) (*csi.ControllerExpandVolumeResponse, error) {
 	vol, err := s.expand(ctx, req.GetVolumeId(), req.GetCapacityRange(), req.GetVolumeCapability())
 	if err != nil {
 		return nil, err
 	}
-	// The file system grew with it where it is mounted; kubelet's call makes sure.
+	// A file system that is mounted has grown; kubelet's call makes sure.
 	return &csi.ControllerExpandVolumeResponse{CapacityBytes: int64(vol.Size), NodeExpansionRequired: req.GetVolumeCapability().GetBlock() == nil}, nil
 }
 
@@ -336,7 +335,7 @@ func (s *Server) expand(ctx context.Context, id string, r *csi.CapacityRange, c 
 		return none, err
 	}
 	if r.GetRequiredBytes() == 0 {
-		size = 1 // what it has
+		size = 1 // its current size
 	}
 	if c != nil {
 		if err := checkCapability(c); err != nil {

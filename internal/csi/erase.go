@@ -11,37 +11,37 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-// The erasing of deleted volumes. DeleteVolume only marks a volume; its bytes are zeroed here,
-// one volume at a time in each region or volume group.
+// Erasing of deleted volumes. DeleteVolume only marks a volume; its data is zeroed here, one
+// volume at a time in each region or volume group.
 
 const (
-	// eraseLookEvery is how often is looked for what other processes deleted, and
-	// eraseLookAll how often on the devices themselves.
+	// eraseLookEvery is the interval for checking the records of what other processes deleted, and
+	// eraseLookAll that for reading the devices.
 	eraseLookEvery = 2 * time.Second
 	eraseLookAll   = 10 * time.Minute
 )
 
-// Deletions come in bursts, among other calls: erasing begins when none has come for
-// eraseCalm, or eraseCalmAtMost after the first, or when space is wanted.
+// Deletions come in bursts, together with other calls. Erasing begins eraseCalm after the last
+// one, at most eraseCalmAtMost after the first, or at once if space is wanted.
 const (
 	eraseCalm       = time.Second
 	eraseCalmAtMost = 10 * time.Second
 )
 
-// badMediumRetry is when a volume is tried again of which something cannot be erased.
+// badMediumRetry is the interval for retrying a volume with media errors.
 const badMediumRetry = 24 * time.Hour
 
 var errErasedElsewhere = errors.New("another process is erasing it")
 
-// eraser is what is at work, and what could not be erased.
+// eraser tracks the volumes being erased, and those that could not be.
 type eraser struct {
 	mu     sync.Mutex
 	woken  chan struct{}
-	places map[string]bool   // at work
-	at     map[string]bool   // UUIDs at work
-	where  map[string]string // the place of each UUID that was seen
+	places map[string]bool   // in progress
+	at     map[string]bool   // UUIDs in progress
+	where  map[string]string // the place of each known UUID
 	failed map[string]failedErasing
-	// The deletions of this burst.
+	// Deletions of the current burst.
 	firstDeleted, lastDeleted time.Time
 }
 
@@ -51,7 +51,7 @@ type failedErasing struct {
 	reason string
 }
 
-// deleted tells it that a volume was deleted.
+// deleted notes that a volume was deleted.
 func (e *eraser) deleted() {
 	e.mu.Lock()
 	e.lastDeleted = time.Now()
@@ -62,7 +62,7 @@ func (e *eraser) deleted() {
 	e.wake()
 }
 
-// calmIn is how long the burst of deletions may still last.
+// calmIn returns how long the burst of deletions may still last.
 func (e *eraser) calmIn() time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -73,7 +73,7 @@ func (e *eraser) calmIn() time.Duration {
 	return max(min(left, time.Until(e.firstDeleted.Add(eraseCalmAtMost))), 0)
 }
 
-// wake has it look at once.
+// wake makes eraseDeleted look at once.
 func (e *eraser) wake() {
 	select {
 	case e.wakes() <- struct{}{}:
@@ -90,7 +90,7 @@ func (e *eraser) wakes() chan struct{} {
 	return e.woken
 }
 
-// begin reports whether a volume can be erased now, and takes its place.
+// begin reports whether a volume can be erased now, and reserves its place.
 func (e *eraser) begin(vol volume.Volume) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -105,9 +105,8 @@ func (e *eraser) begin(vol volume.Volume) bool {
 	return true
 }
 
-// end frees the place, and says in how long it is tried again; news is false when the reason
-// is that of the last time. What the medium does not take is not tried again soon: all the rest
-// would be written once more.
+// end frees the place and returns when the volume is retried; news is false if the reason has not
+// changed. Media errors are not retried soon, because the whole volume would be written again.
 func (e *eraser) end(vol volume.Volume, err error) (again time.Duration, news bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -130,7 +129,7 @@ func (e *eraser) end(vol volume.Volume, err error) (again time.Duration, news bo
 	return wait, err.Error() != before.reason
 }
 
-// idle reports whether one of some volumes can be erased now.
+// idle reports whether one of the volumes can be erased now.
 func (e *eraser) idle(uuids []string) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()

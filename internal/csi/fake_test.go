@@ -16,8 +16,8 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-// fakeVolumes keeps volumes in memory; a mount is a file in the folder, and a
-// publication a folder.
+// fakeVolumes keeps volumes in memory; a mount is a file in the directory, and a
+// publication a directory.
 type fakeVolumes struct {
 	mu         sync.Mutex
 	volumes    map[string]volume.Volume

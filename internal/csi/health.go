@@ -11,11 +11,11 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// healthTimeout is how long a question about the health may take, in which nothing waits.
+// healthTimeout limits a health check, which never waits for other work.
 const healthTimeout = 10 * time.Second
 
-// healthz says what Probe says: whether volumes can be made on this host. Starting the
-// server again mends nothing of that.
+// healthz returns the same as Probe: whether volumes can be created on this host. Restarting the
+// server would not help.
 func (s *Server) healthz(w http.ResponseWriter, r *http.Request) {
 	if err := s.ready(r.Context()); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
@@ -29,7 +29,7 @@ func (s *Server) healthz(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// ready is Ready with an answer also when the kernel has none.
+// ready checks the host, and times out if the kernel does not respond.
 func (s *Server) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
@@ -43,8 +43,8 @@ func (s *Server) ready(ctx context.Context) error {
 	}
 }
 
-// livez is wrong only when the process is: it calls the server over its own sockets, and
-// asks neither the host, nor LVM, nor for a lock.
+// livez fails only if the process does: it calls the server over its own sockets, without the
+// host, LVM or a lock.
 func (s *Server) livez(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
 	defer cancel()

@@ -7,19 +7,19 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// identity is the identity service on one socket.
+// identity is the identity service of one socket.
 type identity struct {
 	csi.UnimplementedIdentityServer
 	*Server
 	hasController bool // on this socket
 }
 
-// GetPluginInfo tells the driver's name.
+// GetPluginInfo returns the name of the driver.
 func (s identity) GetPluginInfo(context.Context, *csi.GetPluginInfoRequest) (*csi.GetPluginInfoResponse, error) {
 	return &csi.GetPluginInfoResponse{Name: s.Driver, VendorVersion: s.Version}, nil
 }
 
-// GetPluginCapabilities tells what the plugin as a whole can do.
+// GetPluginCapabilities returns the capabilities of the plugin.
 func (s identity) GetPluginCapabilities(context.Context, *csi.GetPluginCapabilitiesRequest) (*csi.GetPluginCapabilitiesResponse, error) {
 	service := func(t csi.PluginCapability_Service_Type) *csi.PluginCapability {
 		return &csi.PluginCapability{Type: &csi.PluginCapability_Service_{Service: &csi.PluginCapability_Service{Type: t}}}
@@ -35,9 +35,9 @@ func (s identity) GetPluginCapabilities(context.Context, *csi.GetPluginCapabilit
 	return &csi.GetPluginCapabilitiesResponse{Capabilities: capabilities}, nil
 }
 
-// Probe tells whether volumes can be made here, and why not. On a socket for the
-// controller alone, it is not ready before the first preparation has ended: sidecars wait
-// then. On the others a node is to be able to unmount.
+// Probe returns an error with the reason if volumes cannot be created here. On a controller-only
+// socket it is not ready until the first preparation has finished, and the sidecars wait. On the
+// others it is, because a node must be able to unmount.
 func (s identity) Probe(ctx context.Context, _ *csi.ProbeRequest) (*csi.ProbeResponse, error) {
 	if err := s.ready(ctx); err != nil {
 		return nil, asPrecondition(err)

@@ -20,11 +20,11 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-// attributeSize is the size of an inline volume. It and fsType are all that a pod may say:
-// whoever may make a pod is not whoever may make a StorageClass.
+// attributeSize is the size of an inline volume. A pod may set only this and fsType: a user who
+// may create a pod is not one who may create a StorageClass.
 const attributeSize = "size"
 
-// inlineSpec is the volume that a pod asks for.
+// inlineSpec returns the spec of the volume that a pod requests.
 func (s *Server) inlineSpec(req *csi.NodePublishVolumeRequest) (volume.Spec, error) {
 	spec := volume.Spec{Name: ephemeralName(req.GetVolumeId()), Type: s.Type, OrLarger: true}
 	if !s.Inline {
@@ -58,8 +58,8 @@ func (s *Server) inlineSpec(req *csi.NodePublishVolumeRequest) (volume.Spec, err
 	return spec, err
 }
 
-// publishInline makes an inline volume and mounts it where its pod wants it. One that is
-// there already, since before a reboot, is mounted whatever would be allowed now.
+// publishInline creates an inline volume and mounts it for its pod. One that already exists, from
+// before a reboot, is mounted even if it would not be allowed now.
 func (s *Server) publishInline(ctx context.Context, req *csi.NodePublishVolumeRequest, options []string) (*csi.NodePublishVolumeResponse, error) {
 	if req.GetVolumeCapability().GetBlock() != nil {
 		return nil, invalid("an inline volume must be a file system, not a block device")
@@ -79,13 +79,13 @@ func (s *Server) publishInline(ctx context.Context, req *csi.NodePublishVolumeRe
 	return &csi.NodePublishVolumeResponse{}, err
 }
 
-// isInline tells whether an ID is that of an inline volume. Kubelet's are longer
-// than the name of any volume.
+// isInline reports whether an ID is that of an inline volume. The IDs that kubelet generates are
+// longer than any volume name.
 func (s *Server) isInline(ctx context.Context, id string) (bool, error) {
 	if volume.ValidateName(id) != nil {
 		return true, nil
 	}
-	if s.Volumes.Up(id) { // LVM, which may be stuck, need not be asked
+	if s.Volumes.Up(id) { // avoids LVM, which may be stuck
 		return false, nil
 	}
 	_, err := s.Volumes.Get(ctx, ephemeralName(id))
@@ -95,9 +95,9 @@ func (s *Server) isInline(ctx context.Context, id string) (bool, error) {
 	return err == nil, err
 }
 
-// removeAbandonedInline deletes inline volumes of pods that are gone, which a crash left.
-// What kubelet still has a directory for is kept, also when it is mounted nowhere, as after
-// a reboot: its pod lives on.
+// removeAbandonedInline deletes the inline volumes of deleted pods that a crash left. A volume for
+// which kubelet still has a directory is kept even if it is not mounted, as after a reboot: its
+// pod continues.
 func (s *Server) removeAbandonedInline(ctx context.Context, volumes []volume.Volume) {
 	for _, vol := range volumes {
 		if ctx.Err() != nil {
@@ -117,10 +117,10 @@ func (s *Server) removeAbandonedInline(ctx context.Context, volumes []volume.Vol
 	}
 }
 
-// podVolumes are the names that the CSI volumes of all pods on this node would have as
-// inline volumes. Kubelet writes vol_data.json before it asks for a volume, and removes it
-// after the volume was unpublished (Kubernetes, pkg/volume/csi/csi_mounter.go). It fails
-// where a volume may have been missed.
+// podVolumes returns the names that the CSI volumes of all pods on this node would have as inline
+// volumes. Kubelet writes vol_data.json before it requests a volume, and removes it after
+// unpublishing the volume (Kubernetes, pkg/volume/csi/csi_mounter.go). It returns an error if a
+// volume may have been missed.
 func podVolumes(kubeletDir string) (map[string]bool, error) {
 	dir := filepath.Join(kubeletDir, "pods")
 	unknown := func(reason string, cause error) error {
@@ -134,7 +134,7 @@ func podVolumes(kubeletDir string) (map[string]bool, error) {
 	if err != nil {
 		return nil, unknown("cannot be read, so the pods on this node are unknown", err)
 	}
-	if len(pods) == 0 { // the server itself is in a pod
+	if len(pods) == 0 { // the server itself runs in a pod
 		return nil, unknown("contains no pods and may not be kubelet's directory", nil)
 	}
 	wanted := map[string]bool{}
@@ -157,8 +157,7 @@ func podVolumes(kubeletDir string) (map[string]bool, error) {
 	return wanted, nil
 }
 
-// volumeHandle is the ID of the volume in a directory of a pod's; "" when there is none
-// any more, or not yet.
+// volumeHandle returns the ID of the volume in a pod's volume directory; "" if there is none.
 func volumeHandle(dir string) (string, error) {
 	file := filepath.Join(dir, "vol_data.json")
 	data, err := os.ReadFile(file)

@@ -14,11 +14,10 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// LevelRequests is the level of the log at which requests and answers are written,
-// without their secrets.
+// LevelRequests is the log level for requests and responses, without their secrets.
 const LevelRequests = slog.LevelDebug - 4
 
-// observe logs and counts a call, and turns its error, or a panic, into a status.
+// observe logs and counts a call, and converts its error or panic to a status.
 func (s *Server) observe(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (answer any, err error) {
 	method, begun := path.Base(info.FullMethod), time.Now()
 	defer func() {
@@ -47,14 +46,14 @@ func (s *Server) observe(ctx context.Context, req any, info *grpc.UnaryServerInf
 	return handler(ctx, req)
 }
 
-// quiet are the calls that come all the time and change nothing.
+// quiet are the frequent calls that change nothing.
 var quiet = map[string]bool{"Probe": true, "GetPluginInfo": true, "GetPluginCapabilities": true, "NodeGetCapabilities": true, "ControllerGetCapabilities": true, "NodeGetVolumeStats": true, "GetCapacity": true}
 
-// The deadlines are generous: whoever is at work when one passes is stuck, or has not been
-// given a lock. What is begun is undone, or goes on with the next call.
+// The deadlines are generous: a call that reaches one is stuck or has waited for a lock. What it
+// began is undone, or continued by the next call.
 const (
 	readDeadline  = time.Minute
-	mountDeadline = 30 * time.Minute // a file system may be checked first, or made
+	mountDeadline = 30 * time.Minute // a file system may have to be checked or created
 	longDeadline  = 4 * time.Hour    // terabytes are copied or erased
 )
 
@@ -64,7 +63,7 @@ var deadlines = map[string]time.Duration{
 	"NodeUnpublishVolume": longDeadline, // it erases inline volumes
 }
 
-// deadlineOf is how long a call may take.
+// deadlineOf returns the time limit of a call.
 func deadlineOf(method string) time.Duration {
 	if d, ok := deadlines[method]; ok {
 		return d
@@ -72,11 +71,10 @@ func deadlineOf(method string) time.Duration {
 	return readDeadline
 }
 
-// oneAtATime answers Aborted to a call on a volume that another call is at work
-// on, as the spec asks. A call that changes something goes on when its caller is
-// no longer there: clearing a large volume takes longer than callers wait, and
-// would begin anew with each of their retries. Each call has a deadline of its own, at
-// which there is an answer also when the kernel has none.
+// oneAtATime returns Aborted for a call on a volume for which another call is in progress, as the
+// CSI spec recommends. A call that changes something continues after its caller has gone: zeroing
+// a large volume takes longer than callers wait, and would start again with each retry. Each call
+// has its own deadline, at which it returns even if the kernel does not.
 func (s *Server) oneAtATime(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	method, names := path.Base(info.FullMethod), volumesOf(req)
 	if quiet[method] {
@@ -134,7 +132,7 @@ func (s *Server) panicked(method string, fault any) error {
 	return status.Errorf(codes.Internal, "%s: internal error in pmemctl: %v", method, fault)
 }
 
-// volumeOf is the volume that a call is about, "" for none.
+// volumeOf returns the ID of the volume of a call; "" if there is none.
 func volumeOf(req any) string {
 	switch r := req.(type) {
 	case *csi.CreateVolumeRequest:
@@ -148,8 +146,8 @@ func volumeOf(req any) string {
 	return ""
 }
 
-// volumesOf are the volumes that a call may change: an ID of a publication may
-// also be that of an inline volume.
+// volumesOf returns the volumes that a call may change: the ID in a publish call may also be that
+// of an inline volume.
 func volumesOf(req any) []string {
 	name := volumeOf(req)
 	if name == "" {

@@ -26,16 +26,16 @@ type Metrics struct {
 	duration *prometheus.HistogramVec
 }
 
-// Host is what the metrics read of the host.
+// Host is what the metrics require of the host.
 type Host interface {
 	Look(context.Context) (volume.View, error)
-	// LookAtEverything also asks the firmware of the DIMMs.
+	// LookAtEverything also queries the firmware of the DIMMs.
 	LookAtEverything(context.Context) (volume.View, error)
 	Damage(volume.View) []volume.Damage
 	DeletedIn(volume.View) []volume.Volume
 }
 
-// NewMetrics makes the metrics of a server.
+// NewMetrics creates the metrics of a server.
 func NewMetrics(host Host) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
@@ -57,16 +57,15 @@ func (m *Metrics) called(method string, code codes.Code, took time.Duration) {
 // MetricsConfig says where metrics are served, and to whom.
 type MetricsConfig struct {
 	Address string
-	// TokenFile has the token that a reader of /metrics must have ("Authorization: Bearer");
-	// "" asks for none. It is read for each request: a Secret changes below it.
+	// TokenFile contains the token required to read /metrics ("Authorization: Bearer"); ""
+	// requires none. It is read for each request, because a Secret may change.
 	TokenFile string
 }
 
-// maxScrapes is how many may wait for the host at once.
+// maxScrapes is the maximum number of requests waiting for the host.
 const maxScrapes = 16
 
-// ServeMetrics answers /metrics, /healthz with what Probe says, and /livez over HTTP
-// until the context ends.
+// ServeMetrics serves /metrics, /healthz (like Probe) and /livez over HTTP until the context ends.
 func (s *Server) ServeMetrics(ctx context.Context, c MetricsConfig) error {
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", withToken(c.TokenFile, promhttp.HandlerFor(s.Metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})))
@@ -84,13 +83,13 @@ func (s *Server) ServeMetrics(ctx context.Context, c MetricsConfig) error {
 	return nil
 }
 
-// httpServer lets no client hold a connection by reading or writing slowly.
+// httpServer returns a server whose timeouts keep slow clients from holding connections.
 func httpServer(handler http.Handler) *http.Server {
 	return &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
 }
 
-// withToken refuses who does not have the token of a file. An empty file, or none, is no
-// reason to let anybody in.
+// withToken requires the token in a file. If the file is empty or missing, all requests are
+// refused.
 func withToken(file string, handler http.Handler) http.Handler {
 	if file == "" {
 		return handler
@@ -111,18 +110,17 @@ func withToken(file string, handler http.Handler) http.Handler {
 	})
 }
 
-// collector tells what is on the host. It reads the host at a rate of its own, once for all
-// that ask at a time.
+// collector reads the host at its own rate, once for all concurrent requests.
 type collector struct {
 	host Host
 
 	mu          sync.Mutex
-	reading     chan struct{} // closed when the read at work has ended; nil when there is none
+	reading     chan struct{} // closed when the read in progress has finished; nil if there is none
 	view        volume.View
 	damage      []volume.Damage // in view
 	deleted     []volume.Volume // in view
 	err         error           // of the last read
-	tried       time.Time       // when that ended
+	tried       time.Time       // when it finished
 	viewed      time.Time       // when view was read; zero before the first one
 	askedHealth time.Time
 	healthTold  time.Time // when dimms and badblocks were read
@@ -155,22 +153,22 @@ var (
 	healthAge     = prometheus.NewDesc("pmemctl_health_age_seconds", "Age of the health and media errors of the DIMMs, in seconds.", nil, nil)
 )
 
-// Describe says nothing, so that the host need not be read when the server starts.
+// Describe sends nothing, so that the host need not be read at startup.
 func (c *collector) Describe(chan<- *prometheus.Desc) {}
 
 const (
-	// viewEvery and healthEvery are how often the host, and the DIMMs' firmware, are asked
-	// at most, however many ask for metrics.
+	// viewEvery and healthEvery are the minimum intervals at which the host and the DIMMs'
+	// firmware are read, however many requests there are.
 	viewEvery   = 15 * time.Second
 	healthEvery = time.Minute
-	// scrapeTimeout is less than what Prometheus waits: 10 seconds.
+	// scrapeTimeout is less than the 10 seconds that Prometheus waits.
 	scrapeTimeout = 8 * time.Second
-	// readTimeout ends the lvm of a read that takes too long.
+	// readTimeout limits the lvm command of a read.
 	readTimeout = time.Minute
 )
 
-// begin reads the host unless that was done just now, or is being done, and returns what
-// is closed when it has ended.
+// begin starts to read the host unless that was done recently or is in progress, and returns a
+// channel that is closed when it has finished.
 func (c *collector) begin() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -221,7 +219,7 @@ func (c *collector) read(withHealth bool) {
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	select {
 	case <-c.begin():
-	case <-time.After(scrapeTimeout): // what was read last, and its age
+	case <-time.After(scrapeTimeout): // the last values, with their age
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -10,15 +10,15 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-// ephemeralPrefix begins the names of inline volumes, which live as long as their
+// ephemeralPrefix is the prefix of the names of inline volumes, which have the lifecycle of their
 // pod.
 const ephemeralPrefix = "ephemeral-"
 
-// hashLength is the characters of a hash in a name, 128 bits.
+// hashLength is the number of hexadecimal digits of a hash in a name, 128 bits.
 const hashLength = 32
 
-// volumeName is the volume for a name that the CO chose: the same one where LVM
-// and namespaces allow it, otherwise a hash of it. The volume's name is its ID.
+// volumeName returns the volume's name for a name that the CO chose: the same if LVM and
+// namespaces allow it, otherwise a hash of it. The volume's name is its ID.
 func volumeName(name string) string {
 	if volume.ValidateName(name) == nil && !strings.HasPrefix(name, ephemeralPrefix) && !strings.HasPrefix(name, hashedPrefix) {
 		return name
@@ -26,19 +26,19 @@ func volumeName(name string) string {
 	return hashedPrefix + hash(name)
 }
 
-// hashedPrefix begins the names that are hashes, so that no name chosen by
-// somebody can be taken for one.
+// hashedPrefix is the prefix of names that are hashes, so that no chosen name can be taken for
+// one.
 const hashedPrefix = "csi-name-"
 
-// ephemeralName is the volume of an inline volume's ID, which kubelet makes.
+// ephemeralName returns the name of an inline volume for the ID that kubelet generated.
 func ephemeralName(id string) string { return ephemeralPrefix + hash(id) }
 
-// inlineName is what ephemeralName makes: what a person called ephemeral-something
-// is no inline volume.
+// inlineName matches the results of ephemeralName: a user's volume ephemeral-something is not an
+// inline volume.
 var inlineName = regexp.MustCompile(fmt.Sprintf("^%s[0-9a-f]{%d}$", ephemeralPrefix, hashLength))
 
-// IsInline tells whether a name is one of those of inline volumes, which the server
-// removes when it starts and kubelet has no pod with them any more.
+// IsInline reports whether a name is that of an inline volume, which the server removes at startup
+// if kubelet has no pod for it.
 func IsInline(name string) bool { return inlineName.MatchString(name) }
 
 func hash(s string) string {

@@ -24,10 +24,10 @@ var nodeCapabilities = []csi.NodeServiceCapability_RPC_Type{
 	csi.NodeServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
 }
 
-// NodeGetCapabilities tells what the node can do. With NodeExpansion one resizer speaks for
-// all nodes: it ends where the one beside it does not expand, and it gives a
-// PersistentVolume its new size before the node is asked. Kubelet then mounts it for no
-// pod before NodeExpandVolume has said what it can do, see refuseExpansion.
+// NodeGetCapabilities returns the capabilities of the node service. With NodeExpansion, one
+// resizer serves all nodes: it exits if the controller beside it does not expand, and sets the new
+// size of a PersistentVolume before the node is asked. Kubelet then mounts the volume for no pod
+// before NodeExpandVolume has answered, see refuseExpansion.
 func (s *Server) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
 	answer := &csi.NodeGetCapabilitiesResponse{}
 	for _, t := range nodeCapabilities {
@@ -39,7 +39,7 @@ func (s *Server) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRe
 	return answer, nil
 }
 
-// NodeGetInfo tells which node this is, and its topology.
+// NodeGetInfo returns the node's ID and topology.
 func (s *Server) NodeGetInfo(ctx context.Context, _ *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
 	topology, err := s.topology(ctx)
 	if err != nil {
@@ -48,12 +48,11 @@ func (s *Server) NodeGetInfo(ctx context.Context, _ *csi.NodeGetInfoRequest) (*c
 	return &csi.NodeGetInfoResponse{NodeId: s.NodeID, AccessibleTopology: topology}, nil
 }
 
-// safeOptions are what every file system of a container is mounted with: what is
-// on it is somebody else's.
+// safeOptions are the options of every mount for a container, because its content is not trusted.
 var safeOptions = []string{"nosuid", "nodev"}
 
-// mountOptions are the options of a capability. What would undo the safe ones is
-// refused.
+// mountOptions returns the mount options of a capability, and refuses those that would undo the
+// safe ones.
 func mountOptions(c *csi.VolumeCapability) ([]string, error) {
 	options := c.GetMount().GetMountFlags()
 	for _, o := range options {
@@ -124,9 +123,9 @@ func (s *Server) NodeUnstageVolume(ctx context.Context, req *csi.NodeUnstageVolu
 // place is where a volume is staged or published.
 type place struct{ id, path string }
 
-// withOptions stages or publishes a volume, and fails when it is there with other options.
-// Those that the kernel shows the volume service compares; of the others, which are the
-// file system's own, only this server knows which ones it used.
+// withOptions stages or publishes a volume, and fails if it is there with other options. The
+// volume service compares those that the kernel shows; of the others, which belong to the file
+// system, only this server knows which it used.
 func (s *Server) withOptions(ctx context.Context, id, path string, options []string, do func() error) error {
 	used := strings.Join(slices.Sorted(slices.Values(options)), ",")
 	if before, ok := s.options.Load(place{id, path}); ok && before != used {
@@ -141,8 +140,7 @@ func (s *Server) withOptions(ctx context.Context, id, path string, options []str
 	return err
 }
 
-// NodePublishVolume gives a staged volume to a container; an inline volume is made
-// first.
+// NodePublishVolume publishes a staged volume to a container, or creates an inline volume first.
 func (s *Server) NodePublishVolume(ctx context.Context, req *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
 	switch {
 	case req.GetVolumeId() == "":
@@ -178,8 +176,7 @@ func isReadOnly(req *csi.NodePublishVolumeRequest) bool {
 	return req.GetReadonly() || req.GetVolumeCapability().GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY
 }
 
-// NodeUnpublishVolume takes a volume from a container; an inline volume is gone
-// then.
+// NodeUnpublishVolume unpublishes a volume, and deletes an inline volume.
 func (s *Server) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
 	switch {
 	case req.GetVolumeId() == "":
@@ -202,7 +199,7 @@ func (s *Server) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublish
 	if err := s.Volumes.Unpublish(ctx, name, req.GetTargetPath()); err != nil {
 		return nil, err
 	}
-	// Also what an interrupted call left half made or half erased.
+	// Also what an interrupted call left unfinished or partly erased.
 	if err := s.Volumes.DeleteAsCreated(ctx, name); err != nil && !errs.Is(err, errs.NotFound) {
 		return nil, err
 	}
@@ -210,7 +207,7 @@ func (s *Server) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublish
 	return &csi.NodeUnpublishVolumeResponse{}, nil
 }
 
-// NodeGetVolumeStats tells how full a volume is, and whether it is well.
+// NodeGetVolumeStats returns the usage and the condition of a volume.
 func (s *Server) NodeGetVolumeStats(ctx context.Context, req *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
 	switch {
 	case req.GetVolumeId() == "":
@@ -244,7 +241,7 @@ func (s *Server) NodeGetVolumeStats(ctx context.Context, req *csi.NodeGetVolumeS
 	return answer, nil
 }
 
-// NodeExpandVolume makes a volume and its file system larger.
+// NodeExpandVolume expands a volume and its file system.
 func (s *Server) NodeExpandVolume(ctx context.Context, req *csi.NodeExpandVolumeRequest) (*csi.NodeExpandVolumeResponse, error) {
 	if req.GetVolumeId() == "" {
 		return nil, invalid("volume_id is missing")
@@ -260,7 +257,7 @@ func (s *Server) NodeExpandVolume(ctx context.Context, req *csi.NodeExpandVolume
 	}
 	r := req.GetCapacityRange()
 	if r == nil {
-		r = &csi.CapacityRange{} // to the size that it has
+		r = &csi.CapacityRange{} // to its current size
 	}
 	vol, err := s.expand(ctx, req.GetVolumeId(), r, req.GetVolumeCapability())
 	if err != nil {
@@ -270,22 +267,22 @@ func (s *Server) NodeExpandVolume(ctx context.Context, req *csi.NodeExpandVolume
 	return &csi.NodeExpandVolumeResponse{CapacityBytes: int64(vol.Size)}, nil
 }
 
-// waitForSpace is how long a pod that starts may have to wait, when there is no space
-// for an expansion.
+// waitForSpace is how long the start of a pod may be delayed if there is no space for an
+// expansion.
 const waitForSpace = 2 * time.Minute
 
-// refuseExpansion keeps a volume that cannot grow from being kept from its pods. Kubelet
-// makes an event of a refusal, and mounts the volume for no pod before it has grown; but
-// FAILED_PRECONDITION it takes as a reason to go on with the size that there is, and to
-// ask no more while the volume is mounted
-// (pkg/volume/util/operationexecutor/node_expander.go). So the true code comes first, and
-// that one later: at once for what never grows, after a while where space may come.
+// refuseExpansion returns the error for a volume that cannot grow, such that its pods can still
+// start. Kubelet turns an error into an event and mounts the volume for no pod until it has grown;
+// but after FAILED_PRECONDITION it continues with the current size, and does not ask again while
+// the volume is mounted (pkg/volume/util/operationexecutor/node_expander.go). So the real code is
+// returned first, and FAILED_PRECONDITION later: at once for a volume that can never grow, after a
+// while if space may become free.
 func (s *Server) refuseExpansion(id string, err error) error {
 	if !errs.Is(err, errs.FixedSize) && !errs.Is(err, errs.NoSpace) {
 		return err
 	}
 	patience := waitForSpace
-	if len(s.Volumes.Unerased()) > 0 { // space is about to come, perhaps elsewhere
+	if len(s.Volumes.Unerased()) > 0 { // space will be free soon, perhaps elsewhere
 		patience = 5 * waitForSpace
 	}
 	first, told := s.notGrown.LoadOrStore(id, time.Now())

@@ -13,7 +13,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-// The parameters of a StorageClass, written as here.
+// Parameters of a StorageClass.
 const (
 	paramVolumeType       = "volumeType" // PMEM, or LVM with vgName
 	paramPMEMType         = "pmemType"   // lvm or direct
@@ -32,7 +32,7 @@ const (
 
 var parameters = []string{paramVolumeType, paramPMEMType, paramPMEMRegion, paramVGName, paramLVMType, paramFSType, paramMkfsOptions, paramNodeAffinity, paramEraseAfterDelete}
 
-// spec turns parameters into what the volume service takes.
+// spec converts parameters to a volume.Spec.
 func (s *Server) spec(params map[string]string) (volume.Spec, error) {
 	spec := volume.Spec{Type: s.Type, OrLarger: true}
 	volumeType := ""
@@ -95,14 +95,14 @@ func (s *Server) spec(params map[string]string) (volume.Spec, error) {
 	return spec, nil
 }
 
-// nearest is the known word with the fewest letters changed.
+// nearest returns the known word with the smallest edit distance.
 func nearest(word string, known []string) string {
 	return slices.MinFunc(known, func(a, b string) int {
 		return distance(strings.ToLower(word), strings.ToLower(a)) - distance(strings.ToLower(word), strings.ToLower(b))
 	})
 }
 
-// distance counts the letters to insert, delete or replace (Levenshtein).
+// distance returns the Levenshtein distance of two words.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
@@ -122,7 +122,7 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// singleNode are the access modes of a volume that is on one node.
+// singleNode are the access modes of a volume on a single node.
 var singleNode = []csi.VolumeCapability_AccessMode_Mode{
 	csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER,
 	csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY,
@@ -130,7 +130,7 @@ var singleNode = []csi.VolumeCapability_AccessMode_Mode{
 	csi.VolumeCapability_AccessMode_SINGLE_NODE_MULTI_WRITER,
 }
 
-// checkCapability fails for what a volume here cannot be used as.
+// checkCapability returns an error for a capability that volumes here do not have.
 func checkCapability(c *csi.VolumeCapability) error {
 	if c == nil {
 		return invalid("volume_capability is missing")
@@ -148,8 +148,7 @@ func checkCapability(c *csi.VolumeCapability) error {
 	return nil
 }
 
-// checkCapabilities also tells what file system the volume is to have; none for a
-// raw block volume.
+// checkCapabilities also returns the file system for the volume; none for a raw block volume.
 func checkCapabilities(caps []*csi.VolumeCapability, fs string) (string, error) {
 	if len(caps) == 0 {
 		return "", invalid("volume_capabilities are missing")

@@ -9,7 +9,7 @@ import (
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 )
 
-// registrar speaks kubelet's plugin registration, for which others use a sidecar.
+// registrar implements kubelet's plugin registration, in place of a sidecar.
 type registrar struct {
 	registration.UnimplementedRegistrationServer
 
@@ -17,8 +17,8 @@ type registrar struct {
 	endpoint string
 }
 
-// Register offers the server to kubelet on a socket in its folder of plugins until
-// the context ends. The endpoint is the path of the CSI socket as kubelet sees it.
+// Register registers the server with kubelet on a socket in dir until the context ends. endpoint
+// is the path of the CSI socket as kubelet sees it.
 func (s *Server) Register(ctx context.Context, dir, endpoint string) error {
 	path, err := socketPath(endpoint)
 	if err != nil {

@@ -1,6 +1,5 @@
-// Package csi serves the Container Storage Interface. It decodes a call, hands it
-// to the volume service, encodes the answer and maps errors to gRPC codes; it has
-// no policy of its own.
+// Package csi serves the Container Storage Interface. It decodes a call, passes it to the volume
+// service, encodes the response and maps errors to gRPC codes; it has no policy.
 package csi
 
 import (
@@ -28,7 +27,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-// Volumes is what the server needs of the volume service; *volume.Service is one.
+// Volumes is what the server requires of the volume service; *volume.Service implements it.
 type Volumes interface {
 	Create(context.Context, volume.Spec) (vol volume.Volume, created bool, err error)
 	Clone(ctx context.Context, source string, spec volume.Spec) (volume.Volume, error)
@@ -54,33 +53,31 @@ type Volumes interface {
 	MountedAt(volume.Volume) []mount.Point
 }
 
-// Config says what the server is.
+// Config is the configuration of the server.
 type Config struct {
 	Driver, Version, NodeID string
-	// TopologyKey is the key of the node's segment of topology, whose value is NodeID.
+	// TopologyKey is the key of the node's topology segment, whose value is NodeID.
 	TopologyKey string
-	// RegionTopology adds segments for the regions and NUMA nodes with PMEM.
+	// RegionTopology adds topology segments for regions and NUMA nodes with PMEM.
 	RegionTopology bool
-	// Type is what is made when the parameters do not say, and all that is made
-	// when Only is set.
+	// Type is the default type of volumes, and with Only the only one served.
 	Type volume.Type
 	Only bool
-	// NodeExpansion leaves expansion to the node service, for an external-resizer
-	// that speaks for all nodes to the controller of one.
+	// NodeExpansion leaves expansion to the node service, for a single external-resizer that calls
+	// the controller of one node for all nodes.
 	NodeExpansion bool
-	// ControllerEndpoint is a second socket, which alone has the controller service then:
-	// a provisioner for all nodes, which would take a volume of another node for deleted,
-	// finds no controller on the first; and a sidecar that is taken over can mount nothing.
-	// "" is none.
+	// ControllerEndpoint is a second socket that alone serves the controller: a provisioner for
+	// all nodes, to which the volumes of other nodes look deleted, finds no controller on the
+	// first socket; and a compromised sidecar cannot mount anything. "" is none.
 	ControllerEndpoint string
-	// KubeletDir is kubelet's directory, which has that of the pods.
+	// KubeletDir is kubelet's root directory, which contains those of the pods.
 	KubeletDir string
-	// Inline allows new inline volumes, of at most InlineMaxSize bytes: whoever may make a
+	// Inline allows new inline volumes, of at most InlineMaxSize bytes: anyone who may create a
 	// pod may have one.
 	Inline        bool
 	InlineMaxSize uint64
-	// EraseRate is how much of the bandwidth of each region or volume group the erasing of
-	// deleted volumes takes.
+	// EraseRate is the share of the bandwidth of each region or volume group that erasing deleted
+	// volumes may use.
 	EraseRate volume.EraseRate
 }
 
@@ -93,35 +90,34 @@ type Server struct {
 	Volumes Volumes
 	Log     *slog.Logger
 	Metrics *Metrics // may be nil
-	// Resume has suspended volumes go on, and Prepare prepares the PMEM; Background calls
-	// them. Both may be nil.
+	// Resume resumes suspended volumes, and Prepare prepares the PMEM; Background calls them. Both
+	// may be nil.
 	Resume  func(context.Context) ([]string, error)
 	Prepare func(context.Context) error
 
 	work        inWork
-	deleted     lately         // volumes that this server deleted
-	options     sync.Map       // with which volumes were staged and published, by place
-	notGrown    sync.Map       // since when expansions of volumes were refused
-	noCapacity  sync.Map       // why none of a type can be made, as told last
-	detached    sync.WaitGroup // calls that are at work
+	deleted     lately         // volumes deleted by this server
+	options     sync.Map       // options with which volumes were staged and published, by place
+	notGrown    sync.Map       // when expansions of volumes were first refused
+	noCapacity  sync.Map       // the last logged reason for no capacity, by type
+	detached    sync.WaitGroup // calls in progress
 	serving     sync.Map       // the paths of the sockets
 	preparation preparation
 	eraser      eraser
-	deadline    func(method string) time.Duration // of tests; nil is deadlineOf
+	deadline    func(method string) time.Duration // set by tests; nil is deadlineOf
 }
 
-// expands tells whether volumes are served that can grow.
+// expands reports whether this server has volumes that can grow.
 func (s *Server) expands() bool { return !s.Only || s.Type != volume.TypeDirect }
 
-// maxMessage is the largest message that is taken, in bytes.
+// maxMessage is the maximum size of a message in bytes.
 const maxMessage = 4 << 20
 
-// drainTimeout is how long calls may go on after the server was told to end; less
-// than the 30 seconds after which Kubernetes kills where nothing else is said.
+// drainTimeout is how long calls may continue after the server was told to stop; it is less than
+// the default grace period of Kubernetes, 30 seconds.
 const drainTimeout = 25 * time.Second
 
-// Run serves on a unix socket until the context ends; then it takes no more calls,
-// and waits for those at work.
+// Run serves on a Unix socket until the context ends; then it finishes the calls in progress.
 func (s *Server) Run(ctx context.Context, endpoint string) error {
 	return s.run(ctx, endpoint, s.ControllerEndpoint == "")
 }
@@ -131,20 +127,20 @@ func (s *Server) RunController(ctx context.Context) error {
 	return s.run(ctx, s.ControllerEndpoint, true)
 }
 
-// tellingNode is the node service on ControllerEndpoint: what the sidecars of a controller
-// ask, the provisioner for the topology and the resizer for who expands. It changes
+// tellingNode is the node service on ControllerEndpoint, with the calls of controller sidecars:
+// the provisioner reads the topology, and the resizer the expansion capability. It changes
 // nothing.
 type tellingNode struct {
 	csi.UnimplementedNodeServer
 	server *Server
 }
 
-// NodeGetInfo is that of the server.
+// NodeGetInfo is Server.NodeGetInfo.
 func (n tellingNode) NodeGetInfo(ctx context.Context, req *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
 	return n.server.NodeGetInfo(ctx, req)
 }
 
-// NodeGetCapabilities is that of the server.
+// NodeGetCapabilities is Server.NodeGetCapabilities.
 func (n tellingNode) NodeGetCapabilities(ctx context.Context, req *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
 	return n.server.NodeGetCapabilities(ctx, req)
 }
@@ -177,7 +173,7 @@ func (s *Server) run(ctx context.Context, endpoint string, hasController bool) e
 	return serve(ctx, server, listener, &s.detached)
 }
 
-// refuseController answers the sidecars of other drivers' Deployments, which log it.
+// refuseController answers sidecars that serve all nodes, which log the error.
 func (s *Server) refuseController(_ any, stream grpc.ServerStream) error {
 	method, _ := grpc.MethodFromServerStream(stream)
 	service, method, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
@@ -204,14 +200,14 @@ func serve(ctx context.Context, server *grpc.Server, listener net.Listener, work
 		server.Stop()
 	}
 	err := <-ended
-	if errors.Is(err, grpc.ErrServerStopped) { // it was told to end before it had begun
+	if errors.Is(err, grpc.ErrServerStopped) { // it was stopped before it started
 		return nil
 	}
 	return err
 }
 
-// socketPath reads an endpoint: unix:///run/csi.sock, unix:/run/csi.sock or
-// /run/csi.sock; also unix://run/csi.sock, as many manifests have it.
+// socketPath parses an endpoint: unix:///run/csi.sock, unix:/run/csi.sock or /run/csi.sock; also
+// unix://run/csi.sock, which many manifests have.
 func socketPath(endpoint string) (string, error) {
 	path := endpoint
 	if rest, ok := strings.CutPrefix(path, "unix:"); ok {
@@ -226,8 +222,8 @@ func socketPath(endpoint string) (string, error) {
 	return path, nil
 }
 
-// Listen makes a unix socket that only root can use. A socket that nobody serves,
-// as a killed server leaves it, is replaced; a served one is not.
+// Listen creates a Unix socket that only root can use. A socket that no process serves, left by a
+// killed server, is replaced.
 func Listen(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, err
@@ -259,13 +255,13 @@ func Listen(path string) (net.Listener, error) {
 	return listener, nil
 }
 
-// inWork are the volumes that a call is at work on.
+// inWork is the set of volumes with a call in progress.
 type inWork struct {
 	mu    sync.Mutex
 	names map[string]bool
 }
 
-// begin is false when another call is at work on one of the volumes.
+// begin returns false if a call for one of the volumes is in progress.
 func (w *inWork) begin(names ...string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -289,14 +285,14 @@ func (w *inWork) end(names ...string) {
 	}
 }
 
-// lately are names, of which the oldest are forgotten.
+// lately is a set of names that forgets the oldest.
 type lately struct {
 	mu    sync.Mutex
 	names map[string]bool
 	order []string
 }
 
-// mostLately bounds what is remembered.
+// mostLately is the maximum number of names.
 const mostLately = 10000
 
 func (l *lately) add(name string) {

@@ -7,8 +7,8 @@ import (
 	"github.com/pmemctl/pmemctl/internal/errs"
 )
 
-// statusCodes are the gRPC codes of the kinds of errors, as the CSI spec has them
-// (docs/exit-codes.md has them beside the exit codes).
+// statusCodes are the gRPC codes of the kinds of errors, according to the CSI spec (see
+// docs/exit-codes.md).
 var statusCodes = map[errs.Kind]codes.Code{
 	errs.Internal:    codes.Internal,
 	errs.Invalid:     codes.InvalidArgument,
@@ -27,7 +27,7 @@ var statusCodes = map[errs.Kind]codes.Code{
 	errs.Canceled:    codes.Canceled,
 }
 
-// toStatus turns an error into a status, whose message has the next step too.
+// toStatus converts an error to a status whose message includes the next step.
 func toStatus(err error) error {
 	if err == nil {
 		return nil
@@ -46,7 +46,8 @@ func invalid(format string, args ...any) error {
 	return status.Errorf(codes.InvalidArgument, format, args...)
 }
 
-// asPrecondition is the one status that Probe has for a node that is not ready.
+// asPrecondition converts an error to FAILED_PRECONDITION, which Probe returns for a node that is
+// not ready.
 func asPrecondition(err error) error {
 	st, _ := status.FromError(toStatus(err))
 	return status.Error(codes.FailedPrecondition, st.Message())

@@ -11,11 +11,11 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// The topology of a node is its name and, when that is wanted, a segment for each
-// region and NUMA node that has PMEM: csi.pmemctl.io/region0=true. A key has one
-// value on a node, and a node may have several regions.
+// The topology of a node is its name and, optionally, a segment for each region and NUMA node with
+// PMEM, such as csi.pmemctl.io/region0=true. A key has one value on a node, but a node may have
+// several regions.
 
-// placement is what a topology means here.
+// placement is a topology as it applies to this node.
 type placement struct {
 	matches bool
 	// within are the regions that it allows; none means all.
@@ -48,9 +48,8 @@ func (s *Server) keysOf(r pmem.Region) []string {
 	return keys
 }
 
-// here is where a volume may be on this node, in the order in which to try it: as
-// the topologies say that this node is in, preferred ones first. One of the requisite
-// ones has to be; none is left when none is.
+// here returns where a volume may be on this node, in the order to try, preferred topologies
+// first. It is empty if none of the requisite topologies includes this node.
 func (s *Server) here(ctx context.Context, r *csi.TopologyRequirement) ([]placement, error) {
 	if len(r.GetRequisite())+len(r.GetPreferred()) == 0 {
 		return []placement{{matches: true}}, nil

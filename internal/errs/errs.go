@@ -97,7 +97,7 @@ func KindOf(err error) Kind {
 	return Internal
 }
 
-// Is tells whether an error is of a kind.
+// Is reports whether an error is of a kind.
 func Is(err error, kind Kind) bool { return err != nil && KindOf(err) == kind }
 
 // NextStep is what the error says to do next, "" for nothing.

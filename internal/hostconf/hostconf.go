@@ -168,7 +168,7 @@ func linkTarget(link string) string {
 	return filepath.Base(target)
 }
 
-// ownFilter tells whether a file of LVM's configuration sets a global_filter, which a second
+// ownFilter reports whether a file of LVM's configuration sets a global_filter, which a second
 // one would override.
 var ownFilter = regexp.MustCompile(`(?m)^[^#\n]*\bglobal_filter"?\s*=`)
 

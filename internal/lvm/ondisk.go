@@ -10,7 +10,7 @@ import (
 	"slices"
 )
 
-// MayKnow tells whether the device may be a physical volume whose group has a logical
+// MayKnow reports whether the device may be a physical volume whose group has a logical
 // volume with one of some words in its metadata, such as its name and " {", active or not. It reads what is on the device, and takes a
 // hundredth of the time of an lvm command. False is certain; true may also be that
 // a word occurs elsewhere in the metadata, or that it could not be read.
@@ -24,7 +24,7 @@ func MayKnow(device string, words ...string) bool {
 	return err != nil || slices.ContainsFunc(words, func(w string) bool { return bytes.Contains(texts, []byte(w)) })
 }
 
-// HasLabel tells whether a device has the label of a physical volume; also false when it
+// HasLabel reports whether a device has the label of a physical volume; also false when it
 // cannot be read.
 func HasLabel(device string) bool {
 	f, err := os.Open(device)

@@ -34,7 +34,7 @@ type Label struct {
 	areas      []extent
 }
 
-// Known tells whether the label is there, or at least what it was.
+// Known reports whether the label is there, or at least what it was.
 func (l Label) Known() bool { return l.PV != "" }
 
 // Copy is one copy of the metadata of a group.
@@ -103,7 +103,7 @@ func ReadDisk(device io.ReaderAt, size uint64) Disk {
 	return d
 }
 
-// Holds tells whether all copies on a device are, by their headers, the text with that
+// Holds reports whether all copies on a device are, by their headers, the text with that
 // checksum. It reads little, and parses nothing.
 func Holds(path string, sum uint32) bool {
 	f, err := os.Open(blockdev.Node(path))
@@ -424,7 +424,7 @@ func (l Label) sector() []byte {
 
 func rawUUID(uuid string) string { return strings.ReplaceAll(uuid, "-", "") }
 
-// validUUID tells whether a text is a UUID of LVM's: it becomes part of a file's name.
+// validUUID reports whether a text is a UUID of LVM's: it becomes part of a file's name.
 func validUUID(uuid string) bool {
 	for _, c := range rawUUID(uuid) {
 		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z') {

@@ -102,10 +102,10 @@ func formatUUID(id string) string {
 	return strings.Join(parts, "-")
 }
 
-// HasTag tells whether the logical volume has a tag.
+// HasTag reports whether the logical volume has a tag.
 func (l LV) HasTag(tag string) bool { return slices.Contains(l.Tags, tag) }
 
-// HasTag tells whether the volume group has a tag.
+// HasTag reports whether the volume group has a tag.
 func (v VG) HasTag(tag string) bool { return slices.Contains(v.Tags, tag) }
 
 // State is all that lvm knows of the devices it may look at.

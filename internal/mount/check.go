@@ -63,7 +63,7 @@ func checked(device, out string, err error) error {
 	return errs.Wrap(errs.Unsupported, device, reason, "see what is wrong: e2fsck -f -n "+device+"; copy the volume if its data matters, then repair it: e2fsck -f "+device, err)
 }
 
-// asksForCheck tells whether a superblock of ext4 has an error recorded, was not left in
+// asksForCheck reports whether a superblock of ext4 has an error recorded, was not left in
 // order, or has a journal to be replayed (kernel fs/ext4/ext4.h: s_state,
 // s_feature_incompat).
 func asksForCheck(sb []byte) bool {
@@ -72,7 +72,7 @@ func asksForCheck(sb []byte) bool {
 	return state&valid == 0 || state&erred != 0 || binary.LittleEndian.Uint32(sb[1024+96:])&recover != 0
 }
 
-// HasErrors tells whether an ext4 has an error recorded, mounted or not.
+// HasErrors reports whether an ext4 has an error recorded, mounted or not.
 func HasErrors(device string) bool {
 	const erred = 2
 	sb, err := readStart(device)

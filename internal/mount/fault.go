@@ -51,7 +51,7 @@ func FaultOf(n blockdev.Number, p Point, all []Point) Fault {
 	return Erred
 }
 
-// isShutDown tells whether a file system does nothing any more: XFS says so when it is
+// isShutDown reports whether a file system does nothing any more: XFS says so when it is
 // looked at, ext4 when it is to write what is due.
 func isShutDown(path string) bool {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)

@@ -147,7 +147,7 @@ type Point struct {
 	Path    string
 	FSType  string
 	Options []string
-	Root    string // the folder within the file system; "/" for all of it
+	Root    string // the directory within the file system; "/" for all of it
 	Source  string // the device as it was named at the mount
 	// Own are the options of this mount point alone, Super those of the file system,
 	// which all of its mount points have.
@@ -258,7 +258,7 @@ func noPanic(fs string, options []string) []string {
 	return options
 }
 
-// forPrograms tells whether an option says nothing to the kernel, but to programs
+// forPrograms reports whether an option says nothing to the kernel, but to programs
 // that read /etc/fstab.
 func forPrograms(option string) bool {
 	name, _, _ := strings.Cut(option, "=")
@@ -333,7 +333,7 @@ func DAX(path string, p Point) (bool, error) {
 	return st.Attributes&unix.STATX_ATTR_DAX != 0, nil
 }
 
-// HasDAXOption tells whether it is mounted with dax or dax=always, which are
+// HasDAXOption reports whether it is mounted with dax or dax=always, which are
 // the same.
 func HasDAXOption(p Point) bool {
 	for _, o := range p.Options {

@@ -132,7 +132,7 @@ func (l Lib) forget() {
 	}
 }
 
-// supported tells whether the installed library has a function.
+// supported reports whether the installed library has a function.
 func supported(name string) error {
 	if err := load(); err != nil {
 		return err

@@ -18,7 +18,7 @@ type Select struct {
 	DIMMs  bool
 	Health bool // asks each DIMM's firmware; implies DIMMs
 	// Namespaces are those with a size; the kernel's empty seeds are left out. With
-	// them come the DIMMs of a region without labels: they tell whether it can have
+	// them come the DIMMs of a region without labels: they report whether it can have
 	// some.
 	Namespaces bool
 	Badblocks  bool // of regions and namespaces

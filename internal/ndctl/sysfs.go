@@ -144,7 +144,7 @@ func (r *sysfsReader) region(dev string, withBadblocks bool) (region pmem.Region
 	return region, true
 }
 
-// labelsFull tells whether a DIMM has no slot for one more label. The kernel leaves the one
+// labelsFull reports whether a DIMM has no slot for one more label. The kernel leaves the one
 // that it keeps out of what it counts (available_slots). Where that one is taken too, it
 // warns of it, once.
 func (r *sysfsReader) labelsFull(mappings []pmem.Mapping) bool {
@@ -268,7 +268,7 @@ func selected(list string) uint {
 	return uint(n)
 }
 
-// child is the name of the first thing in a folder that is so called, with a number.
+// child is the name of the first thing in a directory that is so called, with a number.
 func (r *sysfsReader) child(dir, prefix string) string {
 	for _, name := range r.list(sysfsNVDIMM + dir) {
 		if number, ok := strings.CutPrefix(name, prefix); ok && number != "" && number[0] >= '0' && number[0] <= '9' {

@@ -94,7 +94,7 @@ type Region struct {
 	Mappings          []Mapping  `json:"mappings"`
 	BadblockCount     uint64     `json:"badblock_count"`
 	Badblocks         []Badblock `json:"badblocks,omitempty"`
-	// Labels tells whether namespaces are described by labels, so that the
+	// Labels reports whether namespaces are described by labels, so that the
 	// region can be divided.
 	Labels bool `json:"labels"`
 	// LabelsFull: the label area of one of its DIMMs has no slot for one more namespace. The
@@ -102,7 +102,7 @@ type Region struct {
 	LabelsFull bool `json:"-"`
 }
 
-// Enabled tells whether the region's driver is bound.
+// Enabled reports whether the region's driver is bound.
 func (r Region) Enabled() bool { return r.State == StateEnabled }
 
 // The states of a DIMM, region or namespace.
@@ -138,7 +138,7 @@ type Namespace struct {
 	Badblocks     []Badblock `json:"badblocks,omitempty"`
 }
 
-// Enabled tells whether the namespace has a block or character device.
+// Enabled reports whether the namespace has a block or character device.
 func (n Namespace) Enabled() bool { return n.State == StateEnabled }
 
 // System is a snapshot of the PMEM of a machine.

@@ -122,7 +122,7 @@ func find(name string) (string, error) {
 }
 
 // lookPath also looks where a user's PATH often does not: a cron job or sudo may
-// leave the sbin folders out.
+// leave the sbin directories out.
 func lookPath(name string) (string, error) {
 	path, err := exec.LookPath(name)
 	if err == nil {

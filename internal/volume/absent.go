@@ -8,7 +8,8 @@ import (
 	"github.com/pmemctl/pmemctl/internal/lvm"
 )
 
-// Absent fails when a volume that was not found may only be out of sight.
+// Absent returns an error if a volume that was not found may exist on a device that is not
+// visible.
 func (s *Service) Absent(ctx context.Context, name string) error {
 	v, err := s.Look(ctx)
 	if err != nil {

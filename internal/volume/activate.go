@@ -9,8 +9,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/errs"
 )
 
-// activate brings up a volume that a reboot, or a crash, left without its device.
-// The host is locked.
+// activate brings up the device of a volume after a reboot or a crash. The host is locked.
 func (s *Service) activate(ctx context.Context, vol Volume) (Volume, error) {
 	switch {
 	case vol.State == Damaged:
@@ -30,13 +29,13 @@ func damaged(vol Volume) error {
 	return errs.New(errs.Unsupported, subject(vol.Name), "is damaged: LVM reports "+vol.Health, "see what is missing: pmemctl tree; pvs -a")
 }
 
-// Resume has the logical volumes go on that an lvm left suspended when it was
-// killed: whoever uses one waits. It returns their names.
+// Resume resumes the logical volumes that a killed lvm left suspended, which block their users,
+// and returns their names.
 func (s *Service) Resume(ctx context.Context) (resumed []string, err error) {
 	if any, err := s.anySuspended(); err != nil || !any {
 		return nil, err
 	}
-	err = s.changing(ctx, func() error { // or it may be about to be resumed
+	err = s.changing(ctx, func() error { // one of them may be about to be resumed
 		resumed, err = s.resume(ctx)
 		return err
 	})

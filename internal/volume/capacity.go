@@ -6,27 +6,27 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// Capacity is what one place has and can still take. Sizes are bytes, and what
-// volumes would offer: usable.
+// Capacity is the size and the free space of one place. Sizes are usable bytes, as volumes would
+// offer them.
 type Capacity struct {
 	Type   Type   `json:"type"`
 	Region string `json:"region,omitempty"`
 	VG     string `json:"vg,omitempty"`
 	// Total is the size of the region (raw) or of the volume group.
 	Total uint64 `json:"total"`
-	// Free is what is not taken, and Largest the largest volume that can be made.
+	// Free is the free space, and Largest the largest volume that can be created.
 	Free    uint64 `json:"free"`
 	Largest uint64 `json:"largest_possible"`
-	// Erasing is what deleted volumes still take: it is free when they are erased.
+	// Erasing is the space of deleted volumes that is free once they are erased.
 	Erasing uint64 `json:"erasing"`
-	// Smallest is the size of the smallest volume that can be made there.
+	// Smallest is the size of the smallest volume that can be created there.
 	Smallest uint64 `json:"smallest_possible"`
-	// Reason says why nothing can be made there.
+	// Reason says why no volume can be created there.
 	Reason string `json:"reason,omitempty"`
 }
 
-// Capacities lists what each region can take as direct volumes, and each volume
-// group of pmemctl's as lvm volumes.
+// Capacities lists the capacity of each region for direct volumes, and of each of pmemctl's volume
+// groups for lvm volumes.
 func (v View) Capacities() []Capacity {
 	all := []Capacity{}
 	for _, r := range v.PMEM.Regions {
@@ -63,7 +63,7 @@ func (v View) Capacities() []Capacity {
 	return all
 }
 
-// capacityOf is what a region that can be used can take as direct volumes.
+// capacityOf returns the capacity of a usable region for direct volumes.
 func capacityOf(r pmem.Region) Capacity {
 	align := r.SizeAlign(pmem.DefaultAlign)
 	c := Capacity{Type: TypeDirect, Region: r.Dev, Total: r.Size}
@@ -79,13 +79,13 @@ func capacityOf(r pmem.Region) Capacity {
 	return c
 }
 
-// metadataReserve is what is left free of LVM's metadata, in bytes, so that volumes can be
-// marked and grown: some hundred times what a change adds to it.
+// metadataReserve is the free space, in bytes, that must remain in LVM's metadata area to mark and
+// expand volumes: about a hundred times what such a change adds.
 const metadataReserve = 32 * pmem.KiB
 
-// metadataFull says why nothing can be made in a volume group; "" when something can.
+// metadataFull says why no volume can be created in a volume group; "" if one can.
 func metadataFull(vg lvm.VG) string {
-	if vg.MetadataSize == 0 || vg.MetadataFree >= metadataReserve { // 0: not known
+	if vg.MetadataSize == 0 || vg.MetadataFree >= metadataReserve { // 0: unknown
 		return ""
 	}
 	return "its metadata area has no room for another volume"
@@ -93,14 +93,14 @@ func metadataFull(vg lvm.VG) string {
 
 func (v View) capacityFor(spec Spec) Capacity {
 	c := Capacity{Type: spec.Type}
-	// More than there is: the largest volume is one over as many stripes as give most.
+	// maxSize exceeds any group, so the largest volume is the one with the best number of stripes.
 	spec.Size = maxSize
 	if spec.Type == TypeDirect {
 		spec.Size = 1
 	}
 	places, err := v.placesFor(spec)
 	if err != nil {
-		return c // no region or group that would take one
+		return c // no suitable region or group
 	}
 	for _, p := range places {
 		if p.full != "" {

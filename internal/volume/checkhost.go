@@ -12,7 +12,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/run"
 )
 
-// CheckHost fails when no volume can be made on this host, and says why.
+// CheckHost returns an error with the reason if no volume can be created on this host.
 func (s *Service) CheckHost(context.Context) error {
 	sys, err := s.NDCTL.Snapshot(ndctl.Select{})
 	if err != nil {
@@ -42,8 +42,8 @@ func (s *Service) CheckHost(context.Context) error {
 	return s.anyMemberReadable()
 }
 
-// anyMemberReadable fails when there are volume groups and none has its label. While one
-// can be read the others' damage keeps no volume from being served.
+// anyMemberReadable returns an error if there are volume groups and none of their devices has a
+// label. As long as one can be read, volumes can be served despite damage to the others.
 func (s *Service) anyMemberReadable() error {
 	var lost []string
 	for _, n := range s.NDCTL.EnabledFSDAX() {
@@ -62,8 +62,8 @@ func (s *Service) anyMemberReadable() error {
 	return errs.New(errs.Damaged, "volume groups", "cannot be read: "+strings.Join(lost, ", "), "pmemctl vg check")
 }
 
-// hostDev fails in a container with a /dev of its own: the nodes of what is made
-// would not come into it, and its locks would not be those of the host.
+// hostDev returns an error in a container with its own /dev: new device nodes would not appear
+// there, and its locks would not be those of the host.
 func (s *Service) hostDev() error {
 	_, point, mounted, err := s.Mounts.At("/dev")
 	if err != nil || mounted && point.FSType == "devtmpfs" {

@@ -12,12 +12,11 @@ import (
 	"github.com/pmemctl/pmemctl/internal/ndctl"
 )
 
-// removeAbandoned removes what killed processes left half made, in the whole
-// host, since its space is wanted; whoever is at work holds the volume's lock,
-// as the caller does for the name mine. The host is locked. It returns a fresh
-// view if it changed anything.
+// removeAbandoned removes everything on the host that killed processes left unfinished, because
+// its space is needed. An operation in progress holds the lock of its volume; the caller holds
+// that of the volume mine. The host is locked. It returns a fresh view if it changed anything.
 func (s *Service) removeAbandoned(ctx context.Context, v View, mine string) (View, error) {
-	// One that cannot be settled is shown, and does not hold up others.
+	// A namespace that cannot be settled is shown as damaged and does not block others.
 	if settled, err := s.settleMembers(ctx, v); err == nil {
 		v = settled
 	}
@@ -35,12 +34,12 @@ func (s *Service) removeAbandoned(ctx context.Context, v View, mine string) (Vie
 				continue
 			}
 			defer lock.Release()
-			if !s.kindOf(vol.Type).isUnfinished(vol) { // it was finished since it was looked at
+			if !s.kindOf(vol.Type).isUnfinished(vol) { // it was finished in the meantime
 				changed = true
 				continue
 			}
 		}
-		// One that cannot be removed is shown by list, and does not hold up others.
+		// One that cannot be removed is shown by list and does not block others.
 		if err := s.removeUnfinished(ctx, vol); err == nil {
 			changed = true
 		} else if vol.Name == mine {
@@ -53,8 +52,8 @@ func (s *Service) removeAbandoned(ctx context.Context, v View, mine string) (Vie
 	return s.Look(ctx)
 }
 
-// removeAbandonedNow looks for what is half made under a name whose lock the
-// caller holds, and removes it. The host is locked.
+// removeAbandonedNow finds and removes what is unfinished under a name whose lock the caller
+// holds. The host is locked.
 func (s *Service) removeAbandonedNow(ctx context.Context, name string) error {
 	v, err := s.Look(ctx)
 	if err != nil {
@@ -72,8 +71,8 @@ func (s *Service) removeAllUnfinished(ctx context.Context, found []Volume) error
 	return nil
 }
 
-// removeUnfinished removes a device that never was a volume: there is nothing to
-// lose in it. The host is locked.
+// removeUnfinished removes a device that was never a finished volume, so no data is lost. The host
+// is locked.
 func (s *Service) removeUnfinished(ctx context.Context, vol Volume) error {
 	if vol.isCopy() {
 		return errs.Wrap("", subject(vol.Name), "its unfinished copy could not be marked as deleted", "", s.deleteCopy(ctx, vol))
@@ -82,17 +81,17 @@ func (s *Service) removeUnfinished(ctx context.Context, vol Volume) error {
 	return errs.Wrap("", subject(vol.Name), "its unfinished "+vol.where()+" could not be removed", "", err)
 }
 
-// isCopy reports whether an unfinished volume may hold the bytes of another one.
+// isCopy reports whether an unfinished volume may hold the data of another one.
 func (vol Volume) isCopy() bool {
 	if vol.Type == TypeLVM {
 		return vol.copyOf != ""
 	}
 	id, err := uuid.Parse(vol.UUID)
-	return err == nil && id.Version() == 5 // of copyUUIDs; of others it is random
+	return err == nil && id.Version() == 5 // from copyUUIDs; all other UUIDs are random
 }
 
-// deleteCopy marks an unfinished copy as deleted: its bytes are somebody's, and are to be
-// erased. Where there is no room for the mark it is removed as it is.
+// deleteCopy marks an unfinished copy as deleted, so that its data is erased. If there is no room
+// for the mark, it is removed without erasing.
 func (s *Service) deleteCopy(ctx context.Context, vol Volume) error {
 	k := s.kindOf(vol.Type)
 	marked, err := k.markDeleted(ctx, vol)

@@ -12,25 +12,25 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// A raw block volume is cleared. One that is made for a filesystem is not: it may hold bytes
-// of former volumes, which ext4 and XFS never show, since they show no block that was not
-// written through them, and with DAX zero a block before they map it. Its device says so,
-// and it is never given out as a raw one. Only both ends of it are cleared, where signatures
-// are, and what has media errors, which a write heals.
+// A raw block volume is zeroed. A volume that is created for a file system is not: it may hold
+// data of deleted volumes. ext4 and XFS never show that data, because they show no block that was
+// not written through them, and with DAX they zero a block before they map it. A mark on the
+// device records this, and such a volume is never used as a raw one. Only both ends of it are
+// zeroed, where signatures are, and blocks with media errors, which a write clears.
 
-// filesystemUUID is the UUID in the info block of a direct volume that was made for a
-// filesystem, whose namespace has the UUID given.
+// filesystemUUID returns the UUID in the info block of a direct volume that was created for a file
+// system, given the UUID of its namespace.
 func filesystemUUID(namespace string) string {
 	return uuid.NewSHA1(uuid.NameSpaceURL, []byte("pmemctl:filesystem/"+namespace)).String()
 }
 
-// madeForFS is the error for one who wants such a volume raw.
+// madeForFS is the error if such a volume is requested as a raw one.
 func madeForFS(vol Volume) error {
 	return errs.New(errs.Conflict, subject(vol.Name), "was created for a file system and may hold data of deleted volumes below it, so it cannot be used as a raw block device",
 		"create a raw volume: pmemctl volume create NAME --fs none, or volumeMode: Block")
 }
 
-// clear zeroes what a new volume must not show of former ones, and heals media errors.
+// clear zeroes what a new volume must not show of deleted ones, and clears media errors.
 func (s *Service) clear(ctx context.Context, dev Device, vol Volume, node string) error {
 	stop := vol.offset + vol.Size
 	end := stop
@@ -49,7 +49,7 @@ func (s *Service) clear(ctx context.Context, dev Device, vol Volume, node string
 	return notHealed(err)
 }
 
-// notHealed says what to do about a medium that takes no write.
+// notHealed converts a MediaError to an error with a next step.
 func notHealed(err error) error {
 	var medium *blockdev.MediaError
 	if !errors.As(err, &medium) {
@@ -58,13 +58,13 @@ func notHealed(err error) error {
 	return errs.New(errs.Damaged, medium.Path, fmt.Sprintf("has media errors that a write does not clear, the first at byte %d, so no volume is created on it", medium.First), "see where: pmemctl tree; replace the DIMM")
 }
 
-// clearTail zeroes the last bytes from one offset to another.
+// clearTail zeroes the last endSize bytes of a range.
 func clearTail(ctx context.Context, dev Device, from, to uint64) error {
 	return dev.Zero(ctx, max(from, to-min(endSize, to)), to, nil)
 }
 
-// heal zeroes the parts of a device from an offset on in which the kernel lists media errors.
-// It fails when the kernel still lists one.
+// heal zeroes the blocks of a device, from an offset on, for which the kernel lists media errors.
+// It returns an error if the kernel still lists one afterwards.
 func (s *Service) heal(ctx context.Context, dev Device, node string, from uint64) error {
 	const page = 4 * pmem.KiB
 	for healed := false; ; healed = true {
@@ -91,6 +91,6 @@ func (s *Service) heal(ctx context.Context, dev Device, node string, from uint64
 	}
 }
 
-// endSize is how much of both ends of a namespace is cleared of what blkid, LVM,
-// MD or GPT could find there.
+// endSize is the number of bytes zeroed at both ends of a namespace, where blkid, LVM, MD or GPT
+// could find signatures.
 const endSize = 4 * pmem.MiB

@@ -11,12 +11,12 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// Clone copies a volume that is not in use into a new one as the spec has it, which may be larger
-// and of the other type; its file system then grows with the first Mount. The copy is a volume
-// like any other, with DAX. Of the spec, Type "" is that of the source, Size 0 is its size, and FS
-// is what the source must have: none copies it as it is, as a device, and "" takes what there is.
-// A volume that exists under the name is a Conflict, since its content may be older than the
-// source's by now; with OrExisting a copy of the source is returned.
+// Clone copies a volume that is not in use to a new one, which may be larger and of the other
+// type; its file system then grows at the first Mount. The copy is a volume like any other, with
+// DAX. In the spec, Type "" is that of the source and Size 0 its size. FS is what the source must
+// have: none copies it as a raw device, and "" accepts any. If a volume of the name exists, the
+// error is of the kind Conflict, because the source may have changed since it was copied; with
+// OrExisting, an existing copy of the source is returned.
 func (s *Service) Clone(ctx context.Context, source string, spec Spec) (Volume, error) {
 	if err := ValidateName(source); err != nil {
 		return Volume{}, err
@@ -27,7 +27,7 @@ func (s *Service) Clone(ctx context.Context, source string, spec Spec) (Volume, 
 	if source == spec.Name {
 		return Volume{}, errs.Invalidf(subject(spec.Name), "choose another name for the copy", "cannot be a clone of itself")
 	}
-	for _, name := range slices.Sorted(slices.Values([]string{source, spec.Name})) { // or two clones could wait for each other
+	for _, name := range slices.Sorted(slices.Values([]string{source, spec.Name})) { // in a fixed order, so that two clones cannot deadlock
 		lock, err := s.lockVolume(ctx, name)
 		if err != nil {
 			return Volume{}, err
@@ -62,7 +62,7 @@ func (s *Service) Clone(ctx context.Context, source string, spec Spec) (Volume, 
 	return vol, err
 }
 
-// copyingFrom is the spec of a volume that has room for a copy of another one.
+// copyingFrom returns the spec of a volume that can hold a copy of the source.
 func (s Spec) copyingFrom(source Volume) (Spec, error) {
 	if s.FS == mount.None && source.forFS {
 		return s, errs.Invalidf(subject(s.Name), "clone it as a volume with a file system", "%s was created for a file system and may hold data of deleted volumes below it, so it cannot be copied to a raw block volume", source.Name)
@@ -79,13 +79,13 @@ func (s Spec) copyingFrom(source Volume) (Spec, error) {
 	if s.Type == "" {
 		s.Type = source.Type
 	}
-	// What is in it is the source's.
+	// The content comes from the source.
 	s.FS, s.MkfsOptions, s.copyOf, s.forFS = mount.None, nil, source.UUID, source.forFS
 	return s, s.validate()
 }
 
-// copyInto fills a new device with a copy of a volume, and zeros behind it. A file
-// system in it becomes one of its own.
+// copyInto copies a volume to a new device and zeroes the rest of it. A file system in the copy
+// gets a new UUID.
 func (s *Service) copyInto(ctx context.Context, made, source Volume, fs string) error {
 	if err := s.notPublished(source); err != nil {
 		return errs.Wrap("", subject(source.Name), "is in use, so a copy would not be consistent", "", err)
@@ -140,5 +140,5 @@ func (s *Service) copyInto(ctx context.Context, made, source Volume, fs string) 
 			return err
 		}
 	}
-	return s.waitForNode(ctx, made) // it is known by its name from here on
+	return s.waitForNode(ctx, made) // from here on it is found by its name
 }

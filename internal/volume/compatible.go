@@ -8,16 +8,16 @@ import (
 	"github.com/pmemctl/pmemctl/internal/mount"
 )
 
-// UsableAs tells whether a volume is what is asked for: a raw block device, for the file
-// system None, or a file system, for which "" is any. Where it is not, the error is of the
-// kind Conflict. A raw device on which its user made a file system is told from a volume
-// that has one only while it is published.
+// UsableAs returns an error of the kind Conflict if a volume cannot be used as requested: as a raw
+// block device (file system None), or with a file system, where "" is any. A raw device on which
+// its user made a file system can be distinguished from a volume with a file system only while it
+// is published.
 func (s *Service) UsableAs(ctx context.Context, name, fs string) error {
 	if err := ValidateName(name); err != nil {
 		return err
 	}
 	find := s.activated
-	if fs == mount.None { // sysfs does not tell whether it was made for a filesystem
+	if fs == mount.None { // sysfs does not show whether it was created for a file system
 		find = s.activatedByLook
 	}
 	vol, err := find(ctx, name)
@@ -62,12 +62,11 @@ func usableAs(name, has, fs string, publishedRaw bool) error {
 	return nil
 }
 
-// ownFlags are the options of which the kernel tells for each mount point whether it has
-// them, and how they are undone. What is a file system's own option it may show in other
-// words, or not at all where it is the default.
+// ownFlags are the mount options that the kernel shows for each mount point, and the options that
+// undo them. The kernel may show options of the file system itself differently, or omit defaults.
 var ownFlags = map[string]string{"nosuid": "suid", "nodev": "dev", "noexec": "exec", "nodiratime": "diratime", "noatime": "atime", "sync": "async"}
 
-// flagsAsked are those of ownFlags that options ask for; the last one counts.
+// flagsAsked returns the ownFlags that are set by options; the last option wins.
 func flagsAsked(options []string) map[string]bool {
 	asked := map[string]bool{}
 	for _, o := range options {
@@ -83,8 +82,8 @@ func flagsAsked(options []string) map[string]bool {
 	return asked
 }
 
-// differentFlag names an option that was asked for, of those given, and is not in effect at
-// a mount point, or is in effect there and was not asked for; "" when there is none.
+// differentFlag names one of some flags that is in effect at a mount point but was not requested,
+// or the other way round; "" if there is none.
 func differentFlag(asked []string, p mount.Point, flags ...string) string {
 	want := flagsAsked(asked)
 	for _, flag := range flags {
@@ -97,8 +96,8 @@ func differentFlag(asked []string, p mount.Point, flags ...string) string {
 	return ""
 }
 
-// differsFrom says how a mount point differs from what is asked for. To who mounts by hand,
-// what was not asked for is all the same.
+// differsFrom says how a mount point differs from the request. For a manual mount, options that
+// were not requested do not matter.
 func (m MountSpec) differsFrom(p mount.Point) string {
 	asked := m.Options
 	if m.opened == nil {
@@ -107,8 +106,8 @@ func (m MountSpec) differsFrom(p mount.Point) string {
 	return differentFlag(asked, p, "nosuid", "nodev", "noexec", "nodiratime", "noatime", "sync")
 }
 
-// differsFrom says how a place where a volume is published, with its file system mounted at
-// another, differs from what is asked for. What that has, this has too.
+// differsFrom says how the mount point of a published volume differs from the request. It inherits
+// the options of the mount point where the volume is staged.
 func (p PublishSpec) differsFrom(point, staged mount.Point) string {
 	var inherited []string
 	for flag := range ownFlags {

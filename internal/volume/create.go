@@ -17,7 +17,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// Plan tells what Create would do, and changes nothing.
+// Plan returns what Create would do, and changes nothing.
 func (s *Service) Plan(ctx context.Context, spec Spec) (Plan, error) {
 	if err := spec.validate(); err != nil {
 		return Plan{}, err
@@ -46,9 +46,9 @@ func first(list []string) string {
 	return list[0]
 }
 
-// Create makes a volume that reads as zeros, or has an empty file system. When
-// there is one of that name as the spec would make it, it is returned and
-// created is false; when it differs, the error is of the kind Conflict.
+// Create creates a volume that reads as zeros or has an empty file system. If a volume of that
+// name exists and matches the spec, it is returned and created is false; if it differs, the error
+// is of the kind Conflict.
 func (s *Service) Create(ctx context.Context, spec Spec) (vol Volume, created bool, err error) {
 	if err := spec.validate(); err != nil {
 		return Volume{}, false, err
@@ -64,8 +64,8 @@ func (s *Service) Create(ctx context.Context, spec Spec) (vol Volume, created bo
 	return s.create(ctx, spec, func(ctx context.Context, made Volume) error { return s.fill(ctx, made, spec) })
 }
 
-// create makes the device under a name that no volume has, lets fill put the
-// content on it, and gives it its own name last. The volume's lock is held.
+// create makes the device under a temporary name, calls fill to write its content, and renames it
+// last. The volume's lock is held.
 func (s *Service) create(ctx context.Context, spec Spec, fill func(context.Context, Volume) error) (vol Volume, created bool, err error) {
 	var made Volume
 	for wait := newSpaceWait(spec.SpaceWait); made.Name == ""; {
@@ -105,9 +105,9 @@ func couldNotBeCreated(name string, err error) error {
 	return errs.Wrap("", subject(name), "could not be created", "", err)
 }
 
-// findOrMake returns the volume that exists as the spec would make it, or makes its device. With
-// an error for want of space it returns what is to be erased that would give enough. The host
-// is locked.
+// findOrMake returns the existing volume that matches the spec, or makes the device of a new one.
+// If there is not enough space, it also returns the deleted volumes whose erasing would free
+// enough. The host is locked.
 func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Volume, erasing []Volume, err error) {
 	k := s.kindOf(spec.Type)
 	v, err := k.lookBeforeMaking(ctx, spec.Name)
@@ -116,7 +116,7 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 	}
 	found := v.find(spec.Name)
 	for _, vol := range inState(found, Deleting) {
-		// An earlier version deleted it, and left it its name.
+		// An earlier version deleted it without renaming it.
 		if vol.Type == TypeLVM && vol.lv == spec.Name && v.present(vol.group()) == nil {
 			if _, err := (logical{s}).markDeleted(ctx, vol); err != nil {
 				return existing, made, nil, err
@@ -150,13 +150,12 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 	return existing, made, nil, err
 }
 
-// filledRaw tells whether the content of a direct volume is put on its raw
-// namespace, behind an info block. To take down and bring up a raw namespace, for
-// its mark, takes half as long, and it is only once that the kernel then makes
-// struct pages. Mkfs.xfs wants the device itself.
+// filledRaw reports whether the content of a direct volume is written to its raw namespace, behind
+// the info block. To disable and enable a raw namespace for its mark takes half as long, and the
+// kernel then creates struct pages only once. mkfs.xfs requires the device itself.
 func filledRaw(spec Spec) bool { return spec.FS != mount.XFS }
 
-// matches tells whether a volume is as the spec would make it.
+// matches returns an error if a volume differs from the spec.
 func (s *Service) matches(ctx context.Context, v View, vol Volume, spec Spec) error {
 	const next = "choose another name, or delete it: pmemctl volume delete "
 	differs := func(what, has, asked string) error {
@@ -195,8 +194,7 @@ func (s *Service) matches(ctx context.Context, v View, vol Volume, spec Spec) er
 	return err
 }
 
-// sizeThatDiffers shows a size in bytes where rounding would hide the
-// difference.
+// sizeThatDiffers formats a size in bytes if rounding would hide the difference.
 func sizeThatDiffers(size, other uint64) string {
 	if text := pmem.FormatSize(size); text != pmem.FormatSize(other) {
 		return text
@@ -209,7 +207,7 @@ func (v View) couldStripe(g lvm.VGRef) bool {
 	return ok && len(vg.PVs) > 1
 }
 
-// sizeFor is the size that the spec would give a volume where it is.
+// sizeFor returns the size that the spec would give a volume in the place where it is.
 func (v View) sizeFor(vol Volume, spec Spec) uint64 {
 	if vol.Type == TypeLVM {
 		vg, _ := v.LVM.Find(vol.group())
@@ -220,14 +218,14 @@ func (v View) sizeFor(vol Volume, spec Spec) uint64 {
 	if err != nil {
 		return 0
 	}
-	// Earlier versions gave a volume all that its namespace had room for.
+	// Earlier versions gave a volume all usable bytes of its namespace.
 	if most := pmem.Usable(raw, pmem.MapDev, pmem.DefaultAlign); vol.Size == most {
 		return most
 	}
 	return directSize(spec.Size, raw)
 }
 
-// directSize is what a direct volume of a size that was asked for offers, in a namespace of a
+// directSize returns the usable size of a direct volume of a requested size in a namespace of a
 // raw size.
 func directSize(asked, raw uint64) uint64 {
 	if !ownInfoBlocks {
@@ -236,12 +234,12 @@ func directSize(asked, raw uint64) uint64 {
 	return pmem.RoundUp(asked, pmem.DefaultAlign)
 }
 
-// ownInfoBlocks tells whether pmemctl writes the info blocks of namespaces itself: it knows
-// those for pages of 4 KiB.
+// ownInfoBlocks reports whether pmemctl writes the info blocks of namespaces itself; it supports
+// pages of 4 KiB only.
 var ownInfoBlocks = os.Getpagesize() == 4*pmem.KiB
 
-// copyUUIDs are the UUIDs of a namespace that is a copy, from which can be told of what it is
-// one. There are many, since copies that were deleted may still be erased.
+// copyUUIDs returns possible UUIDs for the namespace of a copy, which identify its source. There
+// are many, because deleted copies may not be erased yet.
 func copyUUIDs(name, source string) iter.Seq[string] {
 	const most = 1000
 	return func(yield func(string) bool) {
@@ -256,7 +254,7 @@ func copyUUIDs(name, source string) iter.Seq[string] {
 	}
 }
 
-// copyUUID is one that no namespace has; "" leaves the choice to whoever makes it.
+// copyUUID returns one of them that no namespace has; "" lets the caller choose a random one.
 func (v View) copyUUID(name, source string) string {
 	if source == "" {
 		return ""
@@ -281,7 +279,7 @@ func (vol Volume) isCopyOf(source string) bool {
 	return false
 }
 
-// fill clears of a new device what is to be cleared, and formats it.
+// fill zeroes a new device as needed, and formats it.
 func (s *Service) fill(ctx context.Context, vol Volume, spec Spec) error {
 	var err error
 	if !filledRaw(spec) {
@@ -311,12 +309,12 @@ func (s *Service) fill(ctx context.Context, vol Volume, spec Spec) error {
 			return err
 		}
 	}
-	// From here on the volume is known by its name.
+	// From here on the volume is found by its name.
 	return s.waitForNode(ctx, vol)
 }
 
-// writeInfoBlock has the kernel bring up a namespace as fsdax from now on. The data
-// begins behind the offset.
+// writeInfoBlock writes the info block with which the kernel brings up a namespace as fsdax. The
+// data begins at the offset.
 func writeInfoBlock(dev Device, vol Volume) error {
 	parent, err := uuid.Parse(vol.UUID)
 	if err != nil {
@@ -330,7 +328,7 @@ func writeInfoBlock(dev Device, vol Volume) error {
 	return dev.Write(append(nothing, pmem.PFNInfoBlock(id, parent, dev.Size(), vol.Size, pmem.DefaultAlign)...), 0)
 }
 
-// deviceSize is how many bytes the device of a new volume has.
+// deviceSize returns the size in bytes of the device of a new volume.
 func (vol Volume) deviceSize() uint64 {
 	if vol.offset > 0 {
 		return vol.RawSize
@@ -371,7 +369,7 @@ func (s *Service) bringUp(ctx context.Context, vol Volume) (Volume, error) {
 	return up, nil
 }
 
-// sizeIs makes sure that a device that is to be cleared is the one that was made.
+// sizeIs returns an error if a device that is about to be written does not have the expected size.
 func sizeIs(dev Device, size uint64) error {
 	if dev.Size() != size {
 		return errs.New(errs.Internal, "", fmt.Sprintf("the device has %d bytes instead of %d and was not touched", dev.Size(), size), "check that /dev is the host's own and that udevd is running")
@@ -379,8 +377,7 @@ func sizeIs(dev Device, size uint64) error {
 	return nil
 }
 
-// undoCreate removes what could not be finished, and joins what went wrong with
-// that to the cause.
+// undoCreate removes an unfinished volume, and joins errors of that with the cause.
 func (s *Service) undoCreate(ctx context.Context, vol Volume, cause error) error {
 	ctx, cancel := undoing(ctx)
 	defer cancel()

@@ -10,16 +10,16 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// Damage is something of pmemctl's that cannot be read or used: what is on it is out of
-// sight, and is neither absent nor empty.
+// Damage describes something of pmemctl's that cannot be read or used: its content is not visible,
+// but must not be taken for absent or empty.
 type Damage struct {
-	// VG or Volume is what it belongs to.
+	// VG or Volume is the owner.
 	VG        string `json:"vg,omitempty"`
 	Volume    string `json:"volume,omitempty"`
 	Namespace string `json:"namespace,omitempty"`
 	Device    string `json:"device,omitempty"` // path of the block device
 	Region    string `json:"region,omitempty"`
-	// Volumes are those that the volume group had, as far as that is known from elsewhere.
+	// Volumes are the volumes that the group had, if that is known from elsewhere.
 	Volumes []string `json:"volumes,omitempty"`
 	Reason  string   `json:"reason"`
 	Next    string   `json:"next,omitempty"`
@@ -81,8 +81,8 @@ func blockPath(n pmem.Namespace) string {
 	return "/dev/" + n.Blockdev
 }
 
-// memberDamage tells whether a namespace that is part of a volume group is in none that
-// can be read. It had one when it got its mark.
+// memberDamage reports whether a namespace that is marked as a member of a volume group is in no
+// readable group. It was in one when it got its mark.
 func (v View) memberDamage(n pmem.Namespace) (Damage, bool) {
 	mark, vg := parseMark(n.Name)
 	if mark != markMember || !n.Enabled() {
@@ -105,7 +105,7 @@ func (v View) memberDamage(n pmem.Namespace) (Damage, bool) {
 	return d, true
 }
 
-// groupOf is the volume group that lvm reads on a device.
+// groupOf returns the volume group that lvm finds on a device.
 func (v View) groupOf(device string) (lvm.VG, bool) {
 	for _, vg := range v.LVM.VGs {
 		if slices.ContainsFunc(vg.PVs, func(pv lvm.PV) bool { return pv.Name == device }) {
@@ -115,8 +115,8 @@ func (v View) groupOf(device string) (lvm.VG, bool) {
 	return lvm.VG{}, false
 }
 
-// incomplete says why a volume group is not to be changed: what LVM writes then would
-// shut out the device that is missing, or promise bytes that a device does not have.
+// incomplete says why a volume group must not be changed: LVM would then write metadata without
+// the missing device, or claim bytes that a device does not have.
 func incomplete(vg lvm.VG) (reason, next string) {
 	if vg.PartialPVMissing {
 		return "is missing a device and cannot be changed without it",
@@ -131,7 +131,7 @@ func incomplete(vg lvm.VG) (reason, next string) {
 	return "", ""
 }
 
-// whole fails for a volume group in which nothing is to be made.
+// whole returns an error if nothing may be created in a volume group.
 func (v View) whole(g lvm.VGRef) error {
 	if err := v.present(g); err != nil {
 		return err
@@ -140,7 +140,7 @@ func (v View) whole(g lvm.VGRef) error {
 	if reason, next := incomplete(vg); reason != "" {
 		return errs.New(errs.Damaged, "volume group "+g.Name, reason, next)
 	}
-	if readable { // and complete: what else has its mark is no part of it
+	if readable { // and complete: other namespaces with its mark are not part of it
 		return nil
 	}
 	for _, n := range v.membersOf(g.Name) {
@@ -151,8 +151,8 @@ func (v View) whole(g lvm.VGRef) error {
 	return nil
 }
 
-// present fails for a volume group that misses a device. Nothing is removed from it either:
-// LVM would write without what is missing.
+// present returns an error if a volume group is missing a device. Nothing may be removed from it
+// either: LVM would write metadata without that device.
 func (v View) present(g lvm.VGRef) error {
 	vg, _ := v.LVM.Find(g)
 	if !vg.PartialPVMissing {
@@ -162,8 +162,8 @@ func (v View) present(g lvm.VGRef) error {
 	return errs.New(errs.Unsupported, "volume group "+g.Name, reason, next)
 }
 
-// strays are the damaged namespaces that have the mark of a volume group that is complete
-// without them: an older pmemctl was killed before it added them, or LVM took them out.
+// strays returns the damaged namespaces that have the mark of a volume group which is complete
+// without them: an older pmemctl was killed before it added them, or LVM removed them.
 func (v View) strays(vg lvm.VG) []pmem.Namespace {
 	var strays []pmem.Namespace
 	for _, n := range v.membersOf(vg.Name) {

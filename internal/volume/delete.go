@@ -12,24 +12,24 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// Delete deletes a volume that is not in use: its name is free then. With erase its bytes are
-// zeroed before its space is free, and it is for the caller to have the volumes erased that are
-// returned; without, the bytes stay on the medium, where a volume made later does not show
-// them. NotFound when there is none.
+// Delete deletes a volume that is not in use; its name is free afterwards. With erase, its data
+// must be zeroed before its space is free: the caller erases the volumes that are returned.
+// Without erase, the data stays on the medium, where later volumes do not show it. The error is of
+// the kind NotFound if there is no such volume.
 //
-// Where what was deleted under the name is all there is, that is returned.
+// If only deleted volumes of that name exist, they are returned.
 func (s *Service) Delete(ctx context.Context, name string, erase bool) (deleted []Volume, err error) {
 	return s.delete(ctx, name, func(Volume) bool { return erase })
 }
 
-// DeleteAsCreated deletes a volume as its Spec said: to be erased, or not.
+// DeleteAsCreated deletes a volume, and erases it or not as its Spec said.
 func (s *Service) DeleteAsCreated(ctx context.Context, name string) error {
 	_, err := s.delete(ctx, name, func(vol Volume) bool { return !s.isNoErase(vol.UUID) })
 	return err
 }
 
-// delete asks of the volume, or of none when only an erasing is to go on, whether
-// its bytes are to be erased.
+// delete calls erase to find out whether the volume's data is to be erased; with a zero Volume if
+// only deleted volumes of that name exist.
 func (s *Service) delete(ctx context.Context, name string, erase func(Volume) bool) ([]Volume, error) {
 	if err := ValidateName(name); err != nil {
 		return nil, err
@@ -73,12 +73,12 @@ func (s *Service) delete(ctx context.Context, name string, erase func(Volume) bo
 	return d.erase, nil
 }
 
-// deletion is what is to be done with the volumes of a name: removed as they are,
-// marked as deleted, and erased further.
+// deletion lists the volumes of a name that are to be removed without erasing, marked as deleted,
+// or erased.
 type deletion struct{ remove, mark, erase []Volume }
 
-// beginDeleting removes what is half made, and tells what to do with the rest. The
-// host is locked.
+// beginDeleting removes unfinished volumes, and returns what to do with the others. The host is
+// locked.
 func (s *Service) beginDeleting(ctx context.Context, name string, erase func(Volume) bool) (d deletion, err error) {
 	v, err := s.lookFor(ctx, name)
 	if err != nil {
@@ -98,7 +98,7 @@ func (s *Service) beginDeleting(ctx context.Context, name string, erase func(Vol
 		}
 	}
 	for _, vol := range live {
-		if s.needsRefresh(vol) { // or what is done to it waits for ever, or fails
+		if s.needsRefresh(vol) { // otherwise changes to it would block or fail
 			if err := s.refresh(ctx, vol); err != nil {
 				return d, err
 			}
@@ -123,7 +123,7 @@ func (s *Service) beginDeleting(ctx context.Context, name string, erase func(Vol
 	return d, nil
 }
 
-// remove removes a volume as it is.
+// remove removes a volume without erasing it.
 func (s *Service) remove(ctx context.Context, vol Volume) error {
 	if err := s.notInUse(vol); err != nil {
 		return err
@@ -134,7 +134,7 @@ func (s *Service) remove(ctx context.Context, vol Volume) error {
 	return errs.Wrap("", subject(vol.Name), "could not be removed", "", err)
 }
 
-// markDeleted marks a volume as deleted: nobody is given it any more, and its name is free.
+// markDeleted marks a volume as deleted: it is no longer available, and its name is free.
 func (s *Service) markDeleted(ctx context.Context, vol Volume) (Volume, error) {
 	if err := s.notInUse(vol); err != nil {
 		return vol, err
@@ -148,9 +148,9 @@ func (s *Service) markDeleted(ctx context.Context, vol Volume) (Volume, error) {
 	return vol, errs.Wrap("", subject(vol.Name), "could not be deleted", "", err)
 }
 
-// eraseUnmarked erases and removes a volume for whose mark no label slot, or no byte of LVM's
-// metadata, is free: to remove it needs none. Its head goes first: after a crash in between it
-// is there again as what it was, damaged or without a filesystem, and is deleted again.
+// eraseUnmarked erases and removes a volume if no label slot or LVM metadata is free for its mark;
+// removal requires neither. Its head is erased first: after a crash the volume then reappears as
+// damaged or without a file system, and can be deleted again.
 func (s *Service) eraseUnmarked(ctx context.Context, vol Volume) error {
 	lock, err := s.Locks.Acquire(ctx, eraseLock(vol))
 	if err != nil {
@@ -163,8 +163,8 @@ func (s *Service) eraseUnmarked(ctx context.Context, vol Volume) error {
 	return s.eraseAndRemove(ctx, vol, &erasureLog{})
 }
 
-// eraseHead erases what tells the kind of a volume: the info block of a namespace, or the
-// superblock of a file system.
+// eraseHead erases the signature of a volume: the info block of a namespace, or the superblock of
+// a file system.
 func (s *Service) eraseHead(ctx context.Context, vol Volume) (_ Volume, err error) {
 	k := s.kindOf(vol.Type)
 	err = s.changing(ctx, func() error {

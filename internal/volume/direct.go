@@ -13,21 +13,21 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// direct is the kind of volumes that are namespaces of their own.
+// direct is the kind of volumes that are namespaces.
 type direct struct{ *Service }
 
 func (k direct) warm() { k.NDCTL.Warm() }
 
-// changing does not lock the host: that one thing at a time is written to a DIMM's labels is the
-// kernel's business (nvdimm_bus_lock), and to take a device down it waits for every processor.
+// changing does not lock the host: the kernel serializes writes to a DIMM's labels
+// (nvdimm_bus_lock), and disabling a device waits for every CPU.
 func (k direct) changing(_ context.Context, do func() error) error { return do() }
 
-// lookBeforeMaking leaves LVM out where it has nothing of that name: a region is what matters.
+// lookBeforeMaking does not query LVM if LVM has nothing of that name: only regions matter.
 func (k direct) lookBeforeMaking(ctx context.Context, name string) (View, error) {
 	return k.lookOutsideLVM(ctx, name)
 }
 
-// lookForDeleted does not ask LVM, which may be stuck.
+// lookForDeleted does not query LVM, which may be stuck.
 func (k direct) lookForDeleted(context.Context) (View, error) {
 	sys, err := k.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
 	return View{PMEM: sys}, err
@@ -60,7 +60,7 @@ func (k direct) make(_ context.Context, plan Plan) (Volume, error) {
 
 func (k direct) commit(_ context.Context, vol Volume) (Volume, error) {
 	n, err := k.NDCTL.RenameNamespace(vol.UUID, markVolume+vol.Name)
-	if err != nil && !k.isUnfinished(vol) { // it has its name, and does not come up
+	if err != nil && !k.isUnfinished(vol) { // it has its final name, but does not come up
 		err = errors.Join(err, k.NDCTL.DestroyNamespace(vol.UUID))
 	}
 	if err != nil {
@@ -69,13 +69,13 @@ func (k direct) commit(_ context.Context, vol Volume) (Volume, error) {
 	ready, _ := directVolume(n)
 	if ready.State != Ready || ready.Size != vol.Size {
 		err := errs.New(errs.Internal, subject(vol.Name), fmt.Sprintf("its namespace did not come up as fsdax with %d bytes", vol.Size), "see why: dmesg | tail")
-		return Volume{}, errors.Join(err, k.NDCTL.DestroyNamespace(n.UUID)) // what is in it, nobody was given
+		return Volume{}, errors.Join(err, k.NDCTL.DestroyNamespace(n.UUID)) // nobody has used it yet
 	}
 	k.remember(ready)
 	return ready, nil
 }
 
-// isUnfinished asks again: a direct volume is finished without the host's lock.
+// isUnfinished reads the namespaces again: a direct volume is finished without the host's lock.
 func (k direct) isUnfinished(vol Volume) bool {
 	sys, err := k.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
 	if err != nil {
@@ -103,7 +103,8 @@ func (k direct) markDeleted(_ context.Context, vol Volume) (Volume, error) {
 	return vol, k.NDCTL.RenameDisabled(vol.UUID, markRemoving+vol.Name)
 }
 
-// bringUpToErase brings it up raw, which has no info block in the way and needs no struct pages.
+// bringUpToErase enables it in raw mode, which exposes the info block and requires no struct
+// pages.
 func (k direct) bringUpToErase(_ context.Context, vol Volume) (Volume, error) {
 	blockdev, err := k.NDCTL.EnableRaw(vol.UUID)
 	vol.Device = "/dev/" + blockdev

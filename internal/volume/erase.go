@@ -18,24 +18,24 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// A deleted volume has the mark of one, and its name is free. Its bytes are zeroed before
-// its space is: in the background by serve-csi, or by whoever waits for it. The mark on the
-// device is the queue. What is known of the work beside it, such as how far it is, is lost
-// with a reboot, and then the work begins again.
+// A deleted volume has a mark, and its name is free. Its data is zeroed before its space is free:
+// in the background by serve-csi, or by a process that waits for the space. The marks on the
+// devices are the queue. Other state, such as the progress, is lost at a reboot, and erasing then
+// starts again.
 
-// Erasure is how far the erasing of a deleted volume is.
+// Erasure is the progress of erasing a deleted volume.
 type Erasure struct {
 	// Since is when the volume was deleted, or first seen after a reboot.
 	Since time.Time `json:"since"`
-	// Done is how many bytes are erased.
+	// Done is the number of bytes erased.
 	Done uint64 `json:"done"`
-	// Rate is the bytes per second of late; 0 while nobody is at work on it.
+	// Rate is the current rate in bytes per second; 0 while no process erases it.
 	Rate uint64 `json:"rate"`
 	// Failed says why it could not be erased.
 	Failed string `json:"failed,omitempty"`
 }
 
-// text says how far the erasing of so many bytes is.
+// text describes the progress for a volume of size bytes.
 func (e Erasure) text(size uint64) string {
 	switch {
 	case e.Failed != "":
@@ -46,7 +46,7 @@ func (e Erasure) text(size uint64) string {
 	return "waiting to be erased"
 }
 
-// left is how long the erasing of a volume goes on; false when that is not known.
+// left returns the remaining time; false if it is unknown.
 func (vol Volume) left() (time.Duration, bool) {
 	e := vol.Erasing
 	if e == nil || e.Rate == 0 || e.Done > vol.RawSize {
@@ -55,10 +55,10 @@ func (vol Volume) left() (time.Duration, bool) {
 	return time.Duration(float64(vol.RawSize-e.Done) / float64(e.Rate) * float64(time.Second)), true
 }
 
-// Erase zeroes a volume that was deleted, and gives its space back. It waits for who is at
-// work on it already. There is nothing to do where there is no such volume any more.
+// Erase zeroes a deleted volume and frees its space. It waits for another process that is already
+// erasing it. It returns nil if the volume no longer exists.
 func (s *Service) Erase(ctx context.Context, vol Volume, rate EraseRate) error {
-	if rate == (EraseRate{}) { // whoever is at work is not to take its time
+	if rate == (EraseRate{}) { // makes a process that is already erasing it use the full rate
 		defer s.keepWanting(ctx, vol)()
 	}
 	lock, err := s.Locks.Acquire(ctx, eraseLock(vol))
@@ -69,7 +69,7 @@ func (s *Service) Erase(ctx context.Context, vol Volume, rate EraseRate) error {
 	return s.erase(ctx, vol, rate)
 }
 
-// TryErase is Erase where nobody is at work on the volume; began is false otherwise.
+// TryErase is Erase, unless another process is erasing the volume: began is false then.
 func (s *Service) TryErase(ctx context.Context, vol Volume, rate EraseRate) (began bool, err error) {
 	lock, err := s.Locks.Try(eraseLock(vol))
 	if lock == nil || err != nil {
@@ -102,7 +102,8 @@ func (s *Service) erase(ctx context.Context, vol Volume, rate EraseRate) error {
 		if err := v.present(vol.group()); err != nil {
 			return err
 		}
-		// While the host is still locked: what was seen to be deleted is what comes up.
+		// While the host is still locked: what comes up is the volume that was found to be
+		// deleted.
 		vol, err = k.bringUpToErase(ctx, vol)
 		return notErased(vol, err)
 	})
@@ -112,10 +113,11 @@ func (s *Service) erase(ctx context.Context, vol Volume, rate EraseRate) error {
 	return s.eraseNow(ctx, vol, rate)
 }
 
-// isScarce reports whether little is free where a deleted volume is. A scheduler of pods counts
-// what is free, and then asks nobody for more: nothing is waited for, and yet it is wanted.
+// isScarce reports whether little space is free where a deleted volume is. The Kubernetes
+// scheduler counts free space and then sends no request, so no operation waits although the space
+// is needed.
 func (v View) isScarce(vol Volume) bool {
-	const little = 8 // one in so many bytes
+	const little = 8 // 1/8 of the size
 	if vol.Type == TypeDirect {
 		r, _ := v.PMEM.Region(first(vol.Regions))
 		return r.AvailableSize < r.Size/little
@@ -134,8 +136,8 @@ func (v View) deleted(uuid string) (Volume, bool) {
 	return Volume{}, false
 }
 
-// eraseNow erases and removes what is deleted. The lock of the erasing is held; the host is
-// not locked for it.
+// eraseNow erases and removes a deleted volume. The caller holds the lock for erasing it; the host
+// is not locked.
 func (s *Service) eraseNow(ctx context.Context, vol Volume, rate EraseRate) error {
 	log := s.erasureLog(vol, rate)
 	err := s.eraseAndRemove(ctx, vol, log)
@@ -162,8 +164,8 @@ func giveUpNext(vol Volume) string {
 	return "replace the DIMM; or leave the data there: pmemctl gc --give-up " + vol.UUID
 }
 
-// GiveUp gives the space of a deleted volume back as it is: its bytes stay on the medium. The
-// UUID tells it from a volume that has its name now.
+// GiveUp frees the space of a deleted volume without erasing it: its data stays on the medium. The
+// UUID distinguishes it from a volume that has its name now.
 func (s *Service) GiveUp(ctx context.Context, uuid string) error {
 	what := "deleted volume with the UUID " + quoteIfOdd(uuid)
 	lock, err := s.Locks.Try(eraseLock(Volume{UUID: uuid}))
@@ -197,7 +199,7 @@ func (s *Service) GiveUp(ctx context.Context, uuid string) error {
 	})
 }
 
-// eraseAndRemove zeroes all that the device of a deleted volume offers, and removes it.
+// eraseAndRemove zeroes all usable bytes of the device of a deleted volume, and removes it.
 func (s *Service) eraseAndRemove(ctx context.Context, vol Volume, log *erasureLog) error {
 	if err := s.zeroAll(ctx, vol, vol.RawSize, log); err != nil {
 		return err
@@ -225,18 +227,18 @@ func (s *Service) zeroAll(ctx context.Context, vol Volume, size uint64, log *era
 		err = dev.ZeroWith(ctx, 0, dev.Size(), log.workers, log.paced(ctx, step))
 	}
 	done()
-	if err != nil && s.Devices.Gone(number) { // which is not the medium's fault
+	if err != nil && s.Devices.Gone(number) { // not a media error
 		err = errs.New(errs.Unsupported, vol.Device, "disappeared while it was being erased", "see what is missing: pmemctl tree")
 	}
 	return errors.Join(err, dev.Close())
 }
 
-// Deleted lists the volumes that are being erased, or wait for it: those first in whose
-// place somebody waits for space, then the smallest, which soonest give some back.
+// Deleted lists the volumes that are being erased or waiting to be: first those whose space is
+// waited for, then by size, because small ones free some space soonest.
 func (s *Service) Deleted(ctx context.Context) ([]Volume, error) {
 	looked := time.Now()
 	v, err := s.Look(ctx)
-	if err != nil && ctx.Err() == nil { // LVM may be stuck, which is no matter of direct volumes
+	if err != nil && ctx.Err() == nil { // LVM may be stuck, which does not matter for direct volumes
 		if v, err := (direct{s}).lookForDeleted(ctx); err == nil && len(s.DeletedIn(v)) > 0 {
 			return s.DeletedIn(v), nil
 		}
@@ -250,8 +252,8 @@ func (s *Service) Deleted(ctx context.Context) ([]Volume, error) {
 	return deleted, nil
 }
 
-// forgetErasuresBut forgets what is known of volumes that were not there at some time: they
-// went in another way, such as by lvremove.
+// forgetErasuresBut forgets the state of volumes that no longer existed at a given time: they were
+// removed in another way, for example by lvremove.
 func (s *Service) forgetErasuresBut(deleted []Volume, at time.Time) {
 	if s.RunDir == "" {
 		return
@@ -262,7 +264,7 @@ func (s *Service) forgetErasuresBut(deleted []Volume, at time.Time) {
 		if err != nil || info.ModTime().After(at) || slices.ContainsFunc(deleted, func(vol Volume) bool { return vol.UUID == e.Name() }) {
 			continue
 		}
-		// Who erases it now forgets it then.
+		// A process that is erasing it forgets it when it has finished.
 		gone := Volume{UUID: e.Name()}
 		if lock, err := s.Locks.Try(eraseLock(gone)); err == nil && lock != nil {
 			s.forgetErasure(gone)
@@ -271,7 +273,8 @@ func (s *Service) forgetErasuresBut(deleted []Volume, at time.Time) {
 	}
 }
 
-// noteDeleted has it be known without a look at the devices what is to be erased.
+// noteDeleted records which volumes are to be erased, so that this is known without reading the
+// devices.
 func (s *Service) noteDeleted(v View) {
 	for _, vol := range inState(v.Volumes(), Deleting) {
 		if _, err := os.Lstat(s.erasureFile(vol)); err != nil {
@@ -280,7 +283,7 @@ func (s *Service) noteDeleted(v View) {
 	}
 }
 
-// DeletedIn is Deleted for what is in a view.
+// DeletedIn is Deleted for a view.
 func (s *Service) DeletedIn(v View) []Volume { return s.inEraseOrder(inState(v.Volumes(), Deleting)) }
 
 func (s *Service) inEraseOrder(deleted []Volume) []Volume {
@@ -300,9 +303,8 @@ func (s *Service) inEraseOrder(deleted []Volume) []Volume {
 	return deleted
 }
 
-// EraseAll erases what was deleted and is not erased yet, one volume after the other, and
-// returns how many. One that cannot be erased does not hold up the others; those that failed
-// before are tried again if that is asked for.
+// EraseAll erases the deleted volumes, one after the other, and returns how many. One that cannot
+// be erased does not block the others; with failedToo, those that failed before are tried again.
 func (s *Service) EraseAll(ctx context.Context, rate EraseRate, failedToo bool) (erased int, err error) {
 	var failed []error
 	for tried := map[string]bool{}; ; {
@@ -323,7 +325,7 @@ func (s *Service) EraseAll(ctx context.Context, rate EraseRate, failedToo bool) 
 	}
 }
 
-// Place is where the space of a volume is: its volume group, or its region.
+// Place returns where the space of a volume is: its volume group, or its region.
 func (vol Volume) Place() string {
 	if vol.Type == TypeLVM {
 		return "volume group " + vol.VG
@@ -331,7 +333,7 @@ func (vol Volume) Place() string {
 	return "region " + first(vol.Regions)
 }
 
-// erasingFor are the deleted volumes of the places where a new one would fit without them.
+// erasingFor returns the deleted volumes in the places where a new volume would fit without them.
 func (v View) erasingFor(spec Spec, failed func(Volume) bool) []Volume {
 	spec.Limit = 0
 	places, err := v.placesFor(spec)
@@ -355,7 +357,8 @@ func (v View) erasingFor(spec Spec, failed func(Volume) bool) []Volume {
 	return all
 }
 
-// erasingIn are the deleted volumes of a group that has room for so many bytes without them.
+// erasingIn returns the deleted volumes of a group that would have room for some bytes without
+// them.
 func (v View) erasingIn(g lvm.VGRef, bytes uint64, failed func(Volume) bool) []Volume {
 	var here []Volume
 	vg, _ := v.LVM.Find(g)
@@ -372,13 +375,13 @@ func (v View) erasingIn(g lvm.VGRef, bytes uint64, failed func(Volume) bool) []V
 	return here
 }
 
-// AsLongAsItTakes is a SpaceWait without an end.
+// AsLongAsItTakes is a SpaceWait without limit.
 const AsLongAsItTakes = time.Duration(math.MaxInt64)
 
-// spaceWait is how far a create is that waits for the space of deleted volumes.
+// spaceWait is the state of a create that waits for the space of deleted volumes.
 type spaceWait struct {
 	until    time.Time
-	itself   bool // it erases them
+	itself   bool // it erases them itself
 	failed   map[string]bool
 	failures []error
 }
@@ -387,9 +390,9 @@ func newSpaceWait(patience time.Duration) *spaceWait {
 	return &spaceWait{until: time.Now().Add(min(patience, 10000*time.Hour)), itself: patience == AsLongAsItTakes, failed: map[string]bool{}}
 }
 
-// waitForSpace waits until one of some deleted volumes is erased that can be, and does so
-// itself when it may take as long as it takes: there may be no server. The error of the create
-// is returned when there is none, or it takes too long.
+// waitForSpace waits until one of the given deleted volumes is erased. With AsLongAsItTakes it
+// erases them itself, because no server may be running. If none can be erased, or it takes too
+// long, it returns the error of the create.
 func (s *Service) waitForSpace(ctx context.Context, w *spaceWait, erasing []Volume, why error) error {
 	erasing = slices.DeleteFunc(s.inEraseOrder(erasing), func(vol Volume) bool { return w.failed[vol.UUID] || vol.Erasing.Failed != "" })
 	if len(erasing) == 0 {
@@ -416,8 +419,8 @@ func (s *Service) waitForSpace(ctx context.Context, w *spaceWait, erasing []Volu
 	return nil // the last attempt
 }
 
-// eraseOneOf erases one of some deleted volumes: the first that nobody is at work on, or else
-// the first.
+// eraseOneOf erases one of the deleted volumes: the first that no other process is erasing, or
+// else the first.
 func (s *Service) eraseOneOf(ctx context.Context, w *spaceWait, erasing []Volume) error {
 	vol := erasing[0]
 	began, err := false, error(nil)
@@ -433,20 +436,20 @@ func (s *Service) eraseOneOf(ctx context.Context, w *spaceWait, erasing []Volume
 	if ctx.Err() != nil {
 		return err
 	}
-	if err != nil { // another one may do
+	if err != nil { // another volume may be erased instead
 		w.failed[vol.UUID] = true
 		w.failures = append(w.failures, err)
 	}
 	return nil
 }
 
-// isUnerased reports whether a deleted volume may still be erased.
+// isUnerased reports whether a deleted volume may still become erased.
 func (s *Service) isUnerased(vol Volume) bool {
 	_, err := os.Lstat(s.erasureFile(vol))
 	return err == nil && s.erasure(vol).Failed == ""
 }
 
-// noSpaceYet is the error of a create for which space is being erased.
+// noSpaceYet is the error of a create for which space is still being erased.
 func (s *Service) noSpaceYet(why error, erasing []Volume) error {
 	var bytes uint64
 	var longest time.Duration
@@ -463,8 +466,8 @@ func (s *Service) noSpaceYet(why error, erasing []Volume) error {
 	return errs.New(errs.NoSpace, "", why.Error()+"; "+text, "try again later; see the progress: pmemctl volume list -o wide")
 }
 
-// keepWanting has the space of a deleted volume be given back as fast as it can be, until the
-// function returned is called.
+// keepWanting requests the full rate for erasing a deleted volume, until the returned function is
+// called.
 func (s *Service) keepWanting(ctx context.Context, vol Volume) func() {
 	ctx, cancel := context.WithCancel(ctx)
 	s.want(vol)
@@ -481,28 +484,28 @@ func (s *Service) keepWanting(ctx context.Context, vol Volume) func() {
 	return cancel
 }
 
-// What is known of an erasing beside its mark.
+// State of erasing other than the mark.
 
 func (s *Service) erasureFile(vol Volume) string {
 	return filepath.Join(s.RunDir, "erasing", filepath.Base(vol.UUID))
 }
 
-// erasure is what is known of the erasing of a deleted volume.
+// erasure returns the recorded progress of a deleted volume.
 func (s *Service) erasure(vol Volume) *Erasure {
 	e := Erasure{Since: time.Now()}
 	if data, err := os.ReadFile(s.erasureFile(vol)); s.RunDir == "" || err != nil || json.Unmarshal(data, &e) != nil {
 		return &Erasure{Since: time.Now()}
 	}
 	if info, err := os.Stat(s.erasureFile(vol)); err == nil && time.Since(info.ModTime()) > 3*logEvery {
-		e.Rate = 0 // whoever was at work is dead
+		e.Rate = 0 // the process that was erasing it is dead
 	}
 	return &e
 }
 
-// eraseFailed reports whether a deleted volume could not be erased the last time.
+// eraseFailed reports whether the last attempt to erase a deleted volume failed.
 func (s *Service) eraseFailed(vol Volume) bool { return s.erasure(vol).Failed != "" }
 
-// keepErasure takes failures for granted: the mark on the device is what counts.
+// Errors are ignored in keepErasure: only the mark on the device counts.
 func (s *Service) keepErasure(vol Volume, e Erasure) {
 	if s.RunDir == "" || vol.UUID == "" {
 		return
@@ -519,8 +522,8 @@ func (s *Service) forgetErasure(vol Volume) {
 	}
 }
 
-// Unerased lists the UUIDs of the volumes that are to be erased and did not fail to be, as far as
-// they were deleted or seen since the last boot, without a look at the devices.
+// Unerased lists, without reading the devices, the UUIDs of the volumes that are to be erased and
+// have not failed, if they were deleted or seen since the last boot.
 func (s *Service) Unerased() []string {
 	if s.RunDir == "" {
 		return nil
@@ -535,22 +538,22 @@ func (s *Service) Unerased() []string {
 	return uuids
 }
 
-// logEvery is how often the progress of an erasing is kept.
+// logEvery is the interval at which the progress is recorded.
 const logEvery = 2 * time.Second
 
-// erasureLog keeps the progress of one erasing, at its rate. Its functions are called by one
-// goroutine at a time.
+// erasureLog records the progress of one erasing and limits its rate. It is not safe for
+// concurrent use.
 type erasureLog struct {
-	service *Service // nil keeps nothing
+	service *Service // nil records nothing
 	vol     Volume
 	rate    EraseRate
 	state   Erasure
 
-	asked  time.Time // when it was looked whether the space is wanted
+	asked  time.Time // when it was last checked whether the space is wanted
 	wanted bool
 }
 
-// workers is 1 for a rate that is limited, and 0, as many as help, while the space is wanted.
+// workers returns 1 for a limited rate, or 0 (as many as help) while the space is wanted.
 func (l *erasureLog) workers() int {
 	if l.rate == (EraseRate{}) || l.isWanted() {
 		return 0
@@ -567,7 +570,7 @@ func (l *erasureLog) isWanted() bool {
 
 func (s *Service) erasureLog(vol Volume, rate EraseRate) *erasureLog {
 	log := &erasureLog{service: s, vol: vol, rate: rate, state: *s.erasure(vol)}
-	log.state.Done, log.state.Rate = 0, 0 // that it failed stays until it does not
+	log.state.Done, log.state.Rate = 0, 0 // a failure stays recorded until an attempt succeeds
 	s.keepErasure(vol, log.state)
 	return log
 }
@@ -581,7 +584,7 @@ func (l *erasureLog) stopped(err error) {
 	l.service.keepErasure(l.vol, l.state)
 }
 
-// paced is called after each chunk, and waits as long as the rate asks for.
+// paced is called after each chunk and sleeps to keep the rate.
 func (l *erasureLog) paced(ctx context.Context, step blockdev.Progress) blockdev.Progress {
 	began, kept := time.Now(), time.Now()
 	var before, keptAt uint64

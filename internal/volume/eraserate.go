@@ -13,12 +13,11 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// EraseRate is how much of the memory's bandwidth an erasing may take. The zero value is
-// all there is.
+// EraseRate is the share of the memory bandwidth that erasing may use. The zero value is no limit.
 type EraseRate struct {
-	// Share is the part of the time in which it writes, of 1; 0 is all of it.
+	// Share is the fraction of the time spent writing; 0 is all of it.
 	Share float64
-	// Bytes is the most bytes per second; 0 is no limit.
+	// Bytes is the maximum of bytes per second; 0 is no limit.
 	Bytes uint64
 }
 
@@ -54,7 +53,7 @@ func (r EraseRate) String() string {
 	return "max"
 }
 
-// pause is how long to wait after so many bytes were written in some time.
+// pause returns how long to sleep after n bytes were written in some time.
 func (r EraseRate) pause(busy time.Duration, bytes uint64) time.Duration {
 	switch {
 	case r.Share > 0:
@@ -65,17 +64,17 @@ func (r EraseRate) pause(busy time.Duration, bytes uint64) time.Duration {
 	return 0
 }
 
-// A create that lacks space waits for what is being erased in its place, and has that take
-// all the bandwidth. Whoever erases may be another process.
+// A create that lacks space waits for volumes being erased, and makes their erasing use the full
+// bandwidth. That may happen in another process.
 
-// wantedFor is how long one call of want lasts.
+// wantedFor is how long one call of want has effect.
 const wantedFor = 30 * time.Second
 
 func (s *Service) wantedFile(vol Volume) string {
 	return filepath.Join(s.RunDir, "space-wanted", strings.ReplaceAll(vol.Place(), " ", "-"))
 }
 
-// want has the space of a deleted volume be given back as fast as it can be.
+// want requests the full rate for erasing a deleted volume.
 func (s *Service) want(vol Volume) {
 	file := s.wantedFile(vol)
 	if s.RunDir != "" && os.MkdirAll(filepath.Dir(file), 0o700) == nil {
@@ -88,7 +87,7 @@ func (s *Service) isWanted(vol Volume) bool {
 	return err == nil && s.RunDir != "" && time.Since(info.ModTime()) < wantedFor
 }
 
-// SpaceWanted reports whether a create waits for the space of deleted volumes anywhere.
+// SpaceWanted reports whether a create is waiting for the space of a deleted volume.
 func (s *Service) SpaceWanted() bool {
 	files, _ := os.ReadDir(filepath.Dir(s.wantedFile(Volume{})))
 	return slices.ContainsFunc(files, func(f os.DirEntry) bool {

@@ -10,9 +10,9 @@ import (
 	"github.com/pmemctl/pmemctl/internal/mount"
 )
 
-// examine tells of each volume what is wrong with it where it is used here. One whose
-// device is gone, or whose file system the kernel gave up, is damaged. Those are added of
-// which nothing but what is left where they were used can be seen.
+// examine sets the health of each volume where it is used here. A volume whose device is gone, or
+// whose file system the kernel shut down, is damaged. It adds volumes of which nothing but stale
+// mounts is left.
 func (s *Service) examine(volumes []Volume) []Volume {
 	uses, _ := s.Mounts.Uses()
 	lostUses, owners := s.lostUses("")
@@ -67,7 +67,7 @@ func (s *Service) examineMounted(vol Volume, uses []mount.Use) Volume {
 	return vol
 }
 
-// Damage lists what is damaged on the host, with the volumes that are out of sight.
+// Damage lists what is damaged on the host, with the volumes that are not visible because of it.
 func (s *Service) Damage(v View) []Damage {
 	all := v.Damage()
 	for i, d := range all {
@@ -109,8 +109,8 @@ func (s *Service) Damage(v View) []Damage {
 	return all
 }
 
-// onceOn is the group of a namespace, by what is left of its metadata on the devices, or
-// by the archive; nil when nothing is left.
+// onceOn returns the group of a namespace, from the metadata left on the devices or from the
+// archive; nil if nothing is left.
 func (s *Service) onceOn(v View, vg, namespace string) *groupOnDisk {
 	for _, g := range s.readGroups(vg, v.PMEM.Namespaces) {
 		if g.source != nil && slices.ContainsFunc(g.members, func(m *member) bool { return m.Dev == namespace }) {

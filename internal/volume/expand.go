@@ -10,13 +10,12 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// Expand makes an lvm volume at least size bytes large, also while it is mounted.
-// Its file system grows with it, or with the next Mount. A volume that is that
-// large already only has its file system looked after, so that an interrupted
-// call can be repeated.
+// Expand makes an lvm volume at least size bytes large, also while it is mounted. Its file system
+// grows at the same time, or at the next Mount. If the volume is large enough, only its file
+// system is grown, so that an interrupted call can be repeated.
 //
-// The new space is cleared like that of a new volume before the volume has it: it is first
-// a logical volume of its own, whose extents the volume then takes over.
+// The new space is zeroed like that of a new volume before the volume gets it: it is first a
+// separate logical volume, whose extents the volume then takes over.
 func (s *Service) Expand(ctx context.Context, name string, size uint64) (vol Volume, err error) {
 	if err := ValidateName(name); err != nil {
 		return Volume{}, err
@@ -54,8 +53,8 @@ func (s *Service) Expand(ctx context.Context, name string, size uint64) (vol Vol
 	return vol, s.growFilesystem(ctx, vol)
 }
 
-// reserveExtension makes the space that a volume is to have more; nil when it
-// is large enough. The host is locked.
+// reserveExtension creates the logical volume with the additional space; nil if the volume is
+// large enough. The host is locked.
 func (s *Service) reserveExtension(ctx context.Context, name string, size uint64) (Volume, *Volume, error) {
 	v, err := s.Look(ctx)
 	if err != nil {
@@ -90,7 +89,7 @@ func (s *Service) reserveExtension(ctx context.Context, name string, size uint64
 	s.noteDeleted(v)
 	vg, _ = v.LVM.Find(vol.group())
 	by := want - vol.Size
-	// It stays in its regions where they have room, and with stripes in any case.
+	// It stays in its regions if they have room, and always if it is striped.
 	within, devices := v.onlyIn(vg, vol.Regions)
 	if vol.Stripes > 1 || by <= largestLV(within, 1) {
 		vg = within
@@ -100,7 +99,7 @@ func (s *Service) reserveExtension(ctx context.Context, name string, size uint64
 	if most := largestLV(vg, max(vol.Stripes, 1)); by > most {
 		err := errs.New(errs.NoSpace, subject(name), fmt.Sprintf("cannot grow to %s: volume group %s has room for %s", pmem.FormatSize(size), vg.Name, pmem.FormatSize(vol.Size+most)),
 			fmt.Sprintf("use --size %d or less, or enlarge the group: pmemctl vg extend %s --percent N", vol.Size+most, vg.Name))
-		// It does not wait for what is erased: the lock of a volume that is in use is held.
+		// It does not wait for erasing, because it holds the lock of a volume that is in use.
 		if erasing := v.erasingIn(vol.group(), by, s.eraseFailed); len(erasing) > 0 {
 			s.want(erasing[0])
 			err = s.noSpaceYet(err, erasing)
@@ -111,8 +110,8 @@ func (s *Service) reserveExtension(ctx context.Context, name string, size uint64
 	return vol, &made, err
 }
 
-// takeOver gives the extents of the reserve to the volume. The host is locked,
-// so that nothing of pmemctl takes them in between.
+// takeOver moves the extents of the reserve to the volume. The host is locked, so no other pmemctl
+// takes them in between.
 func (s *Service) takeOver(ctx context.Context, name string) (Volume, error) {
 	v, err := s.Look(ctx)
 	if err != nil {
@@ -149,11 +148,10 @@ func (s *Service) takeOver(ctx context.Context, name string) (Volume, error) {
 	return vol, nil
 }
 
-// growFilesystem grows the file system of a mounted volume to the volume's size.
-// One that is not mounted here grows when it is: growing it unmounted is not safe
-// against a crash.
+// growFilesystem grows the file system of a mounted volume to the volume's size. If it is not
+// mounted here, it grows at the next mount: growing it unmounted is not crash-safe.
 func (s *Service) growFilesystem(ctx context.Context, vol Volume) error {
-	fail := func(err error) error { // nil stays nil
+	fail := func(err error) error { // nil if err is nil
 		return errs.Wrap("", subject(vol.Name), "has "+pmem.FormatSize(vol.Size)+" now, but its file system did not grow", fmt.Sprintf("try again: pmemctl volume expand %s --size %d", vol.Name, vol.Size), err)
 	}
 	n, err := s.Devices.Identify(vol.Device)
@@ -170,8 +168,8 @@ func (s *Service) growFilesystem(ctx context.Context, vol Volume) error {
 	return fail(s.growMounted(ctx, vol, points[0]))
 }
 
-// growMounted grows a file system that is smaller than its volume. What is less
-// than two extents is what the file system cannot use.
+// growMounted grows a file system that is smaller than its volume. A file system may be unable to
+// use less than two extents.
 func (s *Service) growMounted(ctx context.Context, vol Volume, p mount.Point) error {
 	if p.FSType != mount.Ext4 && p.FSType != mount.XFS {
 		return nil

@@ -20,14 +20,13 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// A device may go while it is mounted or published: its namespace is unbound, its DIMM
-// or the whole region is lost. What is left is a mount, or a node, with a number that
-// sysfs does not have any more, or a mapped device whose table is on such a number. The
-// namespace or the group, if it is seen at all, says nothing of either. So it is
-// remembered until the next boot which volume a number was used for; for a logical
-// volume, the device mapper's own name and UUID say so too.
+// A device may disappear while it is mounted or published: its namespace is unbound, or its DIMM
+// or region is lost. What remains is a mount or a bound node with a device number that sysfs no
+// longer has, or a mapped device whose table refers to such a number. The namespace or group, if
+// visible at all, does not show this. So the volume that a number was used for is recorded until
+// the next boot; for a logical volume, the device mapper's name and UUID show it too.
 
-// use is what a device's number was used for.
+// use is the volume that a device number was used for.
 type use struct {
 	Name   string `json:"name"`
 	UUID   string `json:"uuid"`
@@ -39,8 +38,8 @@ func (s *Service) useFile(n blockdev.Number) string {
 	return filepath.Join(s.RunDir, "used", n.String())
 }
 
-// rememberUse is called before a volume is mounted or published. A number has one user:
-// the kernel gives it to another device only when nothing holds it.
+// rememberUse is called before a volume is mounted or published. A number has one user at a time:
+// the kernel reuses it only when nothing holds it.
 func (s *Service) rememberUse(vol Volume, n blockdev.Number, source string) error {
 	if s.RunDir == "" {
 		return nil
@@ -70,8 +69,8 @@ func (s *Service) lastUse(n blockdev.Number) (u use, ok bool) {
 	return u, true
 }
 
-// forgetUse is called when a volume was taken off a path: that a number is remembered
-// must not outlive its use.
+// forgetUse is called after a volume was unmounted from a path, and removes the record of a number
+// that is no longer used.
 func (s *Service) forgetUse(n blockdev.Number) {
 	uses, err := s.Mounts.Uses()
 	if s.RunDir != "" && err == nil && !slices.ContainsFunc(uses, func(u mount.Use) bool { return u.Number == n }) {
@@ -79,19 +78,18 @@ func (s *Service) forgetUse(n blockdev.Number) {
 	}
 }
 
-// lost tells whether something mounted, or a bound node, is what is left of a volume
-// whose device is gone. What is not known to be of this volume is foreign.
+// lost reports whether a mount or a bound node is what remains of a volume whose device is gone.
+// Anything not known to belong to this volume is foreign.
 func (s *Service) lost(name string, u mount.Use) bool {
 	owner, ok := s.lostOf(u)
 	return ok && owner.Name == name
 }
 
-// lostOf is the volume that something mounted, or a bound node, is left of; false where
-// the device is there.
+// lostOf returns the volume of which a mount or a bound node remains; false if the device exists.
 func (s *Service) lostOf(u mount.Use) (use, bool) {
 	remembered, ok := s.lastUse(u.Number)
 	if !s.Devices.Gone(u.Number) {
-		// A node holds nothing, so that another device may have the number by now.
+		// A bound node does not hold the device, so another device may have the number by now.
 		isAnother := func() bool {
 			name := s.Devices.KernelName(u.Number)
 			return !slices.ContainsFunc(s.NDCTL.EnabledFSDAX(), func(n pmem.Namespace) bool { return n.Blockdev == name && n.UUID == remembered.UUID })
@@ -99,15 +97,15 @@ func (s *Service) lostOf(u mount.Use) (use, bool) {
 		return remembered, ok && u.Removed && remembered.Type == TypeDirect && remembered.Source == u.Source && isAnother()
 	}
 	if m, mapped := s.mappedNumber(u.Number); mapped {
-		// The mapper knows better than what is remembered, which may be of an older device.
+		// The device mapper is more reliable than the record, which may be of an older device.
 		_, lv, uuid, isLV := lvm.ParseMapper(m.Name, m.UUID)
 		return use{lv, uuid, TypeLVM, u.Source}, isLV && (s.isKnown(uuid) || ok && remembered.UUID == uuid)
 	}
 	if ok {
 		return remembered, remembered.Source == u.Source
 	}
-	// Mounted by a pmemctl that did not remember it: the name of the device is that of its
-	// namespace (drivers/nvdimm/namespace_devs.c, nvdimm_namespace_disk_name).
+	// Mounted by a pmemctl that did not record it: the name of the device is derived from that of
+	// its namespace (drivers/nvdimm/namespace_devs.c, nvdimm_namespace_disk_name).
 	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
 	if err != nil {
 		return use{}, false
@@ -125,7 +123,7 @@ func (s *Service) lostOf(u mount.Use) (use, bool) {
 	return use{}, false
 }
 
-// mappedNumber is the device of the device mapper with a number.
+// mappedNumber finds the device of the device mapper with a number.
 func (s *Service) mappedNumber(n blockdev.Number) (blockdev.Mapped, bool) {
 	if !s.Devices.Exists(n) {
 		return blockdev.Mapped{}, false
@@ -139,8 +137,8 @@ func (s *Service) mappedNumber(n blockdev.Number) (blockdev.Mapped, bool) {
 	return blockdev.Mapped{}, false
 }
 
-// lostUses are the places where a volume was used whose device is gone; the last one is
-// on top of the others. A name of "" is any volume's.
+// lostUses returns the mounts and bound nodes of a volume whose device is gone, the topmost last.
+// A name of "" is any volume.
 func (s *Service) lostUses(name string) (uses []mount.Use, owners []use) {
 	all, _ := s.Mounts.Uses()
 	for _, u := range all {
@@ -151,8 +149,8 @@ func (s *Service) lostUses(name string) (uses []mount.Use, owners []use) {
 	return uses, owners
 }
 
-// takeOffLost takes what is left of a volume off a path, so that there is room for the
-// volume itself. What else is there stays.
+// takeOffLost detaches what remains of a volume from a path, so that the volume can be mounted
+// there again. It leaves anything else.
 func (s *Service) takeOffLost(name, path string) error {
 	for {
 		u, used, err := s.Mounts.UseAt(path)
@@ -166,7 +164,7 @@ func (s *Service) takeOffLost(name, path string) error {
 	}
 }
 
-// noneLost fails when a volume is still used somewhere as it was before its device went.
+// noneLost returns an error if a mount from before the removal of the volume's device remains.
 func (s *Service) noneLost(name string) error {
 	lost, _ := s.lostUses(name)
 	if len(lost) == 0 {
@@ -175,26 +173,24 @@ func (s *Service) noneLost(name string) error {
 	return errs.New(errs.InUse, subject(name), "is still in use at "+lost[0].Path+" from before its device was removed", "stop the processes that use it, and unmount it: pmemctl volume unmount "+name)
 }
 
-// hasGone tells whether the mapped device of a volume lies on a device that is gone.
+// hasGone reports whether the mapped device of a volume is on a device that is gone.
 func (s *Service) hasGone(vol Volume) bool {
 	m, ok := s.mapped(vol)
 	return ok && s.Devices.Gone(m.Number)
 }
 
-// needsRefresh tells whether a volume has a mapped device that cannot be used as it is:
-// an lvm that was killed left it suspended, or the device below it went and came back
-// with another number.
+// needsRefresh reports whether the mapped device of a volume cannot be used: a killed lvm left it
+// suspended, or the device below it came back with another number.
 func (s *Service) needsRefresh(vol Volume) bool { return s.isSuspended(vol) || s.hasGone(vol) }
 
-// refresh gives a logical volume the mapped device that it should have. The host is
-// locked.
+// refresh repairs the mapped device of a logical volume. The host is locked.
 func (s *Service) refresh(ctx context.Context, vol Volume) error {
 	m, ok := s.mapped(vol)
 	if !ok || !s.Devices.Gone(m.Number) {
 		return s.LVM.Refresh(ctx, vol.group(), vol.lv)
 	}
-	// Its table cannot be exchanged: to the kernel the device of the same name holds it
-	// still. And who has it open has seen errors, and must see that they are another's.
+	// Its table cannot be replaced: the kernel still has the old device of the same name.
+	// Processes that have it open have seen errors, and must not get a working device silently.
 	if paths, err := s.Mounts.BoundNodes(m.Number); err != nil || len(paths) > 0 {
 		return errors.Join(err, stillLost(vol, "unpublish it there first: umount "+strings.Join(paths, " ")))
 	}
@@ -215,19 +211,18 @@ func stillLost(vol Volume, next string) error {
 	return errs.New(errs.InUse, subject(vol.Name), "its device was removed and added again, but the old one is still in use", next)
 }
 
-// goneError says why a volume is not given to anybody.
+// goneError is the error for a volume whose device is gone.
 func goneError(name, path string) error {
 	return errs.New(errs.Unsupported, subject(name), "its device was removed, and possibly added again, since it was mounted on "+path, "unmount it, and mount it again: pmemctl volume unmount "+name+"; see what is there: pmemctl tree")
 }
 
-// faultError refuses a file system that the kernel gave up.
+// faultError is the error for a file system that the kernel shut down.
 func (s *Service) faultError(vol Volume, fault mount.Fault, path string) error {
 	return errs.New(errs.Unsupported, subject(vol.Name), "is mounted on "+path+", and its file system "+string(fault),
 		"see why: dmesg | grep "+filepath.Base(s.Devices.Node(vol.Device))+"; stop the processes that use it, unmount it everywhere (pmemctl volume unmount "+vol.Name+"), and mount it again: it is checked then")
 }
 
-// faultAt is what is wrong with the file system of a volume that is mounted on a path;
-// "" for nothing that keeps it from being used.
+// faultAt returns the fault of a mounted file system; "" if it can still be used.
 func (s *Service) faultAt(n blockdev.Number, p mount.Point) (mount.Fault, error) {
 	points, err := s.Mounts.Points(n)
 	if err != nil {

@@ -12,24 +12,24 @@ import (
 	"github.com/pmemctl/pmemctl/internal/mount"
 )
 
-// Devices is what the service needs of the block devices of a host; KernelDevices is that of
-// the machine.
+// Devices is what the service requires of the block devices of a host; KernelDevices is the
+// implementation.
 type Devices interface {
 	// Identify returns the number of the device that the kernel has under a path in /dev or
-	// /dev/mapper, whatever node is there; os.ErrNotExist when there is none.
+	// /dev/mapper, whatever node exists there; os.ErrNotExist if there is none.
 	Identify(path string) (blockdev.Number, error)
-	// NumberOf returns the number of the node at a path; os.ErrNotExist when there is none.
+	// NumberOf returns the number of the device node at a path; os.ErrNotExist if there is none.
 	NumberOf(path string) (blockdev.Number, error)
-	// Node returns the kernel's own node of the device at a path, or the path.
+	// Node returns the kernel's own node of the device at a path, or else the path.
 	Node(path string) string
-	// RealNode is Node without links: udev's names are some.
+	// RealNode is Node with symbolic links resolved, such as udev's.
 	RealNode(path string) (string, error)
-	// LinkNode makes a missing link at a path to the kernel's node of a mapped device.
+	// LinkNode creates a missing link at a path to the kernel's node of a mapped device.
 	LinkNode(m blockdev.Mapped, path string)
 	// UnlinkNode removes the link at a path.
 	UnlinkNode(path string)
-	// Hold opens a device so that nobody else can mount or hold it; InUse when somebody
-	// does already.
+	// Hold opens a device exclusively, so that nothing else can mount or hold it; InUse if
+	// something already does.
 	Hold(path string) (Device, error)
 	// HoldToRead is Hold for a device that is only read.
 	HoldToRead(path string) (Device, error)
@@ -37,99 +37,100 @@ type Devices interface {
 	Mapped() ([]blockdev.Mapped, error)
 	// FindMapped finds a device of the device mapper by its name.
 	FindMapped(name string) (blockdev.Mapped, bool)
-	// RemoveMapped takes a mapped device away, by its UUID; unix.EBUSY when it is open,
-	// unix.ENXIO when there is none.
+	// RemoveMapped removes a mapped device by its UUID; unix.EBUSY if it is open, unix.ENXIO if
+	// there is none.
 	RemoveMapped(m blockdev.Mapped) error
-	// Suspended reports whether the input and output of a mapped device waits.
+	// Suspended reports whether a mapped device is suspended.
 	Suspended(m blockdev.Mapped) bool
-	// SizeOf returns the bytes of a mapped device; 0 when it is gone.
+	// SizeOf returns the size of a mapped device in bytes; 0 if it is gone.
 	SizeOf(m blockdev.Mapped) uint64
-	// Below returns the names of the devices that a mapped device lies on.
+	// Below returns the names of the underlying devices of a mapped device.
 	Below(m blockdev.Mapped) []string
-	// Gone reports whether the device of a number, or one below it, is not there any more.
+	// Gone reports whether the device of a number, or an underlying one, is gone.
 	Gone(n blockdev.Number) bool
 	// Exists reports whether the kernel has a device of that number.
 	Exists(n blockdev.Number) bool
-	// KernelName returns what the kernel calls a device, such as pmem0; "" when it is gone.
+	// KernelName returns the kernel's name of a device, such as pmem0; "" if it is gone.
 	KernelName(n blockdev.Number) string
-	// Holders returns the names of the devices that lie on a device.
+	// Holders returns the names of the devices stacked on a device.
 	Holders(n blockdev.Number) []string
-	// BadRanges returns where the kernel lists media errors in so many bytes of a device.
+	// BadRanges returns the ranges of the first size bytes of a device for which the kernel lists
+	// media errors.
 	BadRanges(path string, size uint64) ([]blockdev.BadRange, error)
 	// Users returns the processes that have the device at a path open or mapped.
 	Users(path string) []int
 }
 
-// Device is a block device that is held. Offsets and sizes are bytes.
+// Device is an open block device. Offsets and sizes are bytes.
 type Device interface {
 	io.ReaderAt
 	io.Closer
 	Size() uint64
-	// Zero makes a range read as zeros, on the medium, and heals media errors in it; a
-	// *blockdev.MediaError when some of it takes no write.
+	// Zero zeroes a range on the medium, and clears media errors in it; the error is a
+	// *blockdev.MediaError if some of it cannot be written.
 	Zero(ctx context.Context, from, to uint64, progress blockdev.Progress) error
-	// ZeroWith is Zero with at most so many workers; 0 is as many as help.
+	// ZeroWith is Zero with a limit of workers; 0 is as many as help.
 	ZeroWith(ctx context.Context, from, to uint64, workers func() int, progress blockdev.Progress) error
-	// Write writes to the medium.
+	// Write writes to the medium and flushes it.
 	Write(data []byte, offset int64) error
 	// IsZero reports whether a range reads as zeros.
 	IsZero(ctx context.Context, from, to uint64, progress blockdev.Progress) (bool, error)
-	// CopyFrom copies so many bytes from the start of another device to its own.
+	// CopyFrom copies the first length bytes of another device.
 	CopyFrom(ctx context.Context, from io.ReaderAt, length uint64, progress blockdev.Progress) error
 }
 
-// Mounts is what the service needs of file systems and of the table of mounts; KernelMounts is
-// that of the machine.
+// Mounts is what the service requires of file systems and the mount table; KernelMounts is the
+// implementation.
 type Mounts interface {
-	// RealPath returns a path as the table of mounts has it.
+	// RealPath returns a path as it appears in the mount table.
 	RealPath(path string) (string, error)
-	// At returns what device is mounted on a path, on top of what else is there.
+	// At returns the device that is mounted topmost on a path.
 	At(path string) (n blockdev.Number, p mount.Point, mounted bool, err error)
-	// Points returns where a device is mounted.
+	// Points returns the mount points of a device.
 	Points(n blockdev.Number) ([]mount.Point, error)
-	// BoundNodes returns the files that the node of a device is bound to.
+	// BoundNodes returns the files to which the node of a device is bound.
 	BoundNodes(n blockdev.Number) ([]string, error)
-	// Uses returns what is mounted from block devices, and the nodes that are bound to files.
+	// Uses returns the mounts of block devices, and the device nodes bound to files.
 	Uses() ([]mount.Use, error)
-	// UseAt returns what is on top at a path; false when it is no block device's.
+	// UseAt returns the topmost mount at a path; false if it is not of a block device.
 	UseAt(path string) (mount.Use, bool, error)
 	// Mount mounts a device with options as mount(8) has them.
 	Mount(device, path, fs string, options []string) error
-	// Unmount takes a device off a path; InUse when it is busy or covered.
+	// Unmount unmounts a device from a path; InUse if it is busy or covered by another mount.
 	Unmount(device, path string) error
-	// UnmountPath takes off what is on top at a path; InUse when it is busy.
+	// UnmountPath unmounts the topmost mount at a path; InUse if it is busy.
 	UnmountPath(path string) error
-	// Detach takes off what is left of a device that is gone.
+	// Detach detaches the mount of a device that is gone.
 	Detach(path, real string) error
-	// Bind mounts what is at a path at another one too.
+	// Bind bind-mounts one path at another.
 	Bind(from, to string, readOnly bool, options []string) error
-	// Format makes a file system in a space, whatever is there.
+	// Format creates a file system in a space, whatever it contains.
 	Format(ctx context.Context, on mount.Space, fs string, options ...string) error
-	// Probe returns what is recognised on a device.
+	// Probe returns the content recognized on a device.
 	Probe(ctx context.Context, device string) (mount.Content, error)
-	// Check repairs a file system that says that it needs it.
+	// Check checks and repairs a file system whose superblock requests it.
 	Check(ctx context.Context, device string) error
-	// HasErrors reports whether an ext4 has recorded errors.
+	// HasErrors reports whether an ext4 file system has recorded errors.
 	HasErrors(device string) bool
-	// Extent returns the bytes of a device that its file system covers.
+	// Extent returns the number of bytes of a device that its file system covers.
 	Extent(device, fs string) (uint64, error)
 	// Grow grows a mounted file system to the size of its device.
 	Grow(ctx context.Context, device string, p mount.Point) error
-	// Separate gives the file system in a copy a UUID of its own.
+	// Separate gives the file system of a copy a new UUID.
 	Separate(ctx context.Context, device string) error
 	// DAX reports whether new files below a mount point use DAX.
 	DAX(path string, p mount.Point) (bool, error)
-	// FaultOf returns what the kernel found wrong with a mounted file system; "" for nothing.
+	// FaultOf returns what the kernel found wrong with a mounted file system; "" if nothing.
 	FaultOf(n blockdev.Number, p mount.Point, all []mount.Point) mount.Fault
-	// Usage returns how full the file system at a path is; os.ErrNotExist when it is not that
-	// of the device.
+	// Usage returns the usage of the file system at a path; os.ErrNotExist if it is not on the
+	// device.
 	Usage(path string, n blockdev.Number) (unix.Statfs_t, error)
 }
 
-// KernelDevices are the block devices of the machine.
+// KernelDevices are the block devices of this machine.
 type KernelDevices struct{}
 
-// Each method is that of the function in blockdev that it calls.
+// Each method calls the function of package blockdev.
 
 func (KernelDevices) Identify(path string) (blockdev.Number, error) { return blockdev.Identify(path) }
 func (KernelDevices) NumberOf(path string) (blockdev.Number, error) { return blockdev.NumberOf(path) }
@@ -160,7 +161,7 @@ func (KernelDevices) BadRanges(path string, size uint64) ([]blockdev.BadRange, e
 	return blockdev.BadRanges(path, size)
 }
 
-// held keeps a nil device from becoming an interface that is not nil.
+// held returns a nil interface for a nil device.
 func held(d *blockdev.Device, err error) (Device, error) {
 	if err != nil {
 		return nil, err
@@ -168,10 +169,10 @@ func held(d *blockdev.Device, err error) (Device, error) {
 	return d, nil
 }
 
-// KernelMounts are the file systems and mounts of the machine, in this mount namespace.
+// KernelMounts are the file systems and mounts of this machine, in this mount namespace.
 type KernelMounts struct{}
 
-// Each method is that of the function in mount that it calls.
+// Each method calls the function of package mount.
 
 func (KernelMounts) RealPath(path string) (string, error) { return mount.RealPath(path) }
 func (KernelMounts) At(path string) (blockdev.Number, mount.Point, bool, error) {

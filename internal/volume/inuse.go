@@ -9,7 +9,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// notInUse fails when a volume is mounted, or held by anything at all.
+// notInUse returns an error if a volume is mounted, or held or opened by anything.
 func (s *Service) notInUse(vol Volume) error {
 	if vol.Device == "" {
 		return nil
@@ -22,7 +22,7 @@ func (s *Service) notInUse(vol Volume) error {
 		if err := s.notPublished(vol); err != nil {
 			return err
 		}
-		// Who reads and writes it as it is, holds nothing.
+		// A process that only has the device open does not hold it.
 		if pids := s.openFor(s.Devices.Node(vol.Device)); len(pids) > 0 {
 			return errs.New(errs.InUse, subject(vol.Name), fmt.Sprintf("is open in process %d", pids[0]), fmt.Sprintf("see what it is: ps %d", pids[0]))
 		}
@@ -43,8 +43,8 @@ func (s *Service) notInUse(vol Volume) error {
 	return errs.Wrap(errs.InUse, subject(vol.Name), "is in use", "see what uses it: lsof "+vol.Device+"; a container may have it mounted", err)
 }
 
-// notPublished fails when the device of a volume is given to a container, which
-// holds it as little as a program that has it open.
+// notPublished returns an error if the device of a volume is bound into a container, which does
+// not hold it.
 func (s *Service) notPublished(vol Volume) error {
 	n, err := s.Devices.Identify(vol.Device)
 	if err != nil {
@@ -57,8 +57,8 @@ func (s *Service) notPublished(vol Volume) error {
 	return errs.New(errs.InUse, subject(vol.Name), "is published at "+paths[0], "unpublish it there first: umount "+paths[0])
 }
 
-// openFor is who has a device open all of the time: udevd looks into every device
-// for a moment after each change.
+// openFor returns the processes that have a device open for longer than a moment: udevd opens
+// every device briefly after each change.
 func (s *Service) openFor(path string) []int {
 	const poll, patience = 50 * time.Millisecond, 3 * time.Second
 	for begun := time.Now(); ; time.Sleep(poll) {
@@ -69,8 +69,8 @@ func (s *Service) openFor(path string) []int {
 	}
 }
 
-// notMounted fails when a volume is mounted, here or elsewhere, or held by something
-// else: who has its device as it is must have it alone.
+// notMounted returns an error if a volume is mounted, here or elsewhere, or held: a raw device
+// must be used exclusively.
 func (s *Service) notMounted(vol Volume) error {
 	dev, err := s.Devices.HoldToRead(vol.Device)
 	if err == nil {
@@ -86,8 +86,8 @@ func (s *Service) notMounted(vol Volume) error {
 	return errs.Wrap(errs.InUse, subject(vol.Name), where+", so it cannot be published as a raw device", "unmount it first: pmemctl volume unmount "+vol.Name, err)
 }
 
-// notMapped fails when a process has a devdax namespace open or mapped. The
-// kernel would take it away from under the process, and libndctl does not look.
+// notMapped returns an error if a process has a devdax namespace open or mapped. The kernel would
+// remove it from under the process, and libndctl does not check.
 func (s *Service) notMapped(n pmem.Namespace) error {
 	if n.Chardev == "" {
 		return nil

@@ -12,9 +12,8 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// up finds a finished volume whose device is up, and that Look found since the
-// last boot, from sysfs alone. It knows neither regions nor raw sizes. False when
-// Look has to tell.
+// up finds, from sysfs alone, a finished volume whose device is up and which Look has found since
+// the last boot. It sets neither regions nor raw sizes. False means that Look must be called.
 func (s *Service) up(name string) (Volume, bool) {
 	var found []Volume
 	for _, n := range s.NDCTL.EnabledFSDAX() {
@@ -38,9 +37,8 @@ func (s *Service) up(name string) (Volume, bool) {
 	return found[0], true
 }
 
-// lookFor is Look for one volume, without what is known not to matter for it: the
-// regions, and namespaces that are down, for an lvm volume that is up; LVM where it has
-// nothing of that name.
+// lookFor is Look for one volume, without what cannot matter for it: regions and disabled
+// namespaces if it is an lvm volume that is up, and LVM if LVM has nothing of that name.
 func (s *Service) lookFor(ctx context.Context, name string) (View, error) {
 	namespaces := s.NDCTL.EnabledFSDAX()
 	namesake := func(n pmem.Namespace) bool { vol, ok := directVolume(n); return ok && vol.Name == name }
@@ -61,7 +59,7 @@ func (s *Service) onlyOnMembers(m blockdev.Mapped) bool {
 	})
 }
 
-// regionsBelow are the regions that a mapped device lies on.
+// regionsBelow returns the regions that a mapped device is on.
 func (s *Service) regionsBelow(m blockdev.Mapped) []string {
 	regions, below := []string{}, s.Devices.Below(m)
 	for _, n := range s.NDCTL.EnabledFSDAX() {
@@ -72,11 +70,10 @@ func (s *Service) regionsBelow(m blockdev.Mapped) []string {
 	return regions
 }
 
-// Sysfs shows the names and UUIDs of logical volumes, but no tags, and nothing of
-// what is down. So that neither a foreign one in a group of pmemctl's nor one of
-// two of a name is taken for the volume, it is remembered until the next boot
-// which ones Look found. A UUID is never used again. Who takes a tag off by hand
-// has to remove what is remembered too.
+// Sysfs shows the names and UUIDs of logical volumes, but no tags, and nothing of what is down. To
+// avoid taking a foreign logical volume in pmemctl's group, or one of two with the same name, for
+// the volume, the volumes found by Look are recorded until the next boot. A UUID is never reused.
+// After removing a tag by hand, the record must be removed too.
 
 func (s *Service) knownFile(uuid string) string {
 	return filepath.Join(s.RunDir, "volumes", filepath.Base(uuid))
@@ -87,7 +84,7 @@ func (s *Service) isKnown(uuid string) bool {
 	return err == nil && s.RunDir != ""
 }
 
-// remember takes failures for granted: Look answers then.
+// Errors are ignored in remember: without the file, Look does the work.
 func (s *Service) remember(vol Volume) {
 	if s.RunDir == "" || vol.UUID == "" || s.isKnown(vol.UUID) {
 		return
@@ -105,15 +102,14 @@ func (s *Service) forget(vol Volume) {
 	}
 }
 
-// forgetAll is for when volumes may have come that were not there before.
+// forgetAll is called when volumes may have appeared that did not exist before.
 func (s *Service) forgetAll() {
 	if s.RunDir != "" {
 		_ = os.RemoveAll(filepath.Dir(s.knownFile("any")))
 	}
 }
 
-// That a volume need not be erased does not fit on its device. When it is lost,
-// by a reboot, the volume is erased.
+// NoErase does not fit on the device. If it is lost at a reboot, the volume is erased.
 
 func (s *Service) noEraseFile(uuid string) string {
 	return filepath.Join(s.RunDir, "no-erase", filepath.Base(uuid))
@@ -131,8 +127,7 @@ func (s *Service) setNoErase(uuid string) {
 	}
 }
 
-// lookOutsideLVM is Look for a volume of which LVM may know; where it does not, it is
-// not asked.
+// lookOutsideLVM is Look for one volume; it queries LVM only if LVM may know that volume.
 func (s *Service) lookOutsideLVM(ctx context.Context, name string) (View, error) {
 	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
 	inLVM := func(n pmem.Namespace) bool {
@@ -144,8 +139,8 @@ func (s *Service) lookOutsideLVM(ctx context.Context, name string) (View, error)
 	return s.Look(ctx)
 }
 
-// Up tells whether a volume is there with its device up, as far as that can be
-// known without LVM and libndctl: false need not mean that it is not.
+// Up reports whether a volume exists with its device up, as far as sysfs shows this: false does
+// not mean that it does not exist.
 func (s *Service) Up(name string) bool {
 	_, up := s.up(name)
 	return up

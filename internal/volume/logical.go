@@ -35,12 +35,12 @@ func (k logical) make(ctx context.Context, plan Plan) (Volume, error) {
 	return k.makeLV(ctx, plan.Name, plan, tags...)
 }
 
-// makeLV makes a logical volume for a volume, with a name that has a mark or with
-// a tag that says that it is not finished.
+// makeLV creates a logical volume for a volume, whose name has a mark or which has a tag to show
+// that it is unfinished.
 func (k logical) makeLV(ctx context.Context, name string, plan Plan, tags ...string) (Volume, error) {
 	lv := lvm.NewLV{VG: lvm.VGRef{Name: plan.VG, UUID: plan.vgUUID}, Name: name, Size: plan.Raw, Tags: append(tags, tag), Stripes: plan.Stripes, StripeSize: ExtentSize, Devices: plan.devices}
 	if err := k.LVM.CreateLV(ctx, lv); err != nil {
-		if !errs.Is(err, errs.Deadline) { // or lvm is still at it
+		if !errs.Is(err, errs.Deadline) { // otherwise lvm is still running
 			undo, cancel := undoing(ctx)
 			defer cancel()
 			err = errors.Join(err, k.removeAbandonedNow(undo, plan.Name))
@@ -64,7 +64,7 @@ func (k logical) commit(ctx context.Context, vol Volume) (Volume, error) {
 	return vol, nil
 }
 
-// isUnfinished is true: nobody finishes a logical volume without the host's lock.
+// isUnfinished returns true: a logical volume is never finished without the host's lock.
 func (k logical) isUnfinished(Volume) bool { return true }
 
 func (k logical) activate(ctx context.Context, vol Volume) (Volume, error) {
@@ -75,8 +75,9 @@ func (k logical) activate(ctx context.Context, vol Volume) (Volume, error) {
 	return vol, k.waitForNode(ctx, vol)
 }
 
-// markDeleted gives the logical volume a name of its own. The host is locked. Its device goes first: to rename one that is there LVM suspends it, and a crash in
-// the middle would leave it so. The kernel refuses that for one that somebody has open.
+// markDeleted renames the logical volume. The host is locked. Its device is removed first: LVM
+// suspends an existing device to rename it, and a crash would leave it suspended. The kernel
+// refuses the removal if the device is open.
 func (k logical) markDeleted(ctx context.Context, vol Volume) (Volume, error) {
 	if up, there := k.mapped(vol); there {
 		if err := isStill(vol, up); err != nil {
@@ -84,7 +85,7 @@ func (k logical) markDeleted(ctx context.Context, vol Volume) (Volume, error) {
 		}
 	}
 	if vol.Device != "" {
-		// By LVM, which also removes the nodes that it made where there is no udev.
+		// Done by LVM, which also removes the nodes that it created where there is no udev.
 		if err := k.LVM.Deactivate(ctx, vol.group(), vol.lv); err != nil {
 			return vol, err
 		}
@@ -99,7 +100,8 @@ func (k logical) markDeleted(ctx context.Context, vol Volume) (Volume, error) {
 	return vol, nil
 }
 
-// isStill fails when something else has the device of a volume by now: LVM is asked by name.
+// isStill returns an error if the device of a volume now belongs to something else, because LVM is
+// called by name.
 func isStill(vol Volume, up blockdev.Mapped) error {
 	_, _, id, ok := lvm.ParseMapper(up.Name, up.UUID)
 	switch {
@@ -111,8 +113,8 @@ func isStill(vol Volume, up blockdev.Mapped) error {
 	return nil
 }
 
-// deletedLV is the name of the logical volume of a deleted volume. Its end keeps two of a name
-// apart; a part of the volume's name is left away where the device mapper has no room for it.
+// deletedLV returns the name of the logical volume of a deleted volume. Its suffix keeps names
+// unique; the volume's name is shortened if it is too long for the device mapper.
 func deletedLV(vol Volume) string {
 	end := "+" + strings.ReplaceAll(vol.UUID, "-", "")
 	end = end[:min(len(end), 7)]
@@ -123,17 +125,18 @@ func deletedLV(vol Volume) string {
 	return markRemoving + name + end
 }
 
-// maxMapper is the most bytes of a device mapper's name (DM_NAME_LEN, linux/dm-ioctl.h).
+// maxMapper is the maximum length in bytes of a device mapper's name (DM_NAME_LEN,
+// linux/dm-ioctl.h).
 const maxMapper = 127
 
 func (k logical) bringUpToErase(ctx context.Context, vol Volume) (_ Volume, err error) {
 	if mark, _ := parseMark(vol.lv); vol.State == Deleting && mark != markRemoving {
-		// An earlier version deleted it, and left it a name that a new volume may want.
+		// An earlier version deleted it without renaming it, and a new volume may need the name.
 		if vol, err = k.markDeleted(ctx, vol); err != nil {
 			return vol, err
 		}
 	}
-	if k.needsRefresh(vol) { // or the erasing waits for ever, or fails
+	if k.needsRefresh(vol) { // otherwise erasing would block or fail
 		if err := k.refresh(ctx, vol); err != nil {
 			return vol, err
 		}
@@ -146,7 +149,8 @@ func (k logical) bringUpToErase(ctx context.Context, vol Volume) (_ Volume, err 
 }
 
 func (k logical) checkErasable(ctx context.Context, vol Volume) error {
-	// No link of pmemctl's own: killed after lvremove, nobody would take it away.
+	// pmemctl's own link is not used: if this process is killed after lvremove, nothing would
+	// remove it.
 	if _, err := k.anyNode(ctx, vol); err != nil {
 		return err
 	}

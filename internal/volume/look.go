@@ -12,12 +12,12 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// Look reads the host. It takes no lock and changes nothing.
+// Look reads the state of the host. It takes no lock and changes nothing.
 func (s *Service) Look(ctx context.Context) (View, error) {
 	return s.look(ctx, ndctl.Select{Namespaces: true})
 }
 
-// LookAtEverything also asks the DIMMs for their health and for bad blocks.
+// LookAtEverything also reads the health of the DIMMs, and bad blocks.
 func (s *Service) LookAtEverything(ctx context.Context) (View, error) {
 	v, err := s.look(ctx, ndctl.Everything)
 	if err == nil {
@@ -27,9 +27,9 @@ func (s *Service) LookAtEverything(ctx context.Context) (View, error) {
 }
 
 func (s *Service) look(ctx context.Context, sel ndctl.Select) (View, error) {
-	// Without a block device of PMEM there is nothing that LVM could know of, and
-	// its start takes longer than all the rest. What is known to be there already
-	// lets it start while libndctl reads.
+	// Without a PMEM block device there is nothing that LVM could know, and starting it takes
+	// longer than everything else. If a member is already known to exist, LVM runs while libndctl
+	// reads.
 	type answer struct {
 		state lvm.State
 		err   error
@@ -51,7 +51,7 @@ func (s *Service) look(ctx context.Context, sel ndctl.Select) (View, error) {
 			v.LVM, err = a.state, a.err
 		}
 	}
-	// Libndctl waits for the kernel to bring up all there is.
+	// libndctl waits for the kernel to bring up all devices, so some may be new.
 	came := func(n pmem.Namespace) bool {
 		return mayBeMember(n) && !slices.ContainsFunc(known, func(k pmem.Namespace) bool { return k.Blockdev == n.Blockdev })
 	}
@@ -59,7 +59,7 @@ func (s *Service) look(ctx context.Context, sel ndctl.Select) (View, error) {
 		v.LVM, err = s.LVM.Report(ctx)
 	}
 	if err == nil && slices.ContainsFunc(v.PMEM.Namespaces, s.isForeignPV) {
-		// What others have is shown as far as it can be read.
+		// Foreign volume groups are shown as far as they can be read.
 		if v.Foreign, err = s.Foreign.Report(ctx); err != nil && ctx.Err() == nil {
 			v.Foreign, err = lvm.State{Problems: []string{err.Error()}}, nil
 		}
@@ -67,14 +67,14 @@ func (s *Service) look(ctx context.Context, sel ndctl.Select) (View, error) {
 	return v, err
 }
 
-// isForeignPV tells whether a namespace that is not pmemctl's has LVM's label.
+// isForeignPV reports whether a namespace that is not pmemctl's has an LVM label.
 func (s *Service) isForeignPV(n pmem.Namespace) bool {
 	mark, _ := parseMark(n.Name)
 	return n.Blockdev != "" && mark == "" && s.LVM.HasLabel("/dev/"+n.Blockdev)
 }
 
-// MemberDevices names the block devices of pmemctl's volume groups, and of those that are
-// being made: all that its own LVM may look at.
+// MemberDevices returns the names of the block devices of pmemctl's volume groups, including
+// unfinished ones: the only devices that pmemctl's LVM may scan.
 func MemberDevices(from NDCTL) ([]string, error) {
 	var names []string
 	for _, n := range from.EnabledFSDAX() {
@@ -85,7 +85,7 @@ func MemberDevices(from NDCTL) ([]string, error) {
 	return names, nil
 }
 
-// ForeignPMEM names the block devices of PMEM that are not pmemctl's.
+// ForeignPMEM returns the names of the PMEM block devices that are not pmemctl's.
 func ForeignPMEM(from NDCTL) ([]string, error) {
 	sys, err := from.Snapshot(ndctl.Select{Namespaces: true})
 	if err != nil {
@@ -100,8 +100,8 @@ func ForeignPMEM(from NDCTL) ([]string, error) {
 	return names, nil
 }
 
-// OtherDisks names the block devices of the host that are not pmemctl's: neither its
-// volumes and their partitions, which are a tenant's, nor the devices of its groups.
+// OtherDisks returns the names of the host's block devices that are not pmemctl's: neither volumes
+// and their partitions, which belong to tenants, nor the devices of its groups.
 func OtherDisks(from NDCTL) ([]string, error) {
 	foreign, err := ForeignPMEM(from)
 	if err != nil {
@@ -134,8 +134,8 @@ func (s *Service) List(ctx context.Context) ([]Volume, error) {
 	return s.examine(v.Volumes()), nil
 }
 
-// Show is Get with what is wrong with the volume where it is used. It finds one too of
-// which nothing else is left.
+// Show is Get with the health of the volume where it is used. It also finds a volume of which only
+// a stale mount is left.
 func (s *Service) Show(ctx context.Context, name string) (Volume, error) {
 	vol, err := s.Get(ctx, name)
 	var found []Volume
@@ -150,10 +150,10 @@ func (s *Service) Show(ctx context.Context, name string) (Volume, error) {
 	return vol, err
 }
 
-// Examine lists the volumes of a view, with what is wrong with each where it is used here.
+// Examine lists the volumes of a view, with the health of each where it is used here.
 func (s *Service) Examine(v View) []Volume { return s.examine(v.Volumes()) }
 
-// Get returns a volume that is finished.
+// Get returns a finished volume; NotFound if there is none of that name.
 func (s *Service) Get(ctx context.Context, name string) (Volume, error) {
 	if err := ValidateName(name); err != nil {
 		return Volume{}, err
@@ -177,8 +177,8 @@ func (s *Service) Capacity(ctx context.Context) ([]Capacity, error) {
 	return v.Capacities(), nil
 }
 
-// CapacityFor tells what volumes like that of the spec, of any name and size, can
-// be made: one of Largest bytes can. Where none can, all of it is 0.
+// CapacityFor returns the capacity for volumes like that of the spec, of any name and size. It is
+// zero if none can be created.
 func (s *Service) CapacityFor(ctx context.Context, spec Spec) (Capacity, error) {
 	v, err := s.Look(ctx)
 	if err != nil {

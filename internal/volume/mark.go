@@ -2,14 +2,13 @@ package volume
 
 import "strings"
 
-// The marks that pmemctl puts on what it makes.
+// The marks on pmemctl's objects.
 //
-// A direct volume is a namespace whose alt name is a mark and the volume's name;
-// a namespace that belongs to a volume group has the group's name instead. A
-// logical volume has the volume's name and the tag, with a second tag as long as
-// it is not finished, and another if it was made for a file system, of which a direct
-// volume has filesystemUUID in its info block; only the extension of a volume has a mark in its name.
-// Volume groups have the tag.
+// A direct volume is a namespace whose alt name is a mark and the volume's name; a member of a
+// volume group has a mark and the group's name. A logical volume has the volume's name and a tag,
+// a second tag while it is unfinished, and another one if it was created for a file system, which
+// a direct volume shows by filesystemUUID in its info block. Only the extension of a volume has a
+// mark in its name. Volume groups have the tag.
 const (
 	tag         = "pmemctl"
 	tagMaking   = "pmemctl.making"
@@ -24,10 +23,10 @@ const (
 	markJoining  = "pmemctl*"  // not yet, or no longer, part of a volume group: no volume has an extent on it
 )
 
-// State is where a volume is in its life.
+// State is the lifecycle state of a volume.
 type State string
 
-// The states of a volume. Only a ready volume has ever been shown as usable.
+// The states of a volume. Only a ready volume can be used.
 const (
 	Ready    State = "ready"    // its device may still have to be brought up
 	Creating State = "creating" // somebody is at work on it, or was killed
@@ -35,14 +34,14 @@ const (
 	Damaged  State = "damaged"  // was ready, and its device is not what it was
 )
 
-// parseMark splits a marked name; the mark is "" for a name that has none.
+// parseMark splits a name into its mark and the rest; the mark is "" if there is none.
 func parseMark(s string) (mark, name string) {
-	// Only logical volumes have the end that keeps two deleted ones of a name apart.
+	// Only logical volumes have a suffix that distinguishes deleted volumes of the same name.
 	if deleted, ok := strings.CutPrefix(s, markRemoving); ok {
 		s, _, _ = strings.Cut(deleted, "+")
 		s = markRemoving + s
 	}
-	// No volume's name begins with a hyphen, so that the longer mark goes first.
+	// No volume name begins with a hyphen, so the longer mark is tried first.
 	for _, m := range []string{markRemoving, markVolume, markMaking, markMember, markJoining} {
 		if name, ok := strings.CutPrefix(s, m); ok && ValidateName(name) == nil {
 			return m, name
@@ -51,8 +50,8 @@ func parseMark(s string) (mark, name string) {
 	return "", s
 }
 
-// Owned tells whether the alt name of a namespace has a mark of pmemctl, and
-// what it is for: "volume db" or "volume group pmemvgregion0".
+// Owned reports whether the alt name of a namespace has a mark of pmemctl, and returns the owner,
+// for example "volume db" or "volume group pmemvgregion0".
 func Owned(altName string) (owner string, ok bool) {
 	switch mark, name := parseMark(altName); mark {
 	case markVolume, markMaking, markRemoving:

@@ -18,24 +18,24 @@ import (
 // MountSpec says where and how to mount a volume.
 type MountSpec struct {
 	Name, Path string
-	// FS is the file system to make on a volume without one; "" is ext4. A volume
-	// that has another one is not mounted.
+	// FS is the file system to create on an empty volume; "" is ext4. A volume with another file
+	// system is not mounted.
 	FS string
-	// Options of mount, besides dax and ro.
+	// Options of mount(8), without dax and ro.
 	Options  []string
 	NoDAX    bool
 	ReadOnly bool
 
-	opened *target // Path, when another program gave it
+	opened *target // Path, if another program chose it
 }
 
-// Mount mounts a volume on a folder, which is made when missing. A volume whose
-// every byte is zero is formatted first; one with content that is no file
-// system is left alone. With DAX asked for, the mount is undone when the kernel
-// does not grant it. Mounted there already: nothing is done. What is left there of the
-// volume, from before its device was removed and came back, is taken off first; a file system
-// that has errors, or a journal to be replayed, is checked before it is mounted writable.
-// That it did not grow to its volume's size is told by Health, and no error.
+// Mount mounts a volume on a directory, which is created if missing. An all-zero volume is
+// formatted first; a volume with content other than a file system is left unchanged. If DAX is
+// requested and the kernel does not grant it, the volume is unmounted again. If it is already
+// mounted there, nothing is done. A stale mount of the volume on that path is detached first. A
+// file system that has errors, or a journal to be replayed, is checked before it is mounted
+// writable. A file system that does not grow to its volume's size is reported in Health, and is
+// not an error.
 func (s *Service) Mount(ctx context.Context, m MountSpec) (Volume, error) {
 	if err := ValidateName(m.Name); err != nil {
 		return Volume{}, err
@@ -90,7 +90,7 @@ func (s *Service) Mount(ctx context.Context, m MountSpec) (Volume, error) {
 	}
 	err = s.Mounts.Mount(vol.Device, path, fs, mountOptions(m))
 	if errors.Is(err, os.ErrNotExist) {
-		// Udevd may only now be at the removal of an older one of the name, with the link.
+		// udevd may still be removing the link of a former device of that name.
 		if err = s.waitForNode(ctx, vol); err == nil {
 			err = s.Mounts.Mount(vol.Device, path, fs, mountOptions(m))
 		}
@@ -123,14 +123,13 @@ func mountOptions(m MountSpec) []string {
 	return options
 }
 
-// otherMounts are the options with which mount(2) does something else than to
-// mount a device.
+// otherMounts are the options for which mount(2) does something other than mount a device.
 var otherMounts = []string{"bind", "rbind", "remount", "move", "shared", "rshared", "private", "rprivate", "slave", "rslave", "unbindable", "runbindable", "loop"}
 
-// otherDevices are the options of ext4 and xfs that name one.
+// otherDevices are the options of ext4 and XFS that name another device.
 var otherDevices = []string{"journal_dev", "journal_path", "logdev", "rtdev"}
 
-// readOnly takes the option ro out of the others.
+// readOnly removes the option ro from options.
 func readOnly(options []string, already bool) ([]string, bool) {
 	rest := slices.DeleteFunc(slices.Clone(options), func(o string) bool { return o == "ro" })
 	return rest, already || len(rest) < len(options)
@@ -154,10 +153,10 @@ func validateOptions(options []string) error {
 
 func isDAXOption(o string) bool { return o == "dax" || strings.HasPrefix(o, "dax=") }
 
-// ready finds a volume and brings up its device.
+// activated finds a volume and brings up its device.
 func (s *Service) activated(ctx context.Context, name string) (Volume, error) {
 	if vol, ok := s.up(name); ok {
-		// Udevd may still be at the removal of an older one of the name.
+		// udevd may still be removing a former device of that name.
 		return vol, s.waitForNode(ctx, vol)
 	}
 	return s.activatedByLook(ctx, name)
@@ -185,9 +184,9 @@ func (s *Service) activatedByLook(ctx context.Context, name string) (Volume, err
 	return vol, err
 }
 
-// alreadyMounted tells whether the volume is on that path already; what else is
-// there is an error. A file system that the kernel gave up is unmounted, to be checked
-// and mounted anew, if nobody uses it.
+// alreadyMounted reports whether the volume is already mounted on the path; another mount there is
+// an error. A file system that the kernel shut down is unmounted if it is not in use, so that it
+// is checked and mounted again.
 func (s *Service) alreadyMounted(ctx context.Context, vol Volume, path string, m MountSpec) (Volume, bool, error) {
 	have, point, mounted, err := s.Mounts.At(path)
 	if err != nil || !mounted {
@@ -224,9 +223,8 @@ func (s *Service) alreadyMounted(ctx context.Context, vol Volume, path string, m
 	return s.growIfWritable(ctx, vol, point, m), true, nil
 }
 
-// growIfWritable lets the file system have what its volume was expanded by while
-// it was not mounted. Where it does not grow, it is mounted all the same, with the size
-// that it has.
+// growIfWritable grows the file system of a volume that was expanded while it was not mounted. If
+// that fails, the file system stays mounted with its size.
 func (s *Service) growIfWritable(ctx context.Context, vol Volume, p mount.Point, m MountSpec) Volume {
 	if m.ReadOnly {
 		return vol
@@ -237,7 +235,7 @@ func (s *Service) growIfWritable(ctx context.Context, vol Volume, p mount.Point,
 	return vol
 }
 
-// notGrown says that a mounted file system is smaller than its volume.
+// notGrown describes a mounted file system that is smaller than its volume; "" if it is not.
 func (s *Service) notGrown(vol Volume, p mount.Point) string {
 	covered, err := s.Mounts.Extent(vol.Device, p.FSType)
 	if err != nil || covered+2*ExtentSize > vol.Size {
@@ -246,7 +244,7 @@ func (s *Service) notGrown(vol Volume, p mount.Point) string {
 	return fmt.Sprintf("its file system covers %s of the volume's %s; to grow it: pmemctl volume expand %s --size %d", pmem.FormatSize(covered), pmem.FormatSize(vol.Size), vol.Name, vol.Size)
 }
 
-// andMedium names media errors below a volume, which may be the reason.
+// andMedium describes media errors of a volume, which may be the reason for an error.
 func (s *Service) andMedium(vol Volume) string {
 	if bad := s.badblocks(vol); bad != "" {
 		return " (" + bad + ")"
@@ -254,8 +252,8 @@ func (s *Service) andMedium(vol Volume) string {
 	return ""
 }
 
-// howToSave says how to save a volume with media errors below its superblock, and how to clear
-// the first range of them: a write does.
+// howToSave returns the commands to save a volume with media errors in its superblock, and to
+// clear the first range of them by writing.
 func (s *Service) howToSave(vol Volume) string {
 	next := "save what can be read: dd if=" + vol.Device + " of=FILE bs=512 iflag=direct conv=noerror,sync"
 	if bad, err := s.Devices.BadRanges(vol.Device, vol.Size); err == nil && len(bad) > 0 {
@@ -267,8 +265,7 @@ func (s *Service) howToSave(vol Volume) string {
 	return next + "; then repair the file system: e2fsck -b 32768 -B 4096 " + vol.Device + " (ext4) or xfs_repair " + vol.Device + " (XFS)"
 }
 
-// ensureFilesystem returns the file system of a volume, and makes one on a
-// volume that is empty.
+// ensureFilesystem returns the file system of a volume, and creates one on an empty volume.
 func (s *Service) ensureFilesystem(ctx context.Context, vol Volume, m MountSpec) (string, error) {
 	want := m.FS
 	if want == "" {
@@ -332,9 +329,8 @@ func (s *Service) checkDAX(path string) error {
 	return err
 }
 
-// Unmount unmounts a volume from everywhere in this mount namespace, or from one
-// path when it is given, which must be one of its. A volume that is not mounted
-// is fine. It returns the paths.
+// Unmount unmounts a volume everywhere in this mount namespace, or only from path if it is not "".
+// It returns the paths. It is not an error if the volume is not mounted, unless path is given.
 func (s *Service) Unmount(ctx context.Context, name, path string) ([]string, error) {
 	if err := ValidateName(name); err != nil {
 		return nil, err
@@ -346,7 +342,7 @@ func (s *Service) Unmount(ctx context.Context, name, path string) ([]string, err
 	defer lock.Release()
 	lost, _ := s.lostUses(name)
 	vol, ok := s.up(name)
-	if !ok { // one that is not up is mounted nowhere, or its device is gone
+	if !ok { // if it is not up, it is mounted nowhere or its device is gone
 		if vol, err = s.Get(ctx, name); err != nil && len(lost) == 0 {
 			return nil, err
 		}
@@ -357,7 +353,7 @@ func (s *Service) Unmount(ctx context.Context, name, path string) ([]string, err
 		}
 	}
 	var paths []string
-	for _, u := range slices.Backward(lost) { // the last one mounted is on top
+	for _, u := range slices.Backward(lost) { // the topmost mount is last
 		if path != "" && u.Path != path {
 			continue
 		}
@@ -396,7 +392,7 @@ func (s *Service) Unmount(ctx context.Context, name, path string) ([]string, err
 	return paths, nil
 }
 
-// MountedAt tells where a volume is mounted in this mount namespace.
+// MountedAt returns the mount points of a volume in this mount namespace.
 func (s *Service) MountedAt(vol Volume) []mount.Point {
 	points, _ := s.mountedAt(vol)
 	return points

@@ -12,28 +12,29 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// NamespaceRequest says what namespace a person wants. It is not a volume.
+// NamespaceRequest describes a namespace to create that is not a volume.
 type NamespaceRequest struct {
-	Region string // "" is the first that has room
+	Region string // "" is the first with enough room
 	Mode   pmem.Mode
 	Map    pmem.Map // "" is dev
-	// Size is what the namespace must at least offer, RawSize what it takes of
-	// the region; one of them, or none for all that is free. Bytes.
+	// Size is the minimum usable size, RawSize what the namespace takes of the region, in bytes.
+	// At most one may be set; with neither, the largest free extent is used.
 	Size, RawSize uint64
-	Align         uint64 // fsdax and devdax; 0 is 2 MiB
-	SectorSize    uint   // sector mode; 0 is 4096
+	Align         uint64 // bytes, for fsdax and devdax; 0 is 2 MiB
+	SectorSize    uint   // bytes, for sector mode; 0 is 4096
 	Name, UUID    string
-	// Force turns the one namespace of a label-less region into the mode.
+	// Force changes the single namespace of a region without labels to the mode.
 	Force bool
 }
 
 const (
-	bttInfoAndLog = 4 * pmem.MiB // more than info blocks, log and spare blocks of an arena take
+	bttInfoAndLog = 4 * pmem.MiB // upper bound for info blocks, log and spare blocks of an arena
 	bttMapEntry   = 4            // bytes for each sector
 	bttArena      = 512 * pmem.GiB
 )
 
-// rawFor is the raw size for a request in a region, a multiple of its alignment.
+// rawFor returns the raw size in bytes for a request in a region, a multiple of the region's
+// alignment.
 func (q NamespaceRequest) rawFor(r pmem.Region) (uint64, error) {
 	align := q.sizeAlign(r)
 	switch {
@@ -108,7 +109,7 @@ func (q *NamespaceRequest) validate() error {
 	return nil
 }
 
-// CreateNamespace makes a namespace that is not pmemctl's own.
+// CreateNamespace creates a namespace that is not a volume.
 func (s *Service) CreateNamespace(ctx context.Context, q NamespaceRequest) (n pmem.Namespace, err error) {
 	if err := q.validate(); err != nil {
 		return n, err
@@ -194,9 +195,9 @@ func (s *Service) GetNamespace(key string) (pmem.Namespace, error) {
 	return n, nil
 }
 
-// DestroyNamespace destroys a namespace that nothing uses, and the beginning of
-// what is in it, so that no later namespace finds a file system there. What
-// belongs to a volume or a volume group of pmemctl's is left alone.
+// DestroyNamespace wipes the beginning of a namespace that is not in use, so that no later
+// namespace finds a file system there, and destroys it. Namespaces of volumes and of pmemctl's
+// volume groups are refused.
 func (s *Service) DestroyNamespace(ctx context.Context, key string) error {
 	return s.changing(ctx, func() error {
 		n, err := s.GetNamespace(key)

@@ -9,9 +9,9 @@ import (
 	"github.com/pmemctl/pmemctl/internal/errs"
 )
 
-// waitForNode waits until the device node of a volume is the device itself. Udev
-// may be slow to make it, and slow to take away an older one of the same name;
-// where there is no udev, lvm makes it.
+// waitForNode waits until the node at a volume's device path is that of the device. udevd may be
+// slow to create it, or to remove a former one of the same name; where there is no udevd, lvm
+// creates it.
 func (s *Service) waitForNode(ctx context.Context, vol Volume) error {
 	const patience, poll = 5 * time.Second, 10 * time.Millisecond
 	s.linkNode(vol)
@@ -33,8 +33,7 @@ func (s *Service) waitForNode(ctx context.Context, vol Volume) error {
 	}
 }
 
-// isNode tells whether a device node is the device that the kernel has under its
-// name.
+// isNode reports whether the node at a path is that of the kernel's device of that name.
 func (s *Service) isNode(path string) bool {
 	want, err := s.Devices.Identify(path)
 	if err != nil {
@@ -44,15 +43,14 @@ func (s *Service) isNode(path string) bool {
 	return err == nil && have == want
 }
 
-// isSuspended tells whether the logical volume of a volume was left suspended by an
-// lvm that was killed.
+// isSuspended reports whether a killed lvm left the logical volume of a volume suspended.
 func (s *Service) isSuspended(vol Volume) bool {
 	m, ok := s.mapped(vol)
 	return ok && s.Devices.Suspended(m)
 }
 
-// anyNode is a node of a new device that is usable now: the kernel's own is there
-// at once, udev's and lvm's come later.
+// anyNode returns a node of a new device that can be used now: the kernel's own exists at once,
+// those of udevd and lvm appear later.
 func (s *Service) anyNode(ctx context.Context, vol Volume) (string, error) {
 	if m, ok := s.mapped(vol); ok {
 		if own := m.Node(); s.isNode(own) {
@@ -62,24 +60,24 @@ func (s *Service) anyNode(ctx context.Context, vol Volume) (string, error) {
 	return vol.Device, s.waitForNode(ctx, vol)
 }
 
-// linkNode makes the link that udevd is about to make, which takes it longer than
-// the making of a logical volume; it keeps one that is there. It need not succeed.
+// linkNode creates the link that udevd is about to create, which takes longer than creating a
+// logical volume; it keeps an existing one. Errors are ignored.
 func (s *Service) linkNode(vol Volume) {
 	if m, ok := s.mapped(vol); ok {
 		s.Devices.LinkNode(m, vol.Device)
 	}
 }
 
-// unlinkNode takes away a link of linkNode's to a device that is gone, which udevd
-// does only when it had come to making the link.
+// unlinkNode removes a link created by linkNode to a device that is gone; udevd does this only if
+// it had created the link.
 func (s *Service) unlinkNode(vol Volume) {
 	if _, there := s.mapped(vol); !there && vol.Type == TypeLVM {
 		s.Devices.UnlinkNode(vol.Device)
 	}
 }
 
-// mapped is the device of the device mapper that a logical volume has; false for a
-// direct volume, whose name another device may have there.
+// mapped returns the mapped device of a logical volume; false for a direct volume, whose name
+// another mapped device may have.
 func (s *Service) mapped(vol Volume) (blockdev.Mapped, bool) {
 	if vol.Type != TypeLVM {
 		return blockdev.Mapped{}, false

@@ -13,51 +13,49 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// Plan is where a volume goes and what it takes. Sizes are bytes.
+// Plan is the place of a volume and the space it takes. Sizes are bytes.
 type Plan struct {
 	Name   string `json:"name"`
 	Type   Type   `json:"type"`
 	Region string `json:"region,omitempty"`
 	VG     string `json:"vg,omitempty"`
-	// Asked is the size in the request, Usable what the volume will have.
+	// Asked is the requested size, Usable the size that the volume will have.
 	Asked  uint64 `json:"asked"`
 	Usable uint64 `json:"usable"`
-	// Raw is what it takes from its region or volume group, and Overhead the part
-	// of it that the volume does not offer.
+	// Raw is what the volume takes of its region or volume group, and Overhead the part of it that
+	// is not usable.
 	Raw      uint64 `json:"raw"`
 	Overhead uint64 `json:"overhead"`
-	// FreeAfter is what stays free there, raw.
+	// FreeAfter is the free raw space that remains there.
 	FreeAfter uint64 `json:"free_after"`
-	// Largest is the largest volume that could be made there instead, usable.
+	// Largest is the usable size of the largest volume that could be created there instead.
 	Largest uint64 `json:"largest_possible"`
 	Stripes int    `json:"stripes,omitempty"`
-	// Exists says that the volume is there already, as asked for.
+	// Exists says that the volume already exists as requested.
 	Exists bool `json:"exists"`
 
 	vgUUID  string
-	devices []string // to take the extents of; none means any
-	copyOf  string   // UUID of what it is to be a copy of
-	uuid    string   // that a namespace is to have; "" is any
-	forFS   bool     // a file system hides what is not cleared
+	devices []string // devices to allocate extents from; none means any
+	copyOf  string   // UUID of the source if it is a copy
+	uuid    string   // UUID for the namespace; "" is any
+	forFS   bool     // a file system hides what is not zeroed
 }
 
-// place is one place that a volume could be made in.
+// place is a place in which a volume could be created.
 type place struct {
 	name string // "region0", "volume group pmemvgregion0"
 	plan Plan
-	// Usable bytes: free is what is not taken, largest and smallest what one volume
-	// can have.
+	// Usable bytes: free is the free space, largest and smallest the limits for a volume.
 	free, largest, smallest uint64
-	// rawFree is what is not taken, raw.
+	// rawFree is the free raw space in bytes.
 	rawFree uint64
-	// full says why nothing can be made there, whatever is free; "" is nothing of that kind.
+	// full says why no volume can be created there despite free space; "" if one can.
 	full string
-	// below is the largest size under that of the plan, 0 for none.
+	// below is the next smaller size than that of the plan; 0 if there is none.
 	below uint64
 }
 
-// plan finds the place for a volume: the one with the least room that is
-// enough, so that large volumes stay possible.
+// plan chooses the place with the least sufficient room, so that large volumes remain possible.
 func (v View) plan(spec Spec) (Plan, error) {
 	places, err := v.placesFor(spec)
 	if err != nil {
@@ -161,7 +159,7 @@ func (v View) directPlaces(spec Spec) ([]place, error) {
 	return places, nil
 }
 
-// noRegion says why there is no region to use.
+// noRegion is the error if there is no region to use.
 func (v View) noRegion(wanted string) error {
 	if r, ok := v.PMEM.Region(wanted); ok {
 		return errs.New(errs.NoSpace, "region "+r.Dev, "is not one of the regions that the topology requires", "request a topology that includes it, or omit the region")
@@ -180,7 +178,7 @@ func (v View) noRegion(wanted string) error {
 	return errs.New(errs.Unsupported, "", "no region can be used", "see why: pmemctl region list -o wide")
 }
 
-// NoPMEM is the error for a machine on which there is nothing to work with.
+// NoPMEM is the error for a host without usable PMEM.
 func NoPMEM(s pmem.System) error {
 	if s.NoDriver {
 		return errs.New(errs.NotFound, "", "no persistent memory found: the kernel's NVDIMM driver is not loaded", "modprobe nfit (for CXL memory: modprobe cxl_pmem)")
@@ -193,8 +191,8 @@ func NoPMEM(s pmem.System) error {
 		"check whether the DIMMs are configured for App Direct in the firmware: pmemctl dimm list")
 }
 
-// unusable says why no namespace can be made in a region, and what to do; ""
-// when one can, or when it is only full.
+// unusable says why no namespace can be created in a region, and what to do; "" if one can, or if
+// the region is only full.
 func unusable(r pmem.Region, v View) (reason, next string) {
 	switch {
 	case r.Type != "pmem":
@@ -211,7 +209,7 @@ func unusable(r pmem.Region, v View) (reason, next string) {
 	return "", ""
 }
 
-// labelsPossible tells whether all DIMMs of a region can hold labels.
+// labelsPossible reports whether all DIMMs of a region can hold labels.
 func (v View) labelsPossible(r pmem.Region) bool {
 	if len(r.Mappings) == 0 {
 		return false
@@ -299,7 +297,7 @@ func (v View) lvmPlaces(spec Spec) ([]place, error) {
 	return nil, errs.New(errs.NotFound, "", "there is no volume group for lvm volumes", "pmemctl vg init --percent N")
 }
 
-// onlyIn is a volume group as it is within some regions, and its devices there.
+// onlyIn reduces a volume group to some regions, and returns its devices there.
 func (v View) onlyIn(vg lvm.VG, regions []string) (lvm.VG, []string) {
 	var pvs []lvm.PV
 	var devices []string
@@ -314,9 +312,8 @@ func (v View) onlyIn(vg lvm.VG, regions []string) (lvm.VG, []string) {
 	return vg, devices
 }
 
-// stripes are the devices to spread a volume over: one of each region, which are
-// what has a memory bus of its own, and as many as have room for their parts.
-// Largest is the largest volume over them.
+// stripes returns the devices for a striped volume: one of each region, because each region has
+// its own memory bus, as far as they have room. largest is the size of the largest volume on them.
 func (v View) stripes(vg lvm.VG, size uint64) (devices []string, largest uint64) {
 	best := map[string]lvm.PV{}
 	for _, pv := range vg.PVs {
@@ -346,8 +343,7 @@ func (v View) stripes(vg lvm.VG, size uint64) (devices []string, largest uint64)
 	return devices, largest
 }
 
-// largestLV is the size in bytes of the largest logical volume over all devices,
-// or over any as many as there are stripes.
+// largestLV returns the size in bytes of the largest logical volume with a number of stripes.
 func largestLV(vg lvm.VG, stripes int) uint64 {
 	if stripes <= 1 {
 		return vg.Free

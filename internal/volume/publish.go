@@ -12,19 +12,19 @@ import (
 	"github.com/pmemctl/pmemctl/internal/fault"
 )
 
-// PublishSpec says where a volume is to be seen a second time: its file system,
-// which is mounted on From, or without From its device.
+// PublishSpec describes where to publish a volume: its file system, which is staged at From, or
+// its device if From is "".
 type PublishSpec struct {
 	Name     string
-	FS       string // the file system that it must have; "" is any
-	From     string // where its file system is mounted; "" for the device itself
-	Target   string // a folder, or for a device a file; made when missing
+	FS       string // required file system; "" is any
+	From     string // where its file system is staged; "" for the device itself
+	Target   string // a directory, or for a device a file; created if missing
 	ReadOnly bool
-	Options  []string // of mount, for this place only
-	Alone    bool     // it must be published nowhere else
+	Options  []string // of mount, for this mount point only
+	Alone    bool     // it must not be published anywhere else
 }
 
-// Publish binds a volume to a path. Bound there already, and alike: nothing is
+// Publish binds a volume to a path. If it is already published there in the same way, nothing is
 // done.
 func (s *Service) Publish(ctx context.Context, p PublishSpec) (err error) {
 	if err := ValidateName(p.Name); err != nil {
@@ -57,7 +57,7 @@ func (s *Service) Publish(ctx context.Context, p PublishSpec) (err error) {
 		return err
 	}
 	if p.From == "" {
-		// Nothing was mounted that would tell more than sysfs: that it is being deleted.
+		// A raw device was not mounted, so sysfs alone does not show whether it is being deleted.
 		vol, err := s.activatedByLook(ctx, p.Name)
 		if err != nil {
 			return err
@@ -141,8 +141,8 @@ func publishedElsewhere(vol Volume, path string) error {
 	return errs.New(errs.InUse, subject(vol.Name), "is already published at "+path+", but exclusive access was requested", "unpublish it there first: umount "+path)
 }
 
-// publishDevice binds the node of the device to a file: the container runtime
-// makes a node of its own after it.
+// publishDevice binds the device node to a file; the container runtime creates its own node from
+// that.
 func (s *Service) publishDevice(vol Volume, p PublishSpec) error {
 	if p.ReadOnly {
 		return errs.New(errs.Unsupported, subject(vol.Name), "is a raw block device, which cannot be read-only in one place and writable in another", "publish it writable, or use a file system")
@@ -193,8 +193,8 @@ func (s *Service) publishDevice(vol Volume, p PublishSpec) error {
 	return nil
 }
 
-// makeLast makes the last part of a path, and returns how to remove it if it was
-// not there. What is there must not lead elsewhere.
+// makeLast creates the last part of a path, and returns a function that removes it if it did not
+// exist before. An existing path must not be a symbolic link.
 func makeLast(path string, create func() error) (remove func() error, err error) {
 	fault.Step("before making the target")
 	err = create()
@@ -209,7 +209,7 @@ func makeLast(path string, create func() error) (remove func() error, err error)
 	return func() error { return nil }, err
 }
 
-// isDeviceAt tells whether the device of a volume is bound to a path.
+// isDeviceAt reports whether the device of a volume is bound to a path.
 func (s *Service) isDeviceAt(vol Volume, path string) (bool, error) {
 	_, _, mounted, err := s.Mounts.At(path)
 	if err != nil || !mounted {
@@ -225,12 +225,12 @@ func (s *Service) isDeviceAt(vol Volume, path string) (bool, error) {
 	return true, nil
 }
 
-// Unpublish takes a volume, its file system or its device, off a path and
-// removes the path. One that is not there is fine, and so is a volume that does
-// not exist, if nothing is mounted there.
+// Unpublish unmounts a volume's file system or device from a path and removes the path. It is not
+// an error if it is not published there, or if the volume does not exist and nothing is mounted
+// there.
 func (s *Service) Unpublish(ctx context.Context, name, path string) (err error) {
 	opened, err := s.openTarget(path)
-	if errs.Is(err, errs.NotFound) { // not even its folder
+	if errs.Is(err, errs.NotFound) { // its directory does not exist either
 		return nil
 	}
 	if err != nil {
@@ -257,10 +257,10 @@ func (s *Service) Unpublish(ctx context.Context, name, path string) (err error) 
 	return err
 }
 
-// Unstage takes a volume off a path, and leaves the path.
+// Unstage unmounts a volume from a path, and keeps the path.
 func (s *Service) Unstage(ctx context.Context, name, path string) error {
 	target, err := s.openTarget(path)
-	if errs.Is(err, errs.NotFound) { // not even its folder
+	if errs.Is(err, errs.NotFound) { // its directory does not exist either
 		return nil
 	}
 	if err != nil {
@@ -278,7 +278,7 @@ func (s *Service) takeOff(ctx context.Context, name, path string) error {
 		return err
 	}
 	defer lock.Release()
-	// One thing may be mounted over another.
+	// Mounts may be stacked on each other.
 	for {
 		if err := s.takeOffLost(name, path); err != nil {
 			return errs.Wrap("", subject(name), "could not be unmounted from "+path, "", err)

@@ -11,25 +11,25 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// LabelsPlan is what InitLabels would destroy.
+// LabelsPlan describes what InitLabels would destroy.
 type LabelsPlan struct {
-	// Regions are those asked for, and those that share a DIMM with one of them.
+	// Regions are the requested ones, and those that share a DIMM with one of them.
 	Regions []pmem.Region
-	// Namespaces are what is in them. The one that a region without labels shows
-	// may be empty, or somebody's disk.
+	// Namespaces are the namespaces in them. The one that a region without labels shows may be
+	// empty, or in use as a disk.
 	Namespaces []pmem.Namespace
 
 	asked []string
 }
 
-// same tells whether two plans would destroy the same.
+// same reports whether two plans would destroy the same.
 func (p LabelsPlan) same(other LabelsPlan) bool {
 	return slices.EqualFunc(p.Regions, other.Regions, func(a, b pmem.Region) bool { return a.Dev == b.Dev && a.ISetID == b.ISetID }) &&
 		slices.EqualFunc(p.Namespaces, other.Namespaces, func(a, b pmem.Namespace) bool { return a.Dev == b.Dev && a.UUID == b.UUID })
 }
 
-// PlanInitLabels finds the regions that InitLabels would erase; no name means
-// every region that has no labels and can have them.
+// PlanInitLabels finds the regions that InitLabels would erase; without names these are all
+// regions that have no labels and can have them.
 func (s *Service) PlanInitLabels(names ...string) (LabelsPlan, error) {
 	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
 	if err != nil {
@@ -80,8 +80,7 @@ func (v View) mayHoldLabels(r pmem.Region) error {
 	return nil
 }
 
-// addSharing adds the regions that have a DIMM in common with a wanted one, and
-// so on.
+// addSharing adds the regions that share a DIMM with one of the regions, transitively.
 func addSharing(sys pmem.System, wanted map[string]bool) {
 	for changed := true; changed; {
 		changed = false
@@ -104,9 +103,8 @@ func shareDIMM(a, b pmem.Region) bool {
 	})
 }
 
-// InitLabels makes regions dividable and empty. Everything in them is lost.
-// Nothing is changed when anything in them is in use, or when there is something
-// else in them by now than the plan says.
+// InitLabels writes empty label areas for regions; all data in them is lost. It changes nothing if
+// anything in them is in use, or if their content no longer matches the plan.
 func (s *Service) InitLabels(ctx context.Context, plan LabelsPlan) error {
 	var names []string
 	for _, r := range plan.Regions {
@@ -140,7 +138,7 @@ func (s *Service) InitLabels(ctx context.Context, plan LabelsPlan) error {
 	})
 }
 
-// nextInUse says what to do when something in some regions is in use.
+// nextInUse returns the next step if something in some regions is in use.
 func (s *Service) nextInUse(regions ...string) string {
 	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
 	if err == nil && slices.ContainsFunc(sys.Namespaces, func(n pmem.Namespace) bool {
@@ -152,13 +150,13 @@ func (s *Service) nextInUse(regions ...string) string {
 	return "unmount it, or remove what is stacked on it: pmemctl tree"
 }
 
-// EnableRegion brings a region up.
+// EnableRegion enables a region.
 func (s *Service) EnableRegion(ctx context.Context, dev string) error {
 	s.forgetAll()
 	return s.changeRegion(ctx, dev, "enabled", s.NDCTL.EnableRegion)
 }
 
-// DisableRegion takes a region down that nothing uses.
+// DisableRegion disables a region that is not in use.
 func (s *Service) DisableRegion(ctx context.Context, dev string) error {
 	return s.changeRegion(ctx, dev, "disabled", func(dev string) error {
 		sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})

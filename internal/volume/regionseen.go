@@ -17,12 +17,12 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// A region that is not there shows nothing of the volumes in it: a DIMM was pulled, or a
-// region of CXL memory is not made yet. So the host remembers, across reboots, which
-// regions had something of pmemctl's, by the cookie of their interleave set. When that is
-// lost, a volume in such a region is taken for deleted.
+// A region that is missing shows nothing of its volumes: a DIMM was removed, or a region of CXL
+// memory is not created yet. So the host records, across reboots, which regions contained
+// something of pmemctl's, by the cookie of their interleave set. If the record is lost, the
+// volumes of such a region count as deleted.
 
-// SeenRegion is a region that had something of pmemctl's.
+// SeenRegion is the record of a region that contained something of pmemctl's.
 type SeenRegion struct {
 	ISetID uint64   `json:"iset_id"` // set_cookie of sysfs
 	Dev    string   `json:"dev"`     // as it was called then
@@ -30,18 +30,18 @@ type SeenRegion struct {
 	DIMMs  []string `json:"dimms"`
 }
 
-// ID names the region for a person.
+// ID is the name of the region for the user.
 func (r SeenRegion) ID() string { return fmt.Sprintf("%016x", r.ISetID) }
 
 func (s *Service) seenDir() string { return filepath.Join(s.StateDir, "regions") }
 
-// ownsAny tells whether a region has a mark of pmemctl's.
+// ownsAny reports whether a region has a mark of pmemctl's.
 func ownsAny(sys pmem.System, r pmem.Region) bool {
 	return slices.ContainsFunc(sys.InRegion(r.Dev), func(n pmem.Namespace) bool { _, own := Owned(n.Name); return own })
 }
 
-// rememberRegions remembers the regions of a view that are among some, or have a mark of
-// pmemctl's. That it cannot is told, and is no failure.
+// rememberRegions records those regions of a view that are named or have a mark of pmemctl's.
+// Errors are only noted.
 func (s *Service) rememberRegions(v View, some ...string) {
 	if s.StateDir == "" {
 		return
@@ -71,28 +71,28 @@ func (s *Service) rememberRegions(v View, some ...string) {
 	}
 }
 
-// forgetEmptied forgets those of some regions from which pmemctl itself removed the last
-// thing. One that only looks empty may have lost its labels.
+// forgetEmptied deletes the records of regions from which pmemctl removed the last object. A
+// region that only looks empty may have lost its labels.
 func (s *Service) forgetEmptied(ctx context.Context, regions ...string) {
 	if len(s.emptied(regions)) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	_ = s.changing(ctx, func() error { // whoever has the host may be making something there
+	_ = s.changing(ctx, func() error { // the process with the host lock may be creating something there
 		s.forgetEmptiedNow(regions...)
 		return nil
 	})
 }
 
-// forgetEmptiedNow is forgetEmptied while the host is locked.
+// forgetEmptiedNow is forgetEmptied with the host locked.
 func (s *Service) forgetEmptiedNow(regions ...string) {
 	for _, r := range s.emptied(regions) {
 		_ = os.Remove(filepath.Join(s.seenDir(), SeenRegion{ISetID: r.ISetID}.ID()))
 	}
 }
 
-// emptied are those of some regions that are remembered and have nothing of pmemctl's.
+// emptied returns the recorded regions among some that contain nothing of pmemctl's.
 func (s *Service) emptied(regions []string) []pmem.Region {
 	if s.StateDir == "" || len(regions) == 0 {
 		return nil
@@ -106,13 +106,13 @@ func (s *Service) emptied(regions []string) []pmem.Region {
 	})
 }
 
-// seen tells whether a region is remembered.
+// seen reports whether a region is recorded.
 func (s *Service) seen(r pmem.Region) bool {
 	_, err := os.Lstat(filepath.Join(s.seenDir(), SeenRegion{ISetID: r.ISetID}.ID()))
 	return err == nil && s.StateDir != "" && r.ISetID != 0
 }
 
-// RememberRegions remembers the regions that have something of pmemctl's now.
+// RememberRegions records the regions that contain something of pmemctl's now.
 func (s *Service) RememberRegions(ctx context.Context) error {
 	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
 	if err == nil {
@@ -121,7 +121,7 @@ func (s *Service) RememberRegions(ctx context.Context) error {
 	return err
 }
 
-// goneRegions are those that are remembered and not there.
+// goneRegions returns the recorded regions that are missing.
 func (s *Service) goneRegions(v View) ([]SeenRegion, error) {
 	if s.StateDir == "" {
 		return nil, nil
@@ -157,7 +157,8 @@ func (r SeenRegion) damage() Damage {
 		Next:   "bring its DIMMs back; if they are lost for good: pmemctl region forget " + r.ID()}
 }
 
-// ForgetRegion forgets a region that is lost for good: its volumes count as deleted then.
+// ForgetRegion deletes the record of a region that is lost for good: its volumes then count as
+// deleted.
 func (s *Service) ForgetRegion(ctx context.Context, id string) error {
 	what := "region " + quoteIfOdd(id)
 	v, err := s.Look(ctx)

@@ -1,10 +1,8 @@
-// Package volume is the volume service: what the command line and the CSI
-// server both call. All policy is here: names, sizes and their rounding,
-// placement, idempotence, locks, wiping, and what to do about a crash.
+// Package volume is the volume service that the CLI and the CSI server share. It has all policy:
+// names, sizes and their rounding, placement, idempotence, locks, wiping, and crash recovery.
 //
-// Devices are the only record. Every state a volume can be in is told by a name
-// on the device (see mark.go), and each state follows from the one before by
-// one atomic change of a label or of LVM's metadata.
+// The devices are the only record. A name on the device (see mark.go) shows each state of a
+// volume, and one atomic change of a label or of LVM's metadata leads from each state to the next.
 package volume
 
 import (
@@ -20,7 +18,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// NDCTL is what the service needs of libndctl; *ndctl.Lib is one.
+// NDCTL is what the service requires of libndctl; *ndctl.Lib implements it.
 type NDCTL interface {
 	Snapshot(ndctl.Select) (pmem.System, error)
 	EnabledFSDAX() []pmem.Namespace
@@ -37,7 +35,7 @@ type NDCTL interface {
 	DisableRegion(region string) error
 }
 
-// LVM is what the service needs of LVM; *lvm.Client is one.
+// LVM is what the service requires of LVM; *lvm.Client implements it.
 type LVM interface {
 	Report(context.Context) (lvm.State, error)
 	CreateVG(ctx context.Context, vg, tag string, extentSize, dataAlign uint64, devices ...string) error
@@ -54,7 +52,8 @@ type LVM interface {
 	MakeNodes(ctx context.Context, vg lvm.VGRef) error
 	// HasLabel reports whether a device has the label of a physical volume.
 	HasLabel(device string) bool
-	// MayKnow is false when LVM's metadata on a device is certain to have none of some words.
+	// MayKnow returns false only if LVM's metadata on a device certainly contains none of the
+	// words.
 	MayKnow(device string, words ...string) bool
 }
 
@@ -63,45 +62,45 @@ type Reporter interface {
 	Report(context.Context) (lvm.State, error)
 }
 
-// Service makes, lists, grows, clones, mounts and deletes volumes.
+// Service creates, lists, expands, clones, mounts and deletes volumes.
 type Service struct {
 	NDCTL NDCTL
-	// KeepNDCTL is NDCTL for the calls of one operation, which may share what they
-	// read, and the function that ends it. It may be nil.
+	// KeepNDCTL returns an NDCTL whose calls may share what they read during one operation, and a
+	// function that ends it. It may be nil.
 	KeepNDCTL func() (NDCTL, func())
-	// LVM sees the devices of pmemctl's volume groups, and no other.
+	// LVM sees only the devices of pmemctl's volume groups.
 	LVM LVM
-	// Foreign sees PMEM that is not pmemctl's, to show the volume groups there.
+	// Foreign sees PMEM that is not pmemctl's, to show the volume groups on it.
 	Foreign Reporter
-	// Disks sees every disk but what is pmemctl's, to find a namesake of a volume
-	// group that is to be made.
+	// Disks sees all disks that are not pmemctl's, to find duplicate names of a volume group
+	// before it is created.
 	Disks Reporter
 	// Devices and Mounts are those of the host.
 	Devices Devices
 	Mounts  Mounts
 	Locks   hostlock.Locks
-	// RunDir holds what is remembered until the next boot; "" for nothing.
+	// RunDir holds the records that are valid until the next boot; "" for none.
 	RunDir string
-	// StateDir holds what is remembered across reboots; "" for nothing.
+	// StateDir holds the records that persist across reboots; "" for none.
 	StateDir string
-	// ArchiveDir keeps the metadata of volume groups across reboots; "" for nothing.
+	// ArchiveDir is the archive of the metadata of volume groups; "" for none.
 	ArchiveDir string
-	// Note is told what went wrong beside what was asked for; it may be nil.
+	// Note is called with errors that do not fail the operation; it may be nil.
 	Note func(error)
-	// TargetRoot is where volumes are staged and published, and nowhere else; "" is
-	// anywhere. Mount and Unmount take any path.
+	// TargetRoot is the directory below which volumes may be staged and published; "" is anywhere.
+	// Mount and Unmount accept any path.
 	TargetRoot string
-	// Progress is told of long work, such as erasing; it may be nil.
+	// Progress is called for long operations, such as erasing; it may be nil.
 	Progress func(what string) (step blockdev.Progress, done func())
 }
 
 const hostLock = "host"
 
-// hostTurn is whose turn it is in this process: a file lock is polled, which is slow
-// among many calls of a server.
+// hostTurn serializes changes within this process: file locks are polled, which is slow with many
+// concurrent calls.
 var hostTurn = make(chan struct{}, 1)
 
-// changing runs do while no other pmemctl changes anything on this host.
+// changing runs do while holding the host lock.
 func (s *Service) changing(ctx context.Context, do func() error) error {
 	select {
 	case hostTurn <- struct{}{}:
@@ -119,8 +118,8 @@ func (s *Service) changing(ctx context.Context, do func() error) error {
 	}
 	defer s.keepMetadata()
 	err = do()
-	// Whoever uses a volume that lvm left suspended waits. One that is still at work will
-	// resume it.
+	// A volume that lvm left suspended blocks its users. If lvm is still running, it resumes the
+	// volume itself.
 	if err != nil && !errs.Is(err, errs.Deadline) {
 		undo, cancel := undoing(ctx)
 		defer cancel()
@@ -130,15 +129,15 @@ func (s *Service) changing(ctx context.Context, do func() error) error {
 	return err
 }
 
-// lockVolume keeps others away from one volume, also during the long work for
-// which the host is not locked. It is taken before the host's lock.
+// lockVolume locks one volume, also during long work for which the host is not locked. It is taken
+// before the host lock.
 func (s *Service) lockVolume(ctx context.Context, name string) (*hostlock.Lock, error) {
 	return s.Locks.Acquire(ctx, volumeLock(name))
 }
 
 func volumeLock(name string) string { return "volume " + name }
 
-// operation is the service for one operation, which ends with the function.
+// operation returns the service for one operation, and a function that ends it.
 func (s *Service) operation() (*Service, func()) {
 	if s.KeepNDCTL == nil {
 		return s, func() {}
@@ -156,16 +155,16 @@ func (s *Service) progress(what string) (blockdev.Progress, func()) {
 	return s.Progress(what)
 }
 
-// cleanUpTimeout bounds the undoing of what a cancelled call began.
+// cleanUpTimeout limits the cleanup after a cancelled call.
 const cleanUpTimeout = time.Minute
 
-// undoing is a context for undoing what ctx was for, which may have ended.
+// undoing returns a context for the cleanup after an operation whose context may have ended.
 func undoing(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 }
 
-// ChangeHost runs do while no other pmemctl changes anything on this host. It is
-// for what is no matter of volumes, such as system memory.
+// ChangeHost runs do while holding the host lock. It is for changes that do not concern volumes,
+// such as system memory.
 func (s *Service) ChangeHost(ctx context.Context, do func() error) error {
 	return s.changing(ctx, do)
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// Type is how a volume is made.
+// Type is the type of a volume.
 type Type string
 
 // The types of a volume.
@@ -21,7 +21,7 @@ const (
 	TypeDirect Type = "direct" // an fsdax namespace
 )
 
-// ParseType reads a type as a person writes it.
+// ParseType parses a type.
 func ParseType(s string) (Type, error) {
 	switch t := Type(s); t {
 	case TypeLVM, TypeDirect:
@@ -30,63 +30,63 @@ func ParseType(s string) (Type, error) {
 	return "", errs.Invalidf("type "+quote(s), "use lvm or direct", "is not a volume type")
 }
 
-// Spec says what volume is wanted.
+// Spec describes a volume to create.
 type Spec struct {
 	Name string
 	Type Type
-	// Size is the bytes that the volume must at least have.
+	// Size is the minimum size in bytes.
 	Size uint64
-	// Limit is the bytes it must not exceed; 0 is no limit.
+	// Limit is the maximum size in bytes; 0 is no limit.
 	Limit uint64
-	// Region and VG choose the place; "" leaves it to the service.
+	// Region and VG are the place; "" leaves the choice to the service.
 	Region, VG string
 	// Within are the regions that the volume may be in; none means any.
 	Within []string
 	// FS is ext4, xfs or none.
 	FS string
-	// MkfsOptions go to mkfs as they are.
+	// MkfsOptions are passed to mkfs.
 	MkfsOptions []string
-	// Stripe spreads an lvm volume over all devices of its volume group.
+	// Stripe stripes an lvm volume across the devices of its volume group.
 	Stripe bool
 	// OrLarger accepts an existing volume that is larger than Size, up to Limit.
 	OrLarger bool
-	// OrExisting has Clone accept an existing copy of the same source.
+	// OrExisting makes Clone accept an existing copy of the same source.
 	OrExisting bool
-	// NoErase has DeleteAsCreated leave the bytes of the volume on the medium.
+	// NoErase makes DeleteAsCreated leave the volume's data on the medium.
 	NoErase bool
 
-	// SpaceWait is how long a create waits for the space of deleted volumes: 0 is not at all.
+	// SpaceWait is how long a create waits for the space of deleted volumes; 0 is not at all.
 	SpaceWait time.Duration
 
-	copyOf string // UUID of what it is to be a copy of
-	forFS  bool   // it is one of a volume that was made for a file system
+	copyOf string // UUID of the source if it is a copy
+	forFS  bool   // it is a copy of a volume that was created for a file system
 }
 
-// MaxName is the most bytes a volume's name can have: with a mark in front it
-// must fit into the alt name of a namespace.
+// MaxName is the maximum length in bytes of a volume's name: with a mark in front of it, it must
+// fit into the alt name of a namespace.
 const MaxName = pmem.MaxAltName - len(markRemoving)
 
-// maxMapperName leaves room for a mark and the name of the volume group in the
-// 127 bytes of a device mapper's name.
+// maxMapperName leaves room for a mark and the name of the volume group in the 127 bytes of a
+// device mapper's name.
 const maxMapperName = 90
 
-// maxSize is beyond what a machine can address.
+// maxSize exceeds the address space of any machine.
 const maxSize = 1 << 57
 
-// ExtentSize is the extent of pmemctl's volume groups in bytes, and where their
-// data begins: with it every logical volume is on the grid of huge pages.
+// ExtentSize is the extent size of pmemctl's volume groups in bytes, and the alignment of their
+// data, so that every logical volume is aligned to huge pages.
 const ExtentSize = 2 * pmem.MiB
 
 var nameSyntax = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 
-// What lvm keeps for itself (lib/misc/lvm-string.c, lvm2).
+// Names that lvm reserves (lib/misc/lvm-string.c, lvm2).
 var (
 	lvmReservedPrefixes = []string{"snapshot", "pvmove"}
 	lvmReservedParts    = []string{"_cdata", "_cmeta", "_corig", "_cpool", "_cvol", "_wcorig", "_imeta", "_iorig", "_mimage", "_mlog", "_pmspare", "_rimage", "_rmeta", "_tdata", "_tmeta", "_vdata", "_vorigin"}
 )
 
-// ValidateName checks a volume's name: it must suit LVM and namespaces both, so
-// that a name is not tied to a type.
+// ValidateName checks a volume's name against the rules of both LVM and namespaces, so that a name
+// does not depend on the type.
 func ValidateName(name string) error {
 	const next = "use at most 54 letters, digits, '_', '.' and '-', beginning with a letter or digit"
 	bad := func(reason string) error {
@@ -115,7 +115,7 @@ func ValidateName(name string) error {
 	return nil
 }
 
-// quote shows what was given, shortened, with what cannot be seen escaped.
+// quote quotes and shortens user input for a message.
 func quote(s string) string {
 	const most = 40
 	if len(s) > most {
@@ -124,7 +124,7 @@ func quote(s string) string {
 	return fmt.Sprintf("%q", s)
 }
 
-// mayUse tells whether the volume may be in a region.
+// mayUse reports whether the volume may be in a region.
 func (s *Spec) mayUse(region string) bool {
 	return (s.Region == "" || s.Region == region) && (len(s.Within) == 0 || slices.Contains(s.Within, region))
 }
@@ -177,21 +177,21 @@ func tooLarge(subject string, size uint64, next string) error {
 	return errs.New(errs.OutOfRange, subject, pmem.FormatSize(size)+" exceeds the address space of any machine", next)
 }
 
-// mkfsFlags are the flags of mkfs.ext4 and mkfs.xfs that say how to lay out a
-// file system, each with a value. A label or UUID could be that of a file system of
-// the host.
+// mkfsFlags are the flags of mkfs.ext4 and mkfs.xfs that define the layout of a file system, each
+// with a value. Labels and UUIDs are excluded, because they could be those of a file system of the
+// host.
 var mkfsFlags = map[string][]string{
 	mount.Ext4: {"-b", "-C", "-E", "-g", "-G", "-i", "-I", "-m", "-N", "-O"},
 	mount.XFS:  {"-b", "-d", "-i", "-l", "-m", "-n", "-s"},
 }
 
-// mkfsElsewhere are the parts of values that name another device or file, or
-// another place on the device.
+// mkfsElsewhere are the suboptions that name another device or file, or another place on the
+// device.
 var mkfsElsewhere = []string{"device", "name", "logdev", "rtdev", "dev", "root_owner", "offset", "fd", "uuid"}
 
-// hidesOldBytes reports whether the filesystem of a volume shows nothing that is below it, also
-// after a power cut. Ext4 without a journal may have a block of metadata on the medium before
-// the one that it leads to, and without checksums takes what is there for metadata.
+// hidesOldBytes reports whether the file system of a volume shows nothing of old data below it,
+// even after a power failure. ext4 without a journal may write a block of metadata before the
+// block that it points to, and without checksums takes old data there for metadata.
 func (s Spec) hidesOldBytes() bool {
 	if s.FS == mount.None {
 		return s.forFS
@@ -204,8 +204,8 @@ func (s Spec) hidesOldBytes() bool {
 	return true
 }
 
-// validateMkfsOptions lets nothing through that names a file or another device:
-// who may choose the layout of a volume may not read the host, or write to it.
+// validateMkfsOptions rejects options that name a file or another device: a user who may choose
+// the layout of a volume must not be able to read the host or write to it.
 func validateMkfsOptions(fs string, options []string) error {
 	bad := func(o, reason string) error {
 		return errs.Invalidf("mkfs option "+quote(o), "use mkfs flags with values, for example -i 65536", "%s", reason)
@@ -240,7 +240,7 @@ func validateMkfsOptions(fs string, options []string) error {
 	return nil
 }
 
-// quoteIfOdd leaves a usual device name as it is.
+// quoteIfOdd quotes a name unless it is a usual one.
 func quoteIfOdd(s string) string {
 	if nameSyntax.MatchString(s) && len(s) <= 40 {
 		return s

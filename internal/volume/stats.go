@@ -11,9 +11,9 @@ import (
 	"github.com/pmemctl/pmemctl/internal/mount"
 )
 
-// Stats is how full a volume is where it is published. Sizes are bytes.
+// Stats is the usage of a volume where it is published. Sizes are bytes.
 type Stats struct {
-	// Block says that it is published as a device: Total is all there is to know.
+	// Block says that it is published as a device: only Total is set.
 	Block                  bool
 	Total, Used, Available uint64
 	Inodes, InodesUsed     uint64
@@ -21,8 +21,8 @@ type Stats struct {
 	Abnormal string
 }
 
-// Stats looks at a volume at a path where it was published; NotFound when it is
-// not there.
+// Stats returns the usage of a volume at a path where it is published; NotFound if it is not
+// published there.
 func (s *Service) Stats(ctx context.Context, name, path string) (_ Stats, err error) {
 	if u, used, err := s.Mounts.UseAt(path); err == nil && used && s.lost(name, u) {
 		return Stats{Block: u.Node, Abnormal: "its device was removed, and possibly added again, since it was published here"}, nil
@@ -47,7 +47,7 @@ func (s *Service) Stats(ctx context.Context, name, path string) (_ Stats, err er
 	if vol.Device == "" {
 		return Stats{}, notThere
 	}
-	// No lock keeps the volume, its mounts or the path: each may go between two looks.
+	// No lock is held: the volume, its mounts or the path may disappear at any time.
 	number, err := s.Devices.Identify(vol.Device)
 	if errors.Is(err, os.ErrNotExist) {
 		return Stats{}, notThere
@@ -68,7 +68,7 @@ func (s *Service) Stats(ctx context.Context, name, path string) (_ Stats, err er
 	if err != nil {
 		return Stats{}, err
 	}
-	if s.isSuspended(vol) { // the file system would wait
+	if s.isSuspended(vol) { // access to the file system would block
 		return Stats{Abnormal: "its device is suspended"}, nil
 	}
 	points, err := s.Mounts.Points(number)
@@ -101,8 +101,8 @@ func (s *Service) faultText(vol Volume, fault mount.Fault) string {
 	return "its file system " + string(fault) + s.andMedium(vol) + "; see why: dmesg | grep " + filepath.Base(s.Devices.Node(vol.Device))
 }
 
-// badblocks are media errors in a volume's own parts of its devices, as the kernel lists
-// them.
+// badblocks describes the media errors that the kernel lists for the volume's parts of its
+// devices; "" if there are none.
 func (s *Service) badblocks(vol Volume) string {
 	bad, err := s.Devices.BadRanges(vol.Device, vol.Size)
 	if err != nil || len(bad) == 0 {

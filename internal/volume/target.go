@@ -13,22 +13,21 @@ import (
 	"github.com/pmemctl/pmemctl/internal/errs"
 )
 
-// target is a path that another program gave, with its directory held open: whoever
-// replaces a part of the path by a link afterwards leads nobody elsewhere.
+// target is a path that another program chose, with its directory held open, so that replacing a
+// part of the path with a link later has no effect.
 type target struct {
-	path string // as it was given
+	path string // as given
 	dir  *os.File
-	// at is the path by the descriptor of its directory. Only the kernel gets it.
+	// at is the path through the descriptor of its directory. It is passed only to the kernel.
 	at string
 }
 
-// maxPath is PATH_MAX of Linux, less its terminating zero.
+// maxPath is PATH_MAX of Linux without the terminating zero.
 const maxPath = 4095
 
-// openTarget opens the directory of a path, which must be below TargetRoot and what it
-// looks like: no part below that is a symbolic link. NotFound when there is no such
-// directory. What is opened one by one, without following links and never upwards, is
-// beneath the root, on every kernel; openat2(2) needs 5.6.
+// openTarget opens the directory of a path, which must be below TargetRoot without a symbolic link
+// in between. NotFound if there is no such directory. Opening the parts one by one without
+// following links stays below the root on every kernel; openat2(2) requires 5.6.
 func (s *Service) openTarget(path string) (*target, error) {
 	root := s.TargetRoot
 	if root == "" {
@@ -76,7 +75,7 @@ func isLink(dir int, name string) bool {
 	return unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK
 }
 
-// belowRoot are the parts of a path below a root.
+// belowRoot returns the parts of a path below a root.
 func belowRoot(root, path string) ([]string, error) {
 	const next = "use an absolute path without . and .."
 	switch {
@@ -100,8 +99,8 @@ func belowRoot(root, path string) ([]string, error) {
 	return below[len(parts):], nil
 }
 
-// done closes the target. The error that it returns has the path as it was given, in
-// place of that by descriptor.
+// done closes the target. In the returned error, the path as given replaces that through the
+// descriptor.
 func (t *target) done(err error) error {
 	t.dir.Close()
 	if err == nil {
@@ -114,8 +113,8 @@ func (t *target) done(err error) error {
 	return err
 }
 
-// asPrecondition is for what only makes the last part of a path: that the rest of it is
-// missing tells nothing of the volume.
+// asPrecondition is for calls that create only the last part of a path: a missing directory does
+// not mean that the volume is missing.
 func asPrecondition(err error) error {
 	var e *errs.Error
 	if errs.Is(err, errs.NotFound) && errors.As(err, &e) {
@@ -126,7 +125,7 @@ func asPrecondition(err error) error {
 	return err
 }
 
-// pathToMountOn is one that leads nowhere else.
+// pathToMountOn returns a path without symbolic links.
 func (s *Service) pathToMountOn(m MountSpec) (string, error) {
 	if m.opened != nil {
 		return m.opened.at, nil

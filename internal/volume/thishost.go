@@ -6,13 +6,14 @@ import (
 	"github.com/pmemctl/pmemctl/internal/ndctl"
 )
 
-// What is kept across reboots; ArchiveDir has LVM's metadata.
+// Directories of the state that persists across reboots; ArchiveDir has LVM's metadata.
 const (
 	StateDir   = "/var/lib/pmemctl"
 	ArchiveDir = StateDir + "/lvm"
 )
 
-// OnThisHost is the service of this machine, and the function that ends what it started.
+// OnThisHost returns the service for this machine, and a function that ends the processes it
+// started.
 func OnThisHost() (s *Service, end func()) {
 	var lib ndctl.Lib
 	seeing := func(devices func(NDCTL) ([]string, error)) *lvm.Client {

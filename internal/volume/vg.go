@@ -12,7 +12,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// VGInfo is a volume group as pmemctl shows it. Sizes are bytes.
+// VGInfo describes a volume group. Sizes are bytes.
 type VGInfo struct {
 	Name    string   `json:"name"`
 	Owner   string   `json:"owner"` // pmemctl or foreign
@@ -24,18 +24,18 @@ type VGInfo struct {
 	UUID    string   `json:"uuid"`
 	// State is ready or damaged.
 	State State `json:"state"`
-	// Missing says that a device of the group is not there.
+	// Missing says that a device of the group is missing.
 	Missing bool `json:"missing_devices"`
 }
 
-// Owners of things.
+// Owners of objects.
 const (
 	OwnerPmemctl = "pmemctl"
 	OwnerForeign = "foreign"
 )
 
-// VGs lists the volume groups on PMEM: pmemctl's, those of it that cannot be read, and
-// those of others.
+// VGs lists the volume groups on PMEM: those of pmemctl, including unreadable ones, and foreign
+// ones.
 func (v View) VGs() []VGInfo {
 	infos := []VGInfo{}
 	for _, vg := range slices.Concat(v.LVM.VGs, v.Foreign.VGs) {
@@ -75,9 +75,9 @@ func (v View) VGs() []VGInfo {
 	return infos
 }
 
-// RemoveVG removes a volume group without volumes and gives its space back to
-// the regions. What an interrupted call left is removed too. A group that cannot be read
-// is removed with force only: what is in it is lost.
+// RemoveVG removes a volume group without volumes and frees its space, and also removes what an
+// interrupted call left. A group that cannot be read is removed only with force: everything in it
+// is lost.
 func (s *Service) RemoveVG(ctx context.Context, name string, force bool) error {
 	if err := ValidateName(name); err != nil {
 		return err
@@ -102,7 +102,7 @@ func (s *Service) RemoveVG(ctx context.Context, name string, force bool) error {
 			if lost := s.Lost(v, name); lost != nil && !force {
 				return lost
 			}
-		case errs.Is(err, errs.NotFound) && known: // what was left of it is gone now
+		case errs.Is(err, errs.NotFound) && known: // what was left of it has been removed
 			return nil
 		case err != nil:
 			return err
@@ -110,7 +110,7 @@ func (s *Service) RemoveVG(ctx context.Context, name string, force bool) error {
 			return v.present(vg.Ref())
 		case len(v.strays(vg)) > 0 && !force:
 			return s.Lost(v, name)
-		case len(v.strays(vg)) > 0: // the group itself stays
+		case len(v.strays(vg)) > 0: // the group itself remains
 			members = v.strays(vg)
 		case len(vg.LVs) > 0 && !slices.ContainsFunc(vg.LVs, func(lv lvm.LV) bool { vol, own := v.lvmVolume(lv); return !own || vol.State != Deleting }):
 			return errs.New(errs.InUse, "volume group "+name, fmt.Sprintf("has %d deleted volumes that are not yet erased", len(vg.LVs)), "erase them first: pmemctl gc")
@@ -139,12 +139,12 @@ func (s *Service) RemoveVG(ctx context.Context, name string, force bool) error {
 	return err
 }
 
-// leave takes the devices of an empty group out of it. They are marked before, so that
-// what a crash leaves of them is not taken for damage.
+// leave removes the devices of an empty group from it. They are marked first, so that what a crash
+// leaves of them does not count as damage.
 func (s *Service) leave(ctx context.Context, v View, vg lvm.VG) ([]pmem.Namespace, error) {
 	var namespaces, members []pmem.Namespace
 	var devices []string
-	for _, pv := range vg.PVs { // all of them before the first one is marked
+	for _, pv := range vg.PVs { // check all of them before the first one is marked
 		n, ok := v.namespaceOf(pv.Name)
 		if !ok {
 			return nil, errs.New(errs.Internal, "volume group "+vg.Name, pv.Name+" is not on a namespace", "compare: pmemctl tree; pvs -a")
@@ -168,8 +168,7 @@ func (s *Service) leave(ctx context.Context, v View, vg lvm.VG) ([]pmem.Namespac
 	return members, err
 }
 
-// Lost says what is lost when a volume group is removed that cannot be read; nil when
-// nothing is.
+// Lost says what is lost if a volume group that cannot be read is removed; nil if nothing is.
 func (s *Service) Lost(v View, name string) error {
 	var reasons, volumes []string
 	stays, err := v.ownGroup(name)
@@ -196,8 +195,8 @@ func (s *Service) Lost(v View, name string) error {
 		"bring it back: pmemctl vg check "+name+"; if its data is not needed: pmemctl vg remove "+name+" --force")
 }
 
-// notElsewhere fails when a namespace that was made for a volume group is in another
-// one by now: somebody may have renamed the group.
+// notElsewhere returns an error if a namespace created for a volume group is now in another one:
+// the group may have been renamed.
 func (v View) notElsewhere(name string, members []pmem.Namespace) error {
 	for _, vg := range v.LVM.VGs {
 		for _, pv := range vg.PVs {
@@ -229,7 +228,7 @@ func (v View) FindVG(name string) (VGInfo, error) {
 	return VGInfo{}, errs.New(errs.NotFound, "volume group "+quoteIfOdd(name), "does not exist", "see what there is: pmemctl vg list")
 }
 
-// VGRegions are the regions of a volume group that pmemctl made.
+// VGRegions returns the regions of a volume group of pmemctl.
 func (s *Service) VGRegions(ctx context.Context, name string) ([]string, error) {
 	v, err := s.Look(ctx)
 	if err != nil {

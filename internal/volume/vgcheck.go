@@ -13,14 +13,14 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// VGPart is a part of a device that a volume group needs to be read: the label, or a
-// copy of the metadata.
+// VGPart is a part of a device that is required to read a volume group: the label, or a copy of
+// the metadata.
 type VGPart struct {
 	VG     string    `json:"vg"`
 	Device string    `json:"device,omitempty"`
 	Part   string    `json:"part"` // label, copy 1, copy 2 or device
 	State  PartState `json:"state"`
-	// Change is the number of the last change of the group that the part holds; 0 for
+	// Change is the sequence number (seqno) of the group's metadata in the part; 0 if there is
 	// none.
 	Change uint64 `json:"change,omitempty"`
 	// Offset and Size are bytes on the device.
@@ -36,7 +36,7 @@ type VGPart struct {
 // PartState is the state of a VGPart.
 type PartState string
 
-// The states of parts.
+// States of parts.
 const (
 	PartOK      PartState = "ok"
 	PartDamaged PartState = "damaged"
@@ -44,7 +44,7 @@ const (
 	PartUnused  PartState = "unused"  // the group does without
 )
 
-// Damaged tells whether the group needs something done.
+// Damaged reports whether the part is damaged or missing.
 func (p VGPart) Damaged() bool { return p.State == PartDamaged || p.State == PartMissing }
 
 // member is a namespace with the mark of a volume group.
@@ -52,43 +52,44 @@ type member struct {
 	pmem.Namespace
 	disk   lvm.Disk
 	broken string // why the device cannot be read; "" when it can
-	// pv is what the device is in the group; its UUID is "" for none.
+	// pv is the physical volume that the device is in the group; its UUID is "" if it is none.
 	pv lvm.GroupPV
 }
 
 func (m *member) path() string { return "/dev/" + m.Blockdev }
 
-// groupOnDisk is a volume group as the bytes of its devices and the archive have it.
+// groupOnDisk is a volume group as recorded on its devices and in the archive.
 type groupOnDisk struct {
 	name    string
 	members []*member
-	// source is the metadata that holds; nil when there is none.
+	// source is the valid metadata; nil if there is none.
 	source *source
-	// other is the UUID of a second group that copies on one device are of; "" for none.
+	// other is the UUID of a second group to which copies on one device belong; "" if there is
+	// none.
 	other string
-	// missing are physical volumes of the group that no member is.
+	// missing are the physical volumes of the group that match no member.
 	missing []lvm.GroupPV
 }
 
-// source is where the metadata of a group is to be had.
+// source is metadata of a group, and where it was found.
 type source struct {
 	text     []byte
 	group    lvm.Group
 	where    string // "copy 2 on /dev/pmem0" or "the archive (FILE)"
-	kept     bool   // in the archive
+	kept     bool   // it is in the archive
 	archived map[string]string
-	// guessed: only what may be a tenant's data says so.
+	// guessed: the only evidence is data that a tenant may have written.
 	guessed bool
 }
 
-// CheckVGs reads what the devices of pmemctl's volume groups, or of the one of a name,
-// have of LVM. It does not ask LVM, and changes nothing.
+// CheckVGs reads LVM's data on the devices of pmemctl's volume groups, or of the group of that
+// name. It does not call LVM, and changes nothing.
 func (s *Service) CheckVGs(ctx context.Context, name string) ([]VGPart, error) {
 	parts, err := s.checkVGs(name)
 	if err != nil || !slices.ContainsFunc(parts, VGPart.Damaged) {
 		return parts, err
 	}
-	// Somebody may have been writing just now.
+	// Another process may have been writing just now.
 	err = s.changing(ctx, func() error {
 		parts, err = s.checkVGs(name)
 		return err
@@ -120,7 +121,7 @@ func noGroup(name string) error {
 	return errs.New(errs.NotFound, "volume group "+quoteIfOdd(name), "has no device created by pmemctl", "see what there is: pmemctl vg list; pmemctl namespace list -o wide")
 }
 
-// groupNames are the groups that namespaces are marked for.
+// groupNames returns the names of the groups for which namespaces are marked.
 func (s *Service) groupNames() (names []string, namespaces []pmem.Namespace, err error) {
 	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
 	for _, n := range sys.Namespaces {
@@ -134,8 +135,8 @@ func (s *Service) groupNames() (names []string, namespaces []pmem.Namespace, err
 
 func (s *Service) archive() lvm.Archive { return lvm.Archive{Dir: s.ArchiveDir} }
 
-// readGroups reads the groups of a name from their devices and from the archive.
-// There is more than one when devices came from another host.
+// readGroups reads the groups of a name from their devices and from the archive. There are several
+// if devices came from another host.
 func (s *Service) readGroups(name string, namespaces []pmem.Namespace) []*groupOnDisk {
 	var members []*member
 	for _, n := range namespaces {
@@ -156,10 +157,10 @@ func (s *Service) readGroups(name string, namespaces []pmem.Namespace) []*groupO
 	})
 }
 
-// splitByUUID parts the devices with the mark of a name by the group that they are of,
-// and decides on each: by the metadata on a device, by its label, by the archive, or by
-// what lies where metadata could be. A device that says nothing is of the one group there
-// is, or else of none.
+// splitByUUID assigns the devices with the mark of a name to groups, and chooses the group of
+// each: by the metadata on the device, by its label, by the archive, or by data found where
+// metadata could be. A device without any evidence belongs to the only group if there is one, or
+// else to none.
 func splitByUUID(name string, members []*member, newest func(fits func(lvm.Archived) bool) *lvm.Archived) []*groupOnDisk {
 	var pvs []lvm.GroupPV
 	uuidByPV, labelled := map[string]string{}, map[string]bool{}
@@ -172,8 +173,8 @@ func splitByUUID(name string, members []*member, newest func(fits func(lvm.Archi
 		}
 		labelled[m.disk.Label.PV] = true
 	}
-	// A tenant can write metadata to its volume: not where the data of a group may be that
-	// misses a device of this size.
+	// A tenant can write metadata to its volume. So nothing is believed in places where the data
+	// of a group may be that is missing a device of this size.
 	couldBeData := func(m *member, offset uint64) bool {
 		return slices.ContainsFunc(pvs, func(pv lvm.GroupPV) bool {
 			return !labelled[pv.UUID] && pv.DeviceSize == m.disk.Size && pv.DataEnd > offset
@@ -222,8 +223,8 @@ func splitByUUID(name string, members []*member, newest func(fits func(lvm.Archi
 	return groups
 }
 
-// metadata is the first copy on a device that can be read, of those that its label names
-// or of what lies where metadata could be.
+// metadata returns the first readable copy on a device: one named by its label or, with guessed,
+// one found where metadata could be.
 func (m *member) metadata(guessed bool) (lvm.Copy, bool) {
 	for _, c := range m.disk.Copies {
 		if c.Text != nil && c.Guessed == guessed {
@@ -233,7 +234,7 @@ func (m *member) metadata(guessed bool) (lvm.Copy, bool) {
 	return lvm.Copy{}, false
 }
 
-// isOn tells whether a change in the archive is of a group that had this device, and not
+// isOn reports whether a change in the archive is of a group that contained this device, and not
 // of a former one of that name.
 func isOn(a lvm.Archived, m *member) bool {
 	for _, uuid := range a.Devices {
@@ -266,8 +267,8 @@ func readMember(n pmem.Namespace) *member {
 	return m
 }
 
-// decide finds the metadata that holds, what each member is in the group, and what is
-// missing.
+// decide chooses the valid metadata, and determines which physical volume each member is and what
+// is missing.
 func (g *groupOnDisk) decide(archived *lvm.Archived) {
 	consider := func(c source) {
 		switch {
@@ -290,11 +291,11 @@ func (g *groupOnDisk) decide(archived *lvm.Archived) {
 		}
 	}
 	copies(false)
-	if archived != nil && !g.agree() { // somebody may have gone back to an older one
+	if archived != nil && !g.agree() { // somebody may have restored an older one
 		consider(source{text: archived.Text, group: archived.Group, where: "the archive, " + archived.File, kept: true})
 	}
-	// What lies where no label names a place is believed only when the place is outside
-	// of the data, by what is known otherwise: a tenant can write metadata to its volume.
+	// Metadata in a place that no label names is believed only if that place is known to be
+	// outside of the data: a tenant can write metadata to its volume.
 	if g.source != nil {
 		for _, m := range g.members {
 			for i := range m.disk.Copies {
@@ -308,7 +309,7 @@ func (g *groupOnDisk) decide(archived *lvm.Archived) {
 	if g.source == nil {
 		return
 	}
-	// Of the same in both, the device is the better known.
+	// If both are the same, the device is named as the source.
 	for _, m := range g.members {
 		for i, c := range m.disk.Copies {
 			if g.source.kept && bytes.Equal(c.Text, g.source.text) {
@@ -324,7 +325,7 @@ func (g *groupOnDisk) decide(archived *lvm.Archived) {
 
 func copyOn(i int, m *member) string { return fmt.Sprintf("copy %d on %s", i+1, m.path()) }
 
-// agree tells whether nothing is wrong with what the devices have, and all have the same.
+// agree reports whether no device is damaged and all have the same metadata.
 func (g *groupOnDisk) agree() bool {
 	return g.source != nil && !slices.ContainsFunc(g.members, func(m *member) bool {
 		return m.broken != "" || m.disk.LabelDamage != "" || slices.ContainsFunc(m.disk.Copies, func(c lvm.Copy) bool {
@@ -333,8 +334,8 @@ func (g *groupOnDisk) agree() bool {
 	})
 }
 
-// outside tells whether a copy lies outside of the data of the physical volume that the
-// device is for certain, or that it could be.
+// outside reports whether a copy is outside of the data of the physical volume that the device is,
+// or could be.
 func (g *groupOnDisk) outside(m *member, c lvm.Copy, archived *lvm.Archived) bool {
 	return !slices.ContainsFunc(g.source.group.PVs, func(pv lvm.GroupPV) bool {
 		if archived != nil {
@@ -346,8 +347,8 @@ func (g *groupOnDisk) outside(m *member, c lvm.Copy, archived *lvm.Archived) boo
 	})
 }
 
-// assign finds the physical volume that each member is: by its label, by the archive,
-// or because no other is left of its size.
+// assign determines the physical volume of each member: by its label, by the archive, or because
+// only one of its size is left.
 func (g *groupOnDisk) assign() {
 	taken := map[string]bool{}
 	take := func(m *member, uuid string) {
@@ -395,7 +396,7 @@ func (g *groupOnDisk) assign() {
 	}
 }
 
-// parts are the rows of what was found.
+// parts returns the result rows.
 func (g *groupOnDisk) parts() []VGPart {
 	repair := "pmemctl vg repair " + g.name
 	var parts []VGPart
@@ -440,7 +441,7 @@ func (g *groupOnDisk) parts() []VGPart {
 		parts = append(parts, label)
 		for i, c := range m.disk.Copies {
 			if c.Guessed && c.Text == nil && (m.pv.UUID == "" || m.pv.DataEnd > c.Offset) {
-				continue // there never was one
+				continue // there never was a second copy
 			}
 			copied := row
 			copied.Part, copied.Offset, copied.Size, copied.Change, copied.VGUUID = fmt.Sprintf("copy %d", i+1), c.Offset, c.Size, c.Group.Seqno, c.Group.UUID
@@ -457,7 +458,7 @@ func (g *groupOnDisk) parts() []VGPart {
 			parts = append(parts, copied)
 		}
 	}
-	if slices.ContainsFunc(parts, VGPart.Damaged) { // --force would take all of the group
+	if slices.ContainsFunc(parts, VGPart.Damaged) { // --force would remove the whole group
 		for i := range parts {
 			if parts[i].State == PartUnused && parts[i].Part == "device" {
 				parts[i].Next = repair
@@ -474,8 +475,8 @@ func (g *groupOnDisk) parts() []VGPart {
 	return parts
 }
 
-// keepMetadata adds the metadata that changed to the archive. The host is locked. That
-// it cannot is told once, and is no failure: what was to be done is done.
+// keepMetadata adds changed metadata to the archive. The host is locked. An error is noted once,
+// and is not a failure: the change itself is done.
 func (s *Service) keepMetadata() {
 	if s.ArchiveDir == "" {
 		return
@@ -512,7 +513,7 @@ func (s *Service) keepGroup(g *groupOnDisk) {
 	if g.source == nil || g.source.guessed {
 		return
 	}
-	// While a copy is damaged it may be the newer one; the archive never goes back then.
+	// A damaged copy may be the newer one; the archive must not go back then.
 	if slices.ContainsFunc(g.parts(), VGPart.Damaged) {
 		later := func(a lvm.Archived) bool {
 			return a.Group.UUID == g.source.group.UUID && a.Group.Seqno >= g.source.group.Seqno
@@ -532,7 +533,7 @@ func (s *Service) keepGroup(g *groupOnDisk) {
 	}
 }
 
-// volumesOf are the names of what a group has.
+// volumesOf returns the names of the volumes of a group.
 func volumesOf(g lvm.Group) []string {
 	names := []string{}
 	for _, lv := range g.LVs {

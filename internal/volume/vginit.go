@@ -15,7 +15,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// PlanVGInit tells what InitVGs would do, and changes nothing. As from InitVGs, there may be
+// PlanVGInit returns what InitVGs would do, and changes nothing. Like InitVGs, it may return both
 // steps and an error of the kind Damaged.
 func (s *Service) PlanVGInit(ctx context.Context, spec VGInitSpec) ([]VGInitStep, error) {
 	v, err := s.lookToInit(ctx)
@@ -26,10 +26,10 @@ func (s *Service) PlanVGInit(ctx context.Context, spec VGInitSpec) ([]VGInitStep
 	return steps, errors.Join(err, damage)
 }
 
-// InitVGs gives regions, or a share of them, to volume groups. A region whose group
-// has its share already is left as it is; a share that is raised is added; one
-// that is lowered changes nothing. A region with a damaged group is left alone: the
-// steps of the others are returned with an error of the kind Damaged.
+// InitVGs gives regions, or a share of them, to volume groups. A region whose group already has
+// its share is left unchanged; a larger share is added; a smaller one changes nothing. A region
+// with a damaged group is left unchanged: the steps of the others are returned with an error of
+// the kind Damaged.
 func (s *Service) InitVGs(ctx context.Context, spec VGInitSpec) (steps []VGInitStep, err error) {
 	err = s.changing(ctx, func() error {
 		v, err := s.lookToInit(ctx)
@@ -58,11 +58,11 @@ func (s *Service) InitVGs(ctx context.Context, spec VGInitSpec) (steps []VGInitS
 	return steps, err
 }
 
-// lookToInit reads what planInit needs. It does not ask file systems how they are, which may
-// take long, with the host locked.
+// lookToInit reads what planInit requires. It does not check file systems, which may take long
+// while the host is locked.
 func (s *Service) lookToInit(ctx context.Context) (View, error) { return s.look(ctx, ndctl.Everything) }
 
-// fresh is a view with what planInit needs and Look leaves out.
+// fresh returns a view with what planInit requires and Look omits.
 func (s *Service) fresh(ctx context.Context, v View) (View, error) {
 	if v.PMEM.DIMMs != nil {
 		return v, nil
@@ -70,11 +70,11 @@ func (s *Service) fresh(ctx context.Context, v View) (View, error) {
 	return s.lookToInit(ctx)
 }
 
-// maxInitRounds is how many namespaces InitVGs adds to a region at most.
+// maxInitRounds is the maximum number of namespaces that InitVGs adds to a region.
 const maxInitRounds = 64
 
-// initAll plans and does it until there is nothing left to do: only the largest
-// free extent of a region is known, so that each round adds one namespace to it.
+// initAll plans and executes until nothing is left to do. Only the largest free extent of a region
+// is known, so each round adds one namespace per region.
 func (s *Service) initAll(ctx context.Context, v View, spec VGInitSpec) ([]VGInitStep, error) {
 	done, damage, err := s.planInit(ctx, v, spec)
 	for steps, rounds := done, 0; err == nil && slices.ContainsFunc(steps, VGInitStep.Changes); rounds++ {
@@ -106,16 +106,16 @@ func (s *Service) initAll(ctx context.Context, v View, spec VGInitSpec) ([]VGIni
 	return done, errors.Join(err, damage)
 }
 
-// settleMembers finishes what an interrupted vg init or vg remove left. A namespace that
-// is joining a group has no extent of any volume on it: one whose group can be read
-// becomes its member, any other goes. The host is locked, so nobody is at work on them.
-// One that cannot be settled keeps no other from it.
+// settleMembers completes what an interrupted vg init or vg remove left. A joining namespace has
+// no extent of any volume: if its group can be read, it becomes a member; otherwise it is
+// destroyed. The host is locked, so no other process is working on them. One that cannot be
+// settled does not block the others.
 func (s *Service) settleMembers(ctx context.Context, v View) (View, error) {
 	joining := func(n pmem.Namespace) bool { mark, _ := parseMark(n.Name); return mark == markJoining }
 	if !slices.ContainsFunc(v.PMEM.Namespaces, joining) {
 		return v, nil
 	}
-	// What lvm has on them decides, and the view may be one for which it was not asked.
+	// LVM's state decides, and the view may have been read without LVM.
 	v, err := s.Look(ctx)
 	if err != nil {
 		return v, err
@@ -143,7 +143,7 @@ func (s *Service) settleMembers(ctx context.Context, v View) (View, error) {
 	return v, errors.Join(failed, err)
 }
 
-// settleDown removes a namespace that was killed while it was made and does not come up.
+// settleDown destroys a namespace whose creation was interrupted and which cannot be enabled.
 func (s *Service) settleDown(v View, n pmem.Namespace) error {
 	if _, vg := parseMark(n.Name); v.mayMiss(vg) {
 		return errs.New(errs.Damaged, "namespace "+n.Dev, "left by an interrupted vg init or vg remove, does not come up, and may be the device that volume group "+vg+" is missing", "see why: dmesg | tail")
@@ -151,8 +151,8 @@ func (s *Service) settleDown(v View, n pmem.Namespace) error {
 	return errs.Wrap("", "namespace "+n.Dev, "left by an interrupted vg init or vg remove, could not be removed", "", s.NDCTL.DestroyNamespace(n.UUID))
 }
 
-// mayMiss tells whether a volume group of a name misses a device, or has one that no
-// group which can be read has.
+// mayMiss reports whether a volume group of that name is missing a device, or has a member that is
+// in no readable group.
 func (v View) mayMiss(name string) bool {
 	for _, vg := range v.LVM.VGs {
 		if vg.Name == name && vg.PartialPVMissing {
@@ -166,8 +166,8 @@ func (v View) mayMiss(name string) bool {
 	})
 }
 
-// hasUnreadLabel tells whether a namespace has LVM's label, and lvm knows it neither as a
-// device of a group nor as one that is in none yet.
+// hasUnreadLabel reports whether a namespace has an LVM label but lvm lists it neither in a group
+// nor as an orphan.
 func (s *Service) hasUnreadLabel(v View, n pmem.Namespace) bool {
 	_, in := v.groupOf(blockPath(n))
 	orphan := slices.ContainsFunc(v.LVM.Orphans, func(pv lvm.PV) bool { return pv.Name == blockPath(n) })
@@ -190,8 +190,7 @@ func (s *Service) settle(v View, n pmem.Namespace, name string) error {
 	return errs.Wrap("", "namespace "+n.Dev, "is in volume group "+name+", but could not be marked as its member", "", err)
 }
 
-// enableMembers brings up the namespaces of volume groups that a crash left
-// disabled.
+// enableMembers enables the namespaces of volume groups that a crash left disabled.
 func (s *Service) enableMembers(ctx context.Context, v View) (View, error) {
 	enabled := false
 	for _, n := range v.PMEM.Namespaces {
@@ -208,9 +207,9 @@ func (s *Service) enableMembers(ctx context.Context, v View) (View, error) {
 	return s.lookToInit(ctx)
 }
 
-// initRegion makes the namespace of a step, puts it into the group, sees that it is in
-// there as planned, and marks it as a member last: what has that mark was in a group once,
-// and is never taken for new. The host is locked.
+// initRegion creates the namespace of a step, adds it to the group, verifies that, and marks it as
+// a member last: a namespace with that mark was once in a group, and is never taken for new. The
+// host is locked.
 func (s *Service) initRegion(ctx context.Context, step VGInitStep) error {
 	if step.Add == 0 {
 		return nil
@@ -222,7 +221,7 @@ func (s *Service) initRegion(ctx context.Context, step VGInitStep) error {
 	if err := s.join(ctx, step, n); err != nil {
 		undo, cancel := undoing(ctx)
 		defer cancel()
-		if errs.Is(err, errs.Deadline) { // lvm is still at it
+		if errs.Is(err, errs.Deadline) { // lvm is still running
 			return err
 		}
 		v, failed := s.Look(undo)
@@ -235,7 +234,7 @@ func (s *Service) initRegion(ctx context.Context, step VGInitStep) error {
 	return err
 }
 
-// join puts a new namespace into the group, which it makes if there is none.
+// join adds a new namespace to the group, and creates the group if there is none.
 func (s *Service) join(ctx context.Context, step VGInitStep, n pmem.Namespace) error {
 	device := blockPath(n)
 	state, err := s.LVM.Report(ctx)
@@ -243,7 +242,7 @@ func (s *Service) join(ctx context.Context, step VGInitStep, n pmem.Namespace) e
 		return err
 	}
 	group := step.group
-	// With Span the region before this one may have made it.
+	// With Span, the previous region may have created it.
 	if vg, exists := state.VG(step.VG); exists && group.UUID == "" {
 		group = vg.Ref()
 	}
@@ -272,8 +271,7 @@ func (s *Service) join(ctx context.Context, step VGInitStep, n pmem.Namespace) e
 	return nil
 }
 
-// waitUntilGone waits for udevd, which may still be at the removal of what had
-// the name before.
+// waitUntilGone waits until udevd has removed the directory of a former group of that name.
 func waitUntilGone(ctx context.Context, path string) error {
 	const patience, poll = 5 * time.Second, 20 * time.Millisecond
 	for begun := time.Now(); ; time.Sleep(poll) {
@@ -289,7 +287,7 @@ func waitUntilGone(ctx context.Context, path string) error {
 	}
 }
 
-// makeMember makes a namespace for a volume group and clears its ends.
+// makeMember creates a namespace for a volume group and wipes both ends of it.
 func (s *Service) makeMember(ctx context.Context, region, vg string, raw uint64) (pmem.Namespace, error) {
 	n, err := s.NDCTL.CreateNamespace(pmem.NamespaceSpec{
 		Region: region, Mode: pmem.ModeFSDAX, Map: pmem.MapDev, Size: raw, Align: pmem.DefaultAlign, Name: markJoining + vg,
@@ -303,8 +301,8 @@ func (s *Service) makeMember(ctx context.Context, region, vg string, raw uint64)
 	return n, nil
 }
 
-// blank fails unless both ends of a namespace read as zeros, as wipeEnds left them: only
-// then is it given to LVM.
+// blank returns an error unless both ends of a namespace read as zeros, as wipeEnds left them.
+// Only then may LVM use it.
 func (s *Service) blank(ctx context.Context, n pmem.Namespace) error {
 	dev, err := s.Devices.HoldToRead("/dev/" + n.Blockdev)
 	if err != nil {
@@ -323,7 +321,7 @@ func (s *Service) blank(ctx context.Context, n pmem.Namespace) error {
 	return dev.Close()
 }
 
-// wipeEnds clears both ends of a namespace that is no volume.
+// wipeEnds zeroes both ends of a namespace that is not a volume.
 func (s *Service) wipeEnds(ctx context.Context, n pmem.Namespace) error {
 	if n.Blockdev == "" {
 		var err error
@@ -339,7 +337,8 @@ func (s *Service) wipeEnds(ctx context.Context, n pmem.Namespace) error {
 	return errors.Join(dev.Zero(ctx, 0, end, nil), dev.Zero(ctx, dev.Size()-end, dev.Size(), nil), dev.Close())
 }
 
-// planInit plans what the view allows, if no volume group elsewhere has the name of a new one.
+// planInit plans the steps, and returns an error if a volume group elsewhere has the name of a new
+// one.
 func (s *Service) planInit(ctx context.Context, v View, spec VGInitSpec) (steps []VGInitStep, damage, err error) {
 	if steps, damage, err = v.planVGInit(spec); err == nil {
 		err = s.checkNamesakes(ctx, v, steps)
@@ -347,8 +346,8 @@ func (s *Service) planInit(ctx context.Context, v View, spec VGInitSpec) (steps 
 	return steps, damage, err
 }
 
-// checkNamesakes looks for other volume groups of the names that are to be made,
-// on disks of every kind.
+// checkNamesakes returns an error if a disk of any kind has a volume group with the name of a new
+// one.
 func (s *Service) checkNamesakes(ctx context.Context, v View, steps []VGInitStep) error {
 	var names []string
 	for _, step := range steps {

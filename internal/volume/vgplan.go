@@ -11,45 +11,44 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// VGInitSpec says how much of which regions is for lvm volumes.
+// VGInitSpec describes how much of which regions to give to volume groups.
 type VGInitSpec struct {
-	// Regions by name; none means all that can be used.
+	// Regions by name; none means all usable ones.
 	Regions []string
-	// Percent of each region, 1 to 100, rounded down; 0 is 100 when Size is 0.
+	// Percent of each region, 1 to 100, rounded down; 0 is 100 if Size is 0.
 	Percent int
-	// Size in bytes that each region adds to its volume group, rounded up.
+	// Size in bytes that the group gets from each region, rounded up.
 	Size uint64
-	// Span makes one volume group over all regions, named VG.
+	// Span creates one volume group across all regions, named VG.
 	Span bool
-	// VG is the name with Span, or an existing volume group to extend; "" is
-	// pmemvg with Span, and otherwise pmemvg and the region's name for each.
+	// VG is the name with Span, or an existing volume group to extend; "" is pmemvg with Span, and
+	// otherwise pmemvg followed by the region's name.
 	VG string
 }
 
-// VGInitStep is what InitVGs does to one region.
+// VGInitStep is the change of one region.
 type VGInitStep struct {
 	Region string `json:"region"`
 	VG     string `json:"vg"`
-	// Has is the raw bytes of the region that the group has already, Add what it
-	// gets in addition.
+	// Has is the raw bytes of the region that the group already has, Add what it gets in addition.
 	Has    uint64 `json:"raw_had"`
 	Add    uint64 `json:"raw_added"`
 	Reason string `json:"reason"` // why it gets no more, or other than asked
 
-	group lvm.VGRef // UUID "" is one that is to be made
+	group lvm.VGRef // UUID "" is a group to be created
 }
 
-// Changes tells whether the step changes anything.
+// Changes reports whether the step changes anything.
 func (i VGInitStep) Changes() bool { return i.Add > 0 }
 
 // DefaultSpanVG is the name of a volume group over several regions.
 const DefaultSpanVG = "pmemvg"
 
-// minMemberAdd is the least that a volume group is enlarged by, so that no crumbs
-// are added for a rounding.
+// minMemberAdd is the minimum extension of a volume group, so that rounding does not add tiny
+// namespaces.
 const minMemberAdd = 64 * pmem.MiB
 
-// metadataSize is what LVM takes of a device for its metadata: an extent at the
+// metadataSize is the space in bytes that LVM's metadata takes on a device: an extent at the
 // beginning, and one at the end for the second copy.
 const metadataSize = 2 * ExtentSize
 
@@ -68,9 +67,8 @@ func (spec VGInitSpec) validate() error {
 	return ValidateName(spec.VG)
 }
 
-// planVGInit plans all regions that can be given. Of regions that were not named, one that
-// is full or damaged keeps no other from being used; what is damaged is told beside the
-// steps.
+// planVGInit plans the steps for all regions. If no regions were named, full and damaged ones are
+// skipped; the damage is returned beside the steps.
 func (v View) planVGInit(spec VGInitSpec) (steps []VGInitStep, damage, err error) {
 	if err := spec.validate(); err != nil {
 		return nil, nil, err
@@ -99,8 +97,7 @@ func (v View) planVGInit(spec VGInitSpec) (steps []VGInitStep, damage, err error
 	return steps, damage, nil
 }
 
-// regionsToInit are the regions named, each of which must be usable, or else
-// all that are usable.
+// regionsToInit returns the named regions, which must all be usable, or else all usable regions.
 func (v View) regionsToInit(names []string) ([]pmem.Region, error) {
 	var regions []pmem.Region
 	for _, name := range names {
@@ -146,7 +143,7 @@ func (v View) planRegion(r pmem.Region, spec VGInitSpec) (VGInitStep, error) {
 			if spec.Span || spec.VG != "" {
 				return step, errs.New(errs.Conflict, "region "+r.Dev, "already belongs to volume group "+vg, "remove that one first: pmemctl vg remove "+vg+"; or omit the region")
 			}
-			// The group keeps its name when the region's number changes.
+			// The group keeps its name if the region's number changes.
 			step.VG = vg
 		}
 		if mark == markMember {
@@ -162,7 +159,7 @@ func (v View) planRegion(r pmem.Region, spec VGInitSpec) (VGInitStep, error) {
 	if !spec.Span && spec.VG == "" && step.Has == 0 {
 		step.VG = v.freeName(step.VG)
 	}
-	// What cannot be read may be the group that is about to be made.
+	// An unreadable group may be the one that is about to be created.
 	for _, n := range v.membersOf(step.VG) {
 		if d, damaged := v.memberDamage(n); damaged {
 			return step, d.Error()
@@ -186,8 +183,8 @@ func (v View) planRegion(r pmem.Region, spec VGInitSpec) (VGInitStep, error) {
 	return step, v.planShare(r, spec, &step)
 }
 
-// freeName is a name for a region's own volume group, when the group of that name
-// is on another region: regions may change numbers over a reboot.
+// freeName returns a name for a region's volume group if the group of the usual name is on another
+// region: region numbers may change at a reboot.
 func (v View) freeName(name string) string {
 	for candidate, i := name, 2; ; i++ {
 		vg, ok := v.LVM.VG(candidate)
@@ -208,7 +205,7 @@ func (spec VGInitSpec) vgFor(region string) string {
 	return DefaultSpanVG + region
 }
 
-// planShare works out what namespaces are to be added for the share.
+// planShare calculates the size to add for the share.
 func (v View) planShare(r pmem.Region, spec VGInitSpec, step *VGInitStep) error {
 	align := r.SizeAlign(pmem.DefaultAlign)
 	var target uint64
@@ -219,7 +216,8 @@ func (v View) planShare(r pmem.Region, spec VGInitSpec, step *VGInitStep) error 
 			return errs.Wrap(errs.OutOfRange, "region "+r.Dev, "the size is too large", "", err)
 		}
 		target = raw
-		// A group with one copy of the metadata, as older versions made it, has what was asked.
+		// A group created by an older version, with one copy of the metadata, has the requested
+		// size.
 		if old, err := pmem.RawFor(pmem.RoundUp(spec.Size, ExtentSize)+ExtentSize, pmem.MapDev, pmem.DefaultAlign, align); err == nil && step.Has >= old {
 			target = min(target, step.Has)
 		}
@@ -258,7 +256,7 @@ func (v View) shareTooLarge(r pmem.Region, spec VGInitSpec, step *VGInitStep) er
 	return errs.New(errs.NoSpace, "region "+r.Dev, fmt.Sprintf("%s does not fit; there is room for %s", pmem.FormatSize(spec.Size), pmem.FormatSize(most)), fmt.Sprintf("use --size %d or less, or --percent", most))
 }
 
-// noRoom says why a region can give nothing at all.
+// noRoom is the error for a region without any usable space.
 func (v View) noRoom(r pmem.Region, target uint64) error {
 	subject := "region " + r.Dev
 	align := r.SizeAlign(pmem.DefaultAlign)

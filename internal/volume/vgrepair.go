@@ -16,18 +16,18 @@ import (
 	"github.com/pmemctl/pmemctl/internal/lvm"
 )
 
-// RepairPlan is what RepairVG is to do.
+// RepairPlan describes what RepairVG will do.
 type RepairPlan struct {
 	VG, UUID string
-	// Source is where the metadata comes from: change Change, made at Time.
+	// Source is the origin of the metadata, which is change number Change, made at Time.
 	Source string
 	Change uint64
 	Time   time.Time
-	// Volumes are what the group has by then.
+	// Volumes are the volumes of the group in that metadata.
 	Volumes []string
-	// Writes are what is written where; none when nothing is wrong.
+	// Writes describes the planned writes; empty if nothing is damaged.
 	Writes []string
-	// Doubt is what speaks against it; "" for nothing.
+	// Doubt is a reason against the repair; "" if there is none.
 	Doubt string
 
 	sum   uint32
@@ -35,16 +35,15 @@ type RepairPlan struct {
 	todo  map[*member][]lvm.Write
 }
 
-// PlanRepair tells what RepairVG would do, and changes nothing.
+// PlanRepair returns what RepairVG would do, and changes nothing.
 func (s *Service) PlanRepair(_ context.Context, name string) (RepairPlan, error) {
 	return s.planRepair(name)
 }
 
-// RepairVG restores the labels and the metadata of a volume group from a copy on a
-// device or from the archive. It writes in front of the data and behind it only, and
-// keeps what it overwrites in the files it returns. A good copy is not touched before
-// the others are restored, and the label of a device comes last, so that the same call
-// goes on after a crash.
+// RepairVG restores the labels and the metadata of a volume group from a copy on a device or from
+// the archive. It writes only outside of the data, and saves what it overwrites in the files that
+// it returns. A good copy is not overwritten before the others are restored, and the label of a
+// device is written last, so the same call continues after a crash.
 func (s *Service) RepairVG(ctx context.Context, plan RepairPlan) (kept []string, err error) {
 	err = s.changing(ctx, func() error {
 		now, err := s.planRepair(plan.UUID)
@@ -113,7 +112,7 @@ func (s *Service) planRepair(id string) (RepairPlan, error) {
 	return p, g.sameTables()
 }
 
-// groupToRepair finds a group by its UUID, or by a name that no other damaged one has.
+// groupToRepair finds a group by its UUID, or by a name that only one damaged group has.
 func (s *Service) groupToRepair(id string) (*groupOnDisk, error) {
 	if err := ValidateName(id); err != nil {
 		return nil, err
@@ -161,7 +160,7 @@ func oneToRepair(groups []*groupOnDisk) (*groupOnDisk, error) {
 	return damaged[0], nil
 }
 
-// uuid is "" when nothing is left of the group.
+// uuid returns the group's UUID; "" if nothing is left of the group.
 func (g *groupOnDisk) uuid() string {
 	if g.source == nil {
 		return ""
@@ -169,8 +168,7 @@ func (g *groupOnDisk) uuid() string {
 	return g.source.group.UUID
 }
 
-// lastTrace is the latest change of the group of which anything is left outside of the
-// data.
+// lastTrace returns the number of the latest change of the group found outside of the data.
 func (g *groupOnDisk) lastTrace() (last uint64) {
 	for _, m := range g.members {
 		if m.pv.UUID == "" {
@@ -191,7 +189,7 @@ func (g *groupOnDisk) lastTrace() (last uint64) {
 	return last
 }
 
-// repairable fails when it is not certain what the group is to be.
+// repairable returns an error if it is uncertain what the group should be.
 func (g *groupOnDisk) repairable() error {
 	subject, look := "volume group "+g.name, "see: pmemctl vg check "+g.name+" -o wide"
 	for _, m := range g.members {
@@ -217,8 +215,8 @@ func (g *groupOnDisk) repairable() error {
 	return errs.New(errs.Unsupported, subject, "is missing a device: physical volume "+g.missing[0].UUID, "bring it back: pmemctl region list; pmemctl namespace list")
 }
 
-// sameTables fails when a logical volume is active on the devices in a way that the
-// metadata to restore does not have.
+// sameTables returns an error if a logical volume is active on the devices with a table that
+// differs from the metadata to restore.
 func (g *groupOnDisk) sameTables() error {
 	numbers, names := map[string]string{}, map[string]bool{}
 	for _, m := range g.members {
@@ -249,7 +247,7 @@ func (g *groupOnDisk) sameTables() error {
 		}
 		table, err := m.Table()
 		if errors.Is(err, os.ErrNotExist) {
-			continue // it is gone by now
+			continue // it is gone
 		}
 		if err != nil {
 			return err
@@ -262,8 +260,7 @@ func (g *groupOnDisk) sameTables() error {
 	return nil
 }
 
-// keepBefore puts the metadata to restore into the archive, and what is about to be
-// overwritten.
+// keepBefore saves the metadata to restore, and the data about to be overwritten, in the archive.
 func (s *Service) keepBefore(p RepairPlan) (kept []string, err error) {
 	if s.ArchiveDir == "" {
 		return nil, errors.New("there is no archive")
@@ -296,8 +293,7 @@ func (s *Service) keepBefore(p RepairPlan) (kept []string, err error) {
 	return kept, s.archive().Sync(p.VG)
 }
 
-// readWhatCan reads a part of a device and compresses it; what cannot be read of it is
-// zeros.
+// readWhatCan reads a part of a device and compresses it; unreadable bytes are zeros.
 func readWhatCan(path string, from, to uint64) ([]byte, error) {
 	f, err := os.Open(blockdev.Node(path))
 	if err != nil {
@@ -325,11 +321,11 @@ func readWhatCan(path string, from, to uint64) ([]byte, error) {
 	return packed.Bytes(), nil
 }
 
-// writeMember writes to a device that nobody but logical volumes of the group uses.
+// writeMember writes to a device that is used only by logical volumes of the group.
 func writeMember(m *member, writes []lvm.Write) error {
 	open := blockdev.Hold
 	if n, err := blockdev.Identify(m.path()); err == nil && len(blockdev.Holders(n)) > 0 {
-		open = blockdev.OpenShared // sameTables knows them
+		open = blockdev.OpenShared // sameTables has checked them
 	}
 	dev, err := open(m.path())
 	if err != nil {
@@ -343,7 +339,7 @@ func writeMember(m *member, writes []lvm.Write) error {
 	return dev.Close()
 }
 
-// verifyRepair reads the group again, and has LVM read it.
+// verifyRepair reads the group again, also with LVM.
 func (s *Service) verifyRepair(ctx context.Context, p RepairPlan) error {
 	now, err := s.planRepair(p.UUID)
 	if err != nil {

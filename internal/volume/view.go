@@ -11,14 +11,14 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// Volume is one volume. Sizes are bytes.
+// Volume describes a volume. Sizes are bytes.
 type Volume struct {
 	Name  string `json:"name"`
 	Type  Type   `json:"type"`
 	State State  `json:"state"`
-	// Size is what the block device offers.
+	// Size is the usable size, that of the block device.
 	Size uint64 `json:"size"`
-	// RawSize is what it takes from its region or volume group.
+	// RawSize is the space it takes of its region or volume group.
 	RawSize   uint64   `json:"raw_size"`
 	Device    string   `json:"device,omitempty"` // path of the block device
 	Regions   []string `json:"regions"`
@@ -27,31 +27,29 @@ type Volume struct {
 	UUID      string   `json:"uuid"`
 	Stripes   int      `json:"stripes,omitempty"`
 	Health    string   `json:"health,omitempty"`
-	// Erasing is how far the erasing of a deleted volume is.
+	// Erasing is the progress of erasing a deleted volume.
 	Erasing *Erasure `json:"erasing,omitempty"`
 
 	lv     string // name of the logical volume
 	vgUUID string
-	offset uint64 // of its bytes on Device, while that is the raw namespace
-	copyOf string // UUID of what a logical volume is a copy of
-	forFS  bool   // made for a file system, and not cleared
+	offset uint64 // of its data on Device, while that is the raw namespace
+	copyOf string // UUID of the source if it is a copy
+	forFS  bool   // created for a file system, and not zeroed
 }
 
-// View is what is on the host at one moment.
+// View is the state of the host at one moment.
 type View struct {
 	PMEM pmem.System
-	// LVM is what is on the devices of pmemctl's volume groups, Foreign what is on PMEM
-	// of others.
+	// LVM is the state of the devices of pmemctl's volume groups, Foreign that of other PMEM.
 	LVM, Foreign lvm.State
 
 	examined []Volume
 }
 
-// group is the volume group of a volume; none for a direct one.
+// group returns the volume group of a volume; empty for a direct one.
 func (vol Volume) group() lvm.VGRef { return lvm.VGRef{Name: vol.VG, UUID: vol.vgUUID} }
 
-// Examined are the volumes with what is wrong with them where they are used, if
-// LookAtEverything looked for it.
+// Examined returns the volumes with their health, if the view is from LookAtEverything.
 func (v View) Examined() []Volume {
 	if v.examined != nil {
 		return v.examined
@@ -59,15 +57,14 @@ func (v View) Examined() []Volume {
 	return v.Volumes()
 }
 
-// mayBeMember tells whether a namespace may be a device of one of pmemctl's volume
-// groups. Volumes never are, nor what others made.
+// mayBeMember reports whether a namespace may be a device of one of pmemctl's volume groups.
+// Volumes and foreign namespaces never are.
 func mayBeMember(n pmem.Namespace) bool {
 	mark, _ := parseMark(n.Name)
 	return n.Blockdev != "" && n.Mode == pmem.ModeFSDAX && (mark == markMember || mark == markJoining)
 }
 
-// Volumes lists the volumes, and what is left of those that somebody is at work
-// on or was killed at.
+// Volumes lists the volumes, including unfinished ones.
 func (v View) Volumes() []Volume {
 	volumes := []Volume{}
 	for _, n := range v.PMEM.Namespaces {
@@ -96,20 +93,20 @@ func directVolume(n pmem.Namespace) (Volume, bool) {
 		vol.Device = "/dev/" + n.Blockdev
 	}
 	if n.Mode == pmem.ModeDevDAX || n.Mode == pmem.ModeSector {
-		return Volume{}, false // somebody else's, whatever it is called
+		return Volume{}, false // foreign, whatever its name
 	}
 	switch mark {
 	case markVolume:
 		vol.State = Ready
 		if n.Enabled() && n.Mode != pmem.ModeFSDAX {
-			// Its info block is gone, and what the device shows is not the volume.
+			// Its info block is lost, and the device does not show the volume.
 			vol.State, vol.Device = Damaged, ""
 		}
 	case markMaking:
 		vol.State = Creating
 	case markRemoving:
 		vol.State = Deleting
-		if vol.Size == 0 { // it is left disabled
+		if vol.Size == 0 { // a deleted volume stays disabled
 			vol.Size = vol.RawSize
 		}
 	default:
@@ -136,7 +133,7 @@ func (v View) lvmVolume(lv lvm.LV) (Volume, bool) {
 		}
 	}
 	switch {
-	case mark == markRemoving: // also a copy that was not finished
+	case mark == markRemoving: // also an unfinished copy
 		vol.State = Deleting
 	case mark == markMaking || lv.HasTag(tagMaking):
 		vol.State = Creating
@@ -148,7 +145,7 @@ func (v View) lvmVolume(lv lvm.LV) (Volume, bool) {
 	return vol, true
 }
 
-// regionsOf are the regions that a logical volume has extents in.
+// regionsOf returns the regions on which a logical volume has extents.
 func (v View) regionsOf(lv lvm.LV) []string {
 	regions := []string{}
 	for _, r := range lv.Ranges {
@@ -169,9 +166,8 @@ func (v View) namespaceOf(device string) (pmem.Namespace, bool) {
 	return pmem.Namespace{}, false
 }
 
-// Owns tells whether pmemctl made a volume group: it has the tag, and all of
-// its devices are namespaces that pmemctl made for one. The tag alone could be
-// a copy.
+// Owns reports whether pmemctl created a volume group: it has the tag, and all of its devices are
+// namespaces that pmemctl created for a group. The tag alone could be copied.
 func (v View) Owns(vg lvm.VG) bool {
 	ours := func(pv lvm.PV) bool {
 		n, ok := v.namespaceOf(pv.Name)
@@ -183,7 +179,7 @@ func (v View) Owns(vg lvm.VG) bool {
 	return vg.HasTag(tag) && !slices.ContainsFunc(vg.PVs, func(pv lvm.PV) bool { return !ours(pv) })
 }
 
-// group finds a volume group by name, one of others too.
+// group finds a volume group by name, including foreign ones.
 func (v View) group(name string) (lvm.VG, bool) {
 	if vg, ok := v.LVM.VG(name); ok {
 		return vg, true
@@ -191,7 +187,7 @@ func (v View) group(name string) (lvm.VG, bool) {
 	return v.Foreign.VG(name)
 }
 
-// ownGroup finds the volume group of pmemctl's that a person names.
+// ownGroup finds a volume group of pmemctl by name.
 func (v View) ownGroup(name string) (lvm.VG, error) {
 	var found []lvm.VG
 	for _, vg := range v.OwnVGs() {
@@ -212,7 +208,7 @@ func (v View) ownGroup(name string) (lvm.VG, error) {
 	return lvm.VG{}, errs.New(errs.NotFound, what, "does not exist", "see what there is: pmemctl vg list")
 }
 
-// OwnVGs are the volume groups that pmemctl made.
+// OwnVGs returns the volume groups that pmemctl created.
 func (v View) OwnVGs() []lvm.VG {
 	var own []lvm.VG
 	for _, vg := range v.LVM.VGs {
@@ -223,7 +219,7 @@ func (v View) OwnVGs() []lvm.VG {
 	return own
 }
 
-// VGRegions are the regions that a volume group has devices in.
+// VGRegions returns the regions on which a volume group has devices.
 func (v View) VGRegions(vg lvm.VG) []string {
 	regions := []string{}
 	for _, pv := range vg.PVs {
@@ -234,7 +230,7 @@ func (v View) VGRegions(vg lvm.VG) []string {
 	return regions
 }
 
-// find returns the volumes of a name: the one in use, and what is left of others.
+// find returns the volumes of a name, including unfinished and deleted ones.
 func (v View) find(name string) []Volume {
 	var found []Volume
 	for _, vol := range v.Volumes() {
@@ -245,9 +241,9 @@ func (v View) find(name string) []Volume {
 	return found
 }
 
-// finished is the volume among those that find returned that is not half made
-// nor half gone; none when its name is "". There may be two of a name when a
-// region was away while the second was made.
+// finished returns the one volume among found that is neither unfinished nor deleted; its Name is
+// "" if there is none. There may be two of a name if a region was missing while the second was
+// created.
 func finished(found []Volume) (Volume, error) {
 	var one Volume
 	for _, vol := range found {
@@ -269,7 +265,7 @@ func (vol Volume) where() string {
 	return "logical volume " + vol.VG + "/" + vol.Name
 }
 
-// get is the finished volume of a name; NotFound when there is none.
+// get returns the finished volume of a name; NotFound if there is none.
 func (v View) get(name string) (Volume, error) {
 	vol, err := finished(v.find(name))
 	if err == nil && vol.Name == "" {
@@ -278,7 +274,7 @@ func (v View) get(name string) (Volume, error) {
 	return vol, err
 }
 
-// inState are those in a state.
+// inState returns the volumes in a state.
 func inState(found []Volume, state State) []Volume {
 	var in []Volume
 	for _, vol := range found {

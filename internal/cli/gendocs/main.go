@@ -25,8 +25,8 @@ func main() {
 	}
 }
 
-// Generate writes all files anew into the two folders, and removes what was in
-// them, so that a command that is gone leaves no page behind.
+// Generate replaces all files in the two directories, so that removed commands leave no page
+// behind.
 func Generate(man, completions string) error {
 	for _, dir := range []string{man, completions} {
 		if err := os.RemoveAll(dir); err != nil {
@@ -39,7 +39,7 @@ func Generate(man, completions string) error {
 	root := cli.NewRootCommand()
 	root.DisableAutoGenTag = true
 	disableTags(root)
-	// A fixed date, or the files would differ from day to day.
+	// A fixed date keeps the files the same from day to day.
 	date := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 	header := &doc.GenManHeader{Section: "8", Source: "pmemctl", Manual: "pmemctl", Date: &date}
 	if err := doc.GenManTree(root, header, man); err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-// Action is something done to a host.
+// Action is an operation on a host.
 type Action func(Host, *volume.Service) error
 
 var ctx = context.Background()
@@ -22,12 +22,12 @@ var ctx = context.Background()
 // Kinds are the types of volumes.
 var Kinds = []volume.Type{volume.TypeLVM, volume.TypeDirect}
 
-// Spec is that of a volume with ext4.
+// Spec returns the spec of a volume with ext4.
 func Spec(name string, kind volume.Type, size uint64) volume.Spec {
 	return volume.Spec{Name: name, Type: kind, Size: size, FS: mount.Ext4}
 }
 
-// Create makes a volume.
+// Create creates a volume.
 func Create(spec volume.Spec) Action {
 	return func(_ Host, s *volume.Service) error {
 		_, _, err := s.Create(ctx, spec)
@@ -35,15 +35,15 @@ func Create(spec volume.Spec) Action {
 	}
 }
 
-// InitVGs makes volume groups.
+// InitVGs creates volume groups.
 func InitVGs(spec volume.VGInitSpec) Action {
 	return func(_ Host, s *volume.Service) error { return Second(s.InitVGs(ctx, spec)) }
 }
 
-// Secret is what a tenant writes.
+// Secret is data that a tenant writes.
 var Secret = []byte("A TENANT'S BYTES")
 
-// SecretAt is where in a volume it is written: file systems have nothing there.
+// SecretAt is the offset at which it is written, which file systems do not use.
 func SecretAt(vol volume.Volume) uint64 { return vol.Size - 3*pmem.MiB }
 
 // Fill writes Secret to a volume.
@@ -70,7 +70,7 @@ func Erased(name string) Action {
 	}
 }
 
-// Expand makes a volume larger.
+// Expand expands a volume.
 func Expand(name string, size uint64) Action {
 	return func(_ Host, s *volume.Service) error { return Second(s.Expand(ctx, name, size)) }
 }
@@ -82,7 +82,7 @@ func Mounted(name, path string) Action {
 	}
 }
 
-// Second is the error of a call that returns something else too.
+// Second returns the error of a call that also returns a value.
 func Second[T any](_ T, err error) error { return err }
 
 // List lists the volumes.
@@ -93,8 +93,7 @@ func List(t *testing.T, s *volume.Service) []volume.Volume {
 	return volumes
 }
 
-// State is what of a host can be seen by who uses it: volumes, where they are mounted, and what
-// is free.
+// State is the visible state of a host: volumes, mount points and free space.
 func State(t *testing.T, s *volume.Service) []string {
 	t.Helper()
 	var all []string
@@ -109,7 +108,7 @@ func State(t *testing.T, s *volume.Service) []string {
 	return all
 }
 
-// IsKind requires an error of a kind that has a reason and a next step.
+// IsKind requires an error of a kind, with a reason and a next step.
 func IsKind(t *testing.T, kind errs.Kind, err error, reason string) {
 	t.Helper()
 	require.ErrorContains(t, err, reason)

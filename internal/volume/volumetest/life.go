@@ -14,7 +14,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-// forKinds runs a test for each kind of volume, on a host with a volume group in each region.
+// forKinds runs a test for each type of volume, on a host with a volume group in each region.
 func (su suite) forKinds(t *testing.T, test func(t *testing.T, h Host, s *volume.Service, kind volume.Type)) {
 	t.Helper()
 	for _, kind := range Kinds {
@@ -22,7 +22,7 @@ func (su suite) forKinds(t *testing.T, test func(t *testing.T, h Host, s *volume
 			h := su.new(t)
 			s := h.Service()
 			require.NoError(t, InitVGs(smallVGs)(h, s))
-			defer unmountAll(t, s) // before the directories that it is mounted on are removed
+			defer unmountAll(t, s) // before the directories of its mount points are removed
 			test(t, h, s, kind)
 		})
 	}
@@ -42,7 +42,7 @@ func (su suite) life(t *testing.T) {
 		assert.Equal(t, vol.UUID, again.UUID)
 
 		path := filepath.Join(t.TempDir(), "db")
-		for range 2 { // mounted already: nothing is done
+		for range 2 { // already mounted: nothing is done
 			_, err = s.Mount(ctx, volume.MountSpec{Name: "db", Path: path})
 			require.NoError(t, err)
 		}
@@ -85,7 +85,7 @@ func (su suite) life(t *testing.T) {
 	})
 }
 
-// conflicts: what exists otherwise than asked for is left as it is.
+// conflicts: a volume that exists with other properties is left unchanged.
 func (su suite) conflicts(t *testing.T) {
 	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
 		has := Spec("db", kind, 400*pmem.MiB)
@@ -119,7 +119,7 @@ func (su suite) conflicts(t *testing.T) {
 	})
 }
 
-// noSpace: the error has the largest size that fits, and one of that size does.
+// noSpace: the error names the largest size that fits, and a volume of that size can be created.
 func (su suite) noSpace(t *testing.T) {
 	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
 		c, err := s.CapacityFor(ctx, Spec("any", kind, 1))
@@ -139,7 +139,7 @@ func (su suite) noSpace(t *testing.T) {
 	})
 }
 
-// expandAndClone: an lvm volume grows, a direct one is copied to a larger one.
+// expandAndClone: an lvm volume grows; a direct one is copied to a larger one.
 func (su suite) expandAndClone(t *testing.T) {
 	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
 		require.NoError(t, Create(Spec("db", kind, 64*pmem.MiB))(h, s))
@@ -258,7 +258,7 @@ func (su suite) publish(t *testing.T) {
 	}
 }
 
-// mountRefusals: a volume whose content is not known is not formatted.
+// mountRefusals: a volume with unknown content is not formatted.
 func (su suite) mountRefusals(t *testing.T) {
 	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
 		raw := Spec("raw", kind, 64*pmem.MiB)
@@ -288,7 +288,8 @@ func (su suite) mountRefusals(t *testing.T) {
 	})
 }
 
-// noErase: what was created so leaves its bytes, until the next boot, when that is forgotten.
+// noErase: the data of such a volume is left on the medium, unless a reboot has discarded the
+// record.
 func (su suite) noErase(t *testing.T) {
 	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
 		for _, rebooted := range []bool{false, true} {
@@ -311,7 +312,7 @@ func (su suite) noErase(t *testing.T) {
 	})
 }
 
-// giveUp: the space of a deleted volume is given back as it is, by its UUID alone.
+// giveUp: the space of a deleted volume is freed without erasing it, by its UUID only.
 func (su suite) giveUp(t *testing.T) {
 	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
 		require.NoError(t, Create(Spec("db", kind, 64*pmem.MiB))(h, s))
@@ -329,7 +330,7 @@ func (su suite) giveUp(t *testing.T) {
 	})
 }
 
-// regionsAndGroups: what has volumes is not taken away.
+// regionsAndGroups: a region or group with volumes is not removed.
 func (su suite) regionsAndGroups(t *testing.T) {
 	h := su.new(t)
 	s := h.Service()
@@ -373,7 +374,7 @@ func (su suite) regionsAndGroups(t *testing.T) {
 	assert.Empty(t, sys.PMEM.Namespaces)
 }
 
-// spanAndStripes: a group over both regions, and a volume on both at once.
+// spanAndStripes: a group across both regions, and a volume on both at once.
 func (su suite) spanAndStripes(t *testing.T) {
 	h := su.new(t)
 	s := h.Service()
@@ -398,7 +399,7 @@ func (su suite) spanAndStripes(t *testing.T) {
 	require.NoError(t, s.RemoveVG(ctx, "pmemvg", false))
 }
 
-// unmountAll unmounts from everywhere, the last one first.
+// unmountAll unmounts from everywhere, the topmost mount first.
 func (su suite) unmountAll(t *testing.T) {
 	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
 		require.NoError(t, Create(Spec("db", kind, 64*pmem.MiB))(h, s))

@@ -1,5 +1,5 @@
-// Package volumetest is a suite of what the volume service promises, for any host: go test runs
-// it on a model of one, and the guest on a real one, which shows that the model is true.
+// Package volumetest is a test suite of the volume service's guarantees, for any host: go test
+// runs it on a model, and the guest on a real host, which verifies the model.
 package volumetest
 
 import (
@@ -12,27 +12,27 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-// Host is a host with two empty regions of at least 2 GiB each, both of a size.
+// Host is a host with two empty regions of equal size, at least 2 GiB.
 type Host interface {
-	// Service is a volume service as a process has it that was started just now.
+	// Service returns a volume service as in a newly started process.
 	Service() *volume.Service
-	// ReadDevice reads from a device as root does who opens its node.
+	// ReadDevice reads from a device as root, by opening its node.
 	ReadDevice(path string, offset, count uint64) ([]byte, error)
-	// WriteDevice writes to a device as a tenant does who has it.
+	// WriteDevice writes to a device as its tenant does.
 	WriteDevice(path string, offset uint64, data []byte) error
-	// FreeHolds reports whether some bytes are on a medium outside of all volumes.
+	// FreeHolds reports whether a medium contains the bytes outside of all volumes.
 	FreeHolds(data []byte) bool
 }
 
 // rebooter is a host that a test can reboot.
 type rebooter interface{ Reboot() error }
 
-// smallVGs are small beside what direct volumes have.
+// smallVGs are small compared with direct volumes.
 var smallVGs = volume.VGInitSpec{Size: 512 * pmem.MiB}
 
 type suite struct{ new func(*testing.T) Host }
 
-// Run runs the suite on hosts that a function makes: an empty one for each test.
+// Run runs the suite. host returns an empty host for each test.
 func Run(t *testing.T, host func(*testing.T) Host) {
 	t.Helper()
 	su := suite{host}
@@ -45,7 +45,7 @@ func Run(t *testing.T, host func(*testing.T) Host) {
 	}
 }
 
-// reboot cuts the power of a host that can be rebooted; another one only has the process start again.
+// reboot cuts the power of a host that supports it; otherwise only the process restarts.
 func reboot(t *testing.T, h Host, s *volume.Service) *volume.Service {
 	t.Helper()
 	if r, ok := h.(rebooter); ok {
@@ -65,7 +65,7 @@ func unmountAll(t *testing.T, s *volume.Service) {
 	}
 }
 
-// bothEnds: what was there before shows at neither end of a new volume, and nowhere of a raw one.
+// bothEnds: old data is not visible at either end of a new volume, and nowhere on a raw one.
 func (su suite) bothEnds(t *testing.T) {
 	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
 		zeros := make([]byte, 4096)
