@@ -52,8 +52,8 @@ var only = map[string][]string{
 // view shows, where a volume goes. pureImports is what they may import; of lvm and mount they take
 // values.
 var (
-	pure        = []string{"mark.go", "spec.go", "view.go", "plan.go", "capacity.go", "vgplan.go", "damage.go"}
-	pureImports = []string{"cmp", "errors", "fmt", "maps", "regexp", "slices", "strings", "time", module + "pmem", module + "errs", module + "lvm", module + "mount"}
+	pure        = []string{"mark.go", "spec.go", "view.go", "layout.go", "directlayout.go", "lvmlayout.go", "plan.go", "capacity.go", "erasing.go", "vgplan.go", "damage.go"}
+	pureImports = []string{"cmp", "errors", "fmt", "iter", "maps", "regexp", "slices", "strings", "time", "github.com/google/uuid", module + "pmem", module + "errs", module + "lvm", module + "mount"}
 )
 
 func TestPure(t *testing.T) {

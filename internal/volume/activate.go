@@ -5,28 +5,19 @@ import (
 	"errors"
 	"path/filepath"
 	"slices"
-
-	"github.com/pmemctl/pmemctl/internal/errs"
 )
 
 // activate brings up the device of a volume after a reboot or a crash. The host is locked.
 func (s *Service) activate(ctx context.Context, vol Volume) (Volume, error) {
 	switch {
 	case vol.State == Damaged:
-		return vol, damaged(vol)
+		return vol, layoutOf(vol.Type).damaged(vol)
 	case s.needsRefresh(vol):
 		return vol, s.refresh(ctx, vol)
 	case vol.Device != "":
 		return vol, nil
 	}
 	return s.kindOf(vol.Type).activate(ctx, vol)
-}
-
-func damaged(vol Volume) error {
-	if vol.Type == TypeDirect {
-		return errs.New(errs.Unsupported, subject(vol.Name), "is damaged: its namespace "+vol.Namespace+" did not come up as fsdax: its info block is lost", "keep it if you need its data, and look for media errors: pmemctl namespace show "+vol.Namespace)
-	}
-	return errs.New(errs.Unsupported, subject(vol.Name), "is damaged: LVM reports "+vol.Health, "see what is missing: pmemctl tree; pvs -a")
 }
 
 // Resume resumes the logical volumes that a killed lvm left suspended, which block their users,

@@ -1,9 +1,7 @@
 package volume
 
 import (
-	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/mount"
-	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
 // Capacity is the size and the free space of one place. Sizes are usable bytes, as volumes would
@@ -55,7 +53,7 @@ func (v View) Capacities() []Capacity {
 	}
 	for _, vol := range inState(v.Volumes(), Deleting) {
 		for i, c := range all {
-			if c.Type == vol.Type && (vol.Type == TypeLVM && c.VG == vol.VG || vol.Type == TypeDirect && c.Region == first(vol.Regions)) {
+			if c.Type == vol.Type && c.VG == vol.VG && (c.Region == "" || c.Region == first(vol.Regions)) {
 				all[i].Erasing += vol.RawSize
 			}
 		}
@@ -63,42 +61,10 @@ func (v View) Capacities() []Capacity {
 	return all
 }
 
-// capacityOf returns the capacity of a usable region for direct volumes.
-func capacityOf(r pmem.Region) Capacity {
-	align := r.SizeAlign(pmem.DefaultAlign)
-	c := Capacity{Type: TypeDirect, Region: r.Dev, Total: r.Size}
-	if r.LabelsFull {
-		c.Reason = "the label area of its DIMMs has no room for another namespace"
-		return c
-	}
-	c.Free = pmem.Usable(pmem.RoundDown(r.AvailableSize, align), pmem.MapDev, pmem.DefaultAlign)
-	c.Largest = pmem.Usable(r.MaxRaw(pmem.DefaultAlign), pmem.MapDev, pmem.DefaultAlign)
-	if raw, err := pmem.RawFor(1, pmem.MapDev, pmem.DefaultAlign, align); err == nil {
-		c.Smallest = directSize(1, raw)
-	}
-	return c
-}
-
-// metadataReserve is the free space, in bytes, that must remain in LVM's metadata area to mark and
-// expand volumes: about a hundred times what such a change adds.
-const metadataReserve = 32 * pmem.KiB
-
-// metadataFull says why no volume can be created in a volume group; "" if one can.
-func metadataFull(vg lvm.VG) string {
-	if vg.MetadataSize == 0 || vg.MetadataFree >= metadataReserve { // 0: unknown
-		return ""
-	}
-	return "its metadata area has no room for another volume"
-}
-
 func (v View) capacityFor(spec Spec) Capacity {
 	c := Capacity{Type: spec.Type}
-	// maxSize exceeds any group, so the largest volume is the one with the best number of stripes.
-	spec.Size = maxSize
-	if spec.Type == TypeDirect {
-		spec.Size = 1
-	}
-	places, err := v.placesFor(spec)
+	spec.Size = layoutOf(spec.Type).sizeForCapacity()
+	places, err := layoutOf(spec.Type).places(v, spec)
 	if err != nil {
 		return c // no suitable region or group
 	}

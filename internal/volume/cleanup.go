@@ -5,8 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
@@ -79,15 +77,6 @@ func (s *Service) removeUnfinished(ctx context.Context, vol Volume) error {
 	}
 	err := s.kindOf(vol.Type).remove(ctx, vol)
 	return errs.Wrap("", subject(vol.Name), "its unfinished "+vol.where()+" could not be removed", "", err)
-}
-
-// isCopy reports whether an unfinished volume may hold the data of another one.
-func (vol Volume) isCopy() bool {
-	if vol.Type == TypeLVM {
-		return vol.copyOf != ""
-	}
-	id, err := uuid.Parse(vol.UUID)
-	return err == nil && id.Version() == 5 // from copyUUIDs; all other UUIDs are random
 }
 
 // deleteCopy marks an unfinished copy as deleted, so that its data is erased. If there is no room

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"os"
 	"slices"
 	"strings"
@@ -114,16 +113,7 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 	if err != nil {
 		return existing, made, nil, err
 	}
-	found := v.find(spec.Name)
-	for _, vol := range inState(found, Deleting) {
-		// An earlier version deleted it without renaming it.
-		if vol.Type == TypeLVM && vol.lv == spec.Name && v.present(vol.group()) == nil {
-			if _, err := (logical{s}).markDeleted(ctx, vol); err != nil {
-				return existing, made, nil, err
-			}
-		}
-	}
-	if existing, err = finished(found); err != nil {
+	if existing, err = finished(v.find(spec.Name)); err != nil {
 		return existing, made, nil, err
 	}
 	if existing.Name != "" {
@@ -175,7 +165,7 @@ func (s *Service) matches(ctx context.Context, v View, vol Volume, spec Spec) er
 	case spec.Stripe && vol.Stripes < 2 && v.couldStripe(vol.group()):
 		return differs("layout", "linear", "striped")
 	}
-	if want := v.sizeFor(vol, spec); want != vol.Size && !(spec.OrLarger && vol.Size > want) {
+	if want := layoutOf(vol.Type).sizeFor(v, vol, spec); want != vol.Size && !(spec.OrLarger && vol.Size > want) {
 		return differs("size", pmem.FormatSize(vol.Size), sizeThatDiffers(spec.Size, vol.Size))
 	}
 	if spec.Limit != 0 && vol.Size > spec.Limit {
@@ -207,52 +197,9 @@ func (v View) couldStripe(g lvm.VGRef) bool {
 	return ok && len(vg.PVs) > 1
 }
 
-// sizeFor returns the size that the spec would give a volume in the place where it is.
-func (v View) sizeFor(vol Volume, spec Spec) uint64 {
-	if vol.Type == TypeLVM {
-		vg, _ := v.LVM.Find(vol.group())
-		return pmem.RoundUp(spec.Size, vg.ExtentSize*uint64(max(vol.Stripes, 1)))
-	}
-	r, _ := v.PMEM.Region(first(vol.Regions))
-	raw, err := pmem.RawFor(spec.Size, pmem.MapDev, pmem.DefaultAlign, r.SizeAlign(pmem.DefaultAlign))
-	if err != nil {
-		return 0
-	}
-	// Earlier versions gave a volume all usable bytes of its namespace.
-	if most := pmem.Usable(raw, pmem.MapDev, pmem.DefaultAlign); vol.Size == most {
-		return most
-	}
-	return directSize(spec.Size, raw)
-}
-
-// directSize returns the usable size of a direct volume of a requested size in a namespace of a
-// raw size.
-func directSize(asked, raw uint64) uint64 {
-	if !ownInfoBlocks {
-		return pmem.Usable(raw, pmem.MapDev, pmem.DefaultAlign)
-	}
-	return pmem.RoundUp(asked, pmem.DefaultAlign)
-}
-
 // ownInfoBlocks reports whether pmemctl writes the info blocks of namespaces itself; it supports
 // pages of 4 KiB only.
 var ownInfoBlocks = os.Getpagesize() == 4*pmem.KiB
-
-// copyUUIDs returns possible UUIDs for the namespace of a copy, which identify its source. There
-// are many, because deleted copies may not be erased yet.
-func copyUUIDs(name, source string) iter.Seq[string] {
-	const most = 1000
-	return func(yield func(string) bool) {
-		for n, text := 0, "pmemctl:copy/"+source+"/"+name; n < most; n++ {
-			if n > 0 {
-				text = fmt.Sprintf("pmemctl:copy/%s/%s/%d", source, name, n)
-			}
-			if !yield(uuid.NewSHA1(uuid.NameSpaceURL, []byte(text)).String()) {
-				return
-			}
-		}
-	}
-}
 
 // copyUUID returns one of them that no namespace has; "" lets the caller choose a random one.
 func (v View) copyUUID(name, source string) string {
@@ -265,18 +212,6 @@ func (v View) copyUUID(name, source string) string {
 		}
 	}
 	return ""
-}
-
-func (vol Volume) isCopyOf(source string) bool {
-	if vol.Type == TypeLVM {
-		return vol.copyOf == source
-	}
-	for id := range copyUUIDs(vol.Name, source) {
-		if vol.UUID == id {
-			return true
-		}
-	}
-	return false
 }
 
 // fill zeroes a new device as needed, and formats it.

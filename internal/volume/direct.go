@@ -93,7 +93,7 @@ func (k direct) activate(_ context.Context, vol Volume) (Volume, error) {
 	}
 	up, ok := directVolume(n)
 	if !ok || up.Device == "" || up.State == Damaged {
-		return vol, damaged(vol)
+		return vol, layoutOf(vol.Type).damaged(vol)
 	}
 	return up, nil
 }
@@ -115,4 +115,13 @@ func (k direct) checkErasable(context.Context, Volume) error { return nil }
 
 func (k direct) remove(_ context.Context, vol Volume) error {
 	return k.NDCTL.DestroyNamespace(vol.UUID)
+}
+
+// reserveExtension fails unless the volume is large enough.
+func (k direct) reserveExtension(_ context.Context, _ View, vol Volume, size uint64) (*Volume, error) {
+	if size <= vol.Size {
+		return nil, nil
+	}
+	return nil, errs.New(errs.FixedSize, subject(vol.Name), "is a direct volume, which cannot grow in place: its namespace would have to be created again, and its data would be lost",
+		fmt.Sprintf("copy it to a larger one: pmemctl volume clone %s NEWNAME --size %d", vol.Name, size))
 }

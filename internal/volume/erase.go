@@ -14,7 +14,6 @@ import (
 
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
-	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
@@ -111,19 +110,6 @@ func (s *Service) erase(ctx context.Context, vol Volume, rate EraseRate) error {
 		return err
 	}
 	return s.eraseNow(ctx, vol, rate)
-}
-
-// isScarce reports whether little space is free where a deleted volume is. The Kubernetes
-// scheduler counts free space and then sends no request, so no operation waits although the space
-// is needed.
-func (v View) isScarce(vol Volume) bool {
-	const little = 8 // 1/8 of the size
-	if vol.Type == TypeDirect {
-		r, _ := v.PMEM.Region(first(vol.Regions))
-		return r.AvailableSize < r.Size/little
-	}
-	vg, _ := v.LVM.Find(vol.group())
-	return vg.Free < vg.Size/little
 }
 
 // deleted finds a deleted volume by its UUID.
@@ -323,56 +309,6 @@ func (s *Service) EraseAll(ctx context.Context, rate EraseRate, failedToo bool) 
 		}
 		erased++
 	}
-}
-
-// Place returns where the space of a volume is: its volume group, or its region.
-func (vol Volume) Place() string {
-	if vol.Type == TypeLVM {
-		return "volume group " + vol.VG
-	}
-	return "region " + first(vol.Regions)
-}
-
-// erasingFor returns the deleted volumes in the places where a new volume would fit without them.
-func (v View) erasingFor(spec Spec, failed func(Volume) bool) []Volume {
-	spec.Limit = 0
-	places, err := v.placesFor(spec)
-	if err != nil {
-		return nil
-	}
-	var all []Volume
-	for _, p := range places {
-		var here []Volume
-		var bytes uint64
-		for _, vol := range inState(v.Volumes(), Deleting) {
-			if vol.Type == spec.Type && !failed(vol) && (spec.Type == TypeLVM && vol.vgUUID == p.plan.vgUUID || spec.Type == TypeDirect && first(vol.Regions) == p.plan.Region) {
-				here = append(here, vol)
-				bytes += vol.RawSize
-			}
-		}
-		if p.rawFree+bytes >= p.plan.Raw {
-			all = append(all, here...)
-		}
-	}
-	return all
-}
-
-// erasingIn returns the deleted volumes of a group that would have room for some bytes without
-// them.
-func (v View) erasingIn(g lvm.VGRef, bytes uint64, failed func(Volume) bool) []Volume {
-	var here []Volume
-	vg, _ := v.LVM.Find(g)
-	free := vg.Free
-	for _, vol := range inState(v.Volumes(), Deleting) {
-		if vol.Type == TypeLVM && vol.vgUUID == g.UUID && !failed(vol) {
-			here = append(here, vol)
-			free += vol.RawSize
-		}
-	}
-	if free < bytes {
-		return nil
-	}
-	return here
 }
 
 // AsLongAsItTakes is a SpaceWait without limit.

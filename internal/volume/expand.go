@@ -67,47 +67,8 @@ func (s *Service) reserveExtension(ctx context.Context, name string, size uint64
 	if vol, err = s.activate(ctx, vol); err != nil {
 		return vol, nil, err
 	}
-	if vol.Type == TypeDirect && size <= vol.Size {
-		return vol, nil, nil
-	}
-	if vol.Type == TypeDirect {
-		return vol, nil, errs.New(errs.FixedSize, subject(name), "is a direct volume, which cannot grow in place: its namespace would have to be created again, and its data would be lost",
-			fmt.Sprintf("copy it to a larger one: pmemctl volume clone %s NEWNAME --size %d", name, size))
-	}
-	if err := v.whole(vol.group()); err != nil {
-		return vol, nil, err
-	}
-	vg, _ := v.LVM.Find(vol.group())
-	step := vg.ExtentSize * uint64(max(vol.Stripes, 1))
-	want := pmem.RoundUp(size, step)
-	if want <= vol.Size {
-		return vol, nil, s.removeAllUnfinished(ctx, v.find(name))
-	}
-	if v, err = s.removeAbandoned(ctx, v, name); err != nil {
-		return vol, nil, err
-	}
-	s.noteDeleted(v)
-	vg, _ = v.LVM.Find(vol.group())
-	by := want - vol.Size
-	// It stays in its regions if they have room, and always if it is striped.
-	within, devices := v.onlyIn(vg, vol.Regions)
-	if vol.Stripes > 1 || by <= largestLV(within, 1) {
-		vg = within
-	} else {
-		devices = nil
-	}
-	if most := largestLV(vg, max(vol.Stripes, 1)); by > most {
-		err := errs.New(errs.NoSpace, subject(name), fmt.Sprintf("cannot grow to %s: volume group %s has room for %s", pmem.FormatSize(size), vg.Name, pmem.FormatSize(vol.Size+most)),
-			fmt.Sprintf("use --size %d or less, or enlarge the group: pmemctl vg extend %s --percent N", vol.Size+most, vg.Name))
-		// It does not wait for erasing, because it holds the lock of a volume that is in use.
-		if erasing := v.erasingIn(vol.group(), by, s.eraseFailed); len(erasing) > 0 {
-			s.want(erasing[0])
-			err = s.noSpaceYet(err, erasing)
-		}
-		return vol, nil, err
-	}
-	made, err := (logical{s}).makeLV(ctx, markMaking+name, Plan{Name: name, Type: TypeLVM, VG: vol.VG, vgUUID: vol.vgUUID, Usable: by, Raw: by, Stripes: vol.Stripes, devices: devices, forFS: vol.forFS})
-	return vol, &made, err
+	reserve, err := s.kindOf(vol.Type).reserveExtension(ctx, v, vol, size)
+	return vol, reserve, err
 }
 
 // takeOver moves the extents of the reserve to the volume. The host is locked, so no other pmemctl

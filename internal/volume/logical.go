@@ -3,12 +3,14 @@ package volume
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
 // logical is the kind of volumes that are logical volumes.
@@ -20,7 +22,22 @@ func (k logical) changing(ctx context.Context, do func() error) error {
 	return k.Service.changing(ctx, do)
 }
 
-func (k logical) lookBeforeMaking(ctx context.Context, _ string) (View, error) { return k.Look(ctx) }
+// lookBeforeMaking renames deleted volumes that an earlier version only tagged, because the new
+// volume needs their name.
+func (k logical) lookBeforeMaking(ctx context.Context, name string) (View, error) {
+	v, err := k.Look(ctx)
+	if err != nil {
+		return v, err
+	}
+	for _, vol := range inState(v.find(name), Deleting) {
+		if vol.Type == TypeLVM && vol.lv == name && v.present(vol.group()) == nil {
+			if _, err := k.markDeleted(ctx, vol); err != nil {
+				return v, err
+			}
+		}
+	}
+	return v, nil
+}
 
 func (k logical) lookForDeleted(ctx context.Context) (View, error) { return k.Look(ctx) }
 
@@ -167,4 +184,42 @@ func (k logical) remove(ctx context.Context, vol Volume) error {
 		k.unlinkNode(vol)
 	}
 	return err
+}
+
+func (k logical) reserveExtension(ctx context.Context, v View, vol Volume, size uint64) (*Volume, error) {
+	if err := v.whole(vol.group()); err != nil {
+		return nil, err
+	}
+	vg, _ := v.LVM.Find(vol.group())
+	step := vg.ExtentSize * uint64(max(vol.Stripes, 1))
+	want := pmem.RoundUp(size, step)
+	if want <= vol.Size {
+		return nil, k.removeAllUnfinished(ctx, v.find(vol.Name))
+	}
+	v, err := k.removeAbandoned(ctx, v, vol.Name)
+	if err != nil {
+		return nil, err
+	}
+	k.noteDeleted(v)
+	vg, _ = v.LVM.Find(vol.group())
+	by := want - vol.Size
+	// It stays in its regions if they have room, and always if it is striped.
+	within, devices := v.onlyIn(vg, vol.Regions)
+	if vol.Stripes > 1 || by <= largestLV(within, 1) {
+		vg = within
+	} else {
+		devices = nil
+	}
+	if most := largestLV(vg, max(vol.Stripes, 1)); by > most {
+		err := errs.New(errs.NoSpace, subject(vol.Name), fmt.Sprintf("cannot grow to %s: volume group %s has room for %s", pmem.FormatSize(size), vg.Name, pmem.FormatSize(vol.Size+most)),
+			fmt.Sprintf("use --size %d or less, or enlarge the group: pmemctl vg extend %s --percent N", vol.Size+most, vg.Name))
+		// It does not wait for erasing, because it holds the lock of a volume that is in use.
+		if erasing := v.erasingIn(vol.group(), by, k.eraseFailed); len(erasing) > 0 {
+			k.want(erasing[0])
+			err = k.noSpaceYet(err, erasing)
+		}
+		return nil, err
+	}
+	made, err := k.makeLV(ctx, markMaking+vol.Name, Plan{Name: vol.Name, Type: TypeLVM, VG: vol.VG, vgUUID: vol.vgUUID, Usable: by, Raw: by, Stripes: vol.Stripes, devices: devices, forFS: vol.forFS})
+	return &made, err
 }

@@ -71,7 +71,7 @@ func (s *Service) linkNode(vol Volume) {
 // unlinkNode removes a link created by linkNode to a device that is gone; udevd does this only if
 // it had created the link.
 func (s *Service) unlinkNode(vol Volume) {
-	if _, there := s.mapped(vol); !there && vol.Type == TypeLVM {
+	if _, there := s.mapped(vol); !there {
 		s.Devices.UnlinkNode(vol.Device)
 	}
 }

@@ -152,14 +152,8 @@ func (s *Spec) validate() error {
 		return errs.Invalidf(subject(s.Name), "raise the limit, or request less", "the limit of %s is less than the size of %s", pmem.FormatSize(s.Limit), pmem.FormatSize(s.Size))
 	case s.FS == mount.XFS && s.Size < mount.MinXFS:
 		return errs.New(errs.OutOfRange, subject(s.Name), "XFS needs at least 300 MiB", "use --size 300Mi or more, or --fs ext4")
-	case s.Type == TypeDirect && s.VG != "":
-		return errs.Invalidf(subject(s.Name), "omit --vg, or use --type lvm", "a direct volume does not belong to a volume group")
-	case s.Type == TypeDirect && s.Stripe:
-		return errs.Invalidf(subject(s.Name), "omit --stripe, or use --type lvm", "a direct volume is in one region and cannot be striped")
-	case s.VG != "" && s.Region != "":
-		return errs.Invalidf(subject(s.Name), "use --region or --vg", "cannot have both a region and a volume group")
 	}
-	return nil
+	return layoutOf(s.Type).validate(*s)
 }
 
 func validateSize(name string, size uint64) error {

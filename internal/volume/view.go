@@ -258,13 +258,6 @@ func finished(found []Volume) (Volume, error) {
 	return one, nil
 }
 
-func (vol Volume) where() string {
-	if vol.Type == TypeDirect {
-		return "namespace " + vol.Namespace
-	}
-	return "logical volume " + vol.VG + "/" + vol.Name
-}
-
 // get returns the finished volume of a name; NotFound if there is none.
 func (v View) get(name string) (Volume, error) {
 	vol, err := finished(v.find(name))
