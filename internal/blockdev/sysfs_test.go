@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestIdentifyWhatIsNotThere(t *testing.T) {
+func TestIdentifyMissingDevice(t *testing.T) {
 	for _, path := range []string{"/dev/no-such-device", "/dev/", ""} {
 		_, err := Identify(path)
 		assert.ErrorIs(t, err, os.ErrNotExist, path)

@@ -56,8 +56,8 @@ func shortly(t *testing.T) {
 	t.Cleanup(func() { firstRetry, createPatience = retry, patience })
 }
 
-// TestServingBesideThePreparation: whatever holds that up, a node can unmount.
-func TestServingBesideThePreparation(t *testing.T) {
+// TestServingDuringPreparation: whatever holds that up, a node can unmount.
+func TestServingDuringPreparation(t *testing.T) {
 	shortly(t)
 	f := newFakeVolumes()
 	s := newServer(f)
@@ -131,7 +131,7 @@ func TestServingBesideThePreparation(t *testing.T) {
 	assert.Equal(t, 1, strings.Count(log.String(), "could not look for volumes left suspended"), log)
 }
 
-func TestACreateWaitsForThePreparation(t *testing.T) {
+func TestCreateWaitsForPreparation(t *testing.T) {
 	s := newServer(newFakeVolumes())
 	results := make(chan error, 1)
 	s.Prepare = func(context.Context) error { return <-results }
@@ -199,7 +199,7 @@ func TestErasingWaitsForCalm(t *testing.T) {
 	<-ended
 }
 
-func TestEraserTakesOneOfAPlace(t *testing.T) {
+func TestEraserOnePerPlace(t *testing.T) {
 	var e eraser
 	one, two, other := volume.Volume{UUID: "1", Type: volume.TypeLVM, VG: "a"}, volume.Volume{UUID: "2", Type: volume.TypeLVM, VG: "a"}, volume.Volume{UUID: "3", Type: volume.TypeDirect, Regions: []string{"a"}}
 	assert.True(t, e.begin(one))

@@ -30,9 +30,9 @@ func podWith(t *testing.T, kubelet, pod, data string) string {
 	return dir
 }
 
-// TestInlineVolumesOfPodsThatLiveOn: after a reboot nothing is mounted, and kubelet asks
+// TestInlineVolumesOfRunningPods: after a reboot nothing is mounted, and kubelet asks
 // again for the volumes of the same pods.
-func TestInlineVolumesOfPodsThatLiveOn(t *testing.T) {
+func TestInlineVolumesOfRunningPods(t *testing.T) {
 	data := func(letter string) string {
 		return `{"volumeHandle":"` + handle(letter) + `","driverName":"csi.pmemctl.io","volumeLifecycleMode":"Ephemeral"}`
 	}
@@ -83,7 +83,7 @@ func TestInlineVolumesOfPodsThatLiveOn(t *testing.T) {
 	}
 }
 
-func TestWhatAPodMaySayOfAnInlineVolume(t *testing.T) {
+func TestInlineAttributes(t *testing.T) {
 	f := newFakeVolumes()
 	s := newServer(f)
 	s.InlineMaxSize = 1 << 30

@@ -123,7 +123,7 @@ func TestScrapesShareTheHost(t *testing.T) {
 	})
 }
 
-func TestScrapesOfAHostThatDoesNotAnswer(t *testing.T) {
+func TestScrapesOfUnresponsiveHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &countedHost{}
 		scrape := scraped(h)

@@ -89,9 +89,9 @@ func TestSanityOnAFakeBackend(t *testing.T) {
 	assert.Contains(t, lines[len(lines)-1], "49 Passed | 0 Failed | 1 Pending | 53 Skipped")
 }
 
-// TestAControllerOutOfReach is what keeps a provisioner that speaks for all nodes from
+// TestControllerSocket is what keeps a provisioner that speaks for all nodes from
 // taking the volumes of the others for deleted.
-func TestAControllerOutOfReach(t *testing.T) {
+func TestControllerSocket(t *testing.T) {
 	s := newServer(newFakeVolumes())
 	s.ControllerEndpoint = filepath.Join(t.TempDir(), "c.sock")
 	main := dial(t, serveFake(t, s))

@@ -68,7 +68,7 @@ func (b *blocking) Create(ctx context.Context, spec volume.Spec) (volume.Volume,
 	return b.fakeVolumes.Create(ctx, spec)
 }
 
-func TestASecondCallOnAVolumeIsAborted(t *testing.T) {
+func TestConcurrentCallsAborted(t *testing.T) {
 	b := &blocking{newFakeVolumes(), make(chan struct{}), make(chan struct{})}
 	s := newServer(b.fakeVolumes)
 	s.Volumes = b
@@ -92,7 +92,7 @@ func TestASecondCallOnAVolumeIsAborted(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-func TestACallGoesOnWithoutItsCaller(t *testing.T) {
+func TestCallOutlivesCaller(t *testing.T) {
 	b := &blocking{newFakeVolumes(), make(chan struct{}, 2), make(chan struct{})}
 	s := newServer(b.fakeVolumes)
 	s.Volumes = b
@@ -115,7 +115,7 @@ func TestACallGoesOnWithoutItsCaller(t *testing.T) {
 	assert.Equal(t, 2, made, "the first one made it, the last one found it")
 }
 
-func TestTooLargeAMessageIsRefused(t *testing.T) {
+func TestMessageSizeLimit(t *testing.T) {
 	client := csi.NewControllerClient(dial(t, serveFake(t, newServer(newFakeVolumes()))))
 	_, err := client.CreateVolume(context.Background(), &csi.CreateVolumeRequest{Name: strings.Repeat("x", maxMessage+1)})
 	assert.Equal(t, codes.ResourceExhausted, status.Code(err))
@@ -126,7 +126,7 @@ type panicking struct{ *fakeVolumes }
 
 func (panicking) List(context.Context) ([]volume.Volume, error) { panic("odd") }
 
-func TestAPanicEndsItsCallOnly(t *testing.T) {
+func TestPanicInCall(t *testing.T) {
 	s := newServer(newFakeVolumes())
 	s.Volumes = panicking{newFakeVolumes()}
 	client := csi.NewControllerClient(dial(t, serveFake(t, s)))
@@ -136,7 +136,7 @@ func TestAPanicEndsItsCallOnly(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-func TestProbeSaysWhy(t *testing.T) {
+func TestProbeReason(t *testing.T) {
 	f := newFakeVolumes()
 	f.fail = errs.New(errs.NotFound, "", "no persistent memory found", "modprobe nfit")
 	s := newServer(f)
@@ -240,9 +240,9 @@ func TestRegionTopology(t *testing.T) {
 	assert.Equal(t, []placement{{true, []string{"region2"}}, {true, []string{"region0"}}}, got)
 }
 
-// TestARefusedExpansionKeepsNoPodWaiting: kubelet gets the true code once, and then the
+// TestRefusedExpansionLetsPodsStart: kubelet gets the true code once, and then the
 // one with which it mounts the volume as it is.
-func TestARefusedExpansionKeepsNoPodWaiting(t *testing.T) {
+func TestRefusedExpansionLetsPodsStart(t *testing.T) {
 	f := newFakeVolumes()
 	s := newServer(f)
 	f.volumes["fixed"] = volume.Volume{Name: "fixed", Type: volume.TypeDirect, Size: 1 << 30}
@@ -276,8 +276,8 @@ func TestARefusedExpansionKeepsNoPodWaiting(t *testing.T) {
 	assert.Equal(t, codes.FailedPrecondition, full())
 }
 
-// TestADeletedVolumeStaysDeleted: whatever is out of sight afterwards.
-func TestADeletedVolumeStaysDeleted(t *testing.T) {
+// TestDeletedVolumeStaysDeleted: whatever is out of sight afterwards.
+func TestDeletedVolumeStaysDeleted(t *testing.T) {
 	f := newFakeVolumes()
 	s := newServer(f)
 	remove := func(id string) codes.Code {
@@ -354,8 +354,8 @@ func TestCapabilitiesAreCompared(t *testing.T) {
 	assert.Equal(t, codes.OK, stage())
 }
 
-// TestNothingGrowsOnANodeOfDirectVolumes: what is never possible is not offered.
-func TestNothingGrowsOnANodeOfDirectVolumes(t *testing.T) {
+// TestNoExpansionOnDirectNode: what is never possible is not offered.
+func TestNoExpansionOnDirectNode(t *testing.T) {
 	offered := func(s *Server) (controller, node, plugin bool) {
 		c, err := s.ControllerGetCapabilities(t.Context(), nil)
 		require.NoError(t, err)

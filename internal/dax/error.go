@@ -8,7 +8,7 @@ import (
 
 // Error is a libdaxctl call that failed on a device.
 type Error struct {
-	Op  string // what was to be done, in libdaxctl's words: "enable_ram"
+	Op  string // operation in libdaxctl's terms: "enable_ram"
 	Dev string
 	Err error // a syscall.Errno, one of the errors below, or both
 }
@@ -17,43 +17,40 @@ func (e *Error) Error() string { return fmt.Sprintf("%s: %s: %v", e.Dev, e.Op, e
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// ErrUnsupported is wrapped by the error of a function that the installed
-// library does not have, or of any function in a build without cgo.
+// ErrUnsupported is wrapped if the installed library lacks a function, or by every function of a
+// build without cgo.
 var ErrUnsupported = errors.New("not supported by this build or by the installed libdaxctl")
 
-// ErrNotFound is wrapped by the error for a device that is not there.
+// ErrNotFound is wrapped if the device does not exist.
 var ErrNotFound = errors.New("no such device")
 
-// ErrInUse is wrapped when a process has the character device open or mapped,
-// and when memory could not be taken offline (daxctl_memory_offline) because
-// something keeps pages of it.
+// ErrInUse is wrapped if a process has the character device open or mapped, or if memory cannot be
+// taken offline (daxctl_memory_offline) because its pages are in use.
 var ErrInUse = errors.New("in use")
 
-// ErrMemoryOnline is wrapped when a system-ram device has memory online
-// (daxctl_memory_is_online) and nobody asked to take it offline.
+// ErrMemoryOnline is wrapped if a system-ram device has memory online (daxctl_memory_is_online)
+// and Offline was not requested.
 var ErrMemoryOnline = errors.New("its memory is online: use --offline to take it offline first")
 
-// ErrAutoOnline is wrapped when the kernel would online the memory before we
-// can choose its zone (daxctl_dev_will_auto_online_memory), or when something
-// else, such as a udev rule, was faster (daxctl_memory_is_movable). In the
-// wrong zone it may not be possible to take the memory back without a reboot.
+// ErrAutoOnline is wrapped if the kernel would online the memory before its zone can be chosen
+// (daxctl_dev_will_auto_online_memory), or if something else, such as a udev rule, already did
+// (daxctl_memory_is_movable). In the wrong zone the memory may have to stay online until a reboot.
 var ErrAutoOnline = errors.New("the system brings new memory online automatically, in a zone of its choice: " +
 	"echo offline > /sys/devices/system/memory/auto_online_blocks, check the udev rules, or use --force to accept this")
 
-// ErrNoDriver is wrapped when the driver of a mode is not there to bind
-// (daxctl_dev_enable_ram, daxctl_dev_enable_devdax).
+// ErrNoDriver is wrapped if the driver of a mode is not loaded (daxctl_dev_enable_ram,
+// daxctl_dev_enable_devdax).
 var ErrNoDriver = errors.New("its driver is not loaded")
 
-// ErrNoNode is wrapped when the platform gives the memory no NUMA node
-// (daxctl_dev_get_target_node); kmem needs one.
+// ErrNoNode is wrapped if the platform assigns the memory no NUMA node
+// (daxctl_dev_get_target_node), which kmem requires.
 var ErrNoNode = errors.New("no target_node: the platform's tables name no NUMA node for it")
 
-// ErrClassModel is wrapped when the device is of the old dax-class model, which
-// has no modes (EOPNOTSUPP of daxctl_dev_disable and daxctl_dev_enable_*).
+// ErrClassModel is wrapped if the device uses the old dax-class model, which has no modes
+// (EOPNOTSUPP of daxctl_dev_disable and daxctl_dev_enable_*).
 var ErrClassModel = errors.New("the device model is dax-class: see daxctl migrate-device-model")
 
-// check turns the return value of libdaxctl, a negative errno or anything else,
-// into an error.
+// check converts the return value of libdaxctl, usually a negative errno, to an error.
 func check(op, dev string, rc int) error {
 	if rc >= 0 {
 		return nil

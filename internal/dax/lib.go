@@ -2,9 +2,8 @@
 
 // Package dax reads dax devices and changes their mode through libdaxctl.
 //
-// As in package ndctl no C pointer leaves the package: every call makes a
-// context of its own, finds its device by name, acts, and returns values.
-// Callers that change anything hold the host's lock.
+// As in package ndctl, no C pointer leaves the package: every call creates its own context, finds
+// its device by name, acts, and returns values. Callers that change anything hold the host lock.
 package dax
 
 /*
@@ -27,11 +26,11 @@ var load = sync.OnceValue(func() error {
 	return nil
 })
 
-// Lib is the way to the library. The zero value is ready.
+// Lib gives access to the library. The zero value is ready to use.
 type Lib struct{}
 
-// context makes a libdaxctl context; the caller calls the returned function
-// when it is done with every pointer that came from it.
+// context creates a libdaxctl context; the caller calls the returned function when it no longer
+// needs any pointer from it.
 func context() (*C.struct_daxctl_ctx, func(), error) {
 	if err := load(); err != nil {
 		return nil, nil, err
@@ -69,8 +68,8 @@ func withDevice(chardev string, do func(d *C.struct_daxctl_dev) error) error {
 	return &Error{Op: "find", Dev: chardev, Err: ErrNotFound}
 }
 
-// List reads the dax devices. libdaxctl leaves out a device whose node is not
-// in /dev, as in a container, and daxctl one without a size: so does List.
+// List reads the dax devices. libdaxctl omits devices without a node in /dev, as in a container,
+// and daxctl those without a size; so does List.
 func (Lib) List() ([]Device, error) {
 	c, done, err := context()
 	if err != nil {
@@ -87,7 +86,7 @@ func (Lib) List() ([]Device, error) {
 	return devs, nil
 }
 
-// read is the device as it is now; libdaxctl caches what a context has read.
+// read reads the current state of a device; libdaxctl caches what a context has read.
 func read(chardev string) (dev Device, err error) {
 	err = withDevice(chardev, func(d *C.struct_daxctl_dev) error {
 		dev = snapshot(d)
@@ -117,7 +116,7 @@ func snapshot(d *C.struct_daxctl_dev) Device {
 		return dev
 	}
 	dev.Mode = ModeSystemRAM
-	// Only root is told where the device is, and so which blocks are its own.
+	// Only root can read the address of the device, and thus which memory blocks belong to it.
 	if C.daxctl_dev_get_resource(d) != 0 {
 		dev.OnlineMemblocks = natural(C.daxctl_memory_is_online(mem))
 		dev.TotalMemblocks = natural(C.daxctl_memory_num_sections(mem))
@@ -129,7 +128,7 @@ func snapshot(d *C.struct_daxctl_dev) Device {
 	return dev
 }
 
-// natural leaves out what libdaxctl says when there is no number.
+// natural converts libdaxctl's values for a missing number to nil.
 func natural(n C.int) *int {
 	if n < 0 {
 		return nil

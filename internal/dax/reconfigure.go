@@ -14,9 +14,9 @@ import (
 	"github.com/pmemctl/pmemctl/internal/devuser"
 )
 
-// Reconfigure changes the mode of a device and returns it as it is then. A
-// device that is in the mode already stays in it. What is on the device is lost
-// when it becomes memory. The mode does not outlive a reboot.
+// Reconfigure changes the mode of a device and returns the device. Nothing changes if it is
+// already in that mode. The data on the device is lost when it becomes memory. The mode does not
+// survive a reboot.
 func (Lib) Reconfigure(chardev string, r Reconfigure) (Device, error) {
 	err := withDevice(chardev, func(d *C.struct_daxctl_dev) error {
 		switch r.Mode {
@@ -33,8 +33,8 @@ func (Lib) Reconfigure(chardev string, r Reconfigure) (Device, error) {
 	return read(chardev)
 }
 
-// toSystemRAM adds the memory to the system and onlines it; when one of the two
-// fails the device goes back to devdax.
+// toSystemRAM adds the memory to the system and onlines it; if either fails, the device is
+// reverted to devdax.
 func toSystemRAM(d *C.struct_daxctl_dev, dev string, r Reconfigure) error {
 	if mem := C.daxctl_dev_get_memory(d); mem != nil {
 		if r.NoOnline {
@@ -48,8 +48,7 @@ func toSystemRAM(d *C.struct_daxctl_dev, dev string, r Reconfigure) error {
 	if C.daxctl_dev_get_target_node(d) < 0 {
 		return &Error{Op: "enable_ram", Dev: dev, Err: ErrNoNode}
 	}
-	// The kernel would take the device away from under its users: their next
-	// access is a SIGBUS.
+	// The kernel would remove the device despite its users, whose next access raises SIGBUS.
 	if pids := devuser.Of("/dev/" + C.GoString(C.daxctl_dev_get_devname(d))); len(pids) > 0 {
 		return &Error{Op: "disable", Dev: dev, Err: fmt.Errorf("%w by process %v: %w", ErrInUse, pids, syscall.EBUSY)}
 	}
@@ -65,8 +64,8 @@ func toSystemRAM(d *C.struct_daxctl_dev, dev string, r Reconfigure) error {
 	return nil
 }
 
-// checkAutoOnline asks no more than daxctl does: memory that shall not be
-// movable is what the kernel's policy makes of it anyway.
+// checkAutoOnline checks the same as daxctl: for memory that need not be movable, the kernel's
+// policy decides anyway.
 func checkAutoOnline(d *C.struct_daxctl_dev, dev string, r Reconfigure) error {
 	if r.Force || r.NoMovable && !r.NoOnline {
 		return nil
@@ -100,8 +99,7 @@ func addMemory(d *C.struct_daxctl_dev, dev string, r Reconfigure) error {
 	return nil
 }
 
-// enable explains the return value of daxctl_dev_enable_*, which loads the
-// driver when it can.
+// enable converts the return value of daxctl_dev_enable_*, which loads the driver if possible.
 func enable(op, dev, driver string, rc C.int) error {
 	err := check(op, dev, int(rc))
 	if err == nil {
@@ -113,8 +111,7 @@ func enable(op, dev, driver string, rc C.int) error {
 	return err
 }
 
-// online brings the blocks online that are not; a block that is stays in its
-// zone.
+// online brings the offline blocks online; online blocks stay in their zone.
 func online(mem *C.struct_daxctl_memory, dev string, noMovable bool) error {
 	total := C.daxctl_memory_num_sections(mem)
 	if err := check("num_sections", dev, int(total)); err != nil {
@@ -140,9 +137,8 @@ func online(mem *C.struct_daxctl_memory, dev string, noMovable bool) error {
 	return nil
 }
 
-// toDevDAX takes the memory out of the system. The driver is unbound only from
-// memory that is all offline: the kernel would unbind it from any, and then has
-// lost the rest until a reboot.
+// toDevDAX removes the memory from the system. The driver is unbound only if all memory is
+// offline: the kernel would unbind it anyway, and lose the rest until a reboot.
 func toDevDAX(d *C.struct_daxctl_dev, dev string, mayOffline bool) error {
 	if mem := C.daxctl_dev_get_memory(d); mem != nil {
 		n := C.daxctl_memory_is_online(mem)
@@ -164,8 +160,8 @@ func toDevDAX(d *C.struct_daxctl_dev, dev string, mayOffline bool) error {
 	return enable("enable_devdax", dev, "device_dax", C.daxctl_dev_enable_devdax(d))
 }
 
-// offline takes all blocks offline, or none when all were online before. The
-// kernel moves what is on them elsewhere, which may take long.
+// offline takes all blocks offline, or restores them if all were online before. The kernel
+// migrates their pages, which may take long.
 func offline(mem *C.struct_daxctl_memory, dev string, before C.int) error {
 	all := before == C.daxctl_memory_num_sections(mem)
 	noMovable := C.memory_is_movable(mem) == 0

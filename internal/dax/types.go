@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// Mode is what a dax device is used as, in daxctl's words.
+// Mode is the mode of a dax device, in daxctl's terms.
 type Mode string
 
 // The modes of a dax device.
@@ -31,26 +31,25 @@ type Device struct {
 	Align      uint64 `json:"align,omitempty"`
 	Mode       Mode   `json:"mode"`
 	State      string `json:"state"`
-	// The rest is there in system-ram mode, for root.
+	// The other fields are set in system-ram mode, for root.
 	OnlineMemblocks *int  `json:"online_memblocks,omitempty"`
 	TotalMemblocks  *int  `json:"total_memblocks,omitempty"`
 	Movable         *bool `json:"movable,omitempty"` // only with all blocks online
 }
 
-// Reconfigure says how to change the mode of a device. The zero value of all
-// but the mode is daxctl's default.
+// Reconfigure describes the change of a device's mode. The zero values of all fields except the
+// mode are daxctl's defaults.
 type Reconfigure struct {
 	Mode Mode
-	// To system-ram.
-	NoOnline  bool // add the memory, and leave it to another agent to online it
-	NoMovable bool // let the kernel use the memory too; it may then stay until a reboot
-	Force     bool // accept that something else onlines the memory, in the zone it likes
-	// To devdax.
+	// Options for system-ram.
+	NoOnline  bool // add the memory, and leave onlining to another agent
+	NoMovable bool // let the kernel use the memory too, which may then have to stay online until a reboot
+	Force     bool // accept that something else onlines the memory, in any zone
+	// Options for devdax.
 	Offline bool // take the memory offline first
 }
 
-// sortDevices puts devices in the order of their numbers: dax0.2 is before
-// dax0.10.
+// sortDevices sorts devices by their numbers: dax0.2 is before dax0.10.
 func sortDevices(devs []Device) {
 	slices.SortFunc(devs, func(a, b Device) int {
 		return cmp.Or(

@@ -1,5 +1,5 @@
-// Package devuser finds the processes that have a device open or mapped. The
-// kernel tells of exclusive holders only, such as mounts.
+// Package devuser finds the processes that have a device open or mapped. The kernel itself shows
+// only exclusive holders, such as mounts.
 package devuser
 
 import (
@@ -16,9 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Of finds the processes that have the device node open or mapped, as far as
-// /proc shows them: not those of another PID namespace above ours. A mapping
-// outlives the file descriptor it was made with, so both are looked at.
+// Of returns the processes that have the device node open or mapped and are visible in /proc: not
+// those of a parent PID namespace. A mapping outlives its file descriptor, so both are checked.
 func Of(path string) []int {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
@@ -52,7 +51,7 @@ type device struct {
 }
 
 func (d device) usedBy(proc string) bool {
-	// A kernel thread has no program, and no files.
+	// A kernel thread has no executable and no files.
 	if _, err := os.Readlink(proc + "/exe"); errors.Is(err, os.ErrNotExist) {
 		return false
 	}
@@ -66,8 +65,8 @@ func (d device) openIn(proc string) bool {
 	})
 }
 
-// mappedIn follows map_files, because the path in maps is that of the process's
-// own mount namespace. Only shared mappings matter, which leaves few to follow.
+// mappedIn follows map_files, because the paths in maps are those of the process's own mount
+// namespace. Only shared mappings matter, which are few.
 func (d device) mappedIn(proc string) bool {
 	f, err := os.Open(proc + "/maps")
 	if err != nil {
@@ -84,7 +83,7 @@ func (d device) mappedIn(proc string) bool {
 	return false
 }
 
-// is asks for what is cached, or a dead network file system would hold us.
+// is uses cached attributes, because an unresponsive network file system would block otherwise.
 func (d device) is(path string) bool {
 	var st unix.Statx_t
 	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st)

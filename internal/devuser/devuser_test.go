@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestOfFindsWhoHasADeviceOpen(t *testing.T) {
+func TestOf(t *testing.T) {
 	const device = "/dev/zero"
 	f, err := os.Open(device)
 	require.NoError(t, err)

@@ -1,6 +1,6 @@
-// Package errs is the error that pmemctl shows to people and programs: what
-// failed, on what, why, and what to type next. It knows neither exit codes nor
-// gRPC codes; the edges translate a Kind into theirs.
+// Package errs is the error that pmemctl shows to users and programs: the subject, the reason, the
+// cause and the next step. It knows neither exit codes nor gRPC codes; the callers map a Kind to
+// theirs.
 package errs
 
 import (
@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// Kind is what sort of failure it is, as far as a caller has to tell.
+// Kind classifies an error for callers.
 type Kind string
 
 // The kinds of failure.
@@ -33,12 +33,12 @@ const (
 	Canceled    Kind = "canceled"
 )
 
-// Error is a failure with its reason and the way on.
+// Error is an error with its subject, reason, next step and cause.
 type Error struct {
 	Kind    Kind
 	Subject string // "volume db", "region region0"; may be ""
 	Reason  string
-	Next    string // a command to type, or a sentence; may be ""
+	Next    string // a command or a sentence; may be ""
 	Err     error  // the cause; may be nil
 }
 
@@ -55,13 +55,13 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// New makes an error without a cause.
+// New returns an error without a cause.
 func New(kind Kind, subject, reason, next string) error {
 	return &Error{Kind: kind, Subject: subject, Reason: reason, Next: next}
 }
 
-// Wrap makes an error out of its cause, whose kind it keeps when the kind is
-// "". It is nil when the cause is.
+// Wrap returns an error with a cause. If kind or next is "", that of the cause is used. It returns
+// nil if the cause is nil.
 func Wrap(kind Kind, subject, reason, next string, cause error) error {
 	if cause == nil {
 		return nil
@@ -75,8 +75,7 @@ func Wrap(kind Kind, subject, reason, next string, cause error) error {
 	return &Error{Kind: kind, Subject: subject, Reason: reason, Next: next, Err: cause}
 }
 
-// KindOf tells the kind of any error, also of those from the kernel and from
-// contexts.
+// KindOf returns the kind of any error, including errors of the kernel and of contexts.
 func KindOf(err error) Kind {
 	var e *Error
 	if errors.As(err, &e) {
@@ -97,10 +96,10 @@ func KindOf(err error) Kind {
 	return Internal
 }
 
-// Is reports whether an error is of a kind.
+// Is reports whether an error is of a kind; false for nil.
 func Is(err error, kind Kind) bool { return err != nil && KindOf(err) == kind }
 
-// NextStep is what the error says to do next, "" for nothing.
+// NextStep returns the next step of an error; "" if there is none.
 func NextStep(err error) string {
 	var e *Error
 	if errors.As(err, &e) {
@@ -109,7 +108,7 @@ func NextStep(err error) string {
 	return ""
 }
 
-// Invalidf is the error for input that makes no sense.
+// Invalidf returns an error of the kind Invalid.
 func Invalidf(subject, next, format string, args ...any) error {
 	return New(Invalid, subject, fmt.Sprintf(format, args...), next)
 }

@@ -1,7 +1,7 @@
 //go:build faultpoints
 
-// Package fault marks the points between which a crash must do no harm. In a
-// normal build a point does nothing; this build kills itself there on demand.
+// Package fault marks the points between which a crash must do no harm. In a normal build they do
+// nothing; this build can kill itself there, for tests.
 package fault
 
 import (
@@ -12,18 +12,18 @@ import (
 	"syscall"
 )
 
-// Environment of the tests: kill -9 at the point with that number, counted from
-// 1; the file to append the name of each passed point to; and a file with the name
-// of the point to stop at, as with SIGSTOP, removed then.
+// Environment variables for tests: the number of the point at which to kill the process, counted
+// from 1; a file to which the name of each point is appended; and a file with the name of the
+// point at which to stop the process (SIGSTOP), which is removed then.
 const (
 	KillAtEnv = "PMEMCTL_FAULT_KILL_AT"
 	LogEnv    = "PMEMCTL_FAULT_LOG"
 	StopEnv   = "PMEMCTL_FAULT_STOP"
-	// MediaEnv is an offset and a number of bytes, of any device, that take no write.
+	// MediaEnv is an offset and a number of bytes, on any device, where writes fail.
 	MediaEnv = "PMEMCTL_FAULT_MEDIA"
 )
 
-// Media fails like a write to a medium that takes none there.
+// Media returns EIO for a range with a simulated media error.
 func Media(offset, length uint64) error {
 	var from, count uint64
 	if n, _ := fmt.Sscan(os.Getenv(MediaEnv), &from, &count); n == 2 && offset < from+count && from < offset+length {
@@ -34,7 +34,7 @@ func Media(offset, length uint64) error {
 
 var passed atomic.Int64
 
-// Step kills or stops the process when it is the one asked for.
+// Step kills or stops the process if it is the selected point.
 func Step(name string) {
 	n := passed.Add(1)
 	if file := os.Getenv(LogEnv); file != "" {

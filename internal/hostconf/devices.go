@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// marks are the first characters after "pmemctl" in the name of a namespace of ours:
+// marks are the first characters after "pmemctl" in the names of pmemctl's namespaces:
 // docs/architecture.md, "How a volume comes into being".
 const marks = "+:=*"
 
@@ -19,8 +19,8 @@ func marked(name string) bool {
 	return ok && rest != "" && strings.Contains(marks, rest[:1])
 }
 
-// devices are the kernel's names of pmemctl's block devices: those that 12-pmemctl.rules
-// is for, by the same tests. Namespaces come first, then what lies on them.
+// devices returns the kernel's names of pmemctl's block devices, by the same criteria as
+// 12-pmemctl.rules: namespaces first, then the devices stacked on them.
 func (h Host) devices() ([]string, error) {
 	entries, err := os.ReadDir(h.sys("class/block"))
 	if err != nil {
@@ -47,7 +47,7 @@ func (h Host) devices() ([]string, error) {
 	return own, nil
 }
 
-// isNamespace tells of a block device of PMEM, or a partition of one.
+// isNamespace reports whether a block device is a namespace of pmemctl, or a partition of one.
 func (h Host) isNamespace(name string) bool {
 	disk, err := filepath.EvalSymlinks(h.sys("class/block", name))
 	if err != nil {
@@ -66,7 +66,7 @@ func (h Host) isNamespace(name string) bool {
 	return marked(readLine(filepath.Join(parent, "alt_name")))
 }
 
-// isLogicalVolume: one that lies on namespaces of pmemctl and on nothing else.
+// isLogicalVolume reports whether a mapped device is only on namespaces of pmemctl.
 func (h Host) isLogicalVolume(name string) bool {
 	if !strings.HasPrefix(readLine(h.sys("class/block", name, "dm/uuid")), "LVM-") {
 		return false
@@ -75,7 +75,7 @@ func (h Host) isLogicalVolume(name string) bool {
 	return err == nil && len(slaves) > 0 && !slices.ContainsFunc(slaves, func(s os.DirEntry) bool { return !h.isNamespace(s.Name()) })
 }
 
-// below is the block device under a loop device, "" for a file.
+// below returns the block device under a loop device; "" for a file.
 func (h Host) below(loop string) string {
 	file := readLine(h.sys("class/block", loop, "loop/backing_file"))
 	if file == "" {

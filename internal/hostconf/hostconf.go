@@ -1,6 +1,6 @@
-// Package hostconf keeps a host's udev, LVM and boot off the bytes that tenants write to
-// their volumes: it installs the rule and the filter of deploy/host, and checks whether
-// they do their work. Reasons are in docs/guide/host.md.
+// Package hostconf keeps a host's udev, LVM and boot from reading data that tenants write to their
+// volumes: it installs the rule and the filter of deploy/host, and checks whether they are
+// effective. docs/guide/host.md has the reasons.
 package hostconf
 
 import (
@@ -20,14 +20,14 @@ import (
 	"github.com/pmemctl/pmemctl/internal/run"
 )
 
-// Host is the machine that is set up or checked. Its zero value is this one.
+// Host is the machine to set up or check. The zero value is this machine.
 type Host struct {
-	// Root is the directory that has the host's /etc, for a container; "" is "/".
+	// Root is the directory that contains the host's /etc, in a container; "" is "/".
 	Root string
-	// Kernel is the directory that has /sys, /dev and /run, for tests; "" is "/".
+	// Kernel is the directory that contains /sys, /dev and /run, for tests; "" is "/".
 	Kernel string
-	// LVM lists the block devices that lvm sees with the configuration in a directory;
-	// nil asks lvm.
+	// LVM returns the block devices that lvm sees with the configuration in a directory; nil runs
+	// lvm.
 	LVM func(ctx context.Context, systemDir string) ([]string, error)
 }
 
@@ -46,10 +46,10 @@ func (h Host) run(elem ...string) string {
 
 func (h Host) local() bool { return filepath.Join("/", h.Root) == "/" }
 
-// State is what a check found.
+// State is the result of a check.
 type State string
 
-// The states. A note is something that pmemctl cannot see or do by itself.
+// The states. A note is something that pmemctl cannot check or change itself.
 const (
 	OK      State = "ok"
 	Note    State = "note"
@@ -66,16 +66,16 @@ type Finding struct {
 
 const setupCommand = "pmemctl host setup"
 
-// ruleDirs in the order of udev(7): a file in an earlier one hides one of the same name.
+// ruleDirs in the order of udev(7): a file hides those of the same name in later directories.
 var ruleDirs = []string{"etc/udev/rules.d", "run/udev/rules.d", "usr/local/lib/udev/rules.d", "usr/lib/udev/rules.d", "lib/udev/rules.d"}
 
-// rules are the files of rules by their names.
+// rules are the rule files by name.
 var rules = []struct{ name, text string }{{"12-pmemctl.rules", files.UdevRules}, {"98-pmemctl.rules", files.UdevRulesEnd}}
 
-// linkDir is below /dev; the rule puts a link for each device there.
+// linkDir is the directory below /dev in which the rule creates a link for each device.
 const linkDir = "disk/pmemctl"
 
-// Check finds out whether the host is kept off. It changes nothing.
+// Check checks whether the host reads the volumes. It changes nothing.
 func (h Host) Check(ctx context.Context) ([]Finding, error) {
 	own, err := h.devices()
 	if err != nil {
@@ -104,7 +104,7 @@ func (h Host) checkRules() Finding {
 	return f
 }
 
-// effective is the file of rules that udevd reads under a name, and its text.
+// effective returns the rule file of a name that udevd reads, and its text.
 func (h Host) effective(name string) (path, text string) {
 	for _, dir := range ruleDirs {
 		path := h.path(dir, name)
@@ -115,7 +115,7 @@ func (h Host) effective(name string) (path, text string) {
 	return "", ""
 }
 
-// checkEffect looks at what udevd did with the devices that there are.
+// checkEffect checks how udevd has processed the existing devices.
 func (h Host) checkEffect(own []string) Finding {
 	f := Finding{Check: "udev links", State: OK}
 	if _, err := os.Stat(h.run("udev/control")); err != nil {
@@ -155,7 +155,7 @@ func (h Host) checkEffect(own []string) Finding {
 	return f
 }
 
-// notLinked are the devices to which udevd did not apply the rule.
+// notLinked returns the devices to which udevd did not apply the rule.
 func (h Host) notLinked(own []string) []string {
 	return slices.DeleteFunc(slices.Clone(own), func(name string) bool { return linkTarget(h.dev(linkDir, name)) == name })
 }
@@ -168,16 +168,16 @@ func linkTarget(link string) string {
 	return filepath.Base(target)
 }
 
-// ownFilter reports whether a file of LVM's configuration sets a global_filter, which a second
-// one would override.
+// ownFilter matches a global_filter in a file of LVM's configuration, which a second one would
+// override.
 var ownFilter = regexp.MustCompile(`(?m)^[^#\n]*\bglobal_filter"?\s*=`)
 
-// lvmState is what the host's LVM configuration says about filters.
+// lvmState is the state of filters in the host's LVM configuration.
 type lvmState struct {
-	installed   bool   // there is a configuration
-	devicesFile bool   // lvm sees the devices in that file only, and no filter
-	ours        bool   // the filter of deploy/host is there
-	foreign     string // file that has a filter of somebody else, or ""
+	installed   bool   // LVM's configuration directory exists
+	devicesFile bool   // lvm sees only the devices in that file, and ignores filters
+	ours        bool   // it contains the filter of deploy/host
+	foreign     string // a file with another filter, or ""
 }
 
 func (h Host) lvmState() lvmState {
@@ -203,8 +203,8 @@ func (h Host) lvmState() lvmState {
 	return s
 }
 
-// addToFilter is what a person has to write who has a filter of his own. LVM takes a device
-// when any of its names is accepted by the first pattern that fits that name.
+// addToFilter is the next step for users with their own filter. LVM accepts a device if any of its
+// names is accepted by the first pattern that matches that name.
 const addToFilter = `put "r|^/dev/disk/pmemctl/|", "r|^/dev/pmem|" before the patterns that its global_filter accepts, and the /dev/disk/by-id names of PMEM that you use yourself before these`
 
 func (h Host) checkLVM(ctx context.Context, own []string) Finding {
@@ -260,8 +260,8 @@ func (h Host) checkLVM(ctx context.Context, own []string) Finding {
 	return f
 }
 
-// askLVM asks lvm which devices pass its filters. What tenants wrote cannot make it fail
-// without an answer: the list is complete also with a bad exit code.
+// askLVM returns the devices that pass lvm's filters. Tenants' data can make lvm fail, but its
+// list is complete nevertheless, so the exit code does not matter.
 func askLVM(ctx context.Context, systemDir string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -274,8 +274,7 @@ func askLVM(ctx context.Context, systemDir string) ([]string, error) {
 	return strings.Fields(string(out)), err
 }
 
-// early are the tools that make an initramfs: what tells them of the rules, and how to
-// make it again.
+// early are the tools that build an initramfs: how to include the rules, and how to rebuild it.
 var early = []struct{ name, etc, shared, text, images, again string }{
 	{"initramfs-tools", "etc/initramfs-tools/hooks", "usr/share/initramfs-tools/hooks", files.InitramfsHook, "boot/initrd.img-*", "update-initramfs -u -k all"},
 	{"dracut", "etc/dracut.conf.d", "usr/lib/dracut/dracut.conf.d", files.DracutConf, "boot/initramfs-*.img", "dracut --force --regenerate-all"},
@@ -314,7 +313,7 @@ func (h Host) checkInitramfs() []Finding {
 	return findings
 }
 
-// earlyFile is when the file was installed, zero if it was not.
+// earlyFile returns when the file was installed; zero if it was not.
 func (h Host) earlyFile(etc, shared, name string) time.Time {
 	for _, dir := range []string{etc, shared} {
 		if info, err := os.Stat(h.path(dir, name)); err == nil {
@@ -337,7 +336,7 @@ func (h Host) oldest(pattern string) time.Time {
 
 var mdDevices = regexp.MustCompile(`(?mi)^dev`)
 
-// checkMD: mdadm --assemble --scan reads every device by itself, whatever udev does.
+// checkMD: mdadm --assemble --scan reads every device itself, independently of udev.
 func (h Host) checkMD() []Finding {
 	for _, conf := range []string{"etc/mdadm/mdadm.conf", "etc/mdadm.conf"} {
 		data, err := os.ReadFile(h.path(conf))
@@ -350,7 +349,7 @@ func (h Host) checkMD() []Finding {
 	return nil
 }
 
-// checkFstab: a rule that a package brought may have taken a link that is waited for at boot.
+// checkFstab: a rule installed by a package may have removed a link that the boot waits for.
 func (h Host) checkFstab() []Finding {
 	if _, err := os.Stat(h.run("udev/control")); err != nil {
 		return nil
@@ -371,8 +370,8 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// Serve is for the driver: it sets the host up, if it is given the directory that has the
-// host's /etc, and writes to the log what is not as it should be.
+// Serve is for the CSI driver: it sets the host up if root, the directory that contains the host's
+// /etc, is given, and logs the findings.
 func Serve(ctx context.Context, root string, log *slog.Logger) []Finding {
 	h := Host{Root: root}
 	if root != "" {
@@ -390,7 +389,7 @@ func Serve(ctx context.Context, root string, log *slog.Logger) []Finding {
 		return nil
 	}
 	if root == "" && inContainer() {
-		// The files are the container's. What udevd did is seen all the same.
+		// The files are those of the container, but the effects of udevd are visible.
 		findings = slices.DeleteFunc(findings, func(f Finding) bool { return f.Check != "udev links" })
 		findings = append(findings, Finding{Check: "files", State: Note, Detail: "the host's /etc is not visible here",
 			Next: "use --host-dir, or run on the host: pmemctl host check"})
@@ -412,7 +411,7 @@ func Serve(ctx context.Context, root string, log *slog.Logger) []Finding {
 	return findings
 }
 
-// inContainer: systemd's sign, and those of the common runtimes and of Kubernetes.
+// inContainer checks for the marks of systemd, of common runtimes and of Kubernetes.
 func inContainer() bool {
 	if os.Getenv("container") != "" || os.Getenv("KUBERNETES_SERVICE_HOST") != "" {
 		return true

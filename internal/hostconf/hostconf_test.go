@@ -176,7 +176,7 @@ func TestSetupAndRemove(t *testing.T) {
 	assert.Empty(t, left)
 }
 
-func TestSetupLeavesWhatIsNotPmemctls(t *testing.T) {
+func TestSetupKeepsForeignFiles(t *testing.T) {
 	for name, text := range map[string]string{
 		"lvm.conf":      "devices {\n\tglobal_filter=[ \"a|.*|\" ]\n}\n",
 		"lvmlocal.conf": "devices/global_filter = [ \"r|/dev/sdb|\" ]\n",
@@ -301,7 +301,7 @@ func TestCheckMD(t *testing.T) {
 	assert.NotContains(t, state, "MD")
 }
 
-func TestServeSaysWhatIsWrong(t *testing.T) {
+func TestServeLogsProblems(t *testing.T) {
 	m := newMachine(t)
 	var log bytes.Buffer
 	Serve(context.Background(), m.dir, slog.New(slog.NewTextHandler(&log, nil)))

@@ -15,14 +15,14 @@ import (
 	"github.com/pmemctl/pmemctl/internal/run"
 )
 
-// Change is a file that was written, removed or left alone.
+// Change is a file that was written, removed or left unchanged.
 type Change struct {
 	File string `json:"file"`
 	Done string `json:"done"`
 	Next string `json:"next,omitempty"`
 }
 
-// signature is in the first lines of every file that pmemctl installs.
+// signature is in the first lines of every installed file.
 const signature = "Installed by pmemctl."
 
 const (
@@ -30,8 +30,8 @@ const (
 	blockEnd   = "# pmemctl end\n"
 )
 
-// Setup installs what is missing. A file or a filter of somebody else stays; force goes on
-// where /etc/fstab would no longer find a volume by what is written on it.
+// Setup installs what is missing. Files and filters of others are kept. With force it continues
+// even if /etc/fstab would no longer find a volume by its content.
 func (h Host) Setup(ctx context.Context, force bool) ([]Change, error) {
 	if _, err := os.Stat(h.path("etc")); err != nil {
 		return nil, errs.Wrap(errs.NotFound, h.path("etc"), "is not the host's /etc", "mount the host's directory there, or omit --root", err)
@@ -67,7 +67,7 @@ func (h Host) Setup(ctx context.Context, force bool) ([]Change, error) {
 			mode = 0o755
 		}
 		change, err := h.install(filepath.Join(tool.etc, name), tool.text, mode)
-		if errors.Is(err, syscall.EROFS) { // in a container, which is given what concerns udev and LVM
+		if errors.Is(err, syscall.EROFS) { // a container has only the directories for udev and LVM
 			change, err = Change{File: h.path(tool.etc, name), Done: "not written: read-only here"}, nil
 			change.Next = "on the host: " + setupCommand
 		} else {
@@ -88,7 +88,7 @@ func (h Host) Setup(ctx context.Context, force bool) ([]Change, error) {
 	return changes, h.apply(ctx, own, true)
 }
 
-// Remove takes away what Setup installed, and nothing else.
+// Remove removes what Setup installed, and nothing else.
 func (h Host) Remove(ctx context.Context) ([]Change, error) {
 	own, err := h.devices()
 	if err != nil {
@@ -127,7 +127,7 @@ func (h Host) Remove(ctx context.Context) ([]Change, error) {
 	return changes, h.apply(ctx, own, false)
 }
 
-// install writes a file below the root, unless somebody else has one of that name.
+// install writes a file below the root, unless a file of another owner has that name.
 func (h Host) install(name, text string, mode os.FileMode) (Change, error) {
 	file := h.path(name)
 	done := "written"
@@ -148,7 +148,7 @@ func (h Host) installFilter() (Change, error) {
 	switch {
 	case !s.installed || s.ours && s.foreign == "":
 		return Change{}, nil
-	case s.devicesFile: // it comes before every filter, and lvm warns of one
+	case s.devicesFile: // it takes precedence over filters, and lvm warns about both
 		return Change{}, nil
 	case s.foreign != "":
 		return Change{File: s.foreign, Done: "left unchanged: it has a global_filter of your own", Next: addToFilter}, nil
@@ -165,7 +165,7 @@ func (h Host) installFilter() (Change, error) {
 	return Change{File: conf, Done: "filter added"}, write(conf, text+files.LVMFilter, 0o644)
 }
 
-// withoutBlock is a file of LVM's configuration without what pmemctl added.
+// withoutBlock removes pmemctl's block from a file of LVM's configuration.
 func withoutBlock(text string) (rest string, had bool) {
 	from := strings.Index(text, blockBegin)
 	if from < 0 {
@@ -178,8 +178,8 @@ func withoutBlock(text string) (rest string, had bool) {
 	return text[:from] + text[from+to+len(blockEnd):], true
 }
 
-// write replaces a file in one step. The name of the temporary one is nothing that udevd,
-// lvm or initramfs-tools would read.
+// write replaces a file atomically. udevd, lvm and initramfs-tools ignore the name of the
+// temporary file.
 func write(file, text string, mode os.FileMode) error {
 	fail := func(err error) error { return errs.Wrap("", file, "could not be written", "", err) }
 	if info, err := os.Stat(file); err == nil {
@@ -198,8 +198,8 @@ func write(file, text string, mode os.FileMode) error {
 	return fail(err)
 }
 
-// fstab refuses lines that name a volume by what is written on it: after Setup there is no
-// link for them any more, and systemd would wait for one at boot.
+// fstab refuses lines that name a volume by its content: after Setup the link no longer exists,
+// and systemd would wait for it at boot.
 func (h Host) fstab(own []string) error {
 	for _, l := range h.fstabLinks() {
 		if slices.Contains(own, linkTarget(l.link)) {
@@ -211,8 +211,8 @@ func (h Host) fstab(own []string) error {
 
 const byID = "use its link in /dev/disk/by-id (pmem-…), which does not depend on the volume's content"
 
-// contentLink is how /etc/fstab names a device by what is written on it, and the link of
-// udevd for that.
+// contentLink is a name in /etc/fstab that refers to the content of a device, and the udev link
+// for it.
 type contentLink struct{ name, link string }
 
 func (h Host) fstabLinks() []contentLink {
@@ -235,14 +235,14 @@ func (h Host) fstabLinks() []contentLink {
 	return links
 }
 
-// udevWait is how often and how long udevd is waited for. It looks for changed rules
-// every 3 seconds at most.
+// udevWait is how often and how long to wait for udevd, which checks for changed rules at least
+// every 3 seconds.
 const (
 	udevTries = 8
 	udevPause = time.Second
 )
 
-// apply has udevd look at pmemctl's devices again.
+// apply makes udevd process pmemctl's devices again.
 func (h Host) apply(ctx context.Context, own []string, linked bool) error {
 	if _, err := os.Stat(h.run("udev/control")); err != nil {
 		return nil

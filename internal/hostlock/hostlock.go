@@ -1,6 +1,6 @@
-// Package hostlock has the locks that all pmemctl processes of a host share:
-// the command line and the CSI server may be at work at once, and libndctl is
-// not safe against itself. A lock ends with its process, however that ends.
+// Package hostlock implements locks shared by all pmemctl processes of a host: the CLI and the CSI
+// server may run concurrently, and libndctl does not synchronize between processes. A lock is
+// released when its process exits, for any reason.
 package hostlock
 
 import (
@@ -20,17 +20,17 @@ import (
 	"github.com/pmemctl/pmemctl/internal/errs"
 )
 
-// DefaultDir is where the locks are. It must not outlive a reboot.
+// DefaultDir is the default directory of the locks. It must not persist across reboots.
 const DefaultDir = "/run/pmemctl"
 
 // Locks is a set of named locks.
 type Locks struct {
 	Dir string
-	// Shared is a file that every pmemctl of the host has, such as a device node:
-	// each lock is also a lock of one byte of it, since a container may not share
-	// Dir with the host. "" for none; it may be nil.
+	// Shared returns a file that every pmemctl of the host sees, such as a device node: each lock
+	// is also a lock of one byte of it, because a container may not share Dir with the host. "" is
+	// none; the function may be nil.
 	Shared func() string
-	// Waiting is told, once, who holds a lock that has to be waited for.
+	// Waiting is called once with the holder of a lock that is not free.
 	Waiting func(name, holder string)
 }
 
@@ -50,8 +50,8 @@ const (
 // pause is how long to wait before the next attempt: a tenth of what has been waited.
 func pause(waited time.Duration) time.Duration { return min(max(waited/10, firstPoll), lastPoll) }
 
-// Acquire waits for a lock until the context ends. The error then is of the
-// kind Busy and names the holder.
+// Acquire waits for a lock until the context ends. The error is then of the kind Busy and names
+// the holder.
 func (l Locks) Acquire(ctx context.Context, name string) (*Lock, error) {
 	told, begun := false, time.Now()
 	for {
@@ -71,7 +71,7 @@ func (l Locks) Acquire(ctx context.Context, name string) (*Lock, error) {
 	}
 }
 
-// Try takes a lock that is free; otherwise it returns nil.
+// Try takes a lock if it is free; otherwise it returns nil.
 func (l Locks) Try(name string) (*Lock, error) {
 	lock, _, err := l.try(name)
 	return lock, err
@@ -95,7 +95,7 @@ func (l Locks) try(name string) (lock *Lock, holder string, err error) {
 		return nil, "", lockError(name, err)
 	}
 	if !sameFile(f, path) {
-		// Its last holder removed it between our open and our flock.
+		// Its previous holder removed it between our open and our flock.
 		f.Close()
 		return nil, "a process that has just exited", nil
 	}
@@ -115,8 +115,8 @@ func (l Locks) try(name string) (lock *Lock, holder string, err error) {
 	return &Lock{file: f, path: path, shared: shared}, "", nil
 }
 
-// lockShared locks the byte of the shared file that the name stands for, by an open
-// file description lock (fcntl(2)); nil where there is no such file.
+// lockShared locks the byte of the shared file that corresponds to the name, with an open file
+// description lock (fcntl(2)); nil if there is no such file.
 func (l Locks) lockShared(name string) (*os.File, error) {
 	if l.Shared == nil || l.Shared() == "" {
 		return nil, nil
@@ -162,15 +162,14 @@ func sameFile(f *os.File, path string) bool {
 	return errA == nil && errB == nil && os.SameFile(a, b)
 }
 
-// Release gives the lock back. It is harmless on nil and a second time.
+// Release releases the lock. It may be called on nil and repeatedly.
 func (l *Lock) Release() {
 	if l == nil || l.file == nil {
 		return
 	}
-	// The file goes while the lock is held, so that no lock file is left behind
-	// for every volume there ever was.
+	// The file is removed while the lock is held, so that lock files do not accumulate.
 	_ = os.Remove(l.path)
-	l.shared.Close() // harmless on nil
+	l.shared.Close() // no effect on nil
 	l.file.Close()
 	l.file = nil
 }

@@ -15,26 +15,26 @@ import (
 	"github.com/pmemctl/pmemctl/internal/fault"
 )
 
-// Archive keeps the metadata of volume groups on the host, a file for each change, in
-// a directory for each group. LVM's own archive would not do: it refuses a change when
-// it cannot be written, is bounded by days only, and does not know whose a device is
-// that has lost its head. A file is a text that vgcfgrestore(8) takes too.
+// Archive stores the metadata of volume groups on the host, one file for each change, in a
+// directory for each group. LVM's own archive is not suitable: it refuses a change if it cannot be
+// written, is limited only by age, and does not record which device had a lost label. The files
+// are compatible with vgcfgrestore(8).
 type Archive struct{ Dir string }
 
-// Archived is a change in the archive.
+// Archived is a change stored in the archive.
 type Archived struct {
 	File    string
 	Text    []byte
 	Group   Group
-	Devices map[string]string // what the caller calls the device of a physical volume, by its UUID
+	Devices map[string]string // the caller's name for the device of each physical volume, by UUID
 }
 
-// The archive of a group is bounded by both.
+// Limits of the archive of a group.
 const (
 	maxArchived      = 100
 	maxArchivedBytes = 32 << 20
 	maxOverwritten   = 10
-	maxNamesakes     = 8 // of which the newest stays in any case
+	maxNamesakes     = 8 // groups of the same name whose newest change is always kept
 )
 
 const (
@@ -44,13 +44,13 @@ const (
 	archiveSum     = "# checksum "
 )
 
-// archiveName is the file of the change with a number in the archive, which counts on
-// when the clock does not. Groups of one name are told apart by their UUID.
+// archiveName returns the file name of a change. Its number increases even if the clock does not.
+// The UUID distinguishes groups of the same name.
 func archiveName(number, seqno uint64, sum uint32, made time.Time, uuid string) string {
 	return fmt.Sprintf("%010d-%d-%08x-%s-%s%s", number, seqno, sum, made.UTC().Format("20060102T150405Z"), uuid, archiveExt)
 }
 
-// parseArchiveName is the checksum and the UUID of the group in a file's name.
+// parseArchiveName returns the checksum and the UUID of the group in a file name.
 func parseArchiveName(name string) (sum uint32, uuid string, ok bool) {
 	parts := strings.SplitN(strings.TrimSuffix(name, archiveExt), "-", 5)
 	if len(parts) != 5 {
@@ -60,7 +60,7 @@ func parseArchiveName(name string) (sum uint32, uuid string, ok bool) {
 	return uint32(n), parts[4], err == nil
 }
 
-// next is the number after that of the newest of some files.
+// next returns the number after that of the newest file.
 func next(names []string) uint64 {
 	if len(names) == 0 {
 		return 1
@@ -72,7 +72,7 @@ func next(names []string) uint64 {
 
 func (a Archive) dir(vg string) string { return filepath.Join(a.Dir, vg) }
 
-// names lists the files of a group of a kind, the newest first.
+// names lists the files of a kind for a group, newest first.
 func (a Archive) names(vg, ext string) ([]string, error) {
 	entries, err := os.ReadDir(a.dir(vg))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -88,7 +88,7 @@ func (a Archive) names(vg, ext string) ([]string, error) {
 	return names, nil
 }
 
-// Last are the checksums of the last change of each group of a name in the archive.
+// Last returns the checksums of the newest change of each group of a name.
 func (a Archive) Last(vg string) []uint32 {
 	names, err := a.names(vg, archiveExt)
 	if err != nil {
@@ -105,8 +105,8 @@ func (a Archive) Last(vg string) []uint32 {
 	return sums
 }
 
-// Newest is the last change of a group in the archive that fits; nil when there is none.
-// Files that are damaged are passed over.
+// Newest returns the newest change of a group that fits; nil if there is none. Damaged files are
+// skipped.
 func (a Archive) Newest(vg string, fits func(Archived) bool) (*Archived, error) {
 	names, err := a.names(vg, archiveExt)
 	if err != nil {
@@ -124,7 +124,7 @@ func (a Archive) Newest(vg string, fits func(Archived) bool) (*Archived, error) 
 	return nil, nil
 }
 
-// readArchived reads all of a file but what group its text is of.
+// readArchived reads a file without parsing the metadata.
 func readArchived(file string) (Archived, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -146,7 +146,7 @@ func readArchived(file string) (Archived, error) {
 			if sum, err = strconv.ParseUint(value, 16, 32); err != nil {
 				return a, err
 			}
-			break // what follows is the text
+			break // the metadata follows
 		}
 	}
 	a.Text = append(data, 0) // as on the device
@@ -156,9 +156,8 @@ func readArchived(file string) (Archived, error) {
 	return a, nil
 }
 
-// Keep adds a change of a group, unless it is the last one there already, and returns
-// its file. The devices that the text names and that are not given are taken over from
-// the change before.
+// Keep stores a change of a group, unless it is already the newest one, and returns its file.
+// Devices in the text that are not given are copied from the previous change.
 func (a Archive) Keep(vg string, text []byte, g Group, devices map[string]string) (string, error) {
 	names, err := a.names(vg, archiveExt)
 	if err != nil {
@@ -207,8 +206,8 @@ func covers(known, devices map[string]string) bool {
 	return true
 }
 
-// KeepOverwritten keeps bytes that are about to be overwritten, in a file that says
-// where they were.
+// KeepOverwritten saves data that is about to be overwritten, in a file whose name says where it
+// was.
 func (a Archive) KeepOverwritten(vg, device string, offset uint64, gz []byte) (string, error) {
 	names, err := a.names(vg, overwrittenExt)
 	if err != nil {
@@ -222,7 +221,7 @@ func (a Archive) KeepOverwritten(vg, device string, offset uint64, gz []byte) (s
 	return filepath.Join(a.dir(vg), name), nil
 }
 
-// write makes a file that is there whole or not at all, also after a power cut.
+// write creates a file atomically, also with respect to a power failure.
 func (a Archive) write(vg, name string, data []byte) error {
 	if err := os.MkdirAll(a.dir(vg), 0o700); err != nil {
 		return err
@@ -243,7 +242,7 @@ func (a Archive) write(vg, name string, data []byte) error {
 	return err
 }
 
-// Sync has what was kept of a group outlive a power cut.
+// Sync makes the stored files of a group survive a power failure.
 func (a Archive) Sync(vg string) error {
 	dir, err := os.Open(a.dir(vg))
 	if err != nil {
@@ -252,15 +251,15 @@ func (a Archive) Sync(vg string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// prune removes the oldest files of a kind, never the newest one of the last few groups
-// of the name, and what a killed write left. The caller has the host's lock.
+// prune removes the oldest files of a kind, except the newest one of each of the last few groups
+// of the name, and the temporary files of killed writes. The caller holds the host lock.
 func (a Archive) prune(vg, ext string, most int) {
 	names, err := a.names(vg, ext)
 	if err != nil {
 		return
 	}
 	var bytes int64
-	newest := map[string]bool{} // UUIDs of groups; a former group of the name goes some day
+	newest := map[string]bool{} // UUIDs of groups; former groups of the name are removed eventually
 	for i, name := range names {
 		file := filepath.Join(a.dir(vg), name)
 		if info, err := os.Stat(file); err == nil {

@@ -152,7 +152,7 @@ func TestArchiveIsBounded(t *testing.T) {
 	assert.Equal(t, []string{filepath.Base(big.Name())}, names)
 }
 
-func TestArchiveThatCannotBeWritten(t *testing.T) {
+func TestArchiveNotWritable(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	text, g := change(t, 7)

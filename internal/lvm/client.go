@@ -1,5 +1,5 @@
-// Package lvm uses LVM by its command. It knows nothing of PMEM; lvm sees the devices
-// that it is given and no other.
+// Package lvm runs LVM's command. It is independent of PMEM; lvm sees only the devices that it is
+// given.
 package lvm
 
 import (
@@ -18,18 +18,17 @@ import (
 	"github.com/pmemctl/pmemctl/internal/fault"
 )
 
-// Timeout ends an lvm command that gives no answer.
+// Timeout limits an lvm command.
 const Timeout = 60 * time.Second
 
-// Client runs lvm commands, one at a time. The zero value is not ready: RunDir
-// and Devices must be set.
+// Client runs lvm commands, one at a time. RunDir and Devices must be set.
 type Client struct {
-	// RunDir holds lvm's configuration; it is made when missing.
+	// RunDir contains lvm's configuration; it is created if missing.
 	RunDir string
-	// Devices names the block devices that lvm may look at, as they are in
-	// /sys/class/block. It sees no other, whatever is written on them.
+	// Devices returns the names in /sys/class/block of the block devices that lvm may scan. It
+	// sees no others, whatever their content.
 	Devices func() ([]string, error)
-	// Timeout of one command; 0 is Timeout.
+	// Timeout of one command; 0 is the constant Timeout.
 	Timeout time.Duration
 
 	turn    turn
@@ -39,11 +38,10 @@ type Client struct {
 	last State // of the last Report
 }
 
-// VGRef is a volume group, which its UUID identifies: two may have one name.
+// VGRef identifies a volume group. The UUID is unique; the name may not be.
 type VGRef struct{ Name, UUID string }
 
-// turn is whose turn it is to use the session. Waiting for it ends with a context,
-// which waiting for a mutex does not.
+// turn is a mutex for the session that can be waited for with a context.
 type turn struct {
 	once sync.Once
 	free chan struct{}
@@ -61,8 +59,8 @@ func (t *turn) take(ctx context.Context) error {
 
 func (t *turn) end() { <-t.free }
 
-// Close ends the lvm process; the next command starts another. One that is still at
-// a change ends by itself after it.
+// Close stops the lvm process; the next command starts another. One that is executing a change
+// exits after it.
 func (c *Client) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -82,7 +80,7 @@ func (c *Client) drop() {
 
 func (c *Client) timeout() time.Duration { return cmp.Or(c.Timeout, Timeout) }
 
-// read runs a command that changes nothing. One that gives no answer in time is killed.
+// read runs a command that changes nothing. It is killed if it times out.
 func (c *Client) read(ctx context.Context, args ...string) (answer, error) {
 	if err := c.turn.take(ctx); err != nil {
 		return answer{}, noTurn(args[0], err)
@@ -93,14 +91,14 @@ func (c *Client) read(ctx context.Context, args ...string) (answer, error) {
 	return c.run(ctx, nil, args)
 }
 
-// run runs a command that sees all devices, or only some. It is this call's turn.
+// run runs a command that sees all devices, or only some. The caller holds the turn.
 func (c *Client) run(ctx context.Context, only []string, args []string) (answer, error) {
 	devices, err := c.devices(only)
 	if err != nil {
 		return answer{}, errs.Wrap("", "lvm", "cannot determine which devices to scan", "", err)
 	}
-	// A process that has seen a device keeps its size, and looks no second time at what
-	// came under the same name.
+	// An lvm process caches the size of a device, and does not notice another device under the
+	// same name.
 	if c.session != nil && !slices.Equal(c.session.devices, devices) {
 		c.drop()
 	}
@@ -114,7 +112,7 @@ func (c *Client) run(ctx context.Context, only []string, args []string) (answer,
 		c.drop()
 	}
 	if err != nil {
-		c.session.wait() // it may still be at the end of a change
+		c.session.wait() // it may still be completing a change
 		c.drop()
 	}
 	return a, err
@@ -131,7 +129,7 @@ func (c *Client) devices(only []string) ([]blockdev.Disk, error) {
 			continue
 		}
 		disk, err := blockdev.ReadDisk(name)
-		if errors.Is(err, os.ErrNotExist) { // it went just now
+		if errors.Is(err, os.ErrNotExist) { // it has been removed
 			continue
 		}
 		if err != nil {
@@ -142,8 +140,8 @@ func (c *Client) devices(only []string) ([]blockdev.Disk, error) {
 	return devices, nil
 }
 
-// devicesOf are the devices of a group, and some more, when another group has its name;
-// nil for all.
+// devicesOf returns the devices of a group, and more, if another group has the same name;
+// otherwise nil, which means all devices.
 func (c *Client) devicesOf(g VGRef, more ...string) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -173,9 +171,9 @@ func noTurn(command string, err error) error {
 	return errs.Wrap(errs.Deadline, "lvm "+command, "timed out waiting for another lvm command", "look for a stuck lvm process or a failed disk (ps -C lvm, dmesg), then try again", err)
 }
 
-// change runs a command that changes something. It is never interrupted, since it may
-// have a device that is mounted suspended: when its time is over the call ends, and
-// the command goes on. No other has a turn before it has ended.
+// change runs a command that changes something. It is never interrupted, because it may have
+// suspended a mounted device: on a timeout the call returns, and the command continues. No other
+// command runs until it has finished.
 func (c *Client) change(ctx context.Context, g VGRef, args ...string) error {
 	return c.changeWith(ctx, g, nil, args)
 }
@@ -218,12 +216,12 @@ func (c *Client) changeWith(ctx context.Context, g VGRef, more []string, args []
 		"look for a stuck lvm process or a failed disk (ps -C lvm, dmesg), then try again", context.DeadlineExceeded)
 }
 
-// ErrMetadataFull is wrapped by the error of a change for which the metadata area of a
-// volume group has no room. Nothing is changed then.
+// ErrMetadataFull is wrapped if the metadata area of a volume group has no room for a change.
+// Nothing is changed then.
 var ErrMetadataFull = errors.New("the metadata area of the volume group has no room for the change")
 
-// classify turns lvm's words into a kind of error. The words are those of the C
-// locale; what is not known stays internal, with the words in it.
+// classify derives the kind of an error from lvm's message in the C locale; unknown messages are
+// internal errors.
 func classify(command, reason string) error {
 	for _, words := range []string{"exceeds maximum metadata size", "too large for circular buffer"} {
 		if strings.Contains(reason, words) {
@@ -254,9 +252,9 @@ func classify(command, reason string) error {
 	return errs.New(kind, "lvm "+command, reason, "see what LVM reports: pvs -a; vgs; lvs -a")
 }
 
-// CreateVG makes a volume group with extents of extentSize bytes whose data
-// starts on a multiple of dataAlign bytes. Each device has LVM's metadata at both
-// ends, the second copy in the last dataAlign bytes.
+// CreateVG creates a volume group with extents of extentSize bytes whose data begins at a multiple
+// of dataAlign bytes. Each device has LVM's metadata at both ends, the second copy in the last
+// dataAlign bytes.
 func (c *Client) CreateVG(ctx context.Context, vg, tag string, extentSize, dataAlign uint64, devices ...string) error {
 	args := []string{"vgcreate", "-y", "--pvmetadatacopies", "2", "--addtag", tag, "-s", byteCount(extentSize), "--dataalignment", byteCount(dataAlign), vg}
 	return c.changeWith(ctx, VGRef{Name: vg}, devices, append(args, devices...))
@@ -268,8 +266,7 @@ func (c *Client) ExtendVG(ctx context.Context, vg VGRef, dataAlign uint64, devic
 	return c.changeWith(ctx, vg, devices, append(args, devices...))
 }
 
-// RemoveVG removes a volume group without logical volumes, and the marks of LVM
-// from its devices.
+// RemoveVG removes a volume group without logical volumes, and LVM's labels from its devices.
 func (c *Client) RemoveVG(ctx context.Context, vg VGRef, devices ...string) error {
 	if err := c.change(ctx, vg, "vgremove", "-qq", vg.Name); err != nil { // no to every question
 		return err
@@ -277,7 +274,7 @@ func (c *Client) RemoveVG(ctx context.Context, vg VGRef, devices ...string) erro
 	return c.RemovePVs(ctx, devices...)
 }
 
-// RemovePVs removes the marks of LVM from devices that are in no volume group.
+// RemovePVs removes LVM's labels from devices that are in no volume group.
 func (c *Client) RemovePVs(ctx context.Context, devices ...string) error {
 	if len(devices) == 0 {
 		return nil
@@ -285,21 +282,21 @@ func (c *Client) RemovePVs(ctx context.Context, devices ...string) error {
 	return c.change(ctx, VGRef{}, append([]string{"pvremove", "-y"}, devices...)...)
 }
 
-// NewLV says what logical volume to make.
+// NewLV describes a logical volume to create.
 type NewLV struct {
 	VG      VGRef
 	Name    string
 	Size    uint64 // bytes, a multiple of the extent size times the stripes
 	Tags    []string
 	Stripes int // 0 or 1: linear
-	// StripeSize is the bytes on one device before it goes on to the next.
+	// StripeSize is the number of bytes on one device before the next is used.
 	StripeSize uint64
-	// Devices to take extents of; none means any of the group.
+	// Devices to allocate extents from; none means any of the group.
 	Devices []string
 }
 
-// CreateLV makes a logical volume and activates it. What it contains is not
-// cleared, and it does not come up by itself at boot.
+// CreateLV creates and activates a logical volume. Its content is not zeroed, and it is not
+// activated automatically at boot.
 func (c *Client) CreateLV(ctx context.Context, lv NewLV) error {
 	args := []string{"lvcreate", "-y", "-ay", "--setautoactivation", "n", "-Zn", "-Wn", "-n", lv.Name, "-L", byteCount(lv.Size)}
 	for _, t := range lv.Tags {
@@ -311,33 +308,32 @@ func (c *Client) CreateLV(ctx context.Context, lv NewLV) error {
 	return c.change(ctx, lv.VG, append(append(args, lv.VG.Name), lv.Devices...)...)
 }
 
-// Deactivate takes the device of a logical volume away, which nobody may have open.
+// Deactivate removes the device of a logical volume, which must not be open.
 func (c *Client) Deactivate(ctx context.Context, vg VGRef, name string) error {
 	return c.change(ctx, vg, "lvchange", "-an", vg.Name+"/"+name)
 }
 
-// RenameLV gives a logical volume another name. One that is active is suspended for it.
+// RenameLV renames a logical volume. An active one is suspended meanwhile.
 func (c *Client) RenameLV(ctx context.Context, vg VGRef, name, to string) error {
 	return c.change(ctx, vg, "lvrename", vg.Name, name, to)
 }
 
-// UnmarkLV takes a tag from a logical volume, and has it come up by itself at
-// boot.
+// UnmarkLV removes a tag from a logical volume, and enables its activation at boot.
 func (c *Client) UnmarkLV(ctx context.Context, vg VGRef, name, tag string) error {
 	return c.change(ctx, vg, "lvchange", "--setautoactivation", "y", "--deltag", tag, vg.Name+"/"+name)
 }
 
-// RemoveLV removes a logical volume that is not in use. One of that name with
-// another UUID, which somebody put in its place, is left alone.
+// RemoveLV removes a logical volume that is not in use, unless another one with a different UUID
+// has taken its name.
 func (c *Client) RemoveLV(ctx context.Context, vg VGRef, name, uuid string) error {
 	return c.change(ctx, vg, "lvremove", "-y", "--select", "lv_uuid="+uuid, vg.Name+"/"+name)
 }
 
-// MaxRanges is how many ranges ExtendLV takes at a time.
+// MaxRanges is the maximum number of ranges for ExtendLV.
 const MaxRanges = maxWords - 10
 
-// ExtendLV adds extents to a logical volume; it may be in use. The ranges are as
-// in LV.Ranges, by is the bytes in them, and all of them are taken.
+// ExtendLV adds extents to a logical volume, which may be in use. ranges are as in LV.Ranges, and
+// by is their total size in bytes; all of them are added.
 func (c *Client) ExtendLV(ctx context.Context, vg VGRef, name string, by uint64, stripes int, ranges []string) error {
 	args := []string{"lvextend", "-y", "-L", "+" + byteCount(by)}
 	if stripes > 1 {
@@ -346,19 +342,17 @@ func (c *Client) ExtendLV(ctx context.Context, vg VGRef, name string, by uint64,
 	return c.change(ctx, vg, append(append(args, vg.Name+"/"+name), ranges...)...)
 }
 
-// Refresh gives a logical volume the device that it should have: one that a killed
-// lvm left suspended goes on.
+// Refresh reloads the table of a logical volume, and resumes one that a killed lvm left suspended.
 func (c *Client) Refresh(ctx context.Context, vg VGRef, name string) error {
 	return c.change(ctx, vg, "lvchange", "--refresh", vg.Name+"/"+name)
 }
 
-// Activate brings a logical volume up, as after a reboot.
+// Activate activates a logical volume, for example after a reboot.
 func (c *Client) Activate(ctx context.Context, vg VGRef, name string) error {
 	return c.change(ctx, vg, "lvchange", "-ay", vg.Name+"/"+name)
 }
 
-// MakeNodes makes device nodes that are missing, as in a container whose /dev
-// no udev looks after.
+// MakeNodes creates missing device nodes, for example in a container without udevd.
 func (c *Client) MakeNodes(ctx context.Context, vg VGRef) error {
 	return c.change(ctx, vg, "vgmknodes", vg.Name)
 }

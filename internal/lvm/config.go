@@ -14,11 +14,11 @@ import (
 	"github.com/pmemctl/pmemctl/internal/errs"
 )
 
-// config is all of lvm's configuration: the host's lvm.conf is not read, since
-// it may not suit (a container without udev, a devices file without PMEM).
-// What is not set here has lvm's own default. Lvm looks at a directory of links in
-// place of /dev: what has no link there does not exist for it, neither a dead disk,
-// which would hold up every command, nor a volume, whose bytes are its tenant's.
+// config is the complete configuration of lvm. The host's lvm.conf is not read, because it may not
+// be suitable (a container without udev, a devices file without PMEM). Other settings have lvm's
+// defaults. lvm scans a directory of links instead of /dev: devices without a link do not exist
+// for it, neither a failed disk, which would block every command, nor a volume, whose content
+// belongs to its tenant.
 const config = `# Written by pmemctl for one lvm process.
 devices {
 	scan = [ "%LINKS%" ]
@@ -56,22 +56,21 @@ report {
 }
 `
 
-// systemDir is the directory of one lvm process: its configuration and the links to
-// the devices that it may look at.
+// systemDir is the directory of one lvm process: its configuration, and links to the devices that
+// it may scan.
 type systemDir struct {
 	path string
-	// lock is held as long as the directory is needed, so that the next process removes
-	// what a killed one left.
+	// lock is held while the directory is needed, so that the next process can remove those of
+	// killed ones.
 	lock *os.File
 }
 
-// leftover is the age from which on a directory without a lock is removed. An lvm may
-// outlive the pmemctl that started it, to the end of its command.
+// leftover is the minimum age at which a directory without a lock is removed. An lvm may outlive
+// the pmemctl that started it until its command has finished.
 const leftover = time.Hour
 
-// makeSystemDir makes the directory for a process that sees the devices. Each process has
-// one of its own: a container may share the directory above it with the host, and differ
-// in what it needs.
+// makeSystemDir creates the directory for a process that sees the devices. Each process has its
+// own, because a container may share the parent directory with the host and require other devices.
 func makeSystemDir(base string, devices []blockdev.Disk) (dir *systemDir, err error) {
 	defer func() {
 		if err == nil {
@@ -89,7 +88,7 @@ func makeSystemDir(base string, devices []blockdev.Disk) (dir *systemDir, err er
 		removeLeftovers(above)
 		dir, err = fillSystemDir(above, devices)
 	}
-	// What is mounted has to be found, and unmounted, also when /run is full.
+	// Volumes must be found and unmounted even if /run is full.
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EROFS) {
 		dir.remove()
 		dir, err = fillSystemDir("/dev/shm", devices)
@@ -97,7 +96,7 @@ func makeSystemDir(base string, devices []blockdev.Disk) (dir *systemDir, err er
 	return dir, err
 }
 
-// fillSystemDir makes the directory, with a name that nobody else can have made.
+// fillSystemDir creates the directory, with an unpredictable name.
 func fillSystemDir(above string, devices []blockdev.Disk) (dir *systemDir, err error) {
 	path, err := os.MkdirTemp(above, "pmemctl-lvm-")
 	if err != nil {
@@ -124,7 +123,7 @@ func fillSystemDir(above string, devices []blockdev.Disk) (dir *systemDir, err e
 
 func (d *systemDir) links() string { return filepath.Join(d.path, "dev") }
 
-// remove is for when the process has ended.
+// remove is called when the process has exited.
 func (d *systemDir) remove() {
 	if d == nil {
 		return
@@ -153,7 +152,7 @@ func removeLeftovers(above string) {
 	}
 }
 
-// inside is what lvm knows a device as, outside what everybody else does.
+// inside converts a device path to lvm's, and outside converts paths in its output back.
 func (d *systemDir) inside(arg string) string {
 	if name, ok := strings.CutPrefix(arg, "/dev/"); ok {
 		return d.links() + "/" + name
@@ -168,10 +167,9 @@ func (d *systemDir) outside(text []byte) []byte {
 // udevControl is the socket of a running udevd.
 const udevControl = "/run/udev/control"
 
-// udevRules lets udevd make the device nodes where it runs, so that its idea of
-// them and lvm's stay the same; where there is none, as in a container, lvm makes
-// them. Neither waits for the other (udev_sync): in a container of its own IPC
-// namespace udevd could never answer.
+// udevRules makes udevd create the device nodes where it is running, so that it and lvm agree on
+// them; elsewhere, as in a container, lvm creates them. Neither waits for the other (udev_sync),
+// because udevd could never answer a container with its own IPC namespace.
 func udevRules() string {
 	if _, err := os.Stat(udevControl); err == nil {
 		return "1"

@@ -9,10 +9,9 @@ import (
 	"github.com/pmemctl/pmemctl/internal/errs"
 )
 
-// flush has the devices write back what they hold in a cache: lvm writes with O_DIRECT and does
-// not flush, so that a change that was told to be done could be lost in a power cut, or be
-// there before what it was to come after. (virtio-pmem keeps the host's page cache in
-// front of its medium; for an NVDIMM it is a fence.)
+// flush flushes the devices' caches. lvm writes with O_DIRECT and does not flush, so a completed
+// change could be lost in a power failure, or be on the medium before an earlier write.
+// (virtio-pmem has the host's page cache in front of its medium; for an NVDIMM this is a fence.)
 func (c *Client) flush(only []string) error {
 	devices, err := c.devices(only)
 	if err != nil {
@@ -20,7 +19,7 @@ func (c *Client) flush(only []string) error {
 	}
 	for _, d := range devices {
 		f, err := os.Open("/dev/" + d.Name)
-		if err != nil { // it is gone, which is for the next look to say
+		if err != nil { // it is gone, which the next look notices
 			continue
 		}
 		err = errors.Join(f.Sync(), f.Close())

@@ -10,10 +10,10 @@ import (
 	"slices"
 )
 
-// MayKnow reports whether the device may be a physical volume whose group has a logical
-// volume with one of some words in its metadata, such as its name and " {", active or not. It reads what is on the device, and takes a
-// hundredth of the time of an lvm command. False is certain; true may also be that
-// a word occurs elsewhere in the metadata, or that it could not be read.
+// MayKnow reports whether the device may be a physical volume whose group has one of some words in
+// its metadata, such as a logical volume's name and " {", active or not. It reads the device
+// itself, and takes a hundredth of the time of an lvm command. False is certain; true may also
+// mean that a word occurs elsewhere in the metadata, or that it could not be read.
 func MayKnow(device string, words ...string) bool {
 	f, err := os.Open(device)
 	if err != nil {
@@ -24,8 +24,8 @@ func MayKnow(device string, words ...string) bool {
 	return err != nil || slices.ContainsFunc(words, func(w string) bool { return bytes.Contains(texts, []byte(w)) })
 }
 
-// HasLabel reports whether a device has the label of a physical volume; also false when it
-// cannot be read.
+// HasLabel reports whether a device has the label of a physical volume; false if it cannot be
+// read.
 func HasLabel(device string) bool {
 	f, err := os.Open(device)
 	if err != nil {
@@ -44,8 +44,8 @@ func HasLabel(device string) bool {
 	return false
 }
 
-// The format of a physical volume (lib/format_text/layout.h and lib/label/label.h of
-// LVM2). Numbers are little-endian, offsets are bytes.
+// Format of a physical volume (lib/format_text/layout.h and lib/label/label.h of LVM2). Numbers
+// are little-endian, offsets are bytes.
 const (
 	sectorSize    = 512
 	labelSectors  = 4 // the label is in one of the first
@@ -53,21 +53,20 @@ const (
 	labelType     = "LVM2 001"
 	areaID        = " LVM2 x[5A%r0N*>"
 	areaHeader    = 512
-	maxArea       = 64 << 20 // more than any metadata
+	maxArea       = 64 << 20 // exceeds any metadata
 	initialCRC    = 0xf597a6cf
 	ignoredFlag   = 1
 	maxAreas      = 16
-	pvHeaderAreas = 40 // in front of the list: UUID and size
+	pvHeaderAreas = 40 // before the list: UUID and size
 	areaVersion   = 1
-	areaTexts     = 40 // in front of the list of texts
+	areaTexts     = 40 // before the list of texts
 	maxOffset     = 1 << 62
 )
 
 var errMetadata = errors.New("unreadable LVM metadata")
 
-// readMetadata returns the metadata on a physical volume as text, all of its copies
-// one after the other, those too that are about to hold; nothing of what is no physical
-// volume.
+// readMetadata returns the metadata of a physical volume as text: all of its copies, including
+// precommitted ones. It returns nothing if the device is not a physical volume.
 func readMetadata(device io.ReaderAt) ([]byte, error) {
 	head := make([]byte, labelSectors*sectorSize)
 	if n, err := device.ReadAt(head, 0); err != nil && (err != io.EOF || n < len(head)) {
@@ -104,8 +103,8 @@ func metadataAreas(label []byte) ([]extent, error) {
 	return areas, err
 }
 
-// pvLists reads the two lists of the PV header, of the areas for data and of those for
-// metadata. Each ends with zeros.
+// pvLists parses the two lists of the PV header, the data areas and the metadata areas. Each is
+// terminated by zeros.
 func pvLists(label []byte) (data, metadata []extent, err error) {
 	at := uint64(binary.LittleEndian.Uint32(label[20:])) + pvHeaderAreas
 	var lists [2][]extent
@@ -125,15 +124,15 @@ func pvLists(label []byte) (data, metadata []extent, err error) {
 	return lists[0], lists[1], nil
 }
 
-// location says where in the ring behind the header of an area a text is. Offsets are
-// those of the area.
+// location is the place of a text in the ring buffer after the header of an area. Offsets are
+// relative to the area.
 type location struct {
 	extent
 	sum, flags uint32
 }
 
-// parseHeader reads the header of the area at an offset of the device: the size of the
-// area, the text that holds, and one that is about to.
+// parseHeader parses the header of the area at an offset of the device: the size of the area, the
+// current text, and a precommitted one.
 func parseHeader(header []byte, offset uint64) (size uint64, texts []location, err error) {
 	size = binary.LittleEndian.Uint64(header[32:])
 	if string(header[4:20]) != areaID || crc(header[4:]) != binary.LittleEndian.Uint32(header) ||
@@ -157,7 +156,7 @@ func parseHeader(header []byte, offset uint64) (size uint64, texts []location, e
 	return size, texts, nil
 }
 
-// readText reads a text out of the ring, and compares its checksum.
+// readText reads a text from the ring buffer, and verifies its checksum.
 func readText(device io.ReaderAt, area extent, l location) ([]byte, error) {
 	data := make([]byte, l.size)
 	first := min(l.size, area.size-l.offset)
@@ -200,12 +199,11 @@ func readArea(device io.ReaderAt, area extent) ([]byte, error) {
 	return texts, nil
 }
 
-// crc is LVM's, which starts with another value than is usual and is not inverted at
-// the end.
+// crc is LVM's CRC-32, with another initial value than usual and not inverted at the end.
 func crc(data []byte) uint32 { return ^crc32.Update(^uint32(initialCRC), crc32.IEEETable, data) }
 
-// HasLabel is HasLabel of a device that it need not be allowed to see.
+// HasLabel is the function HasLabel, also for devices that the client does not scan.
 func (c *Client) HasLabel(device string) bool { return HasLabel(device) }
 
-// MayKnow is MayKnow of a device that it need not be allowed to see.
+// MayKnow is the function MayKnow, also for devices that the client does not scan.
 func (c *Client) MayKnow(device string, words ...string) bool { return MayKnow(device, words...) }

@@ -15,13 +15,12 @@ import (
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 )
 
-// Disk is what a device has of LVM: a label, and one or two copies of the metadata of
-// its group.
+// Disk is LVM's data on a device: a label, and one or two copies of the metadata of its group.
 type Disk struct {
-	Size uint64 // bytes of the device
-	// LabelDamage says what is wrong with the label; "" when nothing is.
+	Size uint64 // of the device in bytes
+	// LabelDamage says what is wrong with the label; "" if nothing is.
 	LabelDamage string
-	// Label is zero when it cannot be told what the label was.
+	// Label is zero if the label cannot be read or reconstructed.
 	Label  Label
 	Copies []Copy
 }
@@ -34,46 +33,44 @@ type Label struct {
 	areas      []extent
 }
 
-// Known reports whether the label is there, or at least what it was.
+// Known reports whether the label was read or reconstructed.
 func (l Label) Known() bool { return l.PV != "" }
 
 // Copy is one copy of the metadata of a group.
 type Copy struct {
 	Offset uint64
-	Size   uint64 // of its area; 0 when that is not known
-	// Damage says what is wrong with it; "" when nothing is.
+	Size   uint64 // of its area; 0 if unknown
+	// Damage says what is wrong with it; "" if nothing is.
 	Damage string
-	// Guessed: no label names the place. What is there may be what somebody wrote to a
-	// logical volume.
+	// Guessed: no label names the place. It may be data that a tenant wrote to a logical volume.
 	Guessed bool
 	// Unused: LVM neither reads nor writes it.
 	Unused bool
-	// Text is the metadata, whole and with a checksum that fits; nil when it cannot be
-	// had.
+	// Text is the complete metadata with a valid checksum; nil if it cannot be read.
 	Text  []byte
 	Group Group
 
-	header []byte // as it is to be, when one byte of it is wrong
+	header []byte // the correct header if one byte of it is wrong
 }
 
 const (
-	labelSpace  = 4096 // in front of the first area: nothing but the label
+	labelSpace  = 4096 // before the first area: only the label
 	labelSector = 1
 	labelHeader = 32
 	idLength    = 32
-	// secondCopy is the size of the area at the end of a device whose data is aligned
-	// to as much.
+	// secondCopy is the size of the area at the end of a device, equal to the alignment of its
+	// data.
 	secondCopy = 2 << 20
 )
 
-// secondArea is where vgcreate puts the second copy, see CreateVG.
+// secondArea returns where vgcreate puts the second copy, see CreateVG.
 func secondArea(size uint64) extent {
 	at := size / secondCopy * secondCopy
 	return extent{at - min(at, secondCopy), secondCopy}
 }
 
-// ReadDevice reads what a block device has of LVM. The error is that of opening it:
-// what cannot be read of it is damaged.
+// ReadDevice reads LVM's data from a block device. The error is that of opening it; unreadable
+// parts are reported as damaged.
 func ReadDevice(path string) (Disk, error) {
 	f, err := os.Open(blockdev.Node(path))
 	if err != nil {
@@ -87,7 +84,7 @@ func ReadDevice(path string) (Disk, error) {
 	return ReadDisk(f, uint64(size)), nil
 }
 
-// ReadDisk reads what a device of size bytes has of LVM.
+// ReadDisk reads LVM's data from a device of size bytes.
 func ReadDisk(device io.ReaderAt, size uint64) Disk {
 	d := Disk{Size: size}
 	d.Label, d.LabelDamage = readLabel(device)
@@ -103,8 +100,8 @@ func ReadDisk(device io.ReaderAt, size uint64) Disk {
 	return d
 }
 
-// Holds reports whether all copies on a device are, by their headers, the text with that
-// checksum. It reads little, and parses nothing.
+// Holds reports whether the headers of all copies on a device show the text with that checksum. It
+// reads little and parses no text.
 func Holds(path string, sum uint32) bool {
 	f, err := os.Open(blockdev.Node(path))
 	if err != nil {
@@ -147,7 +144,7 @@ func readLabel(device io.ReaderAt) (Label, string) {
 	return Label{}, "is not LVM's: it was overwritten"
 }
 
-// reason is an error of the kernel without what it was at.
+// reason returns an error of the kernel without the operation and the path.
 func reason(err error) string {
 	if path := (*os.PathError)(nil); errors.As(err, &path) {
 		err = path.Err
@@ -159,7 +156,7 @@ func firstNonZero(data []byte) int {
 	return bytes.IndexFunc(data, func(r rune) bool { return r != 0 })
 }
 
-// parseLabel takes a label only as LVM writes it.
+// parseLabel accepts a label only exactly as LVM writes it.
 func parseLabel(sector []byte) (Label, bool) {
 	if string(sector[:8]) != labelID || binary.LittleEndian.Uint64(sector[8:]) != labelSector ||
 		crc(sector[20:]) != binary.LittleEndian.Uint32(sector[16:]) ||
@@ -184,10 +181,10 @@ func parseLabel(sector []byte) (Label, bool) {
 	return Label{PV: formatUUID(string(id)), DeviceSize: binary.LittleEndian.Uint64(sector[labelHeader+idLength:]), DataStart: data[0].offset, areas: areas}, true
 }
 
-// correctLabel finds the one byte of a label that is wrong.
+// correctLabel corrects a label with a single wrong byte.
 func correctLabel(sector []byte) (at int, good []byte, ok bool) {
 	good = bytes.Clone(sector)
-	// The checksum does not cover what is in front of it.
+	// The checksum does not cover the bytes before it.
 	copy(good, labelID)
 	binary.LittleEndian.PutUint64(good[8:], labelSector)
 	differ := 0
@@ -205,18 +202,17 @@ func correctLabel(sector []byte) (at int, good []byte, ok bool) {
 	return at, good, parsed && (ok || differ == 1)
 }
 
-// correct sets the one byte right that is wrong in data or in its checksum, and tells
-// which of both together it was; false when there is no one byte, or more than one,
-// that would explain it.
+// correct corrects a single wrong byte in data or in its checksum, and returns its offset in both
+// together; false if no single byte, or more than one, would explain the error.
 func correct(sum, data []byte) (at int, ok bool) {
-	// What a wrong byte does to a CRC depends on its place and on the bits that are
-	// wrong, not on the rest of the data.
+	// The effect of a wrong byte on a CRC depends on its place and its wrong bits, not on the rest
+	// of the data.
 	wrong := crc(data) ^ binary.LittleEndian.Uint32(sum)
 	found, by := 0, byte(0)
 	if low := bits.TrailingZeros32(wrong) / 8; wrong != 0 && wrong>>(8*low) <= 0xff {
 		at, by, found = low, byte(wrong>>(8*low)), 1
 	}
-	// Backwards over the data: what would the difference be if it came from here?
+	// Go backwards over the data: what would the difference be if the error were here?
 	for i, here := len(data)-1, wrong; i >= 0; i-- {
 		e := byTopByte[here>>24]
 		effect := crc32.IEEETable[e]
@@ -237,7 +233,7 @@ func correct(sum, data []byte) (at int, ok bool) {
 	return at, true
 }
 
-// byTopByte finds an entry of the CRC's table, each of which has another top byte.
+// byTopByte maps the top byte of an entry of the CRC table to its index.
 var byTopByte = func() (entries [256]byte) {
 	for e, effect := range crc32.IEEETable {
 		entries[effect>>24] = byte(e)
@@ -245,7 +241,7 @@ var byTopByte = func() (entries [256]byte) {
 	return entries
 }()
 
-// readCopy reads a copy; parsed are others of the device, which usually have the same.
+// readCopy reads a copy; parsed are other copies of the device, which usually have the same text.
 func readCopy(device io.ReaderAt, area extent, parsed []Copy) Copy {
 	c := Copy{Offset: area.offset, Size: area.size}
 	header := make([]byte, areaHeader)
@@ -305,20 +301,20 @@ func readCopy(device io.ReaderAt, area extent, parsed []Copy) Copy {
 	return c
 }
 
-// Sum is the checksum of a text.
+// Sum returns the checksum of a text.
 func Sum(text []byte) uint32 { return crc(text) }
 
-// Write is what to put on a device.
+// Write is data to write to a device.
 type Write struct {
 	What   string
 	Offset uint64
 	Data   []byte
 }
 
-// Repair lists what to write to the device, in this order, so that it is the physical
-// volume of the group with the text as its metadata. A copy that holds the text already
-// is not touched; the label comes last, so that LVM sees the device when all of it is
-// there. The text must be kept elsewhere, since the one on the device may be overwritten.
+// Repair returns the writes, in order, that make the device the physical volume of the group with
+// the text as its metadata. A copy that already has the text is not written; the label is last, so
+// that LVM sees the device only when it is complete. The text must be saved elsewhere, because the
+// one on the device may be overwritten.
 func (d Disk) Repair(text []byte, g Group, pv GroupPV) ([]Write, error) {
 	want := Label{PV: pv.UUID, DeviceSize: pv.DeviceSize, DataStart: pv.DataStart, areas: d.Label.areas}
 	if d.Size < pv.DataEnd || d.Size != pv.DeviceSize {
@@ -352,7 +348,7 @@ func (d Disk) Repair(text []byte, g Group, pv GroupPV) ([]Write, error) {
 		case uint64(len(text)) > area.size-labelSpace:
 			return nil, fmt.Errorf("its metadata does not fit into %d bytes", area.size)
 		default:
-			// In whole pages: the kernel clears a media error only so.
+			// In whole pages, because the kernel clears media errors only then.
 			page := make([]byte, labelSpace)
 			copy(page, newHeader(area, text))
 			padded := append(bytes.Clone(text), make([]byte, -len(text)&(labelSpace-1))...)
@@ -378,7 +374,7 @@ func (d Disk) copyAt(offset uint64) Copy {
 	return Copy{Damage: "is unknown"}
 }
 
-// newHeader is that of an area with the text one page behind its beginning.
+// newHeader returns the header of an area whose text is one page after its beginning.
 func newHeader(area extent, text []byte) []byte {
 	h := make([]byte, areaHeader)
 	copy(h[4:], areaID)
@@ -392,7 +388,7 @@ func newHeader(area extent, text []byte) []byte {
 	return h
 }
 
-// sector is the label of a physical volume that is in a group, as LVM writes it.
+// sector returns the label of a physical volume in a group, as LVM writes it.
 func (l Label) sector() []byte {
 	s := make([]byte, sectorSize)
 	copy(s, labelID)
@@ -424,7 +420,7 @@ func (l Label) sector() []byte {
 
 func rawUUID(uuid string) string { return strings.ReplaceAll(uuid, "-", "") }
 
-// validUUID reports whether a text is a UUID of LVM's: it becomes part of a file's name.
+// validUUID reports whether a text is an LVM UUID, because it becomes part of a file name.
 func validUUID(uuid string) bool {
 	for _, c := range rawUUID(uuid) {
 		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z') {
@@ -434,8 +430,8 @@ func validUUID(uuid string) bool {
 	return len(rawUUID(uuid)) == idLength
 }
 
-// LastTrace is the number of the latest change of a group that its texts in a part of a
-// device are of, whole or not; 0 for none.
+// LastTrace returns the number of the latest change of a group of which text is found in a part of
+// a device, complete or not; 0 if there is none.
 func LastTrace(part []byte, group string) (last uint64) {
 	mark := []byte("id = \"" + group + "\"\nseqno = ")
 	for {
@@ -451,8 +447,7 @@ func LastTrace(part []byte, group string) (last uint64) {
 	}
 }
 
-// Ends are the parts of the device that Repair may write to: in front of the data and
-// behind it.
+// Ends returns the ranges of the device that Repair may write to: before and after the data.
 func (d Disk) Ends(pv GroupPV) [][2]uint64 {
 	ends := [][2]uint64{{0, min(pv.DataStart, d.Size)}}
 	if pv.DataEnd < d.Size {

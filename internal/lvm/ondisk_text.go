@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// Group is a volume group as a copy of its metadata has it.
+// Group is a volume group according to a copy of its metadata.
 type Group struct {
 	Name, UUID string
-	Seqno      uint64    // counts the changes
+	Seqno      uint64    // sequence number of the change
 	Time       time.Time // of the change
 	ExtentSize uint64    // bytes
 	PVs        []GroupPV
@@ -22,7 +22,7 @@ type GroupPV struct {
 	UUID       string
 	DeviceSize uint64
 	DataStart  uint64
-	DataEnd    uint64 // behind the last extent
+	DataEnd    uint64 // end of the last extent
 	key        string // pv0, …
 }
 
@@ -54,16 +54,14 @@ func (g Group) PV(uuid string) (GroupPV, bool) {
 	return g.PVs[i], true
 }
 
-// MapperUUID is what the device mapper has for a logical volume of the group that is
-// active.
+// MapperUUID returns the device mapper's UUID of a logical volume of the group.
 func (g Group) MapperUUID(lv GroupLV) string {
 	return "LVM-" + strings.ReplaceAll(g.UUID+lv.UUID, "-", "")
 }
 
-// Table is what the device mapper is to have for a logical volume (kernel
-// Documentation/admin-guide/device-mapper, linear and striped), with the device of each
-// physical volume as MAJOR:MINOR by its UUID; false for a kind of volume that is not
-// made of linear and striped segments.
+// Table returns the device mapper table of a logical volume (kernel
+// Documentation/admin-guide/device-mapper, linear and striped), given the device of each physical
+// volume as MAJOR:MINOR by its UUID; false if it has segments other than linear and striped.
 func (g Group) Table(lv GroupLV, devices map[string]string) (string, bool) {
 	var lines []string
 	var start uint64 // sectors
@@ -91,7 +89,7 @@ func (g Group) Table(lv GroupLV, devices map[string]string) (string, bool) {
 	return strings.Join(lines, "\n"), true
 }
 
-// ParseGroup reads a volume group out of its metadata.
+// ParseGroup parses the metadata of a volume group.
 func ParseGroup(text []byte) (Group, error) {
 	top, err := parseTree(strings.TrimRight(string(text), "\x00"))
 	if err != nil {
@@ -108,7 +106,7 @@ func ParseGroup(text []byte) (Group, error) {
 		for _, p := range s.at("physical_volumes") {
 			pv := GroupPV{key: p.key, UUID: p.section.text("id"), DeviceSize: n.parse(p.section.text("dev_size")), DataStart: n.parse(p.section.text("pe_start"))}
 			count := n.parse(p.section.text("pe_count"))
-			// A device whose label is gone has no UUID either: none is not one to compare with.
+			// A device without a label has no UUID either, so an empty UUID must not match.
 			if !validUUID(pv.UUID) || max(g.ExtentSize, count, pv.DataStart, pv.DeviceSize) > maxNumber {
 				return Group{}, errMetadata
 			}
@@ -139,8 +137,7 @@ func ParseGroup(text []byte) (Group, error) {
 	return Group{}, errMetadata
 }
 
-// maxNumber is more sectors or extents than any device has; the product of two is a
-// number still.
+// maxNumber exceeds the sectors or extents of any device, and the product of two still fits.
 const maxNumber = 1 << 45
 
 func parseSegment(s tree) (segment, error) {
@@ -153,7 +150,7 @@ func parseSegment(s tree) (segment, error) {
 	return seg, n.err
 }
 
-// tree is a section of a text in the format of lvm.conf(5).
+// tree is a section in the format of lvm.conf(5).
 type tree []entry
 
 type entry struct {
@@ -178,7 +175,7 @@ func (c tree) text(key string) string {
 	return ""
 }
 
-// at are the sections in a section.
+// at returns the subsections of a section.
 func (c tree) at(key string) (sections tree) {
 	for _, e := range c {
 		if e.key != key {
@@ -206,11 +203,11 @@ func parseTree(text string) (tree, error) {
 
 type tokens struct {
 	text   string
-	next   string // the token that was read; "" at the end
+	next   string // the current token; "" at the end
 	quoted bool
 }
 
-// read takes the next token: a word, a string without its quotes, or one of {}[]=,.
+// read reads the next token: a word, a string without its quotes, or one of {}[]=,.
 func (t *tokens) read() error {
 	t.next, t.quoted = "", false
 	for {
@@ -254,7 +251,7 @@ func (t *tokens) read() error {
 
 func (t *tokens) is(token string) bool { return !t.quoted && t.next == token }
 
-// section reads entries up to the brace that ends the section, or to the end.
+// section reads entries up to the closing brace, or to the end.
 func (t *tokens) section(depth int) (tree, error) {
 	c := tree{}
 	for {

@@ -17,8 +17,8 @@ type VG struct {
 	Name, UUID string
 	Size, Free uint64
 	ExtentSize uint64
-	// MetadataSize is that of the smallest area for metadata, MetadataFree by how much the
-	// text in it can still grow. LVM keeps room for two copies of the text.
+	// MetadataSize is the size of the smallest metadata area in bytes, MetadataFree how many bytes
+	// the text in it can still grow. LVM reserves room for two copies of the text.
 	MetadataSize, MetadataFree uint64
 	Tags                       []string
 	PartialPVMissing           bool
@@ -46,31 +46,30 @@ type LV struct {
 	// Type is linear, striped, …; of the first segment.
 	Type    string
 	Stripes int
-	// Ranges are the extents it has, as lvm writes them: /dev/pmem0:0-127
+	// Ranges are its extents as lvm writes them: /dev/pmem0:0-127
 	Ranges []string
-	// Partial: some of it is on a physical volume that is missing.
+	// Partial: part of it is on a physical volume that is missing.
 	Partial bool
 }
 
-// DeviceOfRange is the physical volume of a range, such as /dev/pmem0.
+// DeviceOfRange returns the physical volume of a range, such as /dev/pmem0.
 func DeviceOfRange(extents string) string { return extents[:max(0, strings.LastIndex(extents, ":"))] }
 
-// Path is the device node that lvm makes.
+// Path returns the device node that lvm creates.
 func (l LV) Path() string { return "/dev/" + l.VG + "/" + l.Name }
 
-// MapperPath is the device node of the device mapper, where a hyphen in a name
-// is doubled.
+// MapperPath returns the device mapper's node, whose name has doubled hyphens.
 func (l LV) MapperPath() string { return MapperPath(l.VG, l.Name) }
 
-// MapperPath is the device mapper's node for a logical volume.
+// MapperPath returns the device mapper's node for a logical volume.
 func MapperPath(vg, lv string) string {
 	return "/dev/mapper/" + escape(vg) + "-" + escape(lv)
 }
 
 func escape(name string) string { return strings.ReplaceAll(name, "-", "--") }
 
-// ParseMapper splits the name and UUID that the device mapper has for a logical
-// volume (lib/activate/dev_manager.c); false for what is none, or a part of one.
+// ParseMapper parses the device mapper's name and UUID of a logical volume
+// (lib/activate/dev_manager.c); false if it is not one, or a part of one.
 func ParseMapper(name, uuid string) (vg, lv, lvUUID string, ok bool) {
 	ids, ok := strings.CutPrefix(uuid, "LVM-")
 	if !ok || len(ids) != 64 {
@@ -82,8 +81,7 @@ func ParseMapper(name, uuid string) (vg, lv, lvUUID string, ok bool) {
 	return unescape(vg), unescape(lv), formatUUID(ids[32:]), ok
 }
 
-// MapperGroupUUID is the UUID of the volume group in the UUID that ParseMapper takes; "" in
-// any other.
+// MapperGroupUUID returns the UUID of the volume group in such a UUID; "" for any other.
 func MapperGroupUUID(uuid string) string {
 	ids, ok := strings.CutPrefix(uuid, "LVM-")
 	if !ok || len(ids) < 32 {
@@ -92,7 +90,7 @@ func MapperGroupUUID(uuid string) string {
 	return formatUUID(ids[:32])
 }
 
-// formatUUID writes 32 characters of a UUID as lvm shows it.
+// formatUUID inserts the hyphens that lvm shows into 32 characters of a UUID.
 func formatUUID(id string) string {
 	var parts []string
 	for _, n := range []int{6, 4, 4, 4, 4, 4, 6} {
@@ -108,25 +106,25 @@ func (l LV) HasTag(tag string) bool { return slices.Contains(l.Tags, tag) }
 // HasTag reports whether the volume group has a tag.
 func (v VG) HasTag(tag string) bool { return slices.Contains(v.Tags, tag) }
 
-// State is all that lvm knows of the devices it may look at.
+// State is what lvm knows of the devices that it may scan.
 type State struct {
 	VGs []VG
 	// Orphans are physical volumes in no volume group.
 	Orphans []PV
-	// Problems is what lvm, or the reading of its report, complained of. What else is
-	// here holds all the same.
+	// Problems are errors of lvm or of parsing its report. The other fields are valid
+	// nevertheless.
 	Problems []string
 }
 
 // Ref is the group's name and UUID.
 func (v VG) Ref() VGRef { return VGRef{v.Name, v.UUID} }
 
-// VG finds a volume group by name, the first where several have it.
+// VG finds a volume group by name, the first if several have it.
 func (s State) VG(name string) (VG, bool) {
 	return s.find(func(v VG) bool { return v.Name == name })
 }
 
-// Find finds a volume group by its UUID, or by its name where the UUID is not known.
+// Find finds a volume group by its UUID, or by its name if the UUID is "".
 func (s State) Find(g VGRef) (VG, bool) {
 	return s.find(func(v VG) bool { return v.UUID == g.UUID || g.UUID == "" && v.Name == g.Name })
 }
@@ -138,8 +136,8 @@ func (s State) find(is func(VG) bool) (VG, bool) {
 	return VG{}, false
 }
 
-// reportArgs ask for nothing of a logical volume that lvm would have to ask the device
-// mapper for, one after the other: there may be hundreds.
+// reportArgs request no attribute of logical volumes for which lvm would query the device mapper
+// for each of them: there may be hundreds.
 var reportArgs = []string{
 	"fullreport", "--units", "b", "--nosuffix",
 	"--configreport", "vg", "-o", "vg_name,vg_uuid,vg_size,vg_free,vg_extent_size,vg_tags,vg_missing_pv_count,vg_mda_size,vg_mda_free",
@@ -149,8 +147,8 @@ var reportArgs = []string{
 	"--configreport", "pvseg", "-o", "pv_uuid",
 }
 
-// Report reads the state of all volume groups. One that lvm cannot read, or whose report
-// cannot be decoded, hides no other: it is among the Problems.
+// Report reads the state of all volume groups. Groups that cannot be read or parsed do not hide
+// others: they are in Problems.
 func (c *Client) Report(ctx context.Context) (State, error) {
 	a, err := c.read(ctx, reportArgs...)
 	if err != nil {
@@ -175,8 +173,8 @@ func (c *Client) Report(ctx context.Context) (State, error) {
 	return s, nil
 }
 
-// setActive marks the logical volumes that have a device, which the device mapper
-// knows by the UUIDs of the group and of the volume.
+// setActive marks the logical volumes that have a device. The device mapper identifies them by the
+// UUIDs of the group and of the volume.
 func (s State) setActive(mapped []blockdev.Mapped) {
 	up := map[string]bool{}
 	for _, m := range mapped {
@@ -236,8 +234,7 @@ func parseReport(objects []map[string]json.RawMessage) State {
 	return s
 }
 
-// add adds what one object of the report tells: a volume group, or the physical volumes in
-// none.
+// add adds an object of the report: a volume group, or the orphans.
 func (s *State) add(o map[string]json.RawMessage) error {
 	var (
 		vgs  []vgRow
@@ -299,7 +296,7 @@ func (s *State) add(o map[string]json.RawMessage) error {
 	return nil
 }
 
-// numbers parses several numbers and keeps the first error.
+// numbers parses numbers and keeps the first error.
 type numbers struct{ err error }
 
 func (n *numbers) parse(s string) uint64 {

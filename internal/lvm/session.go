@@ -16,10 +16,9 @@ import (
 	"github.com/pmemctl/pmemctl/internal/run"
 )
 
-// session is one lvm process in its shell mode: it takes commands on its
-// standard input and answers each with one JSON object on a pipe of its own
-// (LVM_REPORT_FD). Starting lvm takes several times longer than most of its
-// commands, so that an operation keeps one process for all of its commands.
+// session is an lvm process in shell mode: it reads commands from standard input and answers each
+// with one JSON object on a pipe (LVM_REPORT_FD). Starting lvm takes several times longer than
+// most of its commands, so an operation uses one process for all of its commands.
 type session struct {
 	cmd    *run.Cmd
 	cancel context.CancelFunc
@@ -27,11 +26,11 @@ type session struct {
 	answer *os.File
 	dec    *json.Decoder
 	dir    *systemDir
-	// devices are what it sees, as they were when it started.
+	// devices are the devices that it sees, as they were at its start.
 	devices []blockdev.Disk
 	said    *lastWords
 	reap    sync.Once
-	dead    bool // of no more use
+	dead    bool // cannot be used any more
 }
 
 func startSession(runDir string, devices []blockdev.Disk) (*session, error) {
@@ -48,9 +47,8 @@ func startSession(runDir string, devices []blockdev.Disk) (*session, error) {
 
 func startIn(dir *systemDir, devices []blockdev.Disk) (*session, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	// No death signal: lvm must not be killed while it has a device suspended. When
-	// this process dies its standard input ends, and it leaves after the command it
-	// is at.
+	// No death signal: lvm must not be killed while it has a device suspended. When this process
+	// dies, lvm's standard input ends, and it exits after the current command.
 	cmd, err := run.Prepare(ctx, "lvm")
 	if err != nil {
 		cancel()
@@ -69,7 +67,7 @@ func startIn(dir *systemDir, devices []blockdev.Disk) (*session, error) {
 	s := &session{cmd: cmd, cancel: cancel, stdin: stdinW, answer: answerR, dec: json.NewDecoder(&controlFilter{from: answerR}), dir: dir, devices: devices, said: &lastWords{}}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdinR, s.said, s.said
 	cmd.ExtraFiles = []*os.File{answerW} // descriptor 3
-	// Without a home its shell can write no history there.
+	// Without a home directory its shell cannot write a history.
 	cmd.Env = append(cmd.Env, "HOME=/dev/null", "LVM_REPORT_FD=3", "LVM_SYSTEM_DIR="+dir.path, "LVM_SUPPRESS_FD_WARNINGS=1")
 	err = cmd.Start()
 	stdinR.Close()
@@ -83,13 +81,12 @@ func startIn(dir *systemDir, devices []blockdev.Disk) (*session, error) {
 	return s, nil
 }
 
-// maxWords is how many words lvm's shell takes on a line (MAX_ARGS of its
-// lvmcmdline.c, less one); a longer line is not answered at all.
+// maxWords is the maximum number of words on a line of lvm's shell (MAX_ARGS of its lvmcmdline.c,
+// minus one); it does not answer longer lines.
 const maxWords = 63
 
-// do runs one command. When the context ends, the process is killed and the
-// session is of no more use. A process that cannot be killed, at a dead disk, is
-// left behind.
+// do runs one command. When the context ends, the process is killed and the session cannot be used
+// any more. A process that cannot be killed, because a disk has failed, is left behind.
 func (s *session) do(ctx context.Context, args []string) (answer, error) {
 	words := make([]string, len(args))
 	for i, a := range args {
@@ -108,7 +105,7 @@ func (s *session) do(ctx context.Context, args []string) (answer, error) {
 		s.cancel()
 		_ = s.answer.SetReadDeadline(time.Now())
 	})
-	// One that ends just now may be about to kill the process.
+	// A context that ends just now may be about to kill the process.
 	defer func() { s.dead = s.dead || !stop() }()
 	if _, err := s.stdin.WriteString(line + "\n"); err != nil {
 		return answer{}, s.died(ctx, line, err)
@@ -139,8 +136,7 @@ func (s *session) died(ctx context.Context, line string, err error) error {
 	return errs.Wrap("", "lvm "+strings.Fields(line)[0], "lvm exited unexpectedly: "+string(s.dir.outside([]byte(s.said.text()))), "try again", err)
 }
 
-// close ends the process, which is at no command, or had its time. It is not
-// waited for.
+// close stops the process, which is idle or timed out, without waiting for it.
 func (s *session) close() {
 	s.stdin.Close()
 	s.answer.Close()
@@ -151,7 +147,7 @@ func (s *session) close() {
 	}()
 }
 
-// wait reaps the process, if it ends within a moment.
+// wait reaps the process if it exits within a moment.
 func (s *session) wait() {
 	ended := make(chan struct{})
 	s.reap.Do(func() {
@@ -166,8 +162,8 @@ func (s *session) wait() {
 	})
 }
 
-// controlFilter replaces the control characters in strings of JSON, which lvm passes on
-// as they are on the device: in a tag, for one.
+// controlFilter replaces control characters in JSON strings, which lvm copies unescaped from the
+// device, for example from a tag.
 type controlFilter struct {
 	from             io.Reader
 	inside, escaping bool
@@ -190,7 +186,7 @@ func (f *controlFilter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// answer is what lvm says to one command.
+// answer is lvm's answer to one command.
 type answer struct {
 	Report []map[string]json.RawMessage `json:"report"`
 	Log    []logEntry                   `json:"log"`
@@ -206,8 +202,8 @@ type logEntry struct {
 // commandDone is ECMD_PROCESSED of lvm's tools/errors.h.
 const commandDone = "1"
 
-// failure is what went wrong, "" for nothing: the command's own status decides,
-// so that neither a warning nor an error that lvm got over counts.
+// failure returns the errors of a command; "" if it succeeded. The status of the command decides,
+// so warnings and errors that lvm recovered from do not count.
 func (a answer) failure() string {
 	var messages []string
 	failed := true
@@ -228,7 +224,7 @@ func (a answer) failure() string {
 	return strings.Join(messages, "; ")
 }
 
-// lastWords keeps the end of what lvm printed besides its answers.
+// lastWords keeps the tail of lvm's other output.
 type lastWords struct {
 	mu   sync.Mutex
 	data []byte

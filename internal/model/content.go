@@ -2,14 +2,14 @@ package model
 
 import "slices"
 
-// content is what is on a medium: extents in order, none of which overlap. Where there is none,
-// the medium has what was there before, which reads as old.
+// content is the content of a medium: ordered extents that do not overlap. Bytes outside of them
+// were never written, and read as old.
 type content []extent
 
-// old is what a byte reads as that nobody wrote: PMEM is never new.
+// old is the value of bytes that were never written: PMEM is never new.
 const old = 0xA5
 
-// extent is a range of bytes, with their values; without, they are zeros, or old ones.
+// extent is a range of bytes with their values; nil values are zeros, or old bytes.
 type extent struct {
 	from, to uint64
 	data     []byte
@@ -24,7 +24,7 @@ func (e extent) part(from, to uint64) extent {
 	return e
 }
 
-// put replaces what is in the range of an extent.
+// put replaces the content of an extent's range.
 func (c *content) put(e extent) {
 	if e.from >= e.to {
 		return
@@ -51,7 +51,7 @@ func (c *content) put(e extent) {
 	*c = slices.Insert(kept, at, e)
 }
 
-// read reads so many bytes from an offset on.
+// read reads bytes from an offset.
 func (c content) read(from, count uint64) []byte {
 	data := slices.Repeat([]byte{old}, int(count))
 	for _, e := range c {
@@ -67,7 +67,7 @@ func (c content) read(from, count uint64) []byte {
 	return data
 }
 
-// isZero reports whether each byte of a range is zero.
+// isZero reports whether all bytes of a range are zero.
 func (c content) isZero(from, to uint64) bool {
 	at := from
 	for _, e := range c {
@@ -82,7 +82,7 @@ func (c content) isZero(from, to uint64) bool {
 	return at >= to
 }
 
-// parts are what is in a range, moved so that it begins at an offset.
+// parts returns the content of a range, moved to an offset.
 func (c content) parts(from, to, at uint64) []extent {
 	all := []extent{{from: at, to: at + to - from, old: true}}
 	for _, e := range c {

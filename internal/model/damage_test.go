@@ -67,8 +67,8 @@ func TestGone(t *testing.T) {
 	})
 }
 
-// TestGoneIsUnpublished: kubelet's calls succeed for a volume whose device went.
-func TestGoneIsUnpublished(t *testing.T) {
+// TestUnpublishGoneDevice: kubelet's calls succeed for a volume whose device went.
+func TestUnpublishGoneDevice(t *testing.T) {
 	for _, fs := range []string{mount.Ext4, mount.None} {
 		forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
 			root, err := filepath.EvalSymlinks(t.TempDir())
@@ -138,8 +138,8 @@ func TestLostMember(t *testing.T) {
 	assert.Contains(t, errs.NextStep(s.RemoveVG(ctx, "pmemvgregion0", false)), "--force")
 }
 
-// TestRegionGoesAndComes: a region that is disabled hides its volumes, and nothing of them is lost.
-func TestRegionGoesAndComes(t *testing.T) {
+// TestRegionDisappears: a region that is disabled hides its volumes, and nothing of them is lost.
+func TestRegionDisappears(t *testing.T) {
 	h := newHost(t)
 	s := h.Service()
 	c := volumetest.Spec("db", volume.TypeDirect, 64*pmem.MiB)

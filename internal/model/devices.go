@@ -46,7 +46,7 @@ func (d devices) Identify(path string) (blockdev.Number, error) {
 	return d.identify(path)
 }
 
-// NumberOf finds a node too that is bound to a file.
+// NumberOf also finds a node that is bound to a file.
 func (d devices) NumberOf(path string) (blockdev.Number, error) {
 	if err := d.reading("stat"); err != nil {
 		return blockdev.Number{}, err
@@ -215,7 +215,7 @@ func (d devices) BadRanges(path string, size uint64) ([]blockdev.BadRange, error
 	return bad, nil
 }
 
-// device is one that is held.
+// device is an open device.
 type device struct {
 	host   *Host
 	path   string
@@ -269,7 +269,8 @@ func (d *device) change(name string, from, to uint64, progress blockdev.Progress
 	return err
 }
 
-// Zero heals what a write heals; where the medium takes none it zeroes the rest.
+// Zero clears media errors that a write clears; where the medium cannot be written, it zeroes the
+// rest.
 func (d *device) Zero(_ context.Context, from, to uint64, progress blockdev.Progress) error {
 	failed := blockdev.MediaError{Path: d.path}
 	err := d.change("zero", from, to, progress, func() {

@@ -14,7 +14,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// metadata is what LVM takes of both ends of a physical volume, in bytes.
+// metadata is the size of LVM's metadata at each end of a physical volume, in bytes.
 const metadata = 2 * pmem.MiB
 
 // group is a volume group.
@@ -50,11 +50,11 @@ type lv struct {
 	name, uuid string
 	tags       []string
 	stripes    int
-	stripe     uint64 // bytes on one device before it goes on to the next
+	stripe     uint64 // bytes on one device before the next is used
 	runs       []run  // linear: one after the other; striped: one for each stripe
 }
 
-// parts are where on the media the bytes of a logical volume are.
+// parts returns the places of a logical volume's bytes on the media.
 func (l *lv) parts() []part {
 	var parts []part
 	extent := l.group.extentSize
@@ -90,7 +90,7 @@ type mapped struct {
 	suspended bool
 }
 
-// newUUID is one as LVM writes it.
+// newUUID returns a new UUID in LVM's format.
 func newUUID() string {
 	text := rand.Text() + rand.Text()
 	var parts []string
@@ -100,7 +100,7 @@ func newUUID() string {
 	return strings.Join(parts, "-")
 }
 
-// groups is what LVM does on the host.
+// groups is LVM on the host.
 type groups struct{ *Host }
 
 func (g *group) taken(p *pv) []run {
@@ -116,7 +116,7 @@ func (g *group) taken(p *pv) []run {
 	return all
 }
 
-// free are the free ranges of a physical volume.
+// free returns the free ranges of a physical volume.
 func (g *group) free(p *pv) []run {
 	var all []run
 	at := uint64(0)
@@ -193,7 +193,7 @@ func (h *Host) isMapped(uuid string) bool {
 	return slices.ContainsFunc(h.mapped, func(m *mapped) bool { return m.UUID == uuid })
 }
 
-// HasLabel, as MayKnow, reads what is on the device.
+// HasLabel and MayKnow read the content of the device.
 func (l groups) HasLabel(device string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -209,7 +209,7 @@ func (l groups) MayKnow(device string, words ...string) bool {
 	})
 }
 
-// pvOf is the group that has a device; nil for none.
+// pvOf returns the group that has a device; nil if none has.
 func (h *Host) pvOf(device string) *group {
 	for _, g := range h.groups {
 		if slices.ContainsFunc(g.pvs, func(p *pv) bool { return h.there(p) && "/dev/"+p.on.block() == device }) {
@@ -228,7 +228,7 @@ func (h *Host) group(ref lvm.VGRef) (*group, error) {
 	return nil, errs.New(errs.NotFound, "volume group "+ref.Name, "not found", "")
 }
 
-// command is a command of LVM on a group: one step.
+// command is an LVM command that changes a group, in one step.
 func (h *Host) command(name string, ref lvm.VGRef, do func(*group) error) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -350,7 +350,7 @@ func mapperName(v *lv) string {
 	return strings.TrimPrefix(lvm.MapperPath(v.group.name, v.name), "/dev/mapper/")
 }
 
-// device is the mapped device of a logical volume; nil for none.
+// device returns the mapped device of a logical volume; nil if it has none.
 func (h *Host) device(v *lv) *mapped {
 	i := slices.IndexFunc(h.mapped, func(m *mapped) bool { return m.UUID == v.mapperUUID() })
 	if i < 0 {
@@ -369,7 +369,7 @@ func (l groups) ofLV(command string, ref lvm.VGRef, name string, do func(*lv) er
 	})
 }
 
-// noRoom is what LVM says when its metadata has no room for a change. The host is locked.
+// noRoom returns LVM's error if its metadata has no room for a change. The host is locked.
 func (h *Host) noRoom(command string) error {
 	if !h.metadataFull {
 		return nil

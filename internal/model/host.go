@@ -1,6 +1,6 @@
-// Package model is a model of a host with PMEM, for the tests of the volume service: what is
-// on its media and in its kernel as far as the service's promises speak of it, the failure of
-// any step, and the death of the process or of the host before and after each of them.
+// Package model is a model of a host with PMEM, for the tests of the volume service: the content
+// of its media and the state of its kernel, as far as the service's guarantees depend on them. Any
+// step can fail, and the process or the host can die before and after each step.
 package model
 
 import (
@@ -21,8 +21,8 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-// Host is a host. What changes it are steps: all of them can be made to fail, and the process
-// that does them to die.
+// Host is a model of a host. Changes are steps: each can be made to fail, and to kill the process
+// that executes it.
 type Host struct {
 	mu  sync.Mutex
 	dir string // of what the service remembers
@@ -41,10 +41,10 @@ type Host struct {
 
 	metadataFull bool
 	noDAX        bool
-	lost         []*region // that are not there now
+	lost         []*region // that are missing now
 
 	steps  []string
-	dieAt  int // the number of a step, from 1; 0 is never
+	dieAt  int // the number of a step, from 1; 0 is none
 	dead   bool
 	failed error
 	failAt int
@@ -53,10 +53,10 @@ type Host struct {
 	failRead func(read, lines string) error
 }
 
-// ErrDead is the error of each call of a process that is dead by now: none has an effect.
+// ErrDead is returned by each call of a dead process; such calls have no effect.
 var ErrDead = errors.New("the process is dead")
 
-// New makes a host with some regions of so many bytes. It keeps files in a directory.
+// New creates a host with regions of the given sizes in bytes. It keeps files in a directory.
 func New(dir string, sizes ...uint64) *Host {
 	h := &Host{dir: dir, held: map[blockdev.Number]int{}}
 	for i, size := range sizes {
@@ -65,10 +65,10 @@ func New(dir string, sizes ...uint64) *Host {
 	return h
 }
 
-// Service is a volume service on the host, as a process has it that was started just now.
+// Service returns a volume service on the host, as in a newly started process.
 func (h *Host) Service() *volume.Service {
 	h.mu.Lock()
-	if h.dead { // what it wrote after that, it did not
+	if h.dead { // discards what it wrote after its death
 		if err := h.copyRun(h.atDeath(), h.run()); err != nil {
 			panic(err)
 		}
@@ -86,40 +86,40 @@ func (h *Host) Service() *volume.Service {
 	}
 }
 
-// nothing is what LVM knows of devices that are not pmemctl's: there are none.
+// nothing is LVM's view of devices that are not pmemctl's: none.
 type nothing struct{}
 
 func (nothing) Report(context.Context) (lvm.State, error) { return lvm.State{}, nil }
 
-// DieAt has the process die at the step with a number, counted from 1.
+// DieAt makes the process die at the step with a number, counted from 1.
 func (h *Host) DieAt(n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.dieAt, h.steps = n, nil
 }
 
-// Died reports whether it did.
+// Died reports whether the process has died.
 func (h *Host) Died() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.dead
 }
 
-// Steps are those that were done since the last DieAt, or start of a process.
+// Steps lists the steps since the last DieAt or start of a process.
 func (h *Host) Steps() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.steps)
 }
 
-// FailAt has the change with a number, counted from 1, fail with an error and do nothing.
+// FailAt makes the change with a number, counted from 1, fail with an error and have no effect.
 func (h *Host) FailAt(n int, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.failAt, h.failed, h.dieAt, h.steps = n, err, 0, nil
 }
 
-// step is one change, before and after which the process may die. The host is locked.
+// step executes a change, before and after which the process may die. The host is locked.
 func (h *Host) step(name string, do func() error) error {
 	if h.passed("before " + name); h.dead {
 		return ErrDead
@@ -136,8 +136,8 @@ func (h *Host) step(name string, do func() error) error {
 	return err
 }
 
-// Meddle has a function look at each step, and change media by write, as something else on the
-// host may.
+// Meddle calls a function at each step, which may change media through write, as something else on
+// the host could.
 func (h *Host) Meddle(do func(step string, write func(path string, offset uint64, data []byte))) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -165,8 +165,8 @@ func (h *Host) passed(name string) {
 	}
 }
 
-// run holds what the service remembers until the next boot, atDeath what of it was there when
-// the process died.
+// run is the directory of the service's records until the next boot; atDeath is a copy from the
+// moment when the process died.
 func (h *Host) run() string     { return filepath.Join(h.dir, "run") }
 func (h *Host) atDeath() string { return filepath.Join(h.dir, "at-death") }
 
@@ -177,7 +177,7 @@ func (h *Host) copyRun(from, to string) error {
 	return os.CopyFS(to, os.DirFS(from))
 }
 
-// Reboot is a power cut, and the start of the host: what is only in the kernel is gone.
+// Reboot cuts the power and starts the host again: all state of the kernel is lost.
 func (h *Host) Reboot() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -192,7 +192,7 @@ func (h *Host) Reboot() error {
 	return errors.Join(os.RemoveAll(h.run()), os.RemoveAll(h.atDeath()))
 }
 
-// newNumber is one that no device has.
+// newNumber returns an unused number.
 func (h *Host) newNumber(major uint32) blockdev.Number {
 	h.minor++
 	return blockdev.Number{Major: major, Minor: h.minor}
@@ -203,7 +203,7 @@ func (h *Host) inUse(n blockdev.Number) bool {
 	return h.held[n] > 0 || slices.ContainsFunc(h.mounts, func(m mounted) bool { return m.number == n }) || len(h.above(n)) > 0
 }
 
-// above are the names of the mapped devices on a namespace's device.
+// above returns the names of the mapped devices on the device of a namespace.
 func (h *Host) above(n blockdev.Number) []string {
 	var names []string
 	for _, m := range h.mapped {
@@ -214,14 +214,14 @@ func (h *Host) above(n blockdev.Number) []string {
 	return names
 }
 
-// badRange is a part of a region that cannot be read; it heals when it is written, or never.
+// badRange is a part of a region that cannot be read, until it is written or permanently.
 type badRange struct {
 	on       *region
 	from, to uint64
 	sticks   bool
 }
 
-// SetBad has some bytes of a device be bad; sticks is for ever.
+// SetBad adds media errors to a range of a device; sticks makes them permanent.
 func (h *Host) SetBad(path string, from, to uint64, sticks bool) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -236,28 +236,28 @@ func (h *Host) SetBad(path string, from, to uint64, sticks bool) error {
 	return nil
 }
 
-// SetUsers has processes have the device at a path open.
+// SetUsers sets the processes that have the device at a path open.
 func (h *Host) SetUsers(path string, pids ...int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.users = map[string][]int{path: pids}
 }
 
-// SetSlots is how many labels the DIMMs of a region have room for.
+// SetSlots sets the number of labels for which the DIMMs of a region have room.
 func (h *Host) SetSlots(region, slots int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.regions[region].slots = slots
 }
 
-// FillMetadata has LVM's metadata have no room for a change that adds to it.
+// FillMetadata makes LVM's metadata have no room for a change that adds to it.
 func (h *Host) FillMetadata() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.metadataFull = true
 }
 
-// AddForeign makes an active logical volume of somebody else's in a volume group.
+// AddForeign creates an active foreign logical volume in a volume group.
 func (h *Host) AddForeign(vg, name string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -273,7 +273,7 @@ func (h *Host) AddForeign(vg, name string) {
 	}
 }
 
-// Suspend has the input and output of a logical volume wait, as an lvm that was killed leaves it.
+// Suspend suspends a logical volume, as a killed lvm leaves it.
 func (h *Host) Suspend(vg, name string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -284,14 +284,14 @@ func (h *Host) Suspend(vg, name string) {
 	}
 }
 
-// RefuseDAX has the kernel mount file systems without DAX, whatever is asked for.
+// RefuseDAX makes the kernel mount file systems without DAX.
 func (h *Host) RefuseDAX() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.noDAX = true
 }
 
-// LoseRegion takes a region away as a whole, with all that is in it; FindRegion brings it back.
+// LoseRegion removes a region with all of its content; FindRegion restores it.
 func (h *Host) LoseRegion(dev string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -307,7 +307,7 @@ func (h *Host) LoseRegion(dev string) {
 	})
 }
 
-// FindRegion brings back what LoseRegion took away.
+// FindRegion restores a region that LoseRegion removed.
 func (h *Host) FindRegion() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -321,10 +321,10 @@ func (h *Host) FindRegion() {
 	slices.SortFunc(h.regions, func(a, b *region) int { return a.index - b.index })
 }
 
-// Unbind takes the device of a namespace away from under its users, as the loss of a DIMM does.
+// Unbind removes the device of a namespace despite its users, as the loss of a DIMM does.
 func (h *Host) Unbind(key string) error { return h.bind(key, h.takeDown) }
 
-// Bind brings it back, with another number.
+// Bind adds the device again, with another number.
 func (h *Host) Bind(key string) error { return h.bind(key, h.bringUp) }
 
 func (h *Host) bind(key string, do func(*namespace)) error {
@@ -337,21 +337,21 @@ func (h *Host) bind(key string, do func(*namespace)) error {
 	return err
 }
 
-// LoseInfoBlock clears the info block of a namespace, which a reboot shows.
+// LoseInfoBlock zeroes the info block of a namespace, which has an effect at the next reboot.
 func (h *Host) LoseInfoBlock(key string) error {
 	return h.bind(key, func(n *namespace) {
 		n.region.content.put(extent{from: n.from + pmem.InfoBlockOffset, to: n.from + 2*pmem.InfoBlockOffset})
 	})
 }
 
-// part is a range of a device, on a namespace: so many bytes at from of its region.
+// part is a range of a device: size bytes on a namespace, at from in its region.
 type part struct {
 	on         *namespace
-	number     blockdev.Number // that on had when it was mapped
+	number     blockdev.Number // the number that on had when it was mapped
 	from, size uint64
 }
 
-// partsOf are where on the media the bytes of a device are; nil for no such device.
+// partsOf returns the places of a device's bytes on the media; nil if there is no such device.
 func (h *Host) partsOf(n blockdev.Number) []part {
 	for _, m := range h.mapped {
 		if m.Number == n {
@@ -369,7 +369,7 @@ func (h *Host) partsOf(n blockdev.Number) []part {
 	return nil
 }
 
-// each calls do with each part of a range of a device, and the offset in the range.
+// each calls do for each part of a range of a device, with the offset in the range.
 func (h *Host) each(n blockdev.Number, from, to uint64, do func(c *content, from, to, at uint64)) {
 	begin := uint64(0)
 	for _, p := range h.partsOf(n) {
@@ -400,7 +400,7 @@ func (h *Host) write(n blockdev.Number, offset uint64, bytes []byte) {
 	})
 }
 
-// ReadDevice reads from a device as root does who opens its node.
+// ReadDevice reads from a device as root, by opening its node.
 func (h *Host) ReadDevice(path string, offset, count uint64) ([]byte, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -411,7 +411,7 @@ func (h *Host) ReadDevice(path string, offset, count uint64) ([]byte, error) {
 	return h.read(n, offset, count), nil
 }
 
-// WriteDevice writes to a device as a tenant does who has it.
+// WriteDevice writes to a device as its tenant does.
 func (h *Host) WriteDevice(path string, offset uint64, data []byte) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -422,8 +422,8 @@ func (h *Host) WriteDevice(path string, offset uint64, data []byte) error {
 	return err
 }
 
-// FreeHolds reports whether some bytes are on a medium outside of every namespace and logical
-// volume, where nobody erases them any more.
+// FreeHolds reports whether a medium contains the bytes outside of all namespaces and logical
+// volumes, where nothing erases them any more.
 func (h *Host) FreeHolds(data []byte) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -460,7 +460,7 @@ func (h *Host) isTaken(r *region, at uint64) bool {
 	return false
 }
 
-// mounted is a mount, or the node of a device that is bound to a file.
+// mounted is a mount, or a bind mount of a device node.
 type mounted struct {
 	number blockdev.Number
 	point  mount.Point

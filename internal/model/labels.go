@@ -26,16 +26,16 @@ type region struct {
 	nodes      string // in front of the names of its devices, see PutNodes
 }
 
-// namespace is a label, and what the kernel has of it.
+// namespace is a label, and the kernel's state for it.
 type namespace struct {
 	region     *region
 	index      int
 	from, size uint64
 	uuid, name string
 
-	number   blockdev.Number // while it is up
+	number   blockdev.Number // while it is enabled
 	forceRaw bool
-	// What the info block says, while it is up and has one.
+	// From the info block, while the namespace is enabled and has one.
 	info       string
 	start, end uint64
 }
@@ -50,7 +50,7 @@ func (n *namespace) block() string {
 	return fmt.Sprintf("%spmem%d.%d", n.region.nodes, n.region.index, n.index)
 }
 
-// data is where in the region the bytes of the device are.
+// data returns the offset of the device's data in the region.
 func (n *namespace) data() (from, size uint64) {
 	if n.info == "" {
 		return n.from, n.size
@@ -58,8 +58,8 @@ func (n *namespace) data() (from, size uint64) {
 	return n.from + n.start, n.end - n.start
 }
 
-// bringUp brings a namespace up by its info block (kernel nd_pfn_validate), or raw. The host is
-// locked.
+// bringUp enables a namespace by its info block (kernel nd_pfn_validate), or in raw mode. The host
+// is locked.
 func (h *Host) bringUp(n *namespace) {
 	n.number, n.info = h.newNumber(259), ""
 	block := n.region.content.read(n.from+pmem.InfoBlockOffset, 256)
@@ -77,7 +77,7 @@ func (h *Host) bringUp(n *namespace) {
 
 func (h *Host) takeDown(n *namespace) { n.number, n.info = blockdev.Number{}, "" }
 
-// describe is the namespace as ndctl shows it.
+// describe returns the namespace as ndctl shows it.
 func (n *namespace) describe() pmem.Namespace {
 	d := pmem.Namespace{Dev: n.dev(), Region: n.region.dev, Mode: pmem.ModeFSDAX, Map: pmem.MapDev, RawSize: n.size, UUID: n.uuid, Name: n.name, State: pmem.StateDisabled, Labels: true}
 	if n.up() {
@@ -90,7 +90,7 @@ func (n *namespace) describe() pmem.Namespace {
 	return d
 }
 
-// gaps are the free ranges of a region.
+// gaps returns the free ranges of a region.
 func (r *region) gaps() []extent {
 	var gaps []extent
 	at := uint64(0)
@@ -121,7 +121,7 @@ func (r *region) describe() pmem.Region {
 	return d
 }
 
-// labels is what libndctl does on the host.
+// labels is libndctl on the host.
 type labels struct{ *Host }
 
 func (l labels) Warm() {}
@@ -218,7 +218,7 @@ func (h *Host) named(key string) (*namespace, error) {
 	return nil, errs.New(errs.NotFound, "namespace "+key, "does not exist", "")
 }
 
-// down is the step that takes a namespace down which nobody uses.
+// down is the step that disables a namespace that is not in use.
 func (h *Host) down(n *namespace) error {
 	return h.step("disable", func() error {
 		if n.up() && h.inUse(n.number) {

@@ -16,13 +16,13 @@ import (
 	"github.com/pmemctl/pmemctl/internal/mount"
 )
 
-// mounts are the file systems and the table of mounts of the host. The paths are those of the
-// machine that the tests run on.
+// mounts are the file systems and the mount table of the host. The paths are those of the machine
+// on which the tests run.
 type mounts struct{ *Host }
 
 func realPath(path string) (string, error) { return mount.RealPath(path) }
 
-// superblock is what a file system of the model has at its start.
+// superblock is at the start of a file system of the model.
 type superblock struct {
 	FS   string
 	UUID string
@@ -36,7 +36,7 @@ func (h *Host) readSuperblock(path string) (s superblock, n blockdev.Number, err
 		return s, n, err
 	}
 	text := strings.TrimRight(string(h.read(n, 0, superblockSize)), "\x00")
-	_ = json.Unmarshal([]byte(text), &s) // what is none is no superblock
+	_ = json.Unmarshal([]byte(text), &s) // anything else is not a superblock
 	return s, n, nil
 }
 

@@ -13,16 +13,14 @@ import (
 	"github.com/pmemctl/pmemctl/internal/fault"
 )
 
-// attributes are the options that each mount point of a file system has for
-// itself (mount_setattr(2)).
+// attributes are the per-mount options (mount_setattr(2)).
 var attributes = map[string]uint64{
 	"ro": unix.MOUNT_ATTR_RDONLY, "nosuid": unix.MOUNT_ATTR_NOSUID, "nodev": unix.MOUNT_ATTR_NODEV,
 	"noexec": unix.MOUNT_ATTR_NOEXEC, "nodiratime": unix.MOUNT_ATTR_NODIRATIME,
 }
 
-// Bind makes what is at one path visible at another one too. Of the options those
-// count that a mount point has for itself. It appears there with all of them at
-// once, where the kernel can do that (5.12).
+// Bind bind-mounts one path at another. Only per-mount options have an effect. On kernels that
+// support it (5.12), the mount appears with all of them at once.
 func Bind(from, to string, readOnly bool, options []string) error {
 	var set uint64
 	var own []string
@@ -63,8 +61,8 @@ func bindAtOnce(from, to string, set uint64) error {
 	})
 }
 
-// byDescriptor opens what is to be mounted on, which is no link: from then on nobody can
-// put one in its place.
+// byDescriptor opens the mount point, which must not be a symbolic link, so that it cannot be
+// replaced by one afterwards.
 func byDescriptor(path string, do func(fd int) error) error {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -81,7 +79,7 @@ func byDescriptor(path string, do func(fd int) error) error {
 	return do(fd)
 }
 
-// mountAt is mount(2) on a path that is no link.
+// mountAt calls mount(2) on a path that is not a symbolic link.
 func mountAt(device, path, fs, options string) error {
 	return byDescriptor(path, func(fd int) error {
 		err := mount.Mount(device, fmt.Sprintf("/proc/self/fd/%d", fd), fs, options)

@@ -14,22 +14,23 @@ import (
 	"github.com/pmemctl/pmemctl/internal/run"
 )
 
-// checkTimeout is for the whole of a large file system with errors.
+// checkTimeout allows for a full check of a large file system.
 const checkTimeout = time.Hour
 
-// Check repairs an ext4 that is mounted nowhere where its superblock asks for it, as a
-// boot does: its journal is replayed, and after an error the whole is checked. One that
-// is clean costs the reading of one block. An XFS replays its log when it is mounted.
-// What cannot be repaired without the loss of something is left as it is, and an error.
+// Check repairs an unmounted ext4 file system if its superblock requests it, like at boot: its
+// journal is replayed, and after an error it is fully checked. For a clean one this costs one
+// read. XFS replays its log at mount. Errors that cannot be repaired without loss are left, and
+// returned as an error.
 //
-// It goes on when the context is cancelled: a check that never comes to its end would
-// keep the volume from ever being mounted.
+// It continues when the context is cancelled: a check that never finishes would prevent the volume
+// from ever being mounted.
 func Check(ctx context.Context, device string) error {
 	sb, err := readStart(device)
 	if err != nil || !hasExt(sb) || !asksForCheck(sb) {
 		return err
 	}
-	// One that is mounted, here or elsewhere, is the kernel's; e2fsck makes sure itself, too.
+	// A mounted file system is used by the kernel, here or in another mount namespace; e2fsck
+	// checks this too.
 	held, err := blockdev.HoldToRead(device)
 	if errs.Is(err, errs.InUse) {
 		return nil
@@ -46,7 +47,7 @@ func Check(ctx context.Context, device string) error {
 	return checked(device, string(out), err)
 }
 
-// checked reads the end of e2fsck(8): 1 is that all errors were corrected.
+// checked interprets the result of e2fsck(8): 1 means that all errors were corrected.
 func checked(device, out string, err error) error {
 	var failed *run.Error
 	const corrected = 1
@@ -63,24 +64,23 @@ func checked(device, out string, err error) error {
 	return errs.Wrap(errs.Unsupported, device, reason, "see what is wrong: e2fsck -f -n "+device+"; copy the volume if its data matters, then repair it: e2fsck -f "+device, err)
 }
 
-// asksForCheck reports whether a superblock of ext4 has an error recorded, was not left in
-// order, or has a journal to be replayed (kernel fs/ext4/ext4.h: s_state,
-// s_feature_incompat).
+// asksForCheck reports whether an ext4 superblock has a recorded error, was not cleanly unmounted,
+// or has a journal to be replayed (kernel fs/ext4/ext4.h: s_state, s_feature_incompat).
 func asksForCheck(sb []byte) bool {
 	const valid, erred, recover = 1, 2, 4
 	state := binary.LittleEndian.Uint16(sb[1024+58:])
 	return state&valid == 0 || state&erred != 0 || binary.LittleEndian.Uint32(sb[1024+96:])&recover != 0
 }
 
-// HasErrors reports whether an ext4 has an error recorded, mounted or not.
+// HasErrors reports whether an ext4 file system has a recorded error, mounted or not.
 func HasErrors(device string) bool {
 	const erred = 2
 	sb, err := readStart(device)
 	return err == nil && hasExt(sb) && binary.LittleEndian.Uint16(sb[1024+58:])&erred != 0
 }
 
-// HowToRepair is the next step when the kernel refuses to mount a file system; "" when
-// its error says nothing of damage.
+// HowToRepair returns the next step after the kernel refused to mount a file system; "" if its
+// error does not indicate damage.
 func HowToRepair(device, fs string, err error) string {
 	if !errors.Is(err, unix.EUCLEAN) && !errors.Is(err, unix.EIO) && !errors.Is(err, unix.EBADMSG) && !errors.Is(err, unix.EFSCORRUPTED) {
 		return ""

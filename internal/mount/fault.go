@@ -16,17 +16,15 @@ import (
 // Fault is what the kernel found wrong with a mounted file system.
 type Fault string
 
-// The faults of a file system. All but Erred end its use: what is read may be wrong, and
-// nothing can be written.
+// The faults of a file system. All except Erred end its use: reads may be wrong, and writes fail.
 const (
 	ShutDown     Fault = "was shut down by the kernel after an error"
 	MadeReadOnly Fault = "was made read-only by the kernel after an error"
 	Erred        Fault = "has errors, which are repaired at the next mount"
 )
 
-// FaultOf tells what the kernel found wrong with a file system that is mounted; "" for
-// nothing. It is asked at one of its mount points, of all of them. A file system that
-// is well is not written to.
+// FaultOf returns what the kernel found wrong with a mounted file system; "" if nothing. p is one
+// of its mount points, all are all of them. Nothing is written to a healthy file system.
 func FaultOf(n blockdev.Number, p Point, all []Point) Fault {
 	wasWritable := slices.ContainsFunc(all, func(p Point) bool { return !slices.Contains(p.Own, "ro") })
 	for option, fault := range map[string]Fault{"shutdown": ShutDown, "emergency_ro": MadeReadOnly} { // ext4 since Linux 6.15
@@ -43,16 +41,16 @@ func FaultOf(n blockdev.Number, p Point, all []Point) Fault {
 	if p.FSType != Ext4 || errorsOf(n) == 0 {
 		return ""
 	}
-	// After an error ext4 may go on, or refuse what is written, of which since Linux 6.12
-	// its options say nothing: "errors=remount-ro".
+	// After an error, ext4 may continue or refuse writes. Since Linux 6.12 its options no longer
+	// show this ("errors=remount-ro").
 	if wasWritable && refusesFiles(all) {
 		return MadeReadOnly
 	}
 	return Erred
 }
 
-// isShutDown reports whether a file system does nothing any more: XFS says so when it is
-// looked at, ext4 when it is to write what is due.
+// isShutDown reports whether a file system is shut down: XFS returns an error on any access, ext4
+// only on a sync.
 func isShutDown(path string) bool {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -63,14 +61,15 @@ func isShutDown(path string) bool {
 	return errors.Is(unix.Fstat(fd, &st), unix.EIO) || errors.Is(unix.Fsync(fd), unix.EIO)
 }
 
-// errorsOf is the number of errors that an ext4 has recorded since it was last checked.
+// errorsOf returns the number of errors that an ext4 file system has recorded since its last
+// check.
 func errorsOf(n blockdev.Number) int {
 	data, _ := os.ReadFile(filepath.Join("/sys/fs/ext4", n.KernelName(), "errors_count"))
 	count, _ := strconv.Atoi(strings.TrimSpace(string(data)))
 	return count
 }
 
-// refusesFiles tries to make a file without a name, where that should be possible.
+// refusesFiles tries to create an unnamed file where that should be possible.
 func refusesFiles(all []Point) bool {
 	for _, p := range all {
 		if slices.Contains(p.Own, "ro") {

@@ -13,18 +13,18 @@ import (
 	"github.com/pmemctl/pmemctl/internal/fault"
 )
 
-// Use is where a device is mounted, or its node bound to a file.
+// Use is a mount of a device, or a bind mount of its node.
 type Use struct {
 	Point
 	Number blockdev.Number
-	// Node says that the device's node is bound there. Source is its path then.
+	// Node says that it is a bind mount of the device's node. Source is then the path of the node.
 	Node bool
-	// Removed says that the node is not in /dev any more: its device went.
+	// Removed says that the node was removed from /dev, because the device disappeared.
 	Removed bool
 }
 
-// Uses lists what is mounted in this mount namespace from block devices, also from
-// those that are gone, and the nodes of devices that are bound to files.
+// Uses lists the mounts of block devices in this mount namespace, including devices that are gone,
+// and the bind mounts of device nodes.
 func Uses() ([]Use, error) {
 	infos, err := mountinfo.GetMounts(nil)
 	if err != nil {
@@ -39,7 +39,7 @@ func Uses() ([]Use, error) {
 	return uses, nil
 }
 
-// UseAt is what is on top at a path; false when that is no block device.
+// UseAt returns the topmost mount at a path; false if it is not of a block device.
 func UseAt(path string) (Use, bool, error) {
 	path, err := RealPath(path)
 	if err != nil {
@@ -53,8 +53,8 @@ func UseAt(path string) (Use, bool, error) {
 	return u, ok, nil
 }
 
-// deleted is what the kernel puts behind the root of a mount that was removed where it
-// came from, such as the node of a device that is gone.
+// deleted is the suffix that the kernel adds to the root of a mount whose source was removed, such
+// as the node of a device that is gone.
 const deleted = "//deleted"
 
 func useOf(i *mountinfo.Info) (Use, bool) {
@@ -70,11 +70,10 @@ func useOf(i *mountinfo.Info) (Use, bool) {
 	return u, err == nil
 }
 
-// Detach takes what is on top at a path off, whoever uses it: those go on having it
-// until they let it go (umount2(2), MNT_DETACH). It is for what lies on a device that is
-// gone, from which nothing can be lost any more. What was mounted below goes with it,
-// and so there must be nothing.
-// The path may be one by descriptor; real is as the table of mounts has it.
+// Detach detaches the topmost mount at a path even if it is in use; its users keep it until they
+// close their files (umount2(2), MNT_DETACH). It is for devices that are gone, so no data can be
+// lost. Mounts below it would be detached too, so there must be none. path may be one through a
+// descriptor; real is the path in the mount table.
 func Detach(path, real string) error {
 	infos, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) {
 		return !strings.HasPrefix(i.Mountpoint, real+"/"), false
@@ -88,7 +87,7 @@ func Detach(path, real string) error {
 	fault.Step("before umount")
 	err = unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	fault.Step("after umount")
-	if errors.Is(err, unix.EINVAL) { // nothing is mounted there any more
+	if errors.Is(err, unix.EINVAL) { // nothing is mounted there
 		return nil
 	}
 	if err != nil {

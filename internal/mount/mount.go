@@ -1,5 +1,4 @@
-// Package mount formats, mounts, grows and looks at file systems, so that DAX
-// works on them.
+// Package mount formats, mounts, grows and inspects file systems for DAX.
 package mount
 
 import (
@@ -21,44 +20,44 @@ import (
 	"github.com/pmemctl/pmemctl/internal/run"
 )
 
-// The file systems that can be made.
+// The supported file systems.
 const (
 	Ext4 = "ext4"
 	XFS  = "xfs"
-	// None is a volume that is used as it is.
+	// None is a volume without a file system.
 	None = "none"
 )
 
-// MinXFS is the smallest device in bytes that mkfs.xfs accepts.
+// MinXFS is the minimum size in bytes of a device for mkfs.xfs.
 const MinXFS = 300 << 20
 
-// smallXFS is the size in bytes below which mkfs.xfs, on a device with stripes,
-// makes allocation groups that are too small for its own smallest log.
+// smallXFS is the size in bytes below which mkfs.xfs, with stripes, would create allocation groups
+// that are too small for its minimum log.
 const smallXFS = 2 << 30
 
-// Space is where a file system is to be: size bytes of a device, from an offset on.
+// Space is the space for a file system: size bytes of a device, from an offset.
 type Space struct {
 	Device       string
 	Offset, Size uint64
 }
 
-// Format makes a file system where all is empty. The options suit DAX: blocks of a
-// page, since smaller ones exclude it, and data on the grid of 2 MiB, so that a fault
-// can map a huge page. XFS is made at offset 0 only.
+// Format creates a file system on zeroed space. The options suit DAX: the block size is that of a
+// page, because DAX excludes smaller ones, and data is aligned to 2 MiB, so that a fault can map a
+// huge page. XFS is supported at offset 0 only.
 func Format(ctx context.Context, on Space, fs string, extra ...string) error {
 	var args, blocks []string
 	switch fs {
 	case Ext4:
-		// The kernel zeroes inode tables once it is mounted, slowly: they are 1.6 % of a
-		// volume. What the journal has is replayed, and is zeroed now.
+		// The kernel zeroes inode tables in the background after the mount; they are 1.6 % of a
+		// volume. The journal is zeroed now, because its content would be replayed.
 		args = []string{"-q", "-F", "-b", "4096", "-m", "0", "-E", "stride=512,stripe_width=512,nodiscard,lazy_itable_init=1,lazy_journal_init=0"}
 		if on.Offset > 0 {
 			args[len(args)-1] = fmt.Sprintf("offset=%d,%s", on.Offset, args[len(args)-1])
 			blocks = []string{fmt.Sprintf("%dk", on.Size>>10)}
 		}
 	case XFS:
-		// Reflink and DAX exclude each other up to Linux 6.0. mkfs.xfs says that
-		// the log cannot have stripes of 2 MiB, and makes it without.
+		// Reflink and DAX exclude each other up to Linux 6.0. mkfs.xfs warns that the log cannot
+		// have stripes of 2 MiB, and creates it without.
 		args = []string{"-q", "-K", "-b", "size=4096", "-m", "reflink=0", "-d", "su=2m,sw=1,extszinherit=512"}
 		if on.Size < smallXFS {
 			args = append(args, "-d", "agcount=2")
@@ -67,7 +66,7 @@ func Format(ctx context.Context, on Space, fs string, extra ...string) error {
 	default:
 		return errs.Invalidf("file system "+fs, "use ext4, xfs or none", "is not supported")
 	}
-	// Of several -E the last one alone would count.
+	// Only the last of several -E options would take effect.
 	if e, own := slices.Index(extra, "-E"), slices.Index(args, "-E"); e >= 0 && e+1 < len(extra) && own >= 0 {
 		args[own+1] = extra[e+1] + "," + args[own+1]
 		extra = slices.Delete(slices.Clone(extra), e, e+2)
@@ -79,12 +78,12 @@ func Format(ctx context.Context, on Space, fs string, extra ...string) error {
 	return errs.Wrap("", on.Device, "cannot be formatted as "+fs, "", err)
 }
 
-// mkfsTimeout is for the journal or log of a large volume on a slow medium, which mkfs
-// zeroes: 2 GiB at most.
+// mkfsTimeout allows for zeroing the journal or log of a large volume on a slow medium: at most 2
+// GiB.
 const mkfsTimeout = 10 * time.Minute
 
-// xfsForKernel leaves out what the running kernel cannot mount: mkfs may be
-// newer than it, as in a container.
+// xfsForKernel disables features that the running kernel cannot mount: mkfs may be newer than the
+// kernel, for example in a container.
 func xfsForKernel() []string {
 	if kernelAtLeast(5, 10) {
 		return nil
@@ -106,11 +105,10 @@ func kernelAtLeast(major, minor int) bool {
 
 // Content is what blkid finds on a device.
 type Content struct {
-	Type string // ext4, xfs, LVM2_member, …; "" for nothing known
+	Type string // ext4, xfs, LVM2_member, …; "" if nothing is recognized
 }
 
-// Probe looks for signatures on the device itself; udev's memory of it is not
-// asked.
+// Probe looks for signatures on the device itself, not in udev's database.
 func Probe(ctx context.Context, device string) (Content, error) {
 	device = blockdev.Node(device)
 	if fs, err := ownFilesystem(device); err != nil || fs != "" {
@@ -142,19 +140,19 @@ func Probe(ctx context.Context, device string) (Content, error) {
 	return c, nil
 }
 
-// Point is where a device is mounted.
+// Point is a mount point of a device.
 type Point struct {
 	Path    string
 	FSType  string
 	Options []string
-	Root    string // the directory within the file system; "/" for all of it
+	Root    string // the directory within the file system; "/" for the whole
 	Source  string // the device as it was named at the mount
-	// Own are the options of this mount point alone, Super those of the file system,
-	// which all of its mount points have.
+	// Own are the per-mount options, Super the superblock options, which all mount points of the
+	// file system share.
 	Own, Super []string
 }
 
-// Points lists where a device is mounted in this mount namespace, by its number.
+// Points lists the mount points of a device in this mount namespace, by its number.
 func Points(n blockdev.Number) ([]Point, error) {
 	infos, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) {
 		return uint32(i.Major) != n.Major || uint32(i.Minor) != n.Minor, false
@@ -169,7 +167,7 @@ func Points(n blockdev.Number) ([]Point, error) {
 	return points, nil
 }
 
-// BoundNodes are the files that the node of a block device is bound to.
+// BoundNodes returns the files to which the node of a block device is bound.
 func BoundNodes(n blockdev.Number) ([]string, error) {
 	infos, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) {
 		return i.Root == "/" || i.FSType != "devtmpfs" && i.FSType != "tmpfs", false
@@ -191,7 +189,7 @@ func pointOf(i *mountinfo.Info) Point {
 	return Point{Path: i.Mountpoint, FSType: i.FSType, Options: slices.Concat(own, super), Own: own, Super: super, Root: i.Root, Source: i.Source}
 }
 
-// RealPath is a path as the kernel's table of mounts has it.
+// RealPath returns a path as it appears in the kernel's mount table.
 func RealPath(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -200,15 +198,14 @@ func RealPath(path string) (string, error) {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		return real, nil
 	}
-	// It is not there yet, or a file system on it does not answer any more.
+	// It does not exist yet, or a file system on it does not respond.
 	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
 		return filepath.Join(dir, filepath.Base(path)), nil
 	}
 	return path, nil
 }
 
-// At tells what device is mounted on a path, on top of what else is there; false
-// when nothing is.
+// At returns the device that is mounted topmost on a path; false if none is.
 func At(path string) (n blockdev.Number, p Point, mounted bool, err error) {
 	if path, err = RealPath(path); err != nil {
 		return n, p, false, err
@@ -221,8 +218,8 @@ func At(path string) (n blockdev.Number, p Point, mounted bool, err error) {
 	return blockdev.Number{Major: uint32(top.Major), Minor: uint32(top.Minor)}, pointOf(top), true, nil
 }
 
-// isOnTop fails when something else was mounted over a device on a path: what is
-// done to the path would be done to that.
+// isOnTop returns an error if something else is mounted over a device on a path, because
+// operations on the path would affect that.
 func isOnTop(device, path string) error {
 	want, err := blockdev.Identify(device)
 	if err != nil {
@@ -249,8 +246,8 @@ func Mount(device, path, fs string, options []string) error {
 	return err
 }
 
-// noPanic has ext4 become read-only at an error, whatever its superblock says, which a
-// tenant may have written: one that says errors=panic would stop the machine.
+// noPanic makes ext4 become read-only on an error, whatever its superblock says. A tenant may have
+// written errors=panic there, which would stop the machine.
 func noPanic(fs string, options []string) []string {
 	if fs == Ext4 && !slices.ContainsFunc(options, func(o string) bool { return strings.HasPrefix(o, "errors=") }) {
 		options = append(options, "errors=remount-ro")
@@ -258,16 +255,16 @@ func noPanic(fs string, options []string) []string {
 	return options
 }
 
-// forPrograms reports whether an option says nothing to the kernel, but to programs
-// that read /etc/fstab.
+// forPrograms reports whether an option is not for the kernel, but for programs that read
+// /etc/fstab.
 func forPrograms(option string) bool {
 	name, _, _ := strings.Cut(option, "=")
 	return slices.Contains([]string{"defaults", "nofail", "auto", "noauto", "_netdev", "user", "users", "nouser", "owner", "group", "comment"}, name) ||
 		strings.HasPrefix(name, "x-") || strings.HasPrefix(name, "X-")
 }
 
-// Unmount unmounts a device from a path; InUse when it is busy, or has something
-// else mounted over it.
+// Unmount unmounts a device from a path; InUse if it is busy, or something else is mounted over
+// it.
 func Unmount(device, path string) error {
 	if err := isOnTop(device, path); err != nil {
 		return err
@@ -275,7 +272,7 @@ func Unmount(device, path string) error {
 	return UnmountPath(path)
 }
 
-// UnmountPath unmounts what is on top at a path; InUse when it is busy.
+// UnmountPath unmounts the topmost mount at a path; InUse if it is busy.
 func UnmountPath(path string) error {
 	fault.Step("before umount")
 	err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
@@ -289,8 +286,8 @@ func UnmountPath(path string) error {
 	return nil
 }
 
-// Grow grows a mounted file system to the size of its device. Mounted, the kernel
-// does it, and a crash in the middle does no harm.
+// Grow grows a mounted file system to the size of its device. The kernel does this for mounted
+// file systems, and a crash in the middle does no harm.
 func Grow(ctx context.Context, device string, p Point) error {
 	if err := isOnTop(device, p.Path); err != nil {
 		return err
@@ -307,11 +304,10 @@ func Grow(ctx context.Context, device string, p Point) error {
 	return err
 }
 
-// DAX asks the kernel whether a new file below path is accessed without the
-// page cache (statx, STATX_ATTR_DAX). The mount option alone proves nothing: a
-// file system may accept it and go without. Where no file can be made, since it is
-// read-only or full, or the kernel is too old to tell (before 5.8), the mount
-// option has to do.
+// DAX reports whether a new file below path bypasses the page cache, according to the kernel
+// (statx, STATX_ATTR_DAX). The mount option alone proves nothing: a file system may accept and
+// ignore it. If no file can be created, because the file system is read-only or full, or the
+// kernel cannot tell (before 5.8), the mount option decides.
 func DAX(path string, p Point) (bool, error) {
 	fd, err := unix.Open(path, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	for _, cannot := range []error{unix.EROFS, unix.ENOSPC, unix.EDQUOT, unix.EOPNOTSUPP} {
@@ -333,8 +329,7 @@ func DAX(path string, p Point) (bool, error) {
 	return st.Attributes&unix.STATX_ATTR_DAX != 0, nil
 }
 
-// HasDAXOption reports whether it is mounted with dax or dax=always, which are
-// the same.
+// HasDAXOption reports whether it is mounted with dax or dax=always, which are equivalent.
 func HasDAXOption(p Point) bool {
 	for _, o := range p.Options {
 		if o == "dax" || o == "dax=always" {

@@ -10,8 +10,8 @@ import (
 	"github.com/pmemctl/pmemctl/internal/run"
 )
 
-// Separate makes the file system on a device that is a copy one of its own: it
-// gets a new UUID, without which an XFS could not be mounted beside its origin.
+// Separate gives the file system of a copy a new UUID, without which an XFS could not be mounted
+// together with its original.
 func Separate(ctx context.Context, device string) error {
 	device = blockdev.Node(device)
 	content, err := Probe(ctx, device)
@@ -20,11 +20,11 @@ func Separate(ctx context.Context, device string) error {
 	}
 	switch content.Type {
 	case XFS:
-		// What xfs_admin does, which is a shell script: pmemctl's image has no shell.
+		// This is what xfs_admin does, which is a shell script; pmemctl's image has no shell.
 		_, err = run.Change(ctx, "xfs_db", "-x", "-p", "xfs_admin", "-c", "uuid generate", device)
 		return errs.Wrap("", device, "cannot give the copy a new UUID", "mount and unmount the source once to clean its log, then try again", err)
 	case Ext4:
-		// tune2fs insists on a check before. It is a copy: nothing is lost with it.
+		// tune2fs requires a check first. No data can be lost, because it is a copy.
 		check, cancel := context.WithTimeout(ctx, time.Hour)
 		defer cancel()
 		_, err = run.Change(check, "e2fsck", "-f", "-p", device)

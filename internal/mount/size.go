@@ -11,7 +11,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 )
 
-// Size is the bytes of the file system at a path for files, as df shows them.
+// Size returns the size in bytes of the file system at a path, as df shows it.
 func Size(path string) (uint64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {
@@ -20,8 +20,8 @@ func Size(path string) (uint64, error) {
 	return st.Blocks * uint64(st.Bsize), nil
 }
 
-// Usage is statfs(2) of a path when that is on the device, and os.ErrNotExist when it is not:
-// below a mount that has gone there is the file system of the host.
+// Usage returns statfs(2) of a path on the device, or os.ErrNotExist if the path is not on it:
+// after an unmount, the path is on the host's file system.
 func Usage(path string, device blockdev.Number) (fs unix.Statfs_t, err error) {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -41,8 +41,8 @@ func Usage(path string, device blockdev.Number) (fs unix.Statfs_t, err error) {
 	return fs, nil
 }
 
-// Extent is the bytes of a device that the file system on it covers, from its
-// superblock (kernel fs/ext4/ext4.h, fs/xfs/libxfs/xfs_format.h).
+// Extent returns the number of bytes of a device that its file system covers, from its superblock
+// (kernel fs/ext4/ext4.h, fs/xfs/libxfs/xfs_format.h).
 func Extent(device, fs string) (uint64, error) {
 	sb, err := readStart(device)
 	if err != nil {
@@ -72,15 +72,14 @@ func readStart(device string) ([]byte, error) {
 func hasExt(sb []byte) bool { return binary.LittleEndian.Uint16(sb[1024+56:]) == 0xef53 }
 func hasXFS(sb []byte) bool { return string(sb[:4]) == "XFSB" }
 
-// ownFilesystem is the file system of a device that has nothing but one as pmemctl
-// makes it at its start; "" leaves it to blkid, whose start takes longer than a
-// mount.
+// ownFilesystem returns the type of a file system that starts like one created by pmemctl; ""
+// leaves it to blkid, which takes longer to start than a mount.
 func ownFilesystem(device string) (string, error) {
 	sb, err := readStart(device)
 	if err != nil {
 		return "", err
 	}
-	// ext4, and no other kind of ext: with extents, and no journal of another device.
+	// Only ext4, not other kinds of ext: with extents, and without a journal on another device.
 	const extents, journalDevice = 0x40, 0x8
 	incompat := binary.LittleEndian.Uint32(sb[1024+96:])
 	switch ext, xfs := hasExt(sb), hasXFS(sb); {

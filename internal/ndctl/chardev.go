@@ -15,6 +15,6 @@ static const char *first_chardev(struct ndctl_dax *dax) {
 */
 import "C"
 
-// chardev is the name of the first character device of a devdax namespace. It
-// is in a file of its own because it needs libdaxctl, which libndctl has loaded.
+// chardev returns the name of the first character device of a devdax namespace. It is in a
+// separate file because it requires libdaxctl, which libndctl has loaded.
 func chardev(dax *C.struct_ndctl_dax) string { return C.GoString(C.first_chardev(dax)) }

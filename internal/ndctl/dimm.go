@@ -61,7 +61,7 @@ func security(s C.enum_ndctl_security_state) string {
 	return ""
 }
 
-// labelSize is the size of the DIMM's label area in bytes, 0 without one.
+// labelSize returns the size of the DIMM's label area in bytes; 0 if it has none.
 func labelSize(d *C.struct_ndctl_dimm) uint64 {
 	if C.ndctl_dimm_is_cmd_supported(d, C.ND_CMD_GET_CONFIG_SIZE) == 0 {
 		return 0
@@ -77,7 +77,7 @@ func labelSize(d *C.struct_ndctl_dimm) uint64 {
 	return uint64(C.ndctl_cmd_cfg_size_get_size(cmd))
 }
 
-// health asks the DIMM's firmware; nil when it has no answer.
+// health queries the DIMM's firmware; nil if it does not answer.
 func health(d *C.struct_ndctl_dimm) *pmem.Health {
 	cmd := C.ndctl_dimm_cmd_new_smart(d)
 	if cmd == nil {
@@ -137,8 +137,8 @@ func healthState(h C.uint) string {
 	return "ok"
 }
 
-// celsius converts the firmware's sixteenths of a degree, bit 15 being the sign
-// (ndctl json-smart.c).
+// celsius converts the firmware's sixteenths of a degree, with the sign in bit 15 (ndctl
+// json-smart.c).
 func celsius(t C.uint) *float64 {
 	v := float64(t&0x7fff) / 16
 	if t&0x8000 != 0 {

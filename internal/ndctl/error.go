@@ -10,28 +10,28 @@ import (
 
 // Error is a libndctl call that failed on a device.
 type Error struct {
-	Op  string // what was to be done, in libndctl's words: "set_size"
+	Op  string // operation in libndctl's terms: "set_size"
 	Dev string
-	Err error // a syscall.Errno, where the library gave one
+	Err error // a syscall.Errno, if the library returned one
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("%s: %s: %v", e.Dev, e.Op, e.Err) }
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// ErrUnsupported is wrapped by the error of a function that the installed
-// library does not have, or of any function in a build without cgo.
+// ErrUnsupported is wrapped if the installed library lacks a function, or by every function of a
+// build without cgo.
 var ErrUnsupported = errors.New("not supported by this build or by the installed libndctl")
 
-// ErrNotFound is wrapped by the error for a device that is not there.
+// ErrNotFound is wrapped if the device does not exist.
 var ErrNotFound = errors.New("no such device")
 
-// ErrNoSlot is wrapped by the error of a change for which the label area of a DIMM has no
-// free slot: the kernel writes each label anew, and frees the old one after it
-// (drivers/nvdimm/label.c). It answers ENXIO.
+// ErrNoSlot is wrapped if the label area of a DIMM has no free slot for a change: the kernel
+// writes each label to a new slot, and frees the old one afterwards (drivers/nvdimm/label.c). It
+// returns ENXIO.
 var ErrNoSlot = fmt.Errorf("the label area has no free slot: %w", syscall.ENOSPC)
 
-// noSlot tells that a change failed for want of a slot, where it did.
+// noSlot adds ErrNoSlot to the error of a change if a slot was missing.
 func noSlot(err error, mappings []pmem.Mapping) error {
 	var e *Error
 	if errors.Is(err, syscall.ENXIO) && errors.As(err, &e) && labelsFull(mappings) {
@@ -40,14 +40,13 @@ func noSlot(err error, mappings []pmem.Mapping) error {
 	return err
 }
 
-// check turns the return value of libndctl, a negative errno or anything else,
-// into an error.
+// check converts the return value of libndctl, usually a negative errno, to an error.
 func check(op, dev string, rc int) error {
 	switch {
 	case rc >= 0:
 		return nil
 	case rc == -1:
-		// Not an errno, but libndctl's word for a driver that did not bind.
+		// Not an errno, but libndctl's value for a driver that did not bind.
 		rc = -int(syscall.ENXIO)
 	}
 	return &Error{Op: op, Dev: dev, Err: syscall.Errno(-rc)}

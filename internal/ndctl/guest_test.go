@@ -86,9 +86,9 @@ func TestGuestInfoBlockIsTheKernels(t *testing.T) {
 	}
 }
 
-// TestGuestSysfsTellsWhatLibndctlTells compares the two ways to read the subsystem,
+// TestGuestSysfsMatchesLibndctl compares the two ways to read the subsystem,
 // with whatever is there, and with namespaces of all modes, up and down.
-func TestGuestSysfsTellsWhatLibndctlTells(t *testing.T) {
+func TestGuestSysfsMatchesLibndctl(t *testing.T) {
 	compare := func(what string) {
 		t.Helper()
 		for _, sel := range []Select{{}, {Badblocks: true}, {Namespaces: true}} {

@@ -2,21 +2,19 @@
 
 // Package ndctl reads and changes the NVDIMM subsystem through libndctl.
 //
-// No C pointer leaves the package: every call makes a context of its own, finds
-// its device by name or UUID, acts, and returns values. libndctl caches what it
-// read from sysfs and is not safe for use from several threads, so a context is
-// kept for one operation at most (Keep); callers that change anything hold the
-// host's lock.
+// No C pointer leaves the package: every call creates its own context, finds its device by name or
+// UUID, acts, and returns values. libndctl caches what it read from sysfs and is not thread-safe,
+// so a context is kept for at most one operation (Keep); callers that change anything hold the
+// host lock.
 package ndctl
 
 /*
 #cgo LDFLAGS: -ldl -rdynamic
 #include "optional.h"
 
-// In place of libudev's, for libndctl: it would wait at each of many steps of a look
-// until udevd has nothing to do, which among other calls that make devices is never.
-// The kernel has finished its probing before that, and who needs a device node waits
-// for that node.
+// Replaces libudev's function for libndctl, which would wait in many steps of a snapshot until
+// udevd is idle: with concurrent calls that create devices it never is. The kernel has finished
+// probing before that, and code that requires a device node waits for that node.
 int udev_queue_get_queue_is_empty(void *queue) { return 1; }
 */
 import "C"
@@ -38,15 +36,14 @@ var load = sync.OnceValue(func() error {
 	return nil
 })
 
-// Lib is the way to the library. The zero value is ready, and may be used by
-// several goroutines.
+// Lib gives access to the library. The zero value is ready to use, also concurrently.
 type Lib struct{ kept *keptContext }
 
 // keptContext is the context of one operation; c is nil before the first call.
 type keptContext struct {
 	c       *C.struct_ndctl_ctx
-	used    bool          // it has read something
-	warming chan struct{} // closed when Warm is done; nil without it
+	used    bool          // it has read the subsystem
+	warming chan struct{} // closed when Warm has finished; nil without Warm
 }
 
 // wait waits for Warm.
@@ -65,17 +62,17 @@ func (k *keptContext) drop() {
 	}
 }
 
-// Keep returns a Lib whose calls share a context, which saves each of them from
-// reading the whole subsystem again, and the function that releases it. Snapshot
-// starts a new context, and so does the call after one that failed. It is for the
-// calls of one operation, one after the other, on namespaces that it holds.
+// Keep returns a Lib whose calls share a context, so that each need not read the whole subsystem
+// again, and a function that releases it. Snapshot starts a new context, and so does the call
+// after a failed one. It is for the consecutive calls of one operation, on namespaces that it has
+// locked.
 func (Lib) Keep() (Lib, func()) {
 	k := &keptContext{}
 	return Lib{kept: k}, k.drop
 }
 
-// Warm loads the library and reads its configuration in the background, for a call
-// on what Keep returned that is about to come.
+// Warm loads the library and reads its configuration in the background, before the first call on
+// the result of Keep.
 func (l Lib) Warm() {
 	if l.kept == nil || l.kept.warming != nil || l.kept.c != nil {
 		return
@@ -83,7 +80,7 @@ func (l Lib) Warm() {
 	l.kept.warming = make(chan struct{})
 	go func() {
 		defer close(l.kept.warming)
-		l.kept.c, _ = newContext() // the call will tell
+		l.kept.c, _ = newContext() // the next call reports errors
 	}()
 }
 
@@ -98,8 +95,8 @@ func newContext() (*C.struct_ndctl_ctx, error) {
 	return c, nil
 }
 
-// context is a libndctl context; the caller calls the returned function, with
-// its result, when it is done with every pointer that came from it.
+// context returns a libndctl context; the caller calls the returned function with its result when
+// it no longer needs any pointer from it.
 func (l Lib) context() (*C.struct_ndctl_ctx, func(error), error) {
 	if l.kept == nil {
 		c, err := newContext()
@@ -117,14 +114,14 @@ func (l Lib) context() (*C.struct_ndctl_ctx, func(error), error) {
 	return l.kept.c, l.keep, nil
 }
 
-// keep does not keep what an error left.
+// keep discards the kept context if the operation failed.
 func (l Lib) keep(err error) {
 	if err != nil {
 		l.kept.drop()
 	}
 }
 
-// forget has the next call read the subsystem again.
+// forget makes the next call read the subsystem again.
 func (l Lib) forget() {
 	if l.kept != nil && l.kept.used {
 		l.kept.drop()
@@ -196,11 +193,11 @@ func findRegion(c *C.struct_ndctl_ctx, dev string) (*C.struct_ndctl_region, erro
 	return nil, &Error{Op: "find", Dev: dev, Err: ErrNotFound}
 }
 
-// findNamespace finds a namespace by device name or by UUID. A UUID stays the
-// same over a reboot and while other namespaces come and go; a name does not.
+// findNamespace finds a namespace by device name or by UUID. A UUID stays the same across reboots
+// and while other namespaces appear and disappear; a name does not.
 func findNamespace(c *C.struct_ndctl_ctx, key string) (*C.struct_ndctl_namespace, error) {
 	if key == "" {
-		// It would be that of every namespace without a UUID.
+		// An empty UUID would match every namespace without one.
 		return nil, &Error{Op: "find", Dev: "namespace", Err: ErrNotFound}
 	}
 	for b := range buses(c) {
@@ -216,8 +213,8 @@ func findNamespace(c *C.struct_ndctl_ctx, key string) (*C.struct_ndctl_namespace
 	return nil, &Error{Op: "find", Dev: key, Err: ErrNotFound}
 }
 
-// hasUUID asks the kernel: what libndctl remembers of a kept context may have been
-// destroyed by hand since, and another namespace have its device name.
+// hasUUID asks the kernel: a namespace in a kept context may have been destroyed by hand since,
+// and another one may have its device name.
 func hasUUID(dev, uuid string) bool {
 	return readLine(sysfsNVDIMM+dev+"/uuid") == uuid
 }
@@ -228,7 +225,7 @@ func namespaceUUID(n *C.struct_ndctl_namespace) string {
 	return formatUUID(&u)
 }
 
-// formatUUID is "" for the nil UUID, which is what a label-less namespace has.
+// formatUUID returns "" for the nil UUID of a namespace without labels.
 func formatUUID(u *C.uuid_t) string {
 	id := uuid.UUID(*(*[16]byte)(unsafe.Pointer(u)))
 	if id == uuid.Nil {

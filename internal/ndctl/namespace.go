@@ -17,12 +17,11 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// CreateNamespace makes a namespace and enables it. The size is raw bytes. On
-// any error what was made is deleted again; when that fails too, the error says
-// so and names the namespace.
+// CreateNamespace creates and enables a namespace. The size is raw bytes. After an error the
+// namespace is deleted again; if that fails too, the error says so and names the namespace.
 //
-// On a region without labels there is one namespace for the whole region; it is
-// turned into the mode, and name, size and UUID cannot be chosen.
+// A region without labels has a single namespace for the whole region; it is changed to the mode,
+// and name, size and UUID cannot be chosen.
 func (l Lib) CreateNamespace(spec pmem.NamespaceSpec) (made pmem.Namespace, err error) {
 	c, done, err := l.context()
 	if err != nil {
@@ -43,7 +42,7 @@ func (l Lib) CreateNamespace(spec pmem.NamespaceSpec) (made pmem.Namespace, err 
 		return pmem.Namespace{}, errors.Join(err, rollBack(n, dev))
 	}
 	if spec.Mode == pmem.ModeDevDAX {
-		// The character device is only in what is read after it was made.
+		// The character device appears only when the subsystem is read again.
 		return Lib{}.readNamespace(dev)
 	}
 	return snapshotNamespace(n, false), nil
@@ -62,9 +61,9 @@ func (l Lib) readNamespace(key string) (read pmem.Namespace, err error) {
 	return snapshotNamespace(n, false), nil
 }
 
-// idleNamespace finds the namespace that the kernel keeps for the next
-// creation. As ndctl does, one with id 0 that is idle goes first. What a crash
-// left there without a size keeps a UUID that it could not be given again.
+// idleNamespace finds the seed namespace that the kernel offers for the next creation. Like ndctl,
+// it prefers an idle one with id 0. One that a crash left without a size has a UUID that cannot be
+// set again.
 func idleNamespace(r *C.struct_ndctl_region) (*C.struct_ndctl_namespace, error) {
 	dev := C.GoString(C.ndctl_region_get_devname(r))
 	if C.ndctl_region_get_nstype(r) == C.ND_DEVICE_NAMESPACE_IO {
@@ -82,7 +81,7 @@ func idleNamespace(r *C.struct_ndctl_region) (*C.struct_ndctl_namespace, error) 
 		if err != nil || namespaceUUID(n) == "" {
 			return n, err
 		}
-		// It takes n out of libndctl's list, so that the kernel is asked again.
+		// This removes n from libndctl's list, so that the kernel is read again.
 		left := C.GoString(C.ndctl_namespace_get_devname(n))
 		if err := change("forget the UUID", left, func() C.int { return C.ndctl_namespace_delete(n) }); err != nil {
 			return nil, err
@@ -122,7 +121,7 @@ func configure(r *C.struct_ndctl_region, n *C.struct_ndctl_namespace, dev string
 		}
 	}
 	if C.ndctl_namespace_get_num_sector_sizes(n) > 0 {
-		// The sector mode has the choice of its sector size in the btt.
+		// In sector mode the btt has the sector size.
 		if err := change("set_sector_size", dev, func() C.int { return C.ndctl_namespace_set_sector_size(n, 512) }); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.EOPNOTSUPP) {
 			return err
 		}
@@ -135,8 +134,8 @@ func configure(r *C.struct_ndctl_region, n *C.struct_ndctl_namespace, dev string
 		return err
 	}
 	if C.ndctl_namespace_get_type(n) != C.ND_DEVICE_NAMESPACE_IO {
-		// The size comes last: with it the kernel writes the label, so that there
-		// never is a namespace without its name.
+		// The size is set last: the kernel then writes the label, so a namespace without its name
+		// never exists.
 		if err := change("set_size", dev, func() C.int { return C.ndctl_namespace_set_size(n, C.ulonglong(spec.Size)) }); err != nil {
 			return err
 		}
@@ -155,8 +154,8 @@ func configure(r *C.struct_ndctl_region, n *C.struct_ndctl_namespace, dev string
 	return change("enable", dev, func() C.int { return C.ndctl_namespace_enable(n) })
 }
 
-// enforceMode keeps the kernel from taking an old info block for the mode. Old
-// kernels, and namespaces without a label, do not have it.
+// enforceMode keeps the kernel from using an old info block for the mode. Old kernels, and
+// namespaces without a label, do not support it.
 func enforceMode(n *C.struct_ndctl_namespace, dev string, mode C.enum_ndctl_namespace_mode) error {
 	err := change("set_enforce_mode", dev, func() C.int { return C.ndctl_namespace_set_enforce_mode(n, mode) })
 	if errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.ENXIO) {
@@ -179,8 +178,8 @@ func cMode(m pmem.Mode) (C.enum_ndctl_namespace_mode, error) {
 	return 0, fmt.Errorf("unknown namespace mode %q", m)
 }
 
-// setAltName reads the name back, because libndctl reports success for a
-// namespace that cannot hold one.
+// setAltName reads the name back, because libndctl reports success even if the namespace cannot
+// have one.
 func setAltName(n *C.struct_ndctl_namespace, dev, name string) error {
 	cName := C.CString(name)
 	defer C.free(unsafe.Pointer(cName))
@@ -200,14 +199,14 @@ func location(m pmem.Map) C.enum_ndctl_pfn_loc {
 	return C.NDCTL_PFN_LOC_PMEM
 }
 
-// step is one call of libndctl on the way to a mode.
+// step is one libndctl call of a mode change.
 type step struct {
 	op string
 	do func() C.int
 }
 
-// claim puts a pfn, dax or btt device on a namespace, and takes it off again
-// when it cannot be enabled.
+// claim creates a pfn, dax or btt device on a namespace, and removes it again if it cannot be
+// enabled.
 func claim(dev string, steps []step, release func()) error {
 	for _, s := range steps {
 		if err := change(s.op, dev, s.do); err != nil {
@@ -288,8 +287,7 @@ func enableBTT(r *C.struct_ndctl_region, n *C.struct_ndctl_namespace, dev string
 	})
 }
 
-// rollBack deletes a namespace that could not be finished. There is no data in
-// it.
+// rollBack deletes an unfinished namespace, which contains no data.
 func rollBack(n *C.struct_ndctl_namespace, dev string) error {
 	C.ndctl_namespace_set_enforce_mode(n, C.NDCTL_NS_MODE_RAW)
 	if C.ndctl_namespace_get_type(n) == C.ND_DEVICE_NAMESPACE_IO {
@@ -298,8 +296,7 @@ func rollBack(n *C.struct_ndctl_namespace, dev string) error {
 	return change("delete the partly created namespace", dev, func() C.int { return C.ndctl_namespace_delete(n) })
 }
 
-// change runs a call that writes to the device; a crash before or after it must
-// do no harm.
+// change runs a call that writes to the device; a crash before or after it must do no harm.
 func change(op, dev string, call func() C.int) error {
 	fault.Step("before " + op)
 	rc := call()
@@ -307,10 +304,9 @@ func change(op, dev string, call func() C.int) error {
 	return check(op, dev, int(rc))
 }
 
-// disableSafely unbinds the driver unless the block device is held or mounted, or
-// memory of it is online: EBUSY. On a namespace that is not up it takes away a
-// pfn, dax or btt device that a crash left with a claim on it, without which the
-// namespace could be neither changed nor deleted.
+// disableSafely unbinds the driver, or returns EBUSY if the block device is held or mounted, or
+// memory of it is online. On a disabled namespace it removes a pfn, dax or btt device that a crash
+// left with a claim on it; otherwise the namespace could be neither changed nor deleted.
 func disableSafely(n *C.struct_ndctl_namespace) error {
 	dev := C.GoString(C.ndctl_namespace_get_devname(n))
 	if err := supported("ndctl_namespace_disable_safe"); err != nil {
@@ -332,13 +328,13 @@ func (l Lib) withNamespace(key string, do func(n *C.struct_ndctl_namespace, dev 
 	return do(n, C.GoString(C.ndctl_namespace_get_devname(n)))
 }
 
-// DisableNamespace takes the block device of a namespace away; EBUSY when it is
-// in use. The key is a device name or a UUID here and below.
+// DisableNamespace removes the block device of a namespace; EBUSY if it is in use. The key is a
+// device name or a UUID, here and below.
 func (l Lib) DisableNamespace(key string) error {
 	return l.withNamespace(key, func(n *C.struct_ndctl_namespace, _ string) error { return disableSafely(n) })
 }
 
-// EnableNamespace brings the block device of a namespace back, and returns it.
+// EnableNamespace enables the block device of a namespace, and returns the namespace.
 func (l Lib) EnableNamespace(key string) (pmem.Namespace, error) {
 	err := l.withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
 		C.ndctl_namespace_set_raw_mode(n, 0)
@@ -350,14 +346,13 @@ func (l Lib) EnableNamespace(key string) (pmem.Namespace, error) {
 	return Lib{}.readNamespace(key)
 }
 
-// RenameNamespace changes the alt name, which is one write to the label area: a
-// power cut leaves the old name or the new one. The namespace is disabled for
-// the time of it, and comes back by its info block; EBUSY when it is in use. With
-// ErrNoSlot the old name stays on the medium, and the kernel shows the new one until the
-// next boot.
+// RenameNamespace changes the alt name with a single write to the label area: after a power
+// failure it is the old name or the new one. The namespace is disabled meanwhile, and enabled by
+// its info block; EBUSY if it is in use. With ErrNoSlot the old name stays on the medium, but the
+// kernel shows the new one until the next boot.
 func (l Lib) RenameNamespace(key, name string) (renamed pmem.Namespace, err error) {
-	// The namespace gets a pfn device with another number, and others may get the one
-	// that it had: what a kept context knows of them is old.
+	// The namespace gets a pfn device with another number, and another namespace may get the old
+	// number: a kept context is outdated.
 	defer l.forget()
 	err = l.withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
 		enabled := bool(C.ndctl_namespace_is_active(n))
@@ -375,8 +370,8 @@ func (l Lib) RenameNamespace(key, name string) (renamed pmem.Namespace, err erro
 	if err != nil {
 		return pmem.Namespace{}, err
 	}
-	// What libndctl remembers of a pfn device may be that of another namespace,
-	// which had the number before.
+	// In libndctl's cache the pfn device may be that of another namespace, which had the number
+	// before.
 	for _, up := range l.EnabledFSDAX() {
 		if up.UUID == renamed.UUID {
 			renamed.Blockdev, renamed.Size = up.Blockdev, up.Size
@@ -386,8 +381,8 @@ func (l Lib) RenameNamespace(key, name string) (renamed pmem.Namespace, err erro
 	return Lib{}.readNamespace(key)
 }
 
-// RenameDisabled is RenameNamespace for a namespace that is to stay disabled. When it fails
-// the kernel shows the old name, as the medium has it.
+// RenameDisabled is RenameNamespace for a namespace that is to stay disabled. If it fails, the
+// kernel shows the old name, which is on the medium.
 func (l Lib) RenameDisabled(key, name string) error {
 	defer l.forget()
 	return l.withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
@@ -397,15 +392,14 @@ func (l Lib) RenameDisabled(key, name string) error {
 		old := C.GoString(C.ndctl_namespace_get_alt_name(n))
 		err := noSlot(setAltName(n, dev, name), snapshotRegion(C.ndctl_namespace_get_region(n), "", false).Mappings)
 		if err != nil {
-			_ = setAltName(n, dev, old) // may fail as well, and is what the kernel shows
+			_ = setAltName(n, dev, old) // may fail too, but the kernel shows it
 		}
 		return err
 	})
 }
 
-// EnableRaw brings a namespace up without its info block, so that all of its
-// bytes can be written; DisableRaw ends it. It returns the name of the block
-// device.
+// EnableRaw enables a namespace without its info block, so that all of its bytes can be written,
+// and returns the name of the block device. DisableRaw ends this.
 func (l Lib) EnableRaw(key string) (blockdev string, err error) {
 	err = l.withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
 		if err := disableSafely(n); err != nil {
@@ -431,7 +425,7 @@ func enableRaw(n *C.struct_ndctl_namespace, dev string) error {
 	return err
 }
 
-// DisableRaw ends what EnableRaw began; the namespace is left disabled.
+// DisableRaw ends what EnableRaw began; the namespace is disabled afterwards.
 func (l Lib) DisableRaw(key string) error {
 	return l.withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
 		if err := disableSafely(n); err != nil {
@@ -441,9 +435,8 @@ func (l Lib) DisableRaw(key string) error {
 	})
 }
 
-// DestroyNamespace gives the space of a namespace back to its region. A namespace
-// that is in use is left alone: EBUSY. The caller has wiped it: what is in it
-// stays in the memory.
+// DestroyNamespace returns the space of a namespace to its region; EBUSY if it is in use. The
+// caller has wiped it: its content stays in the memory.
 func (l Lib) DestroyNamespace(key string) error {
 	return l.withNamespace(key, func(n *C.struct_ndctl_namespace, dev string) error {
 		if err := disableSafely(n); err != nil {
@@ -451,7 +444,7 @@ func (l Lib) DestroyNamespace(key string) error {
 		}
 		C.ndctl_namespace_set_raw_mode(n, 0)
 		if C.ndctl_namespace_get_type(n) == C.ND_DEVICE_NAMESPACE_IO {
-			// The firmware describes it: it cannot go, and comes back as raw.
+			// A namespace described by the firmware cannot be deleted, and becomes raw.
 			if err := enforceMode(n, dev, C.NDCTL_NS_MODE_RAW); err != nil {
 				return err
 			}

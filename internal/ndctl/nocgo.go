@@ -1,7 +1,7 @@
 //go:build !cgo
 
-// Package ndctl reads and changes the NVDIMM subsystem through libndctl. This
-// build has no cgo, and every call says so.
+// Package ndctl reads and changes the NVDIMM subsystem through libndctl. This build has no cgo, so
+// every call fails.
 package ndctl
 
 import (
@@ -10,7 +10,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// Lib answers every call with ErrUnsupported.
+// Lib returns ErrUnsupported from every call.
 type Lib struct{}
 
 // Select says how much of the system a snapshot reads.
@@ -29,42 +29,42 @@ func (Lib) Keep() (Lib, func()) { return Lib{}, func() {} }
 // Warm does nothing.
 func (Lib) Warm() {}
 
-// Snapshot needs cgo.
+// Snapshot requires cgo.
 func (Lib) Snapshot(Select) (pmem.System, error) { return pmem.System{}, errNoCgo }
 
-// CreateNamespace needs cgo.
+// CreateNamespace requires cgo.
 func (Lib) CreateNamespace(pmem.NamespaceSpec) (pmem.Namespace, error) {
 	return pmem.Namespace{}, errNoCgo
 }
 
-// DisableNamespace needs cgo.
+// DisableNamespace requires cgo.
 func (Lib) DisableNamespace(string) error { return errNoCgo }
 
-// EnableNamespace needs cgo.
+// EnableNamespace requires cgo.
 func (Lib) EnableNamespace(string) (pmem.Namespace, error) { return pmem.Namespace{}, errNoCgo }
 
-// RenameNamespace needs cgo.
+// RenameNamespace requires cgo.
 func (Lib) RenameNamespace(string, string) (pmem.Namespace, error) {
 	return pmem.Namespace{}, errNoCgo
 }
 
-// RenameDisabled needs cgo.
+// RenameDisabled requires cgo.
 func (Lib) RenameDisabled(string, string) error { return errNoCgo }
 
-// EnableRaw needs cgo.
+// EnableRaw requires cgo.
 func (Lib) EnableRaw(string) (string, error) { return "", errNoCgo }
 
-// DisableRaw needs cgo.
+// DisableRaw requires cgo.
 func (Lib) DisableRaw(string) error { return errNoCgo }
 
-// DestroyNamespace needs cgo.
+// DestroyNamespace requires cgo.
 func (Lib) DestroyNamespace(string) error { return errNoCgo }
 
-// EnableRegion needs cgo.
+// EnableRegion requires cgo.
 func (Lib) EnableRegion(string) error { return errNoCgo }
 
-// DisableRegion needs cgo.
+// DisableRegion requires cgo.
 func (Lib) DisableRegion(string) error { return errNoCgo }
 
-// InitLabels needs cgo.
+// InitLabels requires cgo.
 func (Lib) InitLabels(...string) error { return errNoCgo }

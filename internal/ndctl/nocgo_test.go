@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestEveryCallSaysThatCgoIsMissing(t *testing.T) {
+func TestWithoutCgo(t *testing.T) {
 	_, err := Lib{}.Snapshot(Everything)
 	assert.ErrorIs(t, err, ErrUnsupported)
 	assert.ErrorContains(t, err, "CGO_ENABLED=0")

@@ -25,15 +25,15 @@ func (l Lib) withRegion(dev string, do func(r *C.struct_ndctl_region) error) (er
 	return do(r)
 }
 
-// EnableRegion binds the driver of a region, which brings up its namespaces.
+// EnableRegion binds the driver of a region, which enables its namespaces.
 func (l Lib) EnableRegion(dev string) error {
 	return l.withRegion(dev, func(r *C.struct_ndctl_region) error {
 		return check("enable", dev, int(C.ndctl_region_enable(r)))
 	})
 }
 
-// DisableRegion takes every namespace of a region down, then the region. When
-// one is in use (EBUSY) it brings back those it took down.
+// DisableRegion disables every namespace of a region, then the region. If one is in use (EBUSY),
+// the others are enabled again.
 func (l Lib) DisableRegion(dev string) error {
 	return l.withRegion(dev, disableRegion)
 }
@@ -66,10 +66,9 @@ func disableRegion(r *C.struct_ndctl_region) error {
 	return nil
 }
 
-// InitLabels writes empty label areas to all DIMMs of the regions, and brings the
-// regions up again with no namespace in them. Regions that share a DIMM must be
-// given together: everything in all of them is lost. EBUSY when anything is in
-// use; nothing is changed then.
+// InitLabels writes empty label areas to all DIMMs of the regions, and enables the regions again,
+// without namespaces. Regions that share a DIMM must be given together: all data in them is lost.
+// EBUSY if anything is in use; nothing is changed then.
 func (l Lib) InitLabels(devs ...string) (err error) {
 	c, done, err := l.context()
 	if err != nil {
@@ -120,8 +119,7 @@ func initDIMMLabels(d *C.struct_ndctl_dimm) error {
 		return err
 	}
 	fault.Step("before init_labels")
-	// Version 1.2 labels know the type of a namespace; a DIMM of before that
-	// takes 1.1.
+	// Version 1.2 labels record the type of a namespace; older DIMMs require 1.1.
 	err := check("init_labels", dev, int(C.ndctl_dimm_init_labels(d, C.NDCTL_NS_VERSION_1_2)))
 	if err != nil {
 		err = check("init_labels", dev, int(C.ndctl_dimm_init_labels(d, C.NDCTL_NS_VERSION_1_1)))
@@ -136,8 +134,7 @@ func initDIMMLabels(d *C.struct_ndctl_dimm) error {
 	return err
 }
 
-// cmdResult releases a command that ran, and is a negative errno for one that
-// did not.
+// cmdResult releases a command and returns its status, a negative errno if it could not run.
 func cmdResult(cmd *C.struct_ndctl_cmd) int {
 	if cmd == nil {
 		return -int(syscall.EIO)

@@ -16,10 +16,9 @@ import (
 // Select says how much of the system a snapshot reads; less is faster.
 type Select struct {
 	DIMMs  bool
-	Health bool // asks each DIMM's firmware; implies DIMMs
-	// Namespaces are those with a size; the kernel's empty seeds are left out. With
-	// them come the DIMMs of a region without labels: they report whether it can have
-	// some.
+	Health bool // queries each DIMM's firmware; implies DIMMs
+	// Namespaces are those with a size; the kernel's empty seeds are omitted. The DIMMs of regions
+	// without labels are included, because they show whether the region can have labels.
 	Namespaces bool
 	Badblocks  bool // of regions and namespaces
 }
@@ -43,7 +42,7 @@ func (l Lib) Snapshot(sel Select) (pmem.System, error) {
 	return s, nil
 }
 
-// snapshot asks libndctl.
+// snapshot reads the system through libndctl.
 func (l Lib) snapshot(sel Select) (pmem.System, error) {
 	l.forget()
 	c, done, err := l.context()
@@ -101,7 +100,7 @@ func state(enabled C.int) string {
 	return pmem.StateDisabled
 }
 
-// node leaves out what libndctl says when there is no node, or no attribute.
+// node converts libndctl's values for a missing node or attribute to nil.
 func node(n C.int) *int {
 	if n < 0 {
 		return nil
@@ -134,7 +133,7 @@ func snapshotRegion(r *C.struct_ndctl_region, bus string, withBadblocks bool) pm
 	if region.AvailableSize == math.MaxUint64 { // not readable
 		region.AvailableSize = 0
 	}
-	// Old kernels do not tell the largest extent.
+	// Old kernels do not show the largest extent.
 	region.MaxAvailableExtent = uint64(C.region_max_extent(r))
 	if region.MaxAvailableExtent == math.MaxUint64 {
 		region.MaxAvailableExtent = region.AvailableSize
@@ -203,8 +202,8 @@ func snapshotNamespace(n *C.struct_ndctl_namespace, withBadblocks bool) pmem.Nam
 	return ns
 }
 
-// describeMode fills in what depends on the mode: libndctl keeps it with the
-// pfn, dax or btt device on top of the namespace.
+// describeMode sets the fields that depend on the mode, which libndctl has in the pfn, dax or btt
+// device on top of the namespace.
 func describeMode(n *C.struct_ndctl_namespace, ns *pmem.Namespace) {
 	ns.Mode = pmem.ModeUnknown
 	switch C.ndctl_namespace_get_mode(n) {

@@ -8,8 +8,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// sortSystem puts devices in the order of their numbers; libndctl gives them in
-// the order in which it read the directory.
+// sortSystem sorts devices by their numbers; libndctl returns them in directory order.
 func sortSystem(s *pmem.System) {
 	slices.SortFunc(s.Buses, func(a, b pmem.Bus) int { return compareDevs(a.Dev, b.Dev) })
 	slices.SortFunc(s.DIMMs, func(a, b pmem.DIMM) int { return compareDevs(a.Dev, b.Dev) })
@@ -22,8 +21,7 @@ func sortSystem(s *pmem.System) {
 	}
 }
 
-// compareDevs compares device names with their numbers as numbers: region2 is
-// before region10.
+// compareDevs compares device names numerically: region2 is before region10.
 func compareDevs(a, b string) int {
 	for a != "" && b != "" {
 		na, restA := cutNumber(a)
@@ -43,7 +41,7 @@ func compareDevs(a, b string) int {
 	return cmp.Compare(len(a), len(b))
 }
 
-// cutNumber takes the digits off the front; the rest is s when there are none.
+// cutNumber splits leading digits off; the rest is s if there are none.
 func cutNumber(s string) (uint64, string) {
 	end := 0
 	for end < len(s) && s[end] >= '0' && s[end] <= '9' {

@@ -17,9 +17,9 @@ import (
 // (Documentation/ABI/testing/sysfs-bus-nvdimm).
 const sysfsNVDIMM = "/sys/bus/nd/devices/"
 
-// fromSysfs is a snapshot without libndctl, which takes several times as long to read
-// the same. False when something is selected that only the library knows, what DIMMs
-// say, or when something could not be read.
+// fromSysfs takes a snapshot without libndctl, which takes several times as long. It returns false
+// if something is selected that only the library can read (DIMM health), or if something could not
+// be read.
 func fromSysfs(sel Select) (pmem.System, bool) {
 	if sel.DIMMs || sel.Health || sel.Namespaces && sel.Badblocks {
 		return pmem.System{}, false
@@ -39,7 +39,7 @@ func fromSysfs(sel Select) (pmem.System, bool) {
 		}
 		region, ok := r.region(dev, sel.Badblocks)
 		if !ok {
-			continue // it went while it was read
+			continue // it disappeared meanwhile
 		}
 		if sel.Namespaces && !region.Labels {
 			return pmem.System{}, false
@@ -57,8 +57,8 @@ func fromSysfs(sel Select) (pmem.System, bool) {
 	return s, r.err == nil
 }
 
-// sysfsReader reads sysfs. What is not there is empty; err is the first other failure,
-// such as too many open files, for which nothing may be taken to be missing.
+// sysfsReader reads sysfs. Missing files are empty; err is the first other error, such as too many
+// open files, after which nothing may be taken for missing.
 type sysfsReader struct{ err error }
 
 func (r *sysfsReader) failed(err error) {
@@ -93,7 +93,7 @@ func (r *sysfsReader) bus(dev string) pmem.Bus {
 	return bus
 }
 
-// What the kernel has in nstype (include/uapi/linux/ndctl.h).
+// Values of the kernel's nstype (include/uapi/linux/ndctl.h).
 const (
 	nstypeIO   = "4"
 	nstypePMEM = "5"
@@ -144,17 +144,16 @@ func (r *sysfsReader) region(dev string, withBadblocks bool) (region pmem.Region
 	return region, true
 }
 
-// labelsFull reports whether a DIMM has no slot for one more label. The kernel leaves the one
-// that it keeps out of what it counts (available_slots). Where that one is taken too, it
-// warns of it, once.
+// labelsFull reports whether a DIMM has no slot for another label. The kernel does not count the
+// slot that it reserves (available_slots); if even that is used, it logs a warning once.
 func (r *sysfsReader) labelsFull(mappings []pmem.Mapping) bool {
 	return slices.ContainsFunc(mappings, func(m pmem.Mapping) bool { return r.attribute(m.DIMM, "available_slots") == "0" })
 }
 
 func labelsFull(mappings []pmem.Mapping) bool { return (&sysfsReader{}).labelsFull(mappings) }
 
-// parseMapping reads "nmem0,0,4294967296,0": DIMM, offset, length, position. Old
-// kernels leave out the position.
+// parseMapping parses "nmem0,0,4294967296,0": DIMM, offset, length, position. Old kernels omit the
+// position.
 func parseMapping(text string, index int) (m pmem.Mapping, ok bool) {
 	parts := strings.Split(text, ",")
 	if len(parts) < 3 {
@@ -170,7 +169,7 @@ func parseMapping(text string, index int) (m pmem.Mapping, ok bool) {
 	return m, errs == [3]error{}
 }
 
-// parseBadblock reads "8 2": offset and length in sectors.
+// parseBadblock parses "8 2": offset and length in sectors.
 func parseBadblock(line string) (b pmem.Badblock, ok bool) {
 	offset, length, _ := strings.Cut(strings.TrimSpace(line), " ")
 	var err1, err2 error
@@ -179,8 +178,8 @@ func parseBadblock(line string) (b pmem.Badblock, ok bool) {
 	return b, err1 == nil && err2 == nil
 }
 
-// namespace is false for what is none, and for the kernel's seeds. One that goes down
-// and up while it is read is read again.
+// namespace returns false for a device that is not a namespace, and for the kernel's seeds. One
+// that is disabled and enabled meanwhile is read again.
 func (r *sysfsReader) namespace(dev string) (n pmem.Namespace, ok bool) {
 	region, ok := regionOf(dev)
 	if !ok {
@@ -197,8 +196,7 @@ func (r *sysfsReader) namespace(dev string) (n pmem.Namespace, ok bool) {
 	return n, ok
 }
 
-// namespaceOn reads a namespace and the pfn, dax or btt device that holds it; "" is
-// none.
+// namespaceOn reads a namespace and the pfn, dax or btt device that holds it; "" is none.
 func (r *sysfsReader) namespaceOn(dev, holder string) (n pmem.Namespace, ok bool) {
 	size, _ := r.number(dev, "size")
 	if size == 0 {
@@ -210,7 +208,7 @@ func (r *sysfsReader) namespaceOn(dev, holder string) (n pmem.Namespace, ok bool
 	}
 	switch r.attribute(dev, "mode") {
 	case "memory":
-		n.Mode, n.Map, n.Size = pmem.ModeFSDAX, pmem.MapMem, size // without a holder, a legacy one
+		n.Mode, n.Map, n.Size = pmem.ModeFSDAX, pmem.MapMem, size // a legacy one if it has no holder
 	case "dax":
 		n.Mode = pmem.ModeDevDAX
 	case "safe":
@@ -252,7 +250,7 @@ func (r *sysfsReader) namespaceOn(dev, holder string) (n pmem.Namespace, ok bool
 	return n, true
 }
 
-// regionOf is the region of a namespace: the kernel numbers namespaces within theirs,
+// regionOf returns the region of a namespace: the kernel numbers namespaces within their region,
 // as in namespace0.1 (namespace_devs.c).
 func regionOf(dev string) (region string, ok bool) {
 	numbers, ok := strings.CutPrefix(dev, "namespace")
@@ -260,7 +258,7 @@ func regionOf(dev string) (region string, ok bool) {
 	return "region" + id, ok && dotted
 }
 
-// selected is the one in brackets of a list such as "512 [4096]"; 0 when none is.
+// selected returns the number in brackets of a list such as "512 [4096]"; 0 if there is none.
 func selected(list string) uint {
 	_, rest, _ := strings.Cut(list, "[")
 	one, _, _ := strings.Cut(rest, "]")
@@ -268,7 +266,7 @@ func selected(list string) uint {
 	return uint(n)
 }
 
-// child is the name of the first thing in a directory that is so called, with a number.
+// child returns the first directory entry that has a prefix followed by a number.
 func (r *sysfsReader) child(dir, prefix string) string {
 	for _, name := range r.list(sysfsNVDIMM + dir) {
 		if number, ok := strings.CutPrefix(name, prefix); ok && number != "" && number[0] >= '0' && number[0] <= '9' {
@@ -308,9 +306,9 @@ func (r *sysfsReader) attribute(dev, name string) string {
 	return text
 }
 
-// EnabledFSDAX lists the fsdax namespaces whose block device is up. Of each it has
-// the device, region, name, both UUIDs, block device and size. It does not wait for the
-// kernel to bring up others, as Snapshot does.
+// EnabledFSDAX lists the fsdax namespaces whose block device is enabled, with device, region,
+// name, both UUIDs, block device and size. Unlike Snapshot, it does not wait for the kernel to
+// enable others.
 func (Lib) EnabledFSDAX() []pmem.Namespace {
 	var r sysfsReader
 	var found []pmem.Namespace
@@ -333,20 +331,20 @@ func (Lib) EnabledFSDAX() []pmem.Namespace {
 	return found
 }
 
-// BusNode is the device node of the first NVDIMM bus, "" where there is none.
+// BusNode returns the device node of the first NVDIMM bus; "" if there is none.
 func BusNode() string {
 	nodes, _ := filepath.Glob("/dev/ndctl[0-9]*")
 	return append(nodes, "")[0]
 }
 
-// readLine is "" for what cannot be read.
+// readLine returns "" if the file cannot be read.
 func readLine(file string) string {
 	text, _ := readFile(file)
 	return text
 }
 
-// readFile reads a file of sysfs, which is never longer than a page. Go's own way would
-// ask first whether the file can be polled.
+// readFile reads a file of sysfs, which is at most one page. os.ReadFile would first try to poll
+// the file.
 func readFile(file string) (string, error) {
 	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// LibraryVersions are the versions of libndctl and libdaxctl, from the names of their
-// files: the libraries have no call for it.
+// LibraryVersions returns the versions of libndctl and libdaxctl from their file names, because
+// the libraries have no function for it.
 func LibraryVersions() (libndctl, libdaxctl string) {
 	libndctl, libdaxctl = "none", "none"
 	if err := load(); err != nil {

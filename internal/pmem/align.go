@@ -12,24 +12,24 @@ const (
 	MiB = 1 << 20
 	GiB = 1 << 30
 
-	// DefaultAlign is what fsdax and devdax namespaces are aligned to: the huge
-	// page of x86.
+	// DefaultAlign is the alignment of fsdax and devdax namespaces in bytes: the huge page size of
+	// x86.
 	DefaultAlign = 2 * MiB
 
-	// MinNamespace is the smallest namespace that the kernel subdivides a region
-	// into (ND_MIN_NAMESPACE_SIZE is less; ndctl refuses below 16 MiB).
+	// MinNamespace is the minimum size of a namespace in bytes (the kernel's ND_MIN_NAMESPACE_SIZE
+	// is smaller; ndctl refuses less than 16 MiB).
 	MinNamespace = 16 * MiB
 
-	// regionAlign is what regions are aligned to on x86, for kernels that do not
-	// tell (memremap_compat_align, kernel arch/x86).
+	// regionAlign is the alignment of regions on x86, for kernels that do not show it
+	// (memremap_compat_align, kernel arch/x86).
 	regionAlign = 16 * MiB
 
 	pageSize   = 4 * KiB
 	infoBlock  = 8 * KiB // of nd_pfn, drivers/nvdimm/pfn.h
-	structPage = 64      // bytes of struct page for each page
+	structPage = 64      // size of struct page, per page
 )
 
-// RoundUp rounds up to a multiple; it stops at the largest multiple there is.
+// RoundUp rounds up to a multiple, at most to the largest that fits.
 func RoundUp(n, multiple uint64) uint64 {
 	if multiple <= 1 || n%multiple == 0 {
 		return n
@@ -63,9 +63,9 @@ func lcm(a, b uint64) uint64 {
 	return lo
 }
 
-// SizeAlign is what the raw size of a namespace in the region must be a
-// multiple of: the mapping align on each of the interleaved DIMMs, and the
-// region's own align, which also keeps the start of the next one aligned.
+// SizeAlign returns the granularity of the raw size of a namespace in the region, in bytes: the
+// mapping alignment on each of the interleaved DIMMs, and the region's own alignment, which also
+// keeps the start of the next namespace aligned.
 func (r Region) SizeAlign(align uint64) uint64 {
 	own := r.Align
 	if own <= 1 {
@@ -74,8 +74,8 @@ func (r Region) SizeAlign(align uint64) uint64 {
 	return lcm(align*uint64(max(r.InterleaveWays, 1)), own)
 }
 
-// Misaligned tells by how many bytes the region's size is off its align, 0 when
-// it is not. Such a region takes no namespace up to its end.
+// Misaligned returns the number of bytes at the end of a region that its alignment makes unusable;
+// 0 if there are none.
 func (r Region) Misaligned() uint64 {
 	own := r.Align
 	if own <= 1 {
@@ -84,7 +84,7 @@ func (r Region) Misaligned() uint64 {
 	return r.Size % own
 }
 
-// MaxRaw is the largest raw size of a namespace that can still be made.
+// MaxRaw returns the maximum raw size in bytes of a new namespace.
 func (r Region) MaxRaw(align uint64) uint64 {
 	if !r.Labels || r.ReadOnly || !r.Enabled() {
 		return 0
@@ -96,9 +96,9 @@ func (r Region) MaxRaw(align uint64) uint64 {
 	return raw
 }
 
-// Usable is what an fsdax or devdax namespace of a raw size offers. The info
-// block is in the namespace, and with MapDev the struct pages too (kernel
-// drivers/nvdimm/pfn_devs.c, nd_pfn_init).
+// Usable returns the usable bytes of an fsdax or devdax namespace of a raw size. The info block is
+// in the namespace and, with MapDev, the struct pages too (kernel drivers/nvdimm/pfn_devs.c,
+// nd_pfn_init).
 func Usable(raw uint64, m Map, align uint64) uint64 {
 	overhead := uint64(infoBlock)
 	if m == MapDev && raw > infoBlock {
@@ -111,15 +111,15 @@ func Usable(raw uint64, m Map, align uint64) uint64 {
 	return RoundDown(raw-overhead, align)
 }
 
-// RawFor is the smallest raw size, a multiple of sizeAlign, that offers at least
-// the usable size. It fails when that is beyond what 64 bits hold.
+// RawFor returns the smallest raw size in bytes, a multiple of sizeAlign, for a usable size. It
+// fails if that exceeds 64 bits.
 func RawFor(usable uint64, m Map, align, sizeAlign uint64) (uint64, error) {
 	if usable > math.MaxInt64/2 {
 		return 0, fmt.Errorf("%d bytes exceed the maximum size of a namespace", usable)
 	}
 	raw := RoundUp(max(usable, MinNamespace), sizeAlign)
 	if m == MapDev {
-		// The struct pages take a 64th; what is left to find is a step or two.
+		// The struct pages take 1/64; a few more steps follow.
 		raw = RoundUp(max(raw, usable/63*64), sizeAlign)
 	}
 	for raw > sizeAlign && raw-sizeAlign >= MinNamespace && Usable(raw-sizeAlign, m, align) >= usable {

@@ -51,7 +51,7 @@ func TestRawForIsTheSmallestThatFits(t *testing.T) {
 	}
 }
 
-func TestRawForRefusesWhatNothingHolds(t *testing.T) {
+func TestRawForTooLarge(t *testing.T) {
 	for _, want := range []uint64{math.MaxUint64, 8 << 60, 1 << 62} {
 		_, err := RawFor(want, MapDev, DefaultAlign, 16*MiB)
 		assert.ErrorContains(t, err, "exceed the maximum size of a namespace")

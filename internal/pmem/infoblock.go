@@ -7,8 +7,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// InfoBlockOffset is where in a namespace its info block is, in bytes. What a BTT
-// has at 0 is looked at before it.
+// InfoBlockOffset is the offset of the info block in a namespace, in bytes. A BTT info block at 0
+// takes precedence.
 const InfoBlockOffset = 4 * KiB
 
 const (
@@ -35,11 +35,11 @@ type pfnInfoBlock struct {
 	Checksum       uint64
 }
 
-// PFNInfoBlock is the info block with which the kernel brings up a namespace of a
-// raw size as fsdax with MapDev, the same that it writes itself (nd_pfn_init, kernel
-// drivers/nvdimm/pfn_devs.c). The namespace is that with the UUID parent; id is a
-// new one. The data begins at raw less Usable, and has size bytes, a multiple of align
-// (nd_pfn_validate); what is behind it up to raw is not used.
+// PFNInfoBlock returns the info block with which the kernel brings up a namespace of a raw size as
+// fsdax with MapDev, identical to the kernel's own (nd_pfn_init, kernel
+// drivers/nvdimm/pfn_devs.c). parent is the UUID of the namespace; id is a new one. The data
+// begins at raw less Usable, and has size bytes, a multiple of align (nd_pfn_validate); the rest
+// up to raw is not used.
 func PFNInfoBlock(id, parent uuid.UUID, raw, size, align uint64) []byte {
 	usable := Usable(raw, MapDev, align)
 	block := pfnInfoBlock{
@@ -54,7 +54,7 @@ func PFNInfoBlock(id, parent uuid.UUID, raw, size, align uint64) []byte {
 
 func (b pfnInfoBlock) bytes() []byte {
 	var out bytes.Buffer
-	_ = binary.Write(&out, binary.LittleEndian, b) // of a fixed size, into memory
+	_ = binary.Write(&out, binary.LittleEndian, b) // it cannot fail: a fixed size, into memory
 	return out.Bytes()
 }
 

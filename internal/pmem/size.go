@@ -11,8 +11,8 @@ import (
 
 var sizeSyntax = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?\s*([KMGTPE]i?B?|B)?$`)
 
-// ParseSize reads a size in bytes: 10Gi and 10GiB are binary, 10G and 10GB
-// decimal, and 10 is bytes.
+// ParseSize parses a size in bytes: 10Gi and 10GiB are binary, 10G and 10GB decimal, and 10 is
+// bytes.
 func ParseSize(s string) (uint64, error) {
 	const want = "write a size such as 10Gi, 512Mi or 10G"
 	trimmed := strings.TrimSpace(s)
@@ -32,8 +32,7 @@ func ParseSize(s string) (uint64, error) {
 	return n.Uint64(), nil
 }
 
-// FormatSize writes bytes for a person, in binary units, with as many digits as
-// are needed to see a difference of a hundredth.
+// FormatSize formats bytes in binary units, with a precision of one hundredth.
 func FormatSize(n uint64) string {
 	const units = "KMGTPE"
 	if n < KiB {

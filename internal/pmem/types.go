@@ -1,8 +1,8 @@
-// Package pmem has the words of persistent memory as plain values, and the
-// arithmetic of sizes and alignments. It knows no library and no command.
+// Package pmem defines persistent memory as plain values, and the arithmetic of sizes and
+// alignments. It uses no library and no command.
 package pmem
 
-// Mode is what a namespace is used as, in ndctl's words.
+// Mode is the mode of a namespace, in ndctl's terms.
 type Mode string
 
 // The modes of a namespace.
@@ -14,10 +14,10 @@ const (
 	ModeUnknown Mode = "unknown"
 )
 
-// Map is where the struct pages of an fsdax or devdax namespace are kept.
+// Map is the location of the struct pages of an fsdax or devdax namespace.
 type Map string
 
-// The places for struct pages.
+// The locations of struct pages.
 const (
 	MapMem Map = "mem" // in DRAM
 	MapDev Map = "dev" // in the namespace itself
@@ -44,8 +44,7 @@ type DIMM struct {
 	Health    *Health  `json:"health,omitempty"`
 }
 
-// Health is what a DIMM says of itself (SMART). Fields the DIMM does not
-// report are nil.
+// Health is the health that a DIMM reports (SMART). Fields that it does not report are nil.
 type Health struct {
 	State                 string   `json:"health_state"` // ok, non-critical, critical, fatal
 	TemperatureCelsius    *float64 `json:"temperature_celsius,omitempty"`
@@ -59,7 +58,7 @@ type Health struct {
 	ControllerTemperature *float64 `json:"controller_temperature_celsius,omitempty"`
 }
 
-// Mapping is the part of a region that lies on one DIMM. Sizes are bytes.
+// Mapping is the part of a region on one DIMM. Sizes are bytes.
 type Mapping struct {
 	DIMM     string `json:"dimm"`
 	Offset   uint64 `json:"offset"`
@@ -79,9 +78,9 @@ type Region struct {
 	Bus           string `json:"bus"`
 	Size          uint64 `json:"size"`
 	AvailableSize uint64 `json:"available_size"`
-	// MaxAvailableExtent is the largest namespace that can be made, raw.
+	// MaxAvailableExtent is the largest free extent, raw.
 	MaxAvailableExtent uint64 `json:"max_available_extent"`
-	// Align is 0 where the kernel does not tell.
+	// Align is 0 if the kernel does not show it.
 	Align             uint64     `json:"align,omitempty"`
 	Type              string     `json:"type"` // pmem or blk
 	State             string     `json:"state"`
@@ -94,11 +93,10 @@ type Region struct {
 	Mappings          []Mapping  `json:"mappings"`
 	BadblockCount     uint64     `json:"badblock_count"`
 	Badblocks         []Badblock `json:"badblocks,omitempty"`
-	// Labels reports whether namespaces are described by labels, so that the
-	// region can be divided.
+	// Labels reports whether labels describe the namespaces, so that the region can be divided.
 	Labels bool `json:"labels"`
-	// LabelsFull: the label area of one of its DIMMs has no slot for one more namespace. The
-	// kernel keeps a last one free, which it needs to change a label.
+	// LabelsFull: the label area of one of its DIMMs has no slot for another namespace. The kernel
+	// keeps one slot free, which it requires to change a label.
 	LabelsFull bool `json:"-"`
 }
 
@@ -117,9 +115,9 @@ type Namespace struct {
 	Region string `json:"region"`
 	Mode   Mode   `json:"mode"`
 	Map    Map    `json:"map,omitempty"`
-	// Size is what its block or character device offers; 0 when it is idle.
+	// Size is the size of its block or character device; 0 if it is idle.
 	Size uint64 `json:"size"`
-	// RawSize is what it takes from the region.
+	// RawSize is the size that it takes of the region.
 	RawSize uint64 `json:"raw_size"`
 	UUID    string `json:"uuid,omitempty"`
 	// InfoUUID is the UUID in the info block of an fsdax namespace.
@@ -132,7 +130,7 @@ type Namespace struct {
 	State      string `json:"state"`
 	NUMANode   *int   `json:"numa_node,omitempty"`
 	TargetNode *int   `json:"target_node,omitempty"`
-	// Labels is false for a namespace that the firmware describes.
+	// Labels is false for a namespace described by the firmware.
 	Labels        bool       `json:"labels"`
 	BadblockCount uint64     `json:"badblock_count"`
 	Badblocks     []Badblock `json:"badblocks,omitempty"`
@@ -141,7 +139,7 @@ type Namespace struct {
 // Enabled reports whether the namespace has a block or character device.
 func (n Namespace) Enabled() bool { return n.State == StateEnabled }
 
-// System is a snapshot of the PMEM of a machine.
+// System is a snapshot of the PMEM of a host.
 type System struct {
 	// NoDriver says that the kernel's NVDIMM driver is not loaded.
 	NoDriver   bool
@@ -182,7 +180,7 @@ func (s System) InRegion(dev string) []Namespace {
 	return in
 }
 
-// NamespaceSpec says what namespace to make.
+// NamespaceSpec describes a namespace to create.
 type NamespaceSpec struct {
 	Region string
 	Mode   Mode
@@ -191,14 +189,14 @@ type NamespaceSpec struct {
 	Align  uint64 // of fsdax and devdax, bytes
 	Sector uint   // sector mode: its sector size; otherwise 0
 	Name   string // the alt name, at most 63 bytes
-	UUID   string // "" makes one
-	// InfoUUID is the UUID in the info block of an fsdax namespace; "" makes one.
+	UUID   string // "" generates one
+	// InfoUUID is the UUID in the info block of an fsdax namespace; "" generates one.
 	InfoUUID string
-	// Raw brings an fsdax namespace up without an info block, so that all of its bytes
-	// can be written, among them the info block.
+	// Raw enables an fsdax namespace without an info block, so that all of its bytes can be
+	// written, including the info block.
 	Raw bool
 }
 
-// MaxAltName is the most bytes an alt name can have (NSLABEL_NAME_LEN less the
-// final NUL, kernel drivers/nvdimm/label.h).
+// MaxAltName is the maximum length of an alt name in bytes (NSLABEL_NAME_LEN minus the terminating
+// NUL, kernel drivers/nvdimm/label.h).
 const MaxAltName = 63

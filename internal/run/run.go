@@ -1,6 +1,6 @@
-// Package run is the only place that starts other programs. Every program but a detached one has a
-// context and a deadline, is in a process group of its own that is killed as a
-// whole, speaks the C locale, and has its error output kept apart.
+// Package run is the only place that starts other programs. Every program except detached ones has
+// a context and a deadline, a process group that is killed as a whole, the C locale, and separate
+// standard error.
 package run
 
 import (
@@ -19,19 +19,19 @@ import (
 	"github.com/pmemctl/pmemctl/internal/fault"
 )
 
-// DefaultTimeout ends a program whose context has no deadline.
+// DefaultTimeout limits a program whose context has no deadline.
 const DefaultTimeout = 2 * time.Minute
 
-// packages tells where Debian and Fedora keep the programs that are run.
+// packages are the packages of the programs, in Debian and Fedora.
 var packages = map[string]string{
 	"lvm": "lvm2", "mkfs.ext4": "e2fsprogs", "resize2fs": "e2fsprogs", "tune2fs": "e2fsprogs", "e2fsck": "e2fsprogs",
 	"mkfs.xfs": "xfsprogs", "xfs_growfs": "xfsprogs", "xfs_db": "xfsprogs", "blkid": "util-linux",
 }
 
-// Error is the unsuccessful end of a program.
+// Error is the error of a program that failed.
 type Error struct {
 	Args   []string
-	Code   int // exit status; -1 when it was killed
+	Code   int // exit status; -1 if it was killed
 	Stderr string
 	Err    error
 }
@@ -51,8 +51,8 @@ func Command(ctx context.Context, name string, args ...string) ([]byte, error) {
 	return output(ctx, name, args)
 }
 
-// Detached starts a program that outlives this one, in a session of its own and without input
-// and output. Its arguments begin with its name.
+// Detached starts a program that outlives this one, in a new session and without input and output.
+// args begin with its name.
 func Detached(path string, args ...string) error {
 	cmd := &exec.Cmd{Path: path, Args: args, Dir: "/", SysProcAttr: &syscall.SysProcAttr{Setsid: true}}
 	if err := cmd.Start(); err != nil {
@@ -61,8 +61,7 @@ func Detached(path string, args ...string) error {
 	return cmd.Process.Release()
 }
 
-// Change runs a program that changes something; a crash before or after it
-// must do no harm.
+// Change runs a program that changes something; a crash before or after it must do no harm.
 func Change(ctx context.Context, name string, args ...string) ([]byte, error) {
 	step := filepath.Base(name)
 	fault.Step("before " + step)
@@ -81,7 +80,7 @@ func output(ctx context.Context, name string, args []string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// After kill -9 no orphan may go on changing things behind the next pmemctl.
+	// After kill -9, no orphan may change things concurrently with the next pmemctl.
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -91,11 +90,11 @@ func output(ctx context.Context, name string, args []string) ([]byte, error) {
 	return stdout.Bytes(), nil
 }
 
-// Cmd is a program that was prepared to run.
+// Cmd is a command that has been prepared to run.
 type Cmd = exec.Cmd
 
-// Prepare makes a command that is killed with all of its children when the
-// context ends. It fails when the program is not installed.
+// Prepare returns a command that is killed with all of its children when the context ends. It
+// fails if the program is not installed.
 func Prepare(ctx context.Context, name string, args ...string) (*exec.Cmd, error) {
 	path, err := find(name)
 	if err != nil {
@@ -110,7 +109,7 @@ func Prepare(ctx context.Context, name string, args ...string) (*exec.Cmd, error
 	return cmd, nil
 }
 
-// Installed fails when a program is not installed.
+// Installed returns an error if a program is not installed.
 func Installed(name string) error {
 	_, err := find(name)
 	return err
@@ -121,8 +120,7 @@ func find(name string) (string, error) {
 	return path, errs.Wrap(errs.Unsupported, name, "not installed", "install the package "+packages[name], err)
 }
 
-// lookPath also looks where a user's PATH often does not: a cron job or sudo may
-// leave the sbin directories out.
+// lookPath also searches the sbin directories, which a cron job or sudo may omit from PATH.
 func lookPath(name string) (string, error) {
 	path, err := exec.LookPath(name)
 	if err == nil {
@@ -151,8 +149,8 @@ func failure(ctx context.Context, cmd *exec.Cmd, stderr string, err error) error
 	return failed
 }
 
-// oneLine keeps an error message readable when a program wrote several lines:
-// what comes after the first few is its usage text.
+// oneLine shortens a program's error output to its first few lines, because a usage text may
+// follow.
 func oneLine(s string) string {
 	const most = 3
 	var lines []string

@@ -78,7 +78,7 @@ func (f *fakePMEM) RenameNamespace(_, name string) (pmem.Namespace, error) {
 }
 
 // A device that cannot be brought up under its name was given to nobody, and goes.
-func TestWhatDoesNotComeUpIsNoVolume(t *testing.T) {
+func TestCommitWithoutDevice(t *testing.T) {
 	for _, nameSticks := range []bool{true, false} {
 		ndctl := &fakePMEM{nameSticks: nameSticks, namespace: pmem.Namespace{UUID: "1b4e28ba-2fa1-11d2-883f-0016d3cca427", Name: markMaking + "db"}}
 		s := &Service{Devices: KernelDevices{}, Mounts: KernelMounts{}, NDCTL: ndctl}

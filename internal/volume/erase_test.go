@@ -63,7 +63,7 @@ func TestScarce(t *testing.T) {
 	assert.True(t, v.isScarce(inGroup))
 }
 
-func TestErasureIsKept(t *testing.T) {
+func TestErasureRecord(t *testing.T) {
 	s := &Service{Devices: KernelDevices{}, Mounts: KernelMounts{}, RunDir: t.TempDir()}
 	a := Volume{Name: "a", UUID: "uuid-a", Type: TypeLVM, VG: "vg", RawSize: 100, State: Deleting}
 	b := Volume{Name: "b", UUID: "uuid-b", Type: TypeDirect, Regions: []string{"region0"}, RawSize: 10, State: Deleting}

@@ -32,7 +32,7 @@ func TestMountOptions(t *testing.T) {
 	}
 }
 
-func TestACopyKnowsItsSource(t *testing.T) {
+func TestCopySource(t *testing.T) {
 	source := "0b1b2c3d-0000-4000-8000-000000000001"
 	var v View
 	direct := Volume{Name: "b", Type: TypeDirect, UUID: v.copyUUID("b", source)}

@@ -52,8 +52,8 @@ func TestTargets(t *testing.T) {
 	}
 }
 
-// TestASwappedTarget: what is done to a target is done where it was when it was opened.
-func TestASwappedTarget(t *testing.T) {
+// TestSwappedTarget: what is done to a target is done where it was when it was opened.
+func TestSwappedTarget(t *testing.T) {
 	dir, elsewhere := t.TempDir(), t.TempDir()
 	pod := filepath.Join(dir, "pod")
 	require.NoError(t, os.Mkdir(pod, 0o755))
