@@ -38,6 +38,7 @@ type Host struct {
 	minor   uint32
 	bad     []badRange
 	users   map[string][]int // by path
+	faults  map[blockdev.Number]mount.Fault
 
 	metadataFull bool
 	noDAX        bool
@@ -243,6 +244,15 @@ func (h *Host) SetUsers(path string, pids ...int) {
 	h.users = map[string][]int{path: pids}
 }
 
+// SetFault has the kernel find a fault with the file system on a device; "" is none.
+func (h *Host) SetFault(path string, fault mount.Fault) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n, err := h.identify(path)
+	h.faults = map[blockdev.Number]mount.Fault{n: fault}
+	return err
+}
+
 // SetSlots sets the number of labels for which the DIMMs of a region have room.
 func (h *Host) SetSlots(region, slots int) {
 	h.mu.Lock()
@@ -268,6 +278,25 @@ func (h *Host) AddForeign(vg, name string) {
 			h.activate(v)
 			if err := h.commit(g); err != nil {
 				panic(err)
+			}
+		}
+	}
+}
+
+// RenameVG gives a volume group another name, as vgrename does.
+func (h *Host) RenameVG(name, to string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, g := range h.groups {
+		if g.name == name {
+			g.name, g.committed = to, ""
+			if err := h.commit(g); err != nil {
+				panic(err)
+			}
+			for _, l := range g.lvs {
+				if m := h.device(l); m != nil {
+					m.Name = mapperName(l)
+				}
 			}
 		}
 	}

@@ -359,9 +359,13 @@ func (h *Host) setRegion(dev string, disabled bool) error {
 	defer h.mu.Unlock()
 	return h.step("region", func() error {
 		for _, r := range h.regions {
-			if r.dev == dev {
-				r.disabled = disabled
+			if r.dev != dev {
+				continue
 			}
+			if disabled && slices.ContainsFunc(r.namespaces, func(n *namespace) bool { return n.up() && h.inUse(n.number) }) {
+				return errs.New(errs.InUse, dev, "is in use", "")
+			}
+			r.disabled = disabled
 		}
 		return nil
 	})

@@ -260,7 +260,11 @@ func (m mounts) DAX(_ string, p mount.Point) (bool, error) {
 	return mount.HasDAXOption(p) && !m.noDAX, nil
 }
 
-func (m mounts) FaultOf(blockdev.Number, mount.Point, []mount.Point) mount.Fault { return "" }
+func (m mounts) FaultOf(n blockdev.Number, _ mount.Point, _ []mount.Point) mount.Fault {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.faults[n]
+}
 
 func (m mounts) Usage(path string, n blockdev.Number) (fs unix.Statfs_t, err error) {
 	have, p, ok, err := m.At(path)

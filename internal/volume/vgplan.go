@@ -228,7 +228,7 @@ func (v View) planShare(r pmem.Region, spec VGInitSpec, step *VGInitStep) error 
 		}
 		target = pmem.RoundDown(r.Size/100*percent+r.Size%100*percent/100, align)
 	}
-	if target <= step.Has {
+	if target <= step.Has && step.Has > 0 {
 		if target < step.Has {
 			step.Reason = fmt.Sprintf("has %s, more than requested; a volume group never shrinks", pmem.FormatSize(step.Has))
 		}
@@ -275,7 +275,7 @@ func (v View) noRoom(r pmem.Region, target uint64) error {
 	switch {
 	case len(others) > 0:
 		return errs.New(errs.NoSpace, subject, "has no room: it is used by "+strings.Join(others, ", "), next)
-	case target < pmem.MinNamespace:
+	case target < pmem.MinNamespace && r.Size >= max(pmem.MinNamespace, align):
 		return errs.New(errs.OutOfRange, subject, fmt.Sprintf("the share is smaller than the smallest namespace: %s, in steps of %s", pmem.FormatSize(pmem.MinNamespace), pmem.FormatSize(align)), "use a larger --percent or --size")
 	case r.Size < pmem.MinNamespace || r.Size < align:
 		return errs.New(errs.Unsupported, subject, fmt.Sprintf("is too small (%s) for a namespace", pmem.FormatSize(r.Size)), "use another region: pmemctl region list")
