@@ -171,13 +171,13 @@ func (l labels) CreateNamespace(spec pmem.NamespaceSpec) (pmem.Namespace, error)
 		return pmem.Namespace{}, errs.New(errs.NotFound, spec.Region, "does not exist", "")
 	}
 	r := l.regions[i]
-	n := &namespace{region: r, index: r.made, uuid: spec.UUID, name: spec.Name, size: spec.Size}
+	n := &namespace{region: r, index: r.made, uuid: spec.UUID, name: spec.Name, size: spec.RawSize}
 	if n.uuid == "" {
 		n.uuid = uuid.NewString()
 	}
 	err := l.step("set_size", func() error {
 		gaps := r.gaps()
-		i := slices.IndexFunc(gaps, func(g extent) bool { return g.to-g.from >= spec.Size })
+		i := slices.IndexFunc(gaps, func(g extent) bool { return g.to-g.from >= spec.RawSize })
 		if i < 0 || len(r.namespaces) >= r.slots {
 			return errs.New(errs.NoSpace, spec.Region, "has no room", "")
 		}

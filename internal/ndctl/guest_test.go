@@ -69,7 +69,7 @@ func TestGuestInfoBlockIsTheKernels(t *testing.T) {
 	region := s.Regions[0]
 	require.NoError(t, Lib{}.InitLabels(region.Dev))
 	for _, size := range []uint64{16 * pmem.MiB, 80 * pmem.MiB, 1008 * pmem.MiB} {
-		n, err := Lib{}.CreateNamespace(pmem.NamespaceSpec{Region: region.Dev, Mode: pmem.ModeFSDAX, Map: pmem.MapDev, Size: size, Align: pmem.DefaultAlign, Name: "info block"})
+		n, err := Lib{}.CreateNamespace(pmem.NamespaceSpec{Region: region.Dev, Mode: pmem.ModeFSDAX, Map: pmem.MapDev, RawSize: size, Align: pmem.DefaultAlign, Name: "info block"})
 		require.NoError(t, err)
 		blockdev, err := Lib{}.EnableRaw(n.UUID)
 		require.NoError(t, err)
@@ -128,8 +128,8 @@ func TestGuestSysfsMatchesLibndctl(t *testing.T) {
 			{Mode: pmem.ModeSector, Sector: 4096},
 			{Mode: pmem.ModeRaw},
 		} {
-			spec.Region, spec.Size = r.Dev, pmem.RoundUp(32*pmem.MiB, r.SizeAlign(pmem.DefaultAlign))
-			if r.MaxRaw(pmem.DefaultAlign) < 8*spec.Size {
+			spec.Region, spec.RawSize = r.Dev, pmem.RoundUp(32*pmem.MiB, r.SizeAlign(pmem.DefaultAlign))
+			if r.MaxRaw(pmem.DefaultAlign) < 8*spec.RawSize {
 				continue // too small for all of them
 			}
 			n, err := Lib{}.CreateNamespace(spec)

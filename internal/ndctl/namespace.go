@@ -136,7 +136,7 @@ func configure(r *C.struct_ndctl_region, n *C.struct_ndctl_namespace, dev string
 	if C.ndctl_namespace_get_type(n) != C.ND_DEVICE_NAMESPACE_IO {
 		// The size is set last: the kernel then writes the label, so a namespace without its name
 		// never exists.
-		if err := change("set_size", dev, func() C.int { return C.ndctl_namespace_set_size(n, C.ulonglong(spec.Size)) }); err != nil {
+		if err := change("set_size", dev, func() C.int { return C.ndctl_namespace_set_size(n, C.ulonglong(spec.RawSize)) }); err != nil {
 			return err
 		}
 	}

@@ -182,14 +182,14 @@ func (s System) InRegion(dev string) []Namespace {
 
 // NamespaceSpec describes a namespace to create.
 type NamespaceSpec struct {
-	Region string
-	Mode   Mode
-	Map    Map    // fsdax and devdax
-	Size   uint64 // raw bytes; a multiple of the region's SizeAlign
-	Align  uint64 // of fsdax and devdax, bytes
-	Sector uint   // sector mode: its sector size; otherwise 0
-	Name   string // the alt name, at most 63 bytes
-	UUID   string // "" generates one
+	Region  string
+	Mode    Mode
+	Map     Map    // fsdax and devdax
+	RawSize uint64 // bytes; a multiple of the region's SizeAlign
+	Align   uint64 // of fsdax and devdax, bytes
+	Sector  uint   // sector mode: its sector size; otherwise 0
+	Name    string // the alt name, at most 63 bytes
+	UUID    string // "" generates one
 	// InfoUUID is the UUID in the info block of an fsdax namespace; "" generates one.
 	InfoUUID string
 	// Raw enables an fsdax namespace without an info block, so that all of its bytes can be

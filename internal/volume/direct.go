@@ -36,7 +36,7 @@ func (k direct) lookForDeleted(context.Context) (View, error) {
 func (k direct) make(_ context.Context, plan Plan) (Volume, error) {
 	id := cmp.Or(plan.uuid, uuid.NewString())
 	spec := pmem.NamespaceSpec{
-		Region: plan.Region, Mode: pmem.ModeFSDAX, Map: pmem.MapDev, Size: plan.Raw, Align: pmem.DefaultAlign, Name: markMaking + plan.Name,
+		Region: plan.Region, Mode: pmem.ModeFSDAX, Map: pmem.MapDev, RawSize: plan.Raw, Align: pmem.DefaultAlign, Name: markMaking + plan.Name,
 		UUID: id, Raw: ownInfoBlocks,
 	}
 	if plan.forFS {
