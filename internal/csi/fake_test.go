@@ -92,7 +92,7 @@ func (f *fakeVolumes) Create(_ context.Context, spec volume.Spec) (volume.Volume
 func (f *fakeVolumes) Clone(ctx context.Context, source string, spec volume.Spec) (volume.Volume, error) {
 	vol, created, err := f.Create(ctx, spec)
 	if err == nil && !created && f.sources[spec.Name] != source {
-		err = errs.New(errs.Conflict, "volume "+spec.Name, "exists already", "")
+		err = errs.New(errs.Conflict, "volume "+spec.Name, "already exists", "")
 	}
 	f.sources[spec.Name] = source
 	return vol, err
