@@ -278,7 +278,7 @@ func UnmountPath(path string) error {
 	err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
 	fault.Step("after umount")
 	if errors.Is(err, unix.EBUSY) {
-		return errs.Wrap(errs.InUse, path, "cannot be unmounted", "see who uses it: fuser -vm "+path, err)
+		return errs.Wrap(errs.InUse, path, "is in use", "see what uses it: fuser -vm "+path, err)
 	}
 	if err != nil {
 		return &os.PathError{Op: "unmount", Path: path, Err: err}
