@@ -223,7 +223,7 @@ client_times() {
 }
 
 # csi_life and csi_bare: one life of a volume of the kind for each of the clients at
-# once, with a target that it is published at. The time of csiclient's own start does
+# once, with a target that it is published on. The time of csiclient's own start does
 # not count.
 erase=(--no-erase)
 csi_life() {
