@@ -1,4 +1,4 @@
-// Package arch holds the rules of docs/architecture.md about who may import what.
+// Package arch tests the rules of docs/architecture.md about imports.
 package arch
 
 import (
@@ -18,8 +18,8 @@ import (
 
 const module = "github.com/pmemctl/pmemctl/internal/"
 
-// mayImport is what each package may import of the others: the arrows of the
-// diagram. pmem, errs and fault are below all of them.
+// mayImport are the allowed imports between packages, the arrows of the diagram. pmem, errs and
+// fault are below all of them.
 var mayImport = map[string][]string{
 	"arch": {}, "pmem": {}, "errs": {}, "fault": {}, "hostlock": {}, "devuser": {}, "run": {},
 	"ndctl":             {},
@@ -38,7 +38,7 @@ var mayImport = map[string][]string{
 
 var below = []string{"pmem", "errs", "fault"}
 
-// only says who alone may import what is not pmemctl's.
+// only lists which packages may import a package from outside of pmemctl.
 var only = map[string][]string{
 	"C":                         {"ndctl", "dax"},
 	"os/exec":                   {"run"},
@@ -48,9 +48,9 @@ var only = map[string][]string{
 	"github.com/moby/sys/mount": {"mount"},
 }
 
-// pure are the files of the volume service that decide and do nothing: what a mark means, what a
-// view shows, where a volume goes. pureImports is what they may import; of lvm and mount they take
-// values.
+// pure are the files of the volume service that only decide: the meaning of a mark, the content of
+// a view, the place of a volume. pureImports is what they may import; of lvm and mount they use
+// only values.
 var (
 	pure        = []string{"mark.go", "spec.go", "view.go", "layout.go", "directlayout.go", "lvmlayout.go", "plan.go", "capacity.go", "erasing.go", "vgplan.go", "damage.go"}
 	pureImports = []string{"cmp", "errors", "fmt", "iter", "maps", "regexp", "slices", "strings", "time", "github.com/google/uuid", module + "pmem", module + "errs", module + "lvm", module + "mount"}

@@ -17,18 +17,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// reason is what the code says is wrong: the literal parts of it, in order.
+// reason is the reason of an error in the code: its literal parts, in order.
 type reason struct {
 	parts []string
 	where token.Position
 }
 
-// longest is the part that tells the reason from others.
+// longest returns the part that best identifies the reason.
 func (r reason) longest() string {
 	return slices.MaxFunc(append(r.parts, ""), func(a, b string) int { return len(a) - len(b) })
 }
 
-// inSource calls do for each call of a function of errs in the sources, and for each string.
+// inSource calls call for each call of a function of errs in the sources, and text for each
+// string.
 func inSource(t *testing.T, call func(name string, args []ast.Expr, at token.Position), text func(string)) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
@@ -64,7 +65,7 @@ func inSource(t *testing.T, call func(name string, args []ast.Expr, at token.Pos
 
 var verb = regexp.MustCompile(`%[-+#0-9.]*[a-z]`)
 
-// literals are the strings in an expression, without the verbs of formats.
+// literals returns the strings in an expression, without the verbs of formats.
 func literals(e ast.Expr) (parts []string) {
 	ast.Inspect(e, func(n ast.Node) bool {
 		if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
@@ -78,10 +79,10 @@ func literals(e ast.Expr) (parts []string) {
 	return parts
 }
 
-// reasonArgument is which argument of a function of errs is the reason.
-var reasonArgument = map[string]int{"New": 2, "Wrap": 2, "Invalidf": 2}
+// reasonArgument is the index of the reason in the arguments of a function of errs.
+var reasonArgument = map[string]int{"New": 2, "Wrap": 2}
 
-// TestErrorsAreDocumented: what can be wrong is in docs/errors.md, and nothing else is.
+// TestErrorsAreDocumented: docs/errors.md has all reasons of the code, and no others.
 func TestErrorsAreDocumented(t *testing.T) {
 	data, err := os.ReadFile("../../docs/errors.md")
 	require.NoError(t, err)
@@ -116,7 +117,7 @@ func TestErrorsAreDocumented(t *testing.T) {
 	}
 }
 
-// plain is a text as it is compared: without the punctuation around names.
+// plain normalizes a text for comparison, without the punctuation around names.
 func plain(s string) string {
 	return strings.Trim(strings.Join(strings.Fields(s), " "), " :;,.\"'`()")
 }

@@ -13,17 +13,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// outside are the calls that change something outside the process for a volume. A
-// crash before or after each must do no harm, which tests try at the points that
-// internal/fault marks.
+// outside are the calls that change something outside the process for a volume. A crash before or
+// after each must do no harm, which tests check at the points of internal/fault.
 var outside = regexp.MustCompile(`^(mount\.Mount|unix\.(Unmount|MoveMount|Mount)|BLKZEROOUT|run\.Change|WriteAt` +
 	`|C\.ndctl_(namespace|pfn|dax|btt)_(set|enable|disable|delete|zero)\w*|C\.ndctl_dimm_(init|zero)\w*|cmd\.Run|os\.Mkdir)$`)
 
-// marked are what a function calls that has points, or passes its step on to one
-// that has.
+// marked are the functions that have fault points, or pass their step to one that has.
 var marked = regexp.MustCompile(`^(fault\.Step|change|run\.Change|c\.change|claim)$`)
 
-// covered by the points of who calls them, or no step on the way to a volume.
+// covered by the points of the callers, or not a step of an operation on a volume.
 var covered = map[string]string{
 	"mount.mountAt":       "Mount and Bind",
 	"mount.bindAtOnce":    "Bind",
@@ -36,8 +34,8 @@ var covered = map[string]string{
 	"volume.publishFilesystem": "makeLast",
 }
 
-// TestEveryStepHasAFaultPoint keeps a new step from being forgotten by the crash
-// tests, which take their list of steps from the points.
+// TestEveryStepHasAFaultPoint keeps the crash tests, which take their list of steps from the
+// points, complete.
 func TestEveryStepHasAFaultPoint(t *testing.T) {
 	found := 0
 	for _, pkg := range []string{"run", "ndctl", "lvm", "mount", "blockdev", "volume"} {
@@ -68,7 +66,7 @@ func TestEveryStepHasAFaultPoint(t *testing.T) {
 	assert.Greater(t, found, 10, "the search finds the steps")
 }
 
-// named are the names in a function that match.
+// named returns the names in a function that match.
 func named(body ast.Node, pattern *regexp.Regexp) (names []string) {
 	ast.Inspect(body, func(n ast.Node) bool {
 		var name string

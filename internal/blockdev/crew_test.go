@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// crewOf runs a crew over chunks that each take some time with so many at work, and tells how
-// many were at work at most, and whether each chunk was done once.
+// crewOf runs a crew over chunks whose duration depends on the number of workers, and returns the
+// maximum number of workers and whether each chunk was done once.
 func crewOf(t *testing.T, chunks uint64, limit func() int, takes func(atWork int) time.Duration) (most int) {
 	t.Helper()
 	var mu sync.Mutex

@@ -10,9 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestGone looks at a tree like that of /sys: 259:0 is pmem0, which dm-0 (254:0) lies on,
-// 259:2 is pmem1, which came back with the number that the table of dm-1 (254:1) has; the
-// table of dm-2 (254:2) is on pmem0 and on 259:7, which is nowhere.
+// TestGone uses a tree like /sys: 259:0 is pmem0, the underlying device of dm-0 (254:0); 259:2 is
+// pmem1, which was added again with the number in the table of dm-1 (254:1); the table of dm-2
+// (254:2) has pmem0 and 259:7, which does not exist.
 func TestGone(t *testing.T) {
 	sys := t.TempDir()
 	for name, number := range map[string]string{"pmem0": "259:0", "pmem1": "259:2", "dm-0": "254:0", "dm-1": "254:1", "dm-2": "254:2", "dm-3": "254:3"} {

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nameList is what the kernel writes for devices 254:0, 254:1, … of these names, each
-// with a UUID, or with none where it is "".
+// nameList returns the kernel's list of devices 254:0, 254:1, … with these names and UUIDs; "" is
+// no UUID.
 func nameList(namesAndUUIDs ...string) []byte {
 	var list []byte
 	for i := 0; i < len(namesAndUUIDs); i += 2 {

@@ -78,8 +78,8 @@ func TestBadRanges(t *testing.T) {
 		"none":              {Extent{Start: 108, Length: 3892}, nil},
 		"both, with an end": {Extent{Start: 4, Length: 1 << 40}, sectors(96, 104, 3996, 3997)},
 		"in a mapped one":   {Extent{Start: 96, Length: 50, At: 1000}, sectors(1004, 1012)},
-		// Chunks of 4 sectors, of three stripes the last: sectors 4 to 12 of it are its
-		// chunks 1 and 2, which are the chunks 5 and 8 of the whole.
+		// Chunks of 4 sectors, and the last of three stripes: its sectors 4 to 12 are its chunks 1
+		// and 2, which are the chunks 5 and 8 of the device.
 		"striped":          {Extent{Start: 96, Length: 50, At: 1000, Stripes: 3, Stripe: 2, Chunk: 4}, sectors(1020, 1024, 1032, 1036)},
 		"a part of chunks": {Extent{Start: 98, Length: 50, At: 1000, Stripes: 3, Stripe: 0, Chunk: 4}, sectors(1002, 1004, 1012, 1016, 1024, 1026)},
 	} {

@@ -66,7 +66,7 @@ does this before the switch back to devdax. The mode does not survive a reboot.`
 				return err
 			}
 			if r.Mode = dax.Mode(mode); r.Mode != dax.ModeDevDAX && r.Mode != dax.ModeSystemRAM {
-				return errs.Invalidf("dax device "+args[0], "use --mode devdax or --mode system-ram", "%q is not a mode", mode)
+				return errs.New(errs.Invalid, "dax device "+args[0], fmt.Sprintf("%q is not a mode", mode), "use --mode devdax or --mode system-ram")
 			}
 			var d dax.Device
 			err := a.service.ChangeHost(cmd.Context(), func() (err error) {

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// TestExamples: each command has examples, whose flags and arguments it accepts.
+// TestExamples: each command has examples with valid flags and arguments.
 func TestExamples(t *testing.T) {
 	var walk func(cmd *cobra.Command)
 	walk = func(cmd *cobra.Command) {

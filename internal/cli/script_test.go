@@ -14,7 +14,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// session is one script's host, and who sits in front of it.
+// session is the host and the user of one script.
 type session struct {
 	host    *model.Host
 	user    bool   // not root

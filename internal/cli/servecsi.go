@@ -105,20 +105,20 @@ func (f csiFlags) config() (csi.Config, error) {
 	c := csi.Config{Driver: f.driver, Version: Version, NodeID: f.nodeID, TopologyKey: f.topologyKey, NodeExpansion: f.nodeExpansion, ControllerEndpoint: f.controllerEndpoint, RegionTopology: f.topologyRegions, Type: volume.TypeLVM}
 	switch {
 	case f.endpoint == "":
-		return c, errs.Invalidf("--endpoint", "pmemctl serve-csi --endpoint unix:///csi/csi.sock --nodeid NODE", "is missing")
+		return c, errs.New(errs.Invalid, "--endpoint", "is missing", "pmemctl serve-csi --endpoint unix:///csi/csi.sock --nodeid NODE")
 	case f.nodeID == "":
-		return c, errs.Invalidf("--nodeid", "specify the node's name, or set KUBE_NODE_NAME", "is missing")
+		return c, errs.New(errs.Invalid, "--nodeid", "is missing", "specify the node's name, or set KUBE_NODE_NAME")
 	case !driverName.MatchString(f.driver) || len(f.driver) > 63:
-		return c, errs.Invalidf("--driver", "use a domain name of at most 63 characters, for example csi.pmemctl.io", "%q is not a valid driver name", f.driver)
+		return c, errs.New(errs.Invalid, "--driver", fmt.Sprintf("%q is not a valid driver name", f.driver), "use a domain name of at most 63 characters, for example csi.pmemctl.io")
 	case len(f.nodeID) > 256:
-		return c, errs.Invalidf("--nodeid", "use the node's name", "is %d bytes long; the maximum is 256", len(f.nodeID))
+		return c, errs.New(errs.Invalid, "--nodeid", fmt.Sprintf("is %d bytes long; the maximum is 256", len(f.nodeID)), "use the node's name")
 	}
 	maximum, err := pmem.ParseSize(f.inlineMaxSize)
 	if err != nil || maximum == 0 {
-		return c, errs.Invalidf("--inline-max-size", "use a size such as 1Gi", "%q is not a size", f.inlineMaxSize)
+		return c, errs.New(errs.Invalid, "--inline-max-size", fmt.Sprintf("%q is not a size", f.inlineMaxSize), "use a size such as 1Gi")
 	}
 	if !filepath.IsAbs(f.kubeletDir) || filepath.Clean(f.kubeletDir) == "/" {
-		return c, errs.Invalidf("--kubelet-dir", "use the --root-dir of kubelet, for example /var/lib/kubelet", "%q is not an absolute path of a directory", f.kubeletDir)
+		return c, errs.New(errs.Invalid, "--kubelet-dir", fmt.Sprintf("%q is not an absolute path of a directory", f.kubeletDir), "use the --root-dir of kubelet, for example /var/lib/kubelet")
 	}
 	c.KubeletDir, c.Inline, c.InlineMaxSize = filepath.Clean(f.kubeletDir), f.inline, maximum
 	if c.EraseRate, err = volume.ParseEraseRate(f.eraseRate); err != nil {
@@ -132,7 +132,7 @@ func (f csiFlags) config() (csi.Config, error) {
 	}
 	kind, err := volume.ParseType(f.kind)
 	if err != nil {
-		return c, errs.Invalidf("--type", "use lvm, direct or all", "%q is not a volume type", f.kind)
+		return c, errs.New(errs.Invalid, "--type", fmt.Sprintf("%q is not a volume type", f.kind), "use lvm, direct or all")
 	}
 	c.Type, c.Only = kind, true
 	return c, nil

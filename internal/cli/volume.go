@@ -112,7 +112,7 @@ as by "pmemctl volume mount".`,
 			spec.Region, spec.VG, spec.Stripe = place.region, place.vg, place.stripe
 			if cmd.Flags().Changed("mount") {
 				if spec.FS == mount.None {
-					return errs.Invalidf("volume "+spec.Name, "omit one of them", "--mount and --fs none exclude each other")
+					return errs.New(errs.Invalid, "volume "+spec.Name, "--mount and --fs none exclude each other", "omit one of them")
 				}
 				var err error
 				if mountPath, err = mount.RealPath(mountPath); err != nil {
@@ -288,7 +288,7 @@ running, a "pmemctl gc" that this command starts. If erasing is interrupted, ser
 // notInline refuses names of inline volumes, because the CSI server would delete the volume.
 func notInline(name string) error {
 	if csi.IsInline(name) {
-		return errs.Invalidf("volume name "+strconv.Quote(name), "choose another name", "is reserved for inline volumes, which serve-csi deletes")
+		return errs.New(errs.Invalid, "volume name "+strconv.Quote(name), "is reserved for inline volumes, which serve-csi deletes", "choose another name")
 	}
 	return nil
 }

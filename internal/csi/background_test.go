@@ -23,7 +23,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-// record is a log that can be read while it is written.
+// record is a log that can be read concurrently.
 type record struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -49,14 +49,14 @@ func inBackground(t *testing.T, s *Server) {
 	t.Cleanup(func() { cancel(); assert.NoError(t, <-ended) })
 }
 
-// shortly makes what is waited for short.
+// shortly shortens intervals.
 func shortly(t *testing.T) {
 	retry, patience := firstRetry, createPatience
 	firstRetry, createPatience = time.Millisecond, 30*time.Millisecond
 	t.Cleanup(func() { firstRetry, createPatience = retry, patience })
 }
 
-// TestServingDuringPreparation: whatever holds that up, a node can unmount.
+// TestServingDuringPreparation: a node can unmount while the preparation is blocked.
 func TestServingDuringPreparation(t *testing.T) {
 	shortly(t)
 	f := newFakeVolumes()
@@ -142,8 +142,8 @@ func TestCreateWaitsForPreparation(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-// TestErasing: what is deleted is erased, and nothing else, one at a time in each place; one
-// that cannot be erased does not hold up the others, is tried again later, and told once.
+// TestErasing: deleted volumes are erased, and no others, one at a time in each place. One that
+// cannot be erased does not block the others, is retried later, and is logged once.
 func TestErasing(t *testing.T) {
 	f := newFakeVolumes()
 	for name, state := range map[string]volume.State{"a": volume.Deleting, "b": volume.Deleting, "bad": volume.Deleting, "c": volume.Ready, "d": volume.Creating, "e": volume.Damaged} {
@@ -167,8 +167,8 @@ func TestErasing(t *testing.T) {
 	assert.Equal(t, 1, strings.Count(log.String(), "takes no write"), log.String())
 }
 
-// TestErasingWaitsForCalm: while deletions come none is erased, for a while, and at once where
-// a create waits for the space.
+// TestErasingWaitsForCalm: erasing waits while deletions arrive, up to a limit, but starts at once
+// if a create waits for the space.
 func TestErasingWaitsForCalm(t *testing.T) {
 	var e eraser
 	assert.Zero(t, e.calmIn())
@@ -215,7 +215,7 @@ func TestEraserOnePerPlace(t *testing.T) {
 	assert.True(t, e.begin(two))
 }
 
-// deaf is a host that never answers, and that does not heed the end of a context.
+// deaf is a host that never responds and ignores contexts.
 type deaf struct {
 	*fakeVolumes
 	goOn chan struct{}
@@ -229,7 +229,7 @@ func (d deaf) Create(context.Context, volume.Spec) (volume.Volume, bool, error) 
 func (d deaf) List(context.Context) ([]volume.Volume, error) { <-d.goOn; return nil, nil }
 func (d deaf) CheckHost(context.Context) error               { <-d.goOn; return nil }
 
-// DeleteAsCreated heeds it.
+// DeleteAsCreated respects the context.
 func (d deaf) DeleteAsCreated(ctx context.Context, _ string) error {
 	<-ctx.Done()
 	return ctx.Err()
@@ -251,7 +251,7 @@ func TestEveryCallHasADeadline(t *testing.T) {
 	_, err = client.CreateVolume(t.Context(), create)
 	assert.Equal(t, codes.Aborted, status.Code(err), "it is still at work: %v", err)
 
-	// One that heeds it ends, also after its caller has left.
+	// This call ends, although its caller has gone.
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	_, err = client.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: "b"})
@@ -264,7 +264,7 @@ func TestEveryCallHasADeadline(t *testing.T) {
 		return free
 	}, 5*time.Second, 5*time.Millisecond)
 
-	// The process is well, whatever the host does.
+	// livez does not depend on the host.
 	live := func() int {
 		w := httptest.NewRecorder()
 		s.livez(w, httptest.NewRequest("GET", "/livez", nil))
@@ -276,7 +276,7 @@ func TestEveryCallHasADeadline(t *testing.T) {
 	assert.Equal(t, 503, live(), "nobody can call it any more")
 }
 
-// TestDeadlines: none is forgotten that changes something.
+// TestDeadlines: every call that changes something has a deadline.
 func TestDeadlines(t *testing.T) {
 	for _, m := range csi.Controller_ServiceDesc.Methods {
 		if m.MethodName == "CreateVolume" || m.MethodName == "DeleteVolume" || m.MethodName == "ControllerExpandVolume" {

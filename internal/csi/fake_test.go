@@ -16,8 +16,8 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-// fakeVolumes keeps volumes in memory; a mount is a file in the directory, and a
-// publication a directory.
+// fakeVolumes keeps volumes in memory; a mount is a file in a directory, and a publication a
+// directory.
 type fakeVolumes struct {
 	mu         sync.Mutex
 	volumes    map[string]volume.Volume
@@ -61,7 +61,7 @@ func notFound(name string) error {
 	return errs.New(errs.NotFound, "volume "+name, "does not exist", "")
 }
 
-// Create has what is deleted erased for one who waits for space.
+// Create erases deleted volumes for a spec that waits for space.
 func (f *fakeVolumes) Create(_ context.Context, spec volume.Spec) (volume.Volume, bool, error) {
 	done, err := f.begin("create")
 	defer done()
@@ -92,7 +92,7 @@ func (f *fakeVolumes) Create(_ context.Context, spec volume.Spec) (volume.Volume
 func (f *fakeVolumes) Clone(ctx context.Context, source string, spec volume.Spec) (volume.Volume, error) {
 	vol, created, err := f.Create(ctx, spec)
 	if err == nil && !created && f.sources[spec.Name] != source {
-		err = errs.New(errs.Conflict, "volume "+spec.Name, "exists already", "")
+		err = errs.New(errs.Conflict, "volume "+spec.Name, "already exists", "")
 	}
 	f.sources[spec.Name] = source
 	return vol, err
@@ -163,7 +163,7 @@ func (f *fakeVolumes) Regions(context.Context) ([]pmem.Region, error) {
 
 func (f *fakeVolumes) Absent(context.Context, string) error { return f.hidden }
 
-// UsableAs knows the file systems of those volumes that a test gave one.
+// UsableAs knows the file systems of the volumes to which a test gave one.
 func (f *fakeVolumes) UsableAs(_ context.Context, name, fs string) error {
 	done, err := f.begin("usable")
 	defer done()

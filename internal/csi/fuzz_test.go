@@ -15,8 +15,8 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-// guarded fails the test when a name or a path gets through to the service that
-// the service does not take, or options that could do harm.
+// guarded fails the test if the service gets a name or a path that it does not accept, or harmful
+// options.
 type guarded struct {
 	*fakeVolumes
 	t *testing.T
@@ -58,8 +58,7 @@ func (g guarded) Expand(ctx context.Context, name string, size uint64) (volume.V
 	return g.fakeVolumes.Expand(ctx, name, size)
 }
 
-// What the service does with paths is tested with the service: here they go
-// nowhere.
+// The service's own tests cover its handling of paths; here paths are discarded.
 func (g guarded) Stage(_ context.Context, m volume.MountSpec) (volume.Volume, error) {
 	g.name(m.Name)
 	g.options(m.Options)
@@ -81,7 +80,7 @@ func (g guarded) Stats(_ context.Context, name, path string) (volume.Stats, erro
 	return volume.Stats{}, notFound(name + " at " + path)
 }
 
-// fuzz calls a method with whatever bytes are a request, through the interceptors.
+// fuzz calls a method through the interceptors, with a request decoded from arbitrary bytes.
 func fuzz[T proto.Message](f *testing.F, method string, seeds []T, call func(*Server, context.Context, T) (any, error)) {
 	for _, seed := range seeds {
 		data, err := proto.Marshal(seed)
@@ -105,7 +104,7 @@ func fuzz[T proto.Message](f *testing.F, method string, seeds []T, call func(*Se
 			return s.oneAtATime(ctx, req, info, func(ctx context.Context, req any) (any, error) { return call(s, ctx, req.(T)) })
 		})
 		if err != nil {
-			assert.NotContains(t, err.Error(), "an error in pmemctl", "a panic")
+			assert.NotContains(t, err.Error(), "internal error in pmemctl", "a panic")
 		}
 	})
 }

@@ -16,10 +16,10 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-// handle is an ID as kubelet makes those of inline volumes.
+// handle is an ID of an inline volume, as kubelet generates it.
 func handle(letter string) string { return "csi-" + strings.Repeat(letter, 64) }
 
-// podWith makes kubelet's directory of a pod with a volume.
+// podWith creates kubelet's directory of a pod with a volume.
 func podWith(t *testing.T, kubelet, pod, data string) string {
 	t.Helper()
 	dir := filepath.Join(kubelet, "pods", pod, "volumes", "kubernetes.io~csi", "scratch")
@@ -30,8 +30,8 @@ func podWith(t *testing.T, kubelet, pod, data string) string {
 	return dir
 }
 
-// TestInlineVolumesOfRunningPods: after a reboot nothing is mounted, and kubelet asks
-// again for the volumes of the same pods.
+// TestInlineVolumesOfRunningPods: after a reboot nothing is mounted, and kubelet requests the
+// volumes of the same pods again.
 func TestInlineVolumesOfRunningPods(t *testing.T) {
 	data := func(letter string) string {
 		return `{"volumeHandle":"` + handle(letter) + `","driverName":"csi.pmemctl.io","volumeLifecycleMode":"Ephemeral"}`
@@ -130,7 +130,7 @@ func TestInlineAttributes(t *testing.T) {
 		delete(f.volumes, ephemeralName(handle("a")))
 	}
 
-	// What is there from before is mounted again, unpublished and deleted.
+	// An existing volume is mounted again, unpublished and deleted.
 	require.NoError(t, publish(map[string]string{"size": "1Gi"}, ""))
 	s.Inline = false
 	assert.NoError(t, publish(map[string]string{"size": "1Gi", "pmemType": "direct"}, ""))

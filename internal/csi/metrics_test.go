@@ -21,7 +21,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-// countedHost counts how often it is asked. Each answer takes a while.
+// countedHost counts how often it is read. Each read takes a while.
 type countedHost struct {
 	looks, everything atomic.Int32
 	takes             atomic.Int64 // nanoseconds
@@ -75,7 +75,7 @@ func (h *countedHost) answer(ctx context.Context, all bool) (volume.View, error)
 	return v, nil
 }
 
-// scraped is a collector as its readers have it.
+// scraped is a collector and its output.
 func scraped(h Host) func(*testing.T) map[string]float64 {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(&collector{host: h})
@@ -158,7 +158,7 @@ func TestScrapesOfUnresponsiveHost(t *testing.T) {
 	})
 }
 
-// TestDamageIsAMetric: a group is told once, also where two of its devices are damaged.
+// TestDamageIsAMetric: a group is reported once, even if two of its devices are damaged.
 func TestDamageIsAMetric(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(&collector{host: &countedHost{}})

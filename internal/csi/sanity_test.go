@@ -71,8 +71,8 @@ func dial(t *testing.T, endpoint string) *grpc.ClientConn {
 	return conn
 }
 
-// TestSanityOnAFakeBackend runs it with a socket for the controller; on real regions it
-// is run with one socket for all. There it is run for each type, too.
+// TestSanityOnAFakeBackend uses a separate socket for the controller; on real regions the suite
+// runs with one socket, and for each type.
 func TestSanityOnAFakeBackend(t *testing.T) {
 	dir := t.TempDir()
 	build := exec.Command("go", "build", "-C", "../../test/csisanity", "-o", dir+"/", "tool")
@@ -89,8 +89,8 @@ func TestSanityOnAFakeBackend(t *testing.T) {
 	assert.Contains(t, lines[len(lines)-1], "49 Passed | 0 Failed | 1 Pending | 53 Skipped")
 }
 
-// TestControllerSocket is what keeps a provisioner that speaks for all nodes from
-// taking the volumes of the others for deleted.
+// TestControllerSocket: a provisioner for all nodes must not find a controller, because the
+// volumes of other nodes look deleted to it.
 func TestControllerSocket(t *testing.T) {
 	s := newServer(newFakeVolumes())
 	s.ControllerEndpoint = filepath.Join(t.TempDir(), "c.sock")
@@ -111,8 +111,8 @@ func TestControllerSocket(t *testing.T) {
 	assert.True(t, has(controller))
 	_, err = csi.NewControllerClient(controller).DeleteVolume(t.Context(), &csi.DeleteVolumeRequest{VolumeId: "disk"})
 	assert.NoError(t, err)
-	// The resizer asks for the capabilities on the same socket, the provisioner for the
-	// topology. What mounts or changes something is for kubelet alone.
+	// The resizer reads the capabilities on the same socket, and the provisioner the topology.
+	// Calls that mount or change something are for kubelet only.
 	node := csi.NewNodeClient(controller)
 	_, err = node.NodeGetCapabilities(t.Context(), &csi.NodeGetCapabilitiesRequest{})
 	assert.NoError(t, err)

@@ -217,7 +217,7 @@ func socketPath(endpoint string) (string, error) {
 		}
 	}
 	if path = filepath.Clean(path); !filepath.IsAbs(path) || path == "/" {
-		return "", errs.Invalidf("endpoint "+fmt.Sprintf("%q", endpoint), "use unix:///path/to/csi.sock", "is not a unix socket")
+		return "", errs.New(errs.Invalid, "endpoint "+fmt.Sprintf("%q", endpoint), "is not a unix socket", "use unix:///path/to/csi.sock")
 	}
 	return path, nil
 }

@@ -56,7 +56,7 @@ func TestEndpoints(t *testing.T) {
 
 var mountCap, blockCap, capabilityOf = csitest.Mount(""), csitest.Block(), csitest.Mount
 
-// blocking waits in Create until it is let go.
+// blocking blocks in Create until it is released.
 type blocking struct {
 	*fakeVolumes
 	begun, goOn chan struct{}
@@ -148,8 +148,8 @@ func TestProbeReason(t *testing.T) {
 	assert.True(t, answer.GetReady().GetValue())
 }
 
-// TestPagesUnderChange lists in pages while volumes come and go: what stays is
-// listed exactly once.
+// TestPagesUnderChange lists in pages while volumes appear and disappear: the others are listed
+// exactly once.
 func TestPagesUnderChange(t *testing.T) {
 	f := newFakeVolumes()
 	s := newServer(f)
@@ -240,8 +240,8 @@ func TestRegionTopology(t *testing.T) {
 	assert.Equal(t, []placement{{true, []string{"region2"}}, {true, []string{"region0"}}}, got)
 }
 
-// TestRefusedExpansionLetsPodsStart: kubelet gets the true code once, and then the
-// one with which it mounts the volume as it is.
+// TestRefusedExpansionLetsPodsStart: kubelet gets the real code once, and then the one after which
+// it mounts the volume with its current size.
 func TestRefusedExpansionLetsPodsStart(t *testing.T) {
 	f := newFakeVolumes()
 	s := newServer(f)
@@ -276,7 +276,7 @@ func TestRefusedExpansionLetsPodsStart(t *testing.T) {
 	assert.Equal(t, codes.FailedPrecondition, full())
 }
 
-// TestDeletedVolumeStaysDeleted: whatever is out of sight afterwards.
+// TestDeletedVolumeStaysDeleted: even if something is not visible afterwards.
 func TestDeletedVolumeStaysDeleted(t *testing.T) {
 	f := newFakeVolumes()
 	s := newServer(f)
@@ -354,7 +354,7 @@ func TestCapabilitiesAreCompared(t *testing.T) {
 	assert.Equal(t, codes.OK, stage())
 }
 
-// TestNoExpansionOnDirectNode: what is never possible is not offered.
+// TestNoExpansionOnDirectNode: expansion is not offered if it is never possible.
 func TestNoExpansionOnDirectNode(t *testing.T) {
 	offered := func(s *Server) (controller, node, plugin bool) {
 		c, err := s.ControllerGetCapabilities(t.Context(), nil)
@@ -384,14 +384,14 @@ func TestNoExpansionOnDirectNode(t *testing.T) {
 		controller, node, plugin := offered(s)
 		assert.Equal(t, [3]bool{c.want, c.want, c.want}, [3]bool{controller, node, plugin}, c)
 	}
-	// With one resizer for all nodes kubelet has to be answered, or its pods wait for ever.
+	// With one resizer for all nodes, kubelet must get an answer, or its pods wait forever.
 	s := newServer(newFakeVolumes())
 	s.Type, s.Only, s.NodeExpansion = volume.TypeDirect, true, true
 	controller, node, _ := offered(s)
 	assert.Equal(t, [2]bool{false, true}, [2]bool{controller, node})
 }
 
-// TestWaitsForErasing: a volume, and a copy of one, waits for the space of what is being erased.
+// TestWaitsForErasing: a create or a clone waits for the space of a volume being erased.
 func TestWaitsForErasing(t *testing.T) {
 	const size = 1 << 30
 	for name, from := range map[string]*csi.VolumeContentSource{

@@ -64,7 +64,7 @@ func TestDeviceJSON(t *testing.T) {
 	}
 }
 
-// TestListOnThisMachine holds with dax devices and without, and changes none.
+// TestListOnThisMachine works with and without dax devices, and changes none.
 func TestListOnThisMachine(t *testing.T) {
 	const absent = "dax99999.0"
 	devs, err := Lib{}.List()

@@ -16,7 +16,7 @@ import (
 
 const autoOnline = "/sys/devices/system/memory/auto_online_blocks"
 
-// TestGuest runs as root in the lab guest; it destroys what is in region0.
+// TestGuest runs as root in the lab guest; it destroys the data in region0.
 func TestGuest(t *testing.T) {
 	for _, args := range [][]string{
 		{"disable-region", "region0"}, {"init-labels", "-f", "nmem0"}, {"enable-region", "region0"},
@@ -68,7 +68,7 @@ func TestGuest(t *testing.T) {
 		assert.True(t, *ram.Movable)
 		assert.Equal(t, dev, reconfigure(t, name, Reconfigure{Mode: ModeDevDAX, Offline: true}))
 
-		// Not what was asked for, so it goes back.
+		// The result differs from the request, so it is reverted.
 		refused(t, name, Reconfigure{Mode: ModeSystemRAM, NoMovable: true}, ErrAutoOnline)
 		assert.Equal(t, dev, only(t))
 	})
@@ -163,7 +163,7 @@ func TestGuest(t *testing.T) {
 		ram := reconfigure(t, name, Reconfigure{Mode: ModeSystemRAM, NoMovable: true})
 		require.NotNil(t, ram.Movable)
 		assert.False(t, *ram.Movable)
-		// What the kernel has put there by now decides whether it lets go.
+		// It depends on the kernel's use of the memory whether it can be taken offline.
 		got, err := Lib{}.Reconfigure(name, Reconfigure{Mode: ModeDevDAX, Offline: true})
 		if err == nil {
 			assert.Equal(t, dev, got)
@@ -175,7 +175,7 @@ func TestGuest(t *testing.T) {
 	})
 }
 
-// only is the device, read anew.
+// only returns the current state of the only device.
 func only(t *testing.T) Device {
 	t.Helper()
 	devs, err := Lib{}.List()

@@ -6,7 +6,6 @@ package errs
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"syscall"
 )
@@ -106,9 +105,4 @@ func NextStep(err error) string {
 		return e.Next
 	}
 	return ""
-}
-
-// Invalidf returns an error of the kind Invalid.
-func Invalidf(subject, next, format string, args ...any) error {
-	return New(Invalid, subject, fmt.Sprintf(format, args...), next)
 }

@@ -41,7 +41,7 @@ func TestWrap(t *testing.T) {
 	assert.Equal(t, Busy, KindOf(own))
 	assert.Equal(t, "wait", NextStep(own))
 	assert.Empty(t, NextStep(errors.New("plain")))
-	invalid := Invalidf("volume db", "use less", "size %d is too large", 7)
+	invalid := New(Invalid, "volume db", "size 7 is too large", "use less")
 	assert.EqualError(t, invalid, "volume db: size 7 is too large")
 	assert.Equal(t, Invalid, KindOf(invalid))
 }

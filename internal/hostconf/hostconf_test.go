@@ -53,14 +53,14 @@ func (m *machine) read(name string) string {
 	return string(data)
 }
 
-// link makes a link below the machine's root to a file there.
+// link creates a link below the machine's root to a file there.
 func (m *machine) link(name, target string) {
 	m.t.Helper()
 	require.NoError(m.t, os.MkdirAll(filepath.Dir(m.path(name)), 0o755))
 	require.NoError(m.t, os.Symlink(m.path(target), m.path(name)))
 }
 
-// fsdax makes a namespace with its block device below a pfn device.
+// fsdax creates a namespace with its block device below a pfn device.
 func (m *machine) fsdax(block, namespace, name string) {
 	m.file("sys/devices/region0/"+namespace+"/alt_name", name+"\n")
 	m.file("sys/devices/region0/pfn-"+block+"/namespace", namespace+"\n")
@@ -132,7 +132,7 @@ func (m *machine) check() ([]Finding, map[string]State) {
 	return findings, states(findings)
 }
 
-// Nothing of the user's is changed, all that is written can be taken away again.
+// The user's files are unchanged, and everything written can be removed.
 func TestSetupAndRemove(t *testing.T) {
 	m := newMachine(t)
 	const conf = "# my own\nlocal { }"
@@ -230,7 +230,7 @@ func TestSetupKeepsForeignFiles(t *testing.T) {
 	})
 }
 
-// What would not be found at the next boot any more is told before anything is written.
+// A link that would be missing at the next boot is reported before anything is written.
 func TestSetupAndFstab(t *testing.T) {
 	m := newMachine(t)
 	m.fsdax("pmem0", "namespace0.0", "pmemctl:db")
@@ -269,7 +269,7 @@ func TestCheckEffect(t *testing.T) {
 	assert.Equal(t, Problem, state["udev links"], "it has the label of another disk")
 }
 
-// The rule of a package is there without a look at /etc/fstab before.
+// The rule is installed by a package, which does not check /etc/fstab.
 func TestCheckFstab(t *testing.T) {
 	m := newMachine(t)
 	m.file("run/udev/control", "")
@@ -312,7 +312,7 @@ func TestServeLogsProblems(t *testing.T) {
 	assert.Contains(t, log.String(), "is not the host's /etc")
 }
 
-// The shell part of the rule for logical volumes comes to the same as isLogicalVolume.
+// The shell part of the rule for logical volumes must agree with isLogicalVolume.
 func TestRuleForLogicalVolumes(t *testing.T) {
 	text := strings.ReplaceAll(files.UdevRules, "\\\n", "")
 	found := regexp.MustCompile(`(?m)^KERNEL=="dm-\*", .*PROGRAM="/bin/sh -c '(.*)'"`).FindStringSubmatch(text)

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// change is the metadata of a group after a number of changes.
+// change returns the metadata of a group after a number of changes.
 func change(t *testing.T, seqno int) ([]byte, Group) {
 	d := ReadDisk(lvmDevice(t), deviceSize)
 	text := bytes.Replace(d.Copies[0].Text, []byte("seqno = 3"), fmt.Appendf(nil, "seqno = %d", seqno), 1)
@@ -41,7 +41,7 @@ func TestArchive(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, os.FileMode(0o700), info.Mode().Perm())
 
-	// A later one; whose the device is is known from the one before.
+	// A later change, with the device known from the previous one.
 	text8, g8 := change(t, 8)
 	_, err = a.Keep("vg", text8, g8, nil)
 	require.NoError(t, err)
@@ -51,7 +51,7 @@ func TestArchive(t *testing.T) {
 	assert.Equal(t, text8, one.Text)
 	assert.Equal(t, map[string]string{pv: "namespace A"}, one.Devices)
 
-	// Back to an older change, by hand: the order is that of the archive.
+	// An older change, restored by hand: the archive's order counts.
 	_, err = a.Keep("vg", text, g, nil)
 	require.NoError(t, err)
 	one, err = a.Newest("vg", all)
@@ -61,7 +61,7 @@ func TestArchive(t *testing.T) {
 	require.NoError(t, err)
 	assert.EqualValues(t, 8, one.Group.Seqno)
 
-	// A damaged file is passed over, wherever the wrong byte is.
+	// A damaged file is skipped, wherever the wrong byte is.
 	names, err := a.names("vg", archiveExt)
 	require.NoError(t, err)
 	newest := filepath.Join(a.Dir, "vg", names[0])
@@ -77,7 +77,7 @@ func TestArchive(t *testing.T) {
 	}
 }
 
-// TestArchiveOfNamesakes keeps the changes of two groups of one name apart.
+// TestArchiveOfNamesakes keeps the changes of two groups of the same name apart.
 func TestArchiveOfNamesakes(t *testing.T) {
 	a := Archive{Dir: t.TempDir()}
 	text, g := change(t, 7)
@@ -103,7 +103,7 @@ func TestArchiveOfNamesakes(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{pv: "mine"}, one.Devices, "not taken from its namesake")
 
-	// The changes of one never push out the last of the other.
+	// The changes of one group never displace the newest of the other.
 	for i := range maxArchived + 5 {
 		text, g := change(t, 10+i)
 		_, err := a.Keep("vg", text, g, nil)
@@ -141,7 +141,7 @@ func TestArchiveIsBounded(t *testing.T) {
 	require.NoError(t, err)
 	assert.EqualValues(t, 200, one.Group.Seqno)
 
-	// By bytes too; the newest stays however large it is.
+	// Also by size; the newest one is kept, however large it is.
 	big, err := os.Create(filepath.Join(a.Dir, "vg", archiveName(9999, 1, 1, one.Group.Time, g.UUID)))
 	require.NoError(t, err)
 	require.NoError(t, big.Truncate(2*maxArchivedBytes))

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// sparse is a device of which only both ends are kept.
+// sparse is a device of which only both ends are stored.
 type sparse struct {
 	head, tail []byte
 	size       int64
@@ -51,11 +51,11 @@ func (s sparse) apply(t *testing.T, writes []Write) {
 
 const deviceSize, secondAt = 4 << 30, 4<<30 - secondCopy
 
-// inUse is more than all of an end that is not zero.
+// inUse exceeds the non-zero part of an end.
 const inUse = 16 << 10
 
-// lvmDevice is a device that LVM 2.03.16 wrote: vgcreate --dataalignment 2m
-// --pvmetadatacopies 2 -s 2m --addtag pmemctl, and two logical volumes of 64 MiB.
+// lvmDevice is a device written by LVM 2.03.16: vgcreate --dataalignment 2m --pvmetadatacopies 2
+// -s 2m --addtag pmemctl, and two logical volumes of 64 MiB.
 func lvmDevice(t testing.TB) sparse {
 	f, err := os.Open("testdata/device-head.gz")
 	require.NoError(t, err)
@@ -66,7 +66,7 @@ func lvmDevice(t testing.TB) sparse {
 	require.NoError(t, err)
 	s := sparse{make([]byte, 2<<20), make([]byte, secondCopy), deviceSize}
 	copy(s.head, head)
-	// The second copy is the same but for place and size.
+	// The second copy differs only in its place and size.
 	copy(s.tail, head[labelSpace:])
 	binary.LittleEndian.PutUint64(s.tail[24:], secondAt)
 	binary.LittleEndian.PutUint64(s.tail[32:], secondCopy)
@@ -103,7 +103,7 @@ func TestReadDisk(t *testing.T) {
 	assert.Empty(t, writes, "nothing is wrong")
 }
 
-// patterns are the bits that are wrong in a byte: one, several, all.
+// patterns are the wrong bits of a byte: one, several, all.
 func patterns(at int) []byte {
 	if at%16 != 0 {
 		return []byte{1 << (at % 8)}
@@ -111,7 +111,7 @@ func patterns(at int) []byte {
 	return []byte{0x01, 0x80, 0x5a, 0xff}
 }
 
-// TestEveryByte has each byte of the label and of both headers wrong, and restores it.
+// TestEveryByte damages each byte of the label and of both headers, and restores it.
 func TestEveryByte(t *testing.T) {
 	whole := lvmDevice(t)
 	good := ReadDisk(whole, deviceSize)
@@ -155,8 +155,8 @@ func TestEveryByte(t *testing.T) {
 	}
 }
 
-// TestOneCopyEveryByte is about groups of former versions, which have one copy and may
-// have no archive: their headers come back by their own checksums.
+// TestOneCopyEveryByte covers groups of former versions, which have one copy and may have no
+// archive: their headers are restored by their own checksums.
 func TestOneCopyEveryByte(t *testing.T) {
 	whole := oneCopy(lvmDevice(t))
 	good := ReadDisk(whole, deviceSize)
@@ -176,7 +176,7 @@ func TestOneCopyEveryByte(t *testing.T) {
 	}
 }
 
-// oneCopy makes it a device without a second copy, whose data goes to its end.
+// oneCopy converts it to a device without a second copy, whose data extends to its end.
 func oneCopy(s sparse) sparse {
 	d := ReadDisk(s, deviceSize)
 	label := d.Label
@@ -247,7 +247,7 @@ func rubbish(data []byte) {
 	}
 }
 
-// TestRepairNeverTouchesData has metadata that would lie in the data.
+// TestRepairNeverTouchesData: metadata that would overlap the data is refused.
 func TestRepairNeverTouchesData(t *testing.T) {
 	s := lvmDevice(t)
 	d := ReadDisk(s, deviceSize)

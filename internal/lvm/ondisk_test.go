@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// physicalVolume is the beginning of one, as lvm makes it, with the text at an offset
-// of its ring.
+// physicalVolume returns the beginning of a physical volume, with the text at an offset of its
+// ring buffer.
 func physicalVolume(text string, at uint64) []byte {
 	const areaAt, areaSize = 4096, 8192
 	image := make([]byte, areaAt+areaSize)

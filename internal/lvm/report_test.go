@@ -12,8 +12,8 @@ import (
 	"github.com/pmemctl/pmemctl/internal/errs"
 )
 
-// fullReport is what lvm 2.03.16 answers for a group on two devices with a striped
-// volume, and a device in no group.
+// fullReport is the output of lvm 2.03.16 for a group on two devices with a striped volume, and an
+// orphan.
 const fullReport = `[
 {"vg":[{"vg_name":"pmemvg","vg_uuid":"V","vg_size":"4190109696","vg_free":"3980394496","vg_extent_size":"2097152","vg_tags":"pmemctl","vg_missing_pv_count":"0"}],
  "pv":[{"pv_name":"/dev/pmem1","pv_uuid":"P1","dev_size":"2097152000","pv_size":"2095054848","pv_free":"1990197248","pe_start":"2097152"},
@@ -47,7 +47,7 @@ func TestParseReport(t *testing.T) {
 	assert.Contains(t, s.Problems[0], "lvm's report of pmemvg")
 }
 
-// TestOddBytes has what lvm passes on of a tag: a byte that is none of JSON's.
+// TestOddBytes: lvm may output bytes of a tag that are invalid in JSON.
 func TestOddBytes(t *testing.T) {
 	said := "{\"report\":[{\"vg\":[{\"vg_name\":\"v\",\n\"vg_tags\":\"a\x01b,\\\"\x02\\\\\"}]}]}"
 	var a answer
@@ -58,8 +58,7 @@ func TestOddBytes(t *testing.T) {
 	assert.Equal(t, []string{"a?b", "\"?\\"}, s.VGs[0].Tags)
 }
 
-// TestNamesakes: of two groups of one name, a command sees the devices of the one that it
-// is for.
+// TestNamesakes: with two groups of the same name, a command sees only the devices of its group.
 func TestNamesakes(t *testing.T) {
 	c := &Client{last: State{VGs: []VG{
 		{Name: "a", UUID: "1", PVs: []PV{{Name: "/dev/pmem0"}}},

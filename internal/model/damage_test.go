@@ -19,7 +19,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume/volumetest"
 )
 
-// namespaceOf is the namespace that a volume lies on.
+// namespaceOf returns the namespace of a volume.
 func namespaceOf(t *testing.T, s *volume.Service, name string) string {
 	t.Helper()
 	v, err := s.Look(ctx)
@@ -38,8 +38,8 @@ func namespaceOf(t *testing.T, s *volume.Service, name string) string {
 	return ""
 }
 
-// TestGone: a volume whose device went is shown as damaged, and can be unmounted; one that comes
-// back is used again only when it was.
+// TestGone: a volume whose device disappeared is shown as damaged, and can be unmounted; when the
+// device is back, it can be used again only after that.
 func TestGone(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
 		require.NoError(t, volumetest.Create(volumetest.Spec("db", kind, 64*pmem.MiB))(h, s))
@@ -67,7 +67,7 @@ func TestGone(t *testing.T) {
 	})
 }
 
-// TestUnpublishGoneDevice: kubelet's calls succeed for a volume whose device went.
+// TestUnpublishGoneDevice: kubelet's calls succeed for a volume whose device disappeared.
 func TestUnpublishGoneDevice(t *testing.T) {
 	for _, fs := range []string{mount.Ext4, mount.None} {
 		forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
@@ -114,8 +114,7 @@ func TestLostInfoBlock(t *testing.T) {
 	assert.Equal(t, "db", s.Damage(v)[0].Volume)
 }
 
-// TestLostMember: volumes of a group that has a device missing are out of sight, and neither absent
-// nor replaced.
+// TestLostMember: volumes of a group that is missing a device are neither absent nor replaced.
 func TestLostMember(t *testing.T) {
 	h := newHost(t)
 	s := h.Service()
@@ -138,7 +137,7 @@ func TestLostMember(t *testing.T) {
 	assert.Contains(t, errs.NextStep(s.RemoveVG(ctx, "pmemvgregion0", false)), "--force")
 }
 
-// TestRegionDisappears: a region that is disabled hides its volumes, and nothing of them is lost.
+// TestRegionDisappears: a disabled region hides its volumes, and no data is lost.
 func TestRegionDisappears(t *testing.T) {
 	h := newHost(t)
 	s := h.Service()
@@ -158,8 +157,9 @@ func TestRegionDisappears(t *testing.T) {
 	assert.Len(t, regions, 2)
 }
 
-// TestBadMedium: known errors are healed before a volume is given out, and what does not heal is
-// not given out; a deleted volume with such holds up no other, and is given up on request.
+// TestBadMedium: known media errors are cleared before a volume is created, and a volume with
+// permanent ones is not created. A deleted volume with such errors does not block others, and can
+// be given up.
 func TestBadMedium(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
 		c := volumetest.Spec("db", kind, 64*pmem.MiB)
@@ -197,7 +197,7 @@ func TestBadMedium(t *testing.T) {
 	})
 }
 
-// TestNoRoomForMark: a volume for whose mark the labels have no room is erased before the call
+// TestNoRoomForMark: if the labels have no room for the mark, a volume is erased before the call
 // returns.
 func TestNoRoomForMark(t *testing.T) {
 	h := newHost(t)
@@ -230,7 +230,7 @@ func TestMetadataFull(t *testing.T) {
 	assert.Empty(t, volumetest.List(t, s))
 }
 
-// TestOpenDevice: a volume that a process has open as it is, is not deleted.
+// TestOpenDevice: a volume whose device is open in a process is not deleted.
 func TestOpenDevice(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
 		require.NoError(t, volumetest.Create(volumetest.Spec("db", kind, 64*pmem.MiB))(h, s))
@@ -245,7 +245,7 @@ func TestOpenDevice(t *testing.T) {
 	})
 }
 
-// TestInitLabels: what is in use is not destroyed.
+// TestInitLabels: data in use is not destroyed.
 func TestInitLabels(t *testing.T) {
 	h := newHost(t)
 	s := h.Service()
@@ -263,7 +263,7 @@ func TestInitLabels(t *testing.T) {
 	volumetest.IsKind(t, errs.NotFound, err, "does not exist")
 }
 
-// TestMeddledMember: a device that something else writes to is not given to LVM.
+// TestMeddledMember: a device to which something else writes is not given to LVM.
 func TestMeddledMember(t *testing.T) {
 	h := newHost(t)
 	s := h.Service()
@@ -277,8 +277,8 @@ func TestMeddledMember(t *testing.T) {
 	volumetest.IsKind(t, errs.Conflict, err, "something else writes to it")
 }
 
-// TestForeignVolume: a logical volume without pmemctl's tag is nobody's volume, also in a group of
-// pmemctl's, and is not touched.
+// TestForeignVolume: a logical volume without pmemctl's tag is not a volume, even in pmemctl's
+// group, and is not changed.
 func TestForeignVolume(t *testing.T) {
 	h := newHost(t)
 	s := h.Service()
@@ -295,8 +295,8 @@ func TestForeignVolume(t *testing.T) {
 	assert.NotEmpty(t, volumetest.Second(s.Get(ctx, "theirs")))
 }
 
-// TestSuspended: a logical volume that a killed lvm left suspended goes on, before it is used or
-// deleted, and when it is looked for.
+// TestSuspended: a logical volume that a killed lvm left suspended is resumed before it is used or
+// deleted, and by Resume.
 func TestSuspended(t *testing.T) {
 	h := newHost(t)
 	s := h.Service()
@@ -318,7 +318,7 @@ func TestSuspended(t *testing.T) {
 	require.NoError(t, volumetest.Erased("db")(h, s))
 }
 
-// TestWithoutDAX: a volume that did not get the DAX that was asked for is not left mounted.
+// TestWithoutDAX: a volume that was mounted without the requested DAX is unmounted again.
 func TestWithoutDAX(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
 		require.NoError(t, volumetest.Create(volumetest.Spec("db", kind, 64*pmem.MiB))(h, s))
@@ -333,8 +333,8 @@ func TestWithoutDAX(t *testing.T) {
 	})
 }
 
-// TestLostRegion: a region that had volumes and is not there is no region without volumes, until
-// it is forgotten.
+// TestLostRegion: a missing region that had volumes does not count as one without, until it is
+// forgotten.
 func TestLostRegion(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
 		c := volumetest.Spec("db", kind, 64*pmem.MiB)
@@ -357,7 +357,7 @@ func TestLostRegion(t *testing.T) {
 	})
 }
 
-// TestWaitsForSpace: a create of a server waits some time for what it erases itself meanwhile.
+// TestWaitsForSpace: the create of a server waits for the space that it erases meanwhile.
 func TestWaitsForSpace(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
 		c, err := s.CapacityFor(ctx, volumetest.Spec("any", kind, 1))
@@ -379,7 +379,7 @@ func TestWaitsForSpace(t *testing.T) {
 	})
 }
 
-// failingMounts are mounts of which some calls fail.
+// failingMounts makes some calls fail.
 type failingMounts struct {
 	volume.Mounts
 	useAt, probe error
@@ -399,7 +399,7 @@ func (f failingMounts) Probe(ctx context.Context, device string) (mount.Content,
 	return f.Mounts.Probe(ctx, device)
 }
 
-// TestUnmountCannotLook: a failure to read the table of mounts is not reported as a second mount.
+// TestUnmountCannotLook: an error of reading the mount table is not reported as another mount.
 func TestUnmountCannotLook(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
 		require.NoError(t, volumetest.Create(volumetest.Spec("db", kind, 64*pmem.MiB))(h, s))
@@ -417,8 +417,8 @@ func TestUnmountCannotLook(t *testing.T) {
 	})
 }
 
-// TestUnreadableSuperblock: the next step has the commands that save the volume, with the place
-// of the bad blocks.
+// TestUnreadableSuperblock: the next step has the commands to save the volume, with the place of
+// the bad blocks.
 func TestUnreadableSuperblock(t *testing.T) {
 	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
 		require.NoError(t, volumetest.Create(volumetest.Spec("db", kind, 64*pmem.MiB))(h, s))
@@ -433,7 +433,8 @@ func TestUnreadableSuperblock(t *testing.T) {
 	})
 }
 
-// TestHiddenVolume: a volume that is not found names what is wrong with the group it may be in.
+// TestHiddenVolume: the error for a volume that is not found names the problem of the group it may
+// be in.
 func TestHiddenVolume(t *testing.T) {
 	h := newHost(t)
 	s := h.Service()

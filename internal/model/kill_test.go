@@ -21,7 +21,7 @@ import (
 
 var ctx = context.Background()
 
-// operation is what is killed at each step, on a host that was prepared.
+// operation is killed at each of its steps, on a prepared host.
 type operation struct {
 	name    string
 	prepare []volumetest.Action
@@ -35,7 +35,7 @@ func clone(spec volume.Spec) volumetest.Action {
 	return func(_ volumetest.Host, s *volume.Service) error { return volumetest.Second(s.Clone(ctx, "a", spec)) }
 }
 
-// orGone lets a repeated deletion find nothing any more.
+// orGone accepts that a repeated deletion finds nothing.
 func orGone(do volumetest.Action) volumetest.Action {
 	return func(h volumetest.Host, s *volume.Service) error {
 		err := do(h, s)
@@ -54,7 +54,7 @@ func createNamespace(q volume.NamespaceRequest) volumetest.Action {
 	return func(_ volumetest.Host, s *volume.Service) error { return volumetest.Second(s.CreateNamespace(ctx, q)) }
 }
 
-// publish stages and publishes a volume, and unpublish the reverse.
+// publish stages and publishes a volume, and unpublish does the reverse.
 func publish(dir, fs string) volumetest.Action {
 	return func(_ volumetest.Host, s *volume.Service) error {
 		spec := volume.PublishSpec{Name: "a", Target: filepath.Join(dir, "target-"+fs)}
@@ -156,7 +156,7 @@ func prepared(t *testing.T, op operation) (*model.Host, *volume.Service) {
 	return h, s
 }
 
-// undisturbed are the steps of an operation that nothing happens to, and where it leads.
+// undisturbed returns the steps and the result of an operation without a failure.
 func undisturbed(t *testing.T, op operation) (steps, want []string) {
 	t.Helper()
 	h, s := prepared(t, op)
@@ -168,8 +168,8 @@ func undisturbed(t *testing.T, op operation) (steps, want []string) {
 	return steps, volumetest.State(t, s)
 }
 
-// again repeats an operation that was disturbed: it leads to where it leads without that, and no
-// byte of a tenant's is lost, or left outside of the volumes.
+// again repeats an interrupted operation: the result is the same as without the interruption, and
+// no tenant's data is lost or left outside of the volumes.
 func again(t *testing.T, h *model.Host, s *volume.Service, op operation, want []string, where string) {
 	t.Helper()
 	require.NoError(t, op.do(h, s), where)
@@ -180,7 +180,7 @@ func again(t *testing.T, h *model.Host, s *volume.Service, op operation, want []
 	assert.False(t, h.FreeHolds(volumetest.Secret), where)
 }
 
-// keeps checks that the volumes that have the secret still do.
+// keeps checks the volumes that must have the secret.
 func keeps(t *testing.T, h *model.Host, s *volume.Service, op operation, where string) {
 	t.Helper()
 	for _, name := range op.keeps {
@@ -194,8 +194,8 @@ func keeps(t *testing.T, h *model.Host, s *volume.Service, op operation, where s
 }
 
 // TestKill kills each operation before and after each of its steps, with and without a power
-// cut then: what is ready is whole, and the same operation again leads to where it leads when
-// nobody kills it.
+// failure: a ready volume is complete, and repeating the operation has the same result as without
+// the kill.
 func TestKill(t *testing.T) {
 	for _, op := range operations(t) {
 		t.Run(op.name, func(t *testing.T) {
@@ -220,8 +220,8 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// TestFail has each change of each operation fail once: nothing is lost or shown as ready that is
-// half made, and the same operation again leads to where it leads without a failure.
+// TestFail makes each change of each operation fail once: nothing is lost, no unfinished volume is
+// shown as ready, and repeating the operation has the same result as without the failure.
 func TestFail(t *testing.T) {
 	for _, op := range operations(t) {
 		t.Run(op.name, func(t *testing.T) {
@@ -242,8 +242,8 @@ func TestFail(t *testing.T) {
 	}
 }
 
-// readyIsWhole checks that no volume that is shown as ready is half made: one without the secret
-// is formatted, or zero.
+// readyIsWhole checks that no unfinished volume is shown as ready: one without the secret is
+// formatted, or zero.
 func readyIsWhole(t *testing.T, h *model.Host, s *volume.Service, where string) {
 	t.Helper()
 	for _, v := range volumetest.List(t, s) {

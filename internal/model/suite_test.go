@@ -10,12 +10,13 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume/volumetest"
 )
 
-// TestSuite runs what the guest runs on a real host.
+// TestSuite runs the suite that the guest runs on a real host.
 func TestSuite(t *testing.T) {
 	volumetest.Run(t, func(t *testing.T) volumetest.Host { return newHost(t) })
 }
 
-// forKinds runs a test for each kind of volume, on a host with volume groups over half of it.
+// forKinds runs a test for each type of volume, on a host with volume groups on half of each
+// region.
 func forKinds(t *testing.T, test func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type)) {
 	t.Helper()
 	for _, kind := range volumetest.Kinds {

@@ -56,7 +56,7 @@ func TestHowToRepair(t *testing.T) {
 	assert.Empty(t, HowToRepair("/dev/pmem0", "btrfs", unix.EIO))
 }
 
-// TestFaultOfOptions is for kernels whose table of mounts tells it.
+// TestFaultOfOptions is for kernels whose mount table shows the fault.
 func TestFaultOfOptions(t *testing.T) {
 	dir := t.TempDir()
 	at := func(own string, super ...string) (Point, []Point) {

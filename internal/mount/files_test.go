@@ -12,7 +12,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/errs"
 )
 
-// image is a sparse file, which the programs take for a device.
+// image creates a sparse file, which the programs take for a device.
 func image(t *testing.T, size int64) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "image")
@@ -30,7 +30,7 @@ func typeOf(t *testing.T, path string) string {
 	return content.Type
 }
 
-// TestFormat makes file systems as volumes have them, and tells what they are and cover.
+// TestFormat creates file systems as on volumes, and checks their type and extent.
 func TestFormat(t *testing.T) {
 	ctx := context.Background()
 	for fs, size := range map[string]int64{Ext4: 64 << 20, XFS: 320 << 20} {
@@ -59,7 +59,7 @@ func TestFormat(t *testing.T) {
 	}
 }
 
-// TestFormatAtOffset: a file system behind an info block leaves what is before it alone.
+// TestFormatAtOffset: a file system after an info block leaves the bytes before it unchanged.
 func TestFormatAtOffset(t *testing.T) {
 	const offset, size = 4 << 20, 64 << 20
 	path := image(t, offset+size)
@@ -83,7 +83,8 @@ func TestFormatAtOffset(t *testing.T) {
 	assert.Equal(t, Ext4, typeOf(t, part))
 }
 
-// TestFormatOptions: those of the user are added, and a bad one is told with mkfs's words.
+// TestFormatOptions: the user's options are added, and the error for an invalid one has mkfs's
+// message.
 func TestFormatOptions(t *testing.T) {
 	ctx := context.Background()
 	path := image(t, 64<<20)
@@ -95,7 +96,7 @@ func TestFormatOptions(t *testing.T) {
 	assert.True(t, errs.Is(Format(ctx, Space{Device: path}, "btrfs"), errs.Invalid))
 }
 
-// TestProbeOther: what is none of pmemctl's file systems has a name too.
+// TestProbeOther: other content has a type too.
 func TestProbeOther(t *testing.T) {
 	path := image(t, 64<<20)
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -111,7 +112,7 @@ func TestProbeOther(t *testing.T) {
 	assert.Error(t, err)
 }
 
-// TestTable reads this machine's table of mounts.
+// TestTable reads this machine's mount table.
 func TestTable(t *testing.T) {
 	n, p, mounted, err := At("/proc")
 	require.NoError(t, err)
@@ -144,7 +145,7 @@ func TestRealPath(t *testing.T) {
 	}
 }
 
-// TestUsage is statfs of a path, if it is on the device.
+// TestUsage: usage is returned only for a path on the device.
 func TestUsage(t *testing.T) {
 	n, p, mounted, err := At("/proc")
 	require.NoError(t, err)
@@ -167,8 +168,8 @@ func TestHasDAXOption(t *testing.T) {
 	}
 }
 
-// TestNotMounted: what is not there is neither unmounted nor grown, and what is no device not
-// mounted.
+// TestNotMounted: unmounting or growing fails if nothing is mounted, and mounting if there is no
+// device.
 func TestNotMounted(t *testing.T) {
 	dir, path := t.TempDir(), image(t, 64<<20)
 	require.Error(t, Mount(path, dir, Ext4, []string{"defaults", "x-systemd.automount", "noatime"}))

@@ -64,7 +64,7 @@ func Format(ctx context.Context, on Space, fs string, extra ...string) error {
 		}
 		args = append(args, xfsForKernel()...)
 	default:
-		return errs.Invalidf("file system "+fs, "use ext4, xfs or none", "is not supported")
+		return errs.New(errs.Invalid, "file system "+fs, "is not supported", "use ext4, xfs or none")
 	}
 	// Only the last of several -E options would take effect.
 	if e, own := slices.Index(extra, "-E"), slices.Index(args, "-E"); e >= 0 && e+1 < len(extra) && own >= 0 {
@@ -278,7 +278,7 @@ func UnmountPath(path string) error {
 	err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
 	fault.Step("after umount")
 	if errors.Is(err, unix.EBUSY) {
-		return errs.Wrap(errs.InUse, path, "cannot be unmounted", "see who uses it: fuser -vm "+path, err)
+		return errs.Wrap(errs.InUse, path, "is in use", "see what uses it: fuser -vm "+path, err)
 	}
 	if err != nil {
 		return &os.PathError{Op: "unmount", Path: path, Err: err}

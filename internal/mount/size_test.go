@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestOwnFilesystem: what is recognised without blkid is what blkid says, and what
-// is not clear is left to it.
+// TestOwnFilesystem: the types recognized without blkid agree with blkid, and unclear cases are
+// left to it.
 func TestOwnFilesystem(t *testing.T) {
 	ctx := context.Background()
 	make := func(size int64) string {

@@ -19,8 +19,8 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// TestGuestSnapshotsLeakNothing reads all there is hundreds of times; the
-// memory of the process, C's and Go's, stays what it was after the first few.
+// TestGuestSnapshotsLeakNothing takes hundreds of snapshots; the memory of the process, C's and
+// Go's, does not grow after the first few.
 func TestGuestSnapshotsLeakNothing(t *testing.T) {
 	read := func(times int, sel Select) {
 		for range times {
@@ -29,9 +29,9 @@ func TestGuestSnapshotsLeakNothing(t *testing.T) {
 			require.NotEmpty(t, s.Regions)
 		}
 	}
-	// Go's heap grows to its first collection, which would be taken for a leak.
+	// Go's heap grows until its first collection, which would look like a leak.
 	defer debug.SetGCPercent(debug.SetGCPercent(10))
-	// The firmware of an emulated DIMM is slow to ask, so that it is asked less.
+	// The firmware of an emulated DIMM is slow, so it is queried less often.
 	const times, timesOfAll = 300, 20
 	read(100, Select{Namespaces: true, Badblocks: true})
 	read(10, Everything)
@@ -40,8 +40,8 @@ func TestGuestSnapshotsLeakNothing(t *testing.T) {
 	read(timesOfAll, Everything)
 	after := residentKiB(t)
 	t.Logf("resident memory: %d KiB before %d snapshots, %d KiB after", before, times+timesOfAll, after)
-	// A context of libndctl that is not released is 20 KiB and more; what malloc keeps
-	// for each thread came to 2 KiB a snapshot.
+	// A leaked libndctl context is at least 20 KiB; malloc's per-thread overhead was 2 KiB per
+	// snapshot.
 	require.Less(t, after-before, 4*(times+timesOfAll), "memory grows with the number of snapshots")
 }
 
@@ -61,8 +61,8 @@ func residentKiB(t *testing.T) int {
 	return 0
 }
 
-// TestGuestInfoBlockIsTheKernels compares the info block that pmemctl writes with the
-// one that the kernel writes for the same namespace.
+// TestGuestInfoBlockIsTheKernels compares pmemctl's info block with the kernel's for the same
+// namespace.
 func TestGuestInfoBlockIsTheKernels(t *testing.T) {
 	s, err := Lib{}.Snapshot(Select{})
 	require.NoError(t, err)
@@ -86,8 +86,8 @@ func TestGuestInfoBlockIsTheKernels(t *testing.T) {
 	}
 }
 
-// TestGuestSysfsMatchesLibndctl compares the two ways to read the subsystem,
-// with whatever is there, and with namespaces of all modes, up and down.
+// TestGuestSysfsMatchesLibndctl compares the two ways of reading the subsystem, with existing
+// namespaces and with namespaces of all modes, enabled and disabled.
 func TestGuestSysfsMatchesLibndctl(t *testing.T) {
 	compare := func(what string) {
 		t.Helper()

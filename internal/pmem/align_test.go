@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What real machines and their documentation show; the last is a guest's.
+// Values from real machines and their documentation; the last is from a guest.
 func TestUsableMatchesPublishedSizes(t *testing.T) {
 	for _, c := range []struct {
 		name       string

@@ -16,7 +16,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/errs"
 )
 
-// The image has the programs that are run, and no other way to them.
+// The container image has the required programs only.
 func TestImageHasPrograms(t *testing.T) {
 	script, err := os.ReadFile("../../scripts/image.sh")
 	require.NoError(t, err)
@@ -55,7 +55,7 @@ func TestNotInstalled(t *testing.T) {
 	require.NoError(t, Installed("sh"), "found where PATH does not look")
 }
 
-// TestDeadline: a program that does not end is killed with its children.
+// TestDeadline: a program that does not finish is killed with its children.
 func TestDeadline(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()

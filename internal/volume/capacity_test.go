@@ -12,7 +12,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// threeRegions is a volume group over three regions, with so much free on each.
+// threeRegions is a volume group on three regions, with the given free space on each.
 func threeRegions(free ...uint64) View {
 	var v View
 	vg := lvm.VG{Name: "pmemvg", Tags: []string{tag}, ExtentSize: ExtentSize}
@@ -55,7 +55,7 @@ func TestCapacityFor(t *testing.T) {
 			if c.largest == 0 {
 				return
 			}
-			// Exactly that can be made, and not a byte more.
+			// Exactly this size is possible, and not a byte more.
 			spec.Name, spec.Size = "a", got.Largest
 			plan, err := v.plan(spec)
 			require.NoError(t, err)
@@ -67,7 +67,7 @@ func TestCapacityFor(t *testing.T) {
 	}
 }
 
-// TestFullMetadata: where nothing more can be written down, nothing is promised.
+// TestFullMetadata: no capacity is reported if the metadata has no room.
 func TestFullMetadata(t *testing.T) {
 	full := func(v View, spec Spec, reason string) {
 		t.Helper()

@@ -16,7 +16,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// fakePMEM has one namespace; what else is called on it is a nil pointer.
+// fakePMEM has one namespace; other calls panic.
 type fakePMEM struct {
 	NDCTL
 	namespace  pmem.Namespace
@@ -45,7 +45,7 @@ type fakeLVM struct{ LVM }
 
 func (fakeLVM) Report(context.Context) (lvm.State, error) { return lvm.State{}, nil }
 
-// A volume may be finished, and its lock free, after somebody has seen it unfinished.
+// A volume may be finished, and its lock released, after it was seen unfinished.
 func TestRemoveAbandonedKeepsFinished(t *testing.T) {
 	ctx := context.Background()
 	ndctl := &fakePMEM{namespace: pmem.Namespace{Dev: "namespace0.1", UUID: "1b4e28ba-2fa1-11d2-883f-0016d3cca427", Name: markMaking + "db", Region: "region0", RawSize: 1, State: pmem.StateEnabled, Mode: pmem.ModeFSDAX}}
@@ -77,7 +77,7 @@ func (f *fakePMEM) RenameNamespace(_, name string) (pmem.Namespace, error) {
 	return pmem.Namespace{}, errors.New("does not come up")
 }
 
-// A device that cannot be brought up under its name was given to nobody, and goes.
+// A device that does not come up under its final name was never used, and is destroyed.
 func TestCommitWithoutDevice(t *testing.T) {
 	for _, nameSticks := range []bool{true, false} {
 		ndctl := &fakePMEM{nameSticks: nameSticks, namespace: pmem.Namespace{UUID: "1b4e28ba-2fa1-11d2-883f-0016d3cca427", Name: markMaking + "db"}}
@@ -88,7 +88,7 @@ func TestCommitWithoutDevice(t *testing.T) {
 	}
 }
 
-// TestUnfinishedCopyIsErased: it has bytes of its source, which are not left in free space.
+// TestUnfinishedCopyIsErased: its data comes from its source, and must not be left in free space.
 func TestUnfinishedCopyIsErased(t *testing.T) {
 	ctx := context.Background()
 	copied := slices.Collect(copyUUIDs("db", "1b4e28ba-2fa1-11d2-883f-0016d3cca427"))[0]
@@ -107,7 +107,7 @@ func TestUnfinishedCopyIsErased(t *testing.T) {
 	assert.False(t, Volume{Type: TypeDirect, UUID: uuid.NewString()}.isCopy())
 }
 
-// TestLeaveChangesNothing: a group with a device that is on no namespace is left as it is.
+// TestLeaveChangesNothing: a group with a device that is not on a namespace is left unchanged.
 func TestLeaveChangesNothing(t *testing.T) {
 	pmem0 := pmem.Namespace{Dev: "namespace0.0", UUID: "1b4e28ba-2fa1-11d2-883f-0016d3cca427", Name: markMember + "vg", Blockdev: "pmem0"}
 	v := View{PMEM: pmem.System{Namespaces: []pmem.Namespace{pmem0}}}

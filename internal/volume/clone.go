@@ -25,7 +25,7 @@ func (s *Service) Clone(ctx context.Context, source string, spec Spec) (Volume, 
 		return Volume{}, err
 	}
 	if source == spec.Name {
-		return Volume{}, errs.Invalidf(subject(spec.Name), "choose another name for the copy", "cannot be a clone of itself")
+		return Volume{}, errs.New(errs.Invalid, subject(spec.Name), "cannot be a clone of itself", "choose another name for the copy")
 	}
 	for _, name := range slices.Sorted(slices.Values([]string{source, spec.Name})) { // in a fixed order, so that two clones cannot deadlock
 		lock, err := s.lockVolume(ctx, name)
@@ -65,7 +65,7 @@ func (s *Service) Clone(ctx context.Context, source string, spec Spec) (Volume, 
 // copyingFrom returns the spec of a volume that can hold a copy of the source.
 func (s Spec) copyingFrom(source Volume) (Spec, error) {
 	if s.FS == mount.None && source.forFS {
-		return s, errs.Invalidf(subject(s.Name), "clone it as a volume with a file system", "%s was created for a file system and may hold data of deleted volumes below it, so it cannot be copied to a raw block volume", source.Name)
+		return s, errs.New(errs.Invalid, subject(s.Name), fmt.Sprintf("%s was created for a file system and may hold data of deleted volumes below it, so it cannot be copied to a raw block volume", source.Name), "clone it as a volume with a file system")
 	}
 	if s.Limit != 0 && source.Size > s.Limit {
 		return s, errs.New(errs.OutOfRange, subject(s.Name), fmt.Sprintf("a copy of %s requires %d bytes, which exceeds the limit of %d", source.Name, source.Size, s.Limit), "raise the limit")
@@ -104,7 +104,7 @@ func (s *Service) copyInto(ctx context.Context, made, source Volume, fs string) 
 			return err
 		}
 		if content.Type != "" && content.Type != fs {
-			return errs.Invalidf(subject(source.Name), "request a copy with "+content.Type, "has the file system %s, but a copy with %s was requested", content.Type, fs)
+			return errs.New(errs.Invalid, subject(source.Name), fmt.Sprintf("has the file system %s, but a copy with %s was requested", content.Type, fs), "request a copy with "+content.Type)
 		}
 	}
 	if made, err = s.bringUp(ctx, made); err != nil {

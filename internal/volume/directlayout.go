@@ -16,9 +16,9 @@ type directLayout struct{}
 func (directLayout) validate(spec Spec) error {
 	switch {
 	case spec.VG != "":
-		return errs.Invalidf(subject(spec.Name), "omit --vg, or use --type lvm", "a direct volume does not belong to a volume group")
+		return errs.New(errs.Invalid, subject(spec.Name), "a direct volume does not belong to a volume group", "omit --vg, or use --type lvm")
 	case spec.Stripe:
-		return errs.Invalidf(subject(spec.Name), "omit --stripe, or use --type lvm", "a direct volume is in one region and cannot be striped")
+		return errs.New(errs.Invalid, subject(spec.Name), "a direct volume is in one region and cannot be striped", "omit --stripe, or use --type lvm")
 	}
 	return nil
 }

@@ -106,7 +106,8 @@ func TestSpaceWanted(t *testing.T) {
 	assert.False(t, s.SpaceWanted())
 }
 
-// TestIsStill: a logical volume that got the name of another one meanwhile is not deleted for it.
+// TestIsStill: a logical volume that got the name of another one meanwhile is not deleted in its
+// place.
 func TestIsStill(t *testing.T) {
 	const id = "BbGdzb-XOAn-Uo02-oyzF-SIxv-oW26-RJtTnk"
 	up := func(lv string) blockdev.Mapped {

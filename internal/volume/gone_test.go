@@ -11,8 +11,8 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// TestLost: only what is known to be of the volume is taken off as what is left of it.
-// No machine has a device with the number.
+// TestLost: only what is known to belong to the volume counts as its stale mount. No machine has a
+// device with this number.
 func TestLost(t *testing.T) {
 	gone := blockdev.Number{Major: 259, Minor: 1<<20 - 1}
 	vol := Volume{Name: "db", UUID: "1b4e28ba-2fa1-11d2-883f-0016d3cca427", Type: TypeDirect, Device: "/dev/pmem0.1"}
@@ -28,14 +28,14 @@ func TestLost(t *testing.T) {
 	assert.False(t, s.lost("db", at("/dev/sda1")), "somebody mounted another device that had the number")
 	assert.False(t, s.lost("db", mount.Use{Point: at("/dev/pmem0.1").Point, Number: blockdev.Number{Minor: 30}}), "no block device")
 
-	// The number has a new user: it is the former's no more.
+	// The number has a new user, and no longer belongs to the former one.
 	require.NoError(t, s.rememberUse(Volume{Name: "web", UUID: "x", Type: TypeDirect}, gone, "/dev/pmem0.1"))
 	assert.False(t, s.lost("db", at("/dev/pmem0.1")))
 	assert.True(t, s.lost("web", at("/dev/pmem0.1")))
 	s.forgetUse(gone)
 	assert.False(t, s.lost("web", at("/dev/pmem0.1")), "nothing is mounted from it, and so nothing remembered")
 
-	// Mounted by a pmemctl that remembered only which volumes there are.
+	// Mounted by a pmemctl that did not record uses, only volumes.
 	assert.False(t, s.lost("web", at("/dev/pmem0.2")), "never seen")
 	s.remember(Volume{UUID: host.namespace.UUID})
 	assert.True(t, s.lost("web", at("/dev/pmem0.2")))

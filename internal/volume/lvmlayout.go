@@ -16,7 +16,7 @@ type lvmLayout struct{}
 
 func (lvmLayout) validate(spec Spec) error {
 	if spec.VG != "" && spec.Region != "" {
-		return errs.Invalidf(subject(spec.Name), "use --region or --vg", "cannot have both a region and a volume group")
+		return errs.New(errs.Invalid, subject(spec.Name), "cannot have both a region and a volume group", "use --region or --vg")
 	}
 	return nil
 }

@@ -139,13 +139,13 @@ func validateOptions(options []string) error {
 	for _, o := range options {
 		name, _, _ := strings.Cut(o, "=")
 		if slices.Contains(otherMounts, name) {
-			return errs.Invalidf("mount option "+quote(o), "omit it", "cannot be used to mount a volume")
+			return errs.New(errs.Invalid, "mount option "+quote(o), "cannot be used to mount a volume", "omit it")
 		}
 		if slices.Contains(otherDevices, name) {
-			return errs.Invalidf("mount option "+quote(o), "omit it", "names another device")
+			return errs.New(errs.Invalid, "mount option "+quote(o), "names another device", "omit it")
 		}
 		if o == "" || strings.ContainsFunc(o, func(r rune) bool { return r == ',' || r <= ' ' || r == 0x7f }) {
-			return errs.Invalidf("mount option "+quote(o), "specify each option separately", "is not a single option")
+			return errs.New(errs.Invalid, "mount option "+quote(o), "is not a single option", "specify each option separately")
 		}
 	}
 	return nil
@@ -272,7 +272,7 @@ func (s *Service) ensureFilesystem(ctx context.Context, vol Volume, m MountSpec)
 		want = mount.Ext4
 	}
 	if want != mount.Ext4 && want != mount.XFS {
-		return "", errs.Invalidf(subject(m.Name), "use ext4 or xfs", "file system %s is not supported", quote(m.FS))
+		return "", errs.New(errs.Invalid, subject(m.Name), fmt.Sprintf("file system %s is not supported", quote(m.FS)), "use ext4 or xfs")
 	}
 	content, err := s.Mounts.Probe(ctx, vol.Device)
 	if err != nil {

@@ -39,8 +39,9 @@ func (q NamespaceRequest) rawFor(r pmem.Region) (uint64, error) {
 	align := q.sizeAlign(r)
 	switch {
 	case q.RawSize != 0 && q.RawSize%align != 0:
-		return 0, errs.Invalidf("region "+r.Dev, fmt.Sprintf("use --raw-size %d or %d", pmem.RoundDown(q.RawSize, align), pmem.RoundUp(q.RawSize, align)),
-			"raw size %d is not a multiple of %s, which its alignment and %d-way interleaving require", q.RawSize, pmem.FormatSize(align), max(r.InterleaveWays, 1))
+		return 0, errs.New(errs.Invalid, "region "+r.Dev, fmt.Sprintf(
+			"raw size %d is not a multiple of %s, which its alignment and %d-way interleaving require", q.RawSize, pmem.FormatSize(align), max(r.InterleaveWays, 1)), fmt.Sprintf("use --raw-size %d or %d", pmem.RoundDown(q.RawSize, align), pmem.RoundUp(q.RawSize, align)))
+
 	case q.RawSize != 0:
 		return q.RawSize, nil
 	case q.Size == 0:
@@ -77,33 +78,33 @@ func (q *NamespaceRequest) validate() error {
 	switch q.Mode {
 	case pmem.ModeRaw, pmem.ModeSector, pmem.ModeFSDAX, pmem.ModeDevDAX:
 	default:
-		return errs.Invalidf("namespace", "use fsdax, devdax, sector or raw", "%s is not a mode", quote(string(q.Mode)))
+		return errs.New(errs.Invalid, "namespace", fmt.Sprintf("%s is not a mode", quote(string(q.Mode))), "use fsdax, devdax, sector or raw")
 	}
 	if q.Map != pmem.MapDev && q.Map != pmem.MapMem {
-		return errs.Invalidf("namespace", "use dev or mem", "%s is not a location for the page map", quote(string(q.Map)))
+		return errs.New(errs.Invalid, "namespace", fmt.Sprintf("%s is not a location for the page map", quote(string(q.Map))), "use dev or mem")
 	}
 	switch q.Align {
 	case 4 * pmem.KiB, 2 * pmem.MiB, pmem.GiB:
 	default:
-		return errs.Invalidf("namespace", "use 4Ki, 2Mi or 1Gi", "alignment %d is not supported", q.Align)
+		return errs.New(errs.Invalid, "namespace", fmt.Sprintf("alignment %d is not supported", q.Align), "use 4Ki, 2Mi or 1Gi")
 	}
 	switch q.SectorSize {
 	case 512, 520, 528, 4096, 4104, 4160, 4224:
 	default:
-		return errs.Invalidf("namespace", "use 512 or 4096", "sector size %d is not supported", q.SectorSize)
+		return errs.New(errs.Invalid, "namespace", fmt.Sprintf("sector size %d is not supported", q.SectorSize), "use 512 or 4096")
 	}
 	if q.Size != 0 && q.RawSize != 0 {
-		return errs.Invalidf("namespace", "use one of them", "--size and --raw-size exclude each other")
+		return errs.New(errs.Invalid, "namespace", "--size and --raw-size exclude each other", "use one of them")
 	}
 	if len(q.Name) > pmem.MaxAltName {
-		return errs.Invalidf("namespace", "use a shorter name", "name is %d bytes long; the maximum is %d", len(q.Name), pmem.MaxAltName)
+		return errs.New(errs.Invalid, "namespace", fmt.Sprintf("name is %d bytes long; the maximum is %d", len(q.Name), pmem.MaxAltName), "use a shorter name")
 	}
 	if owner, ours := Owned(q.Name); ours {
-		return errs.Invalidf("namespace", "use another name", "name %s is the mark of %s", quote(q.Name), owner)
+		return errs.New(errs.Invalid, "namespace", fmt.Sprintf("name %s is the mark of %s", quote(q.Name), owner), "use another name")
 	}
 	if q.UUID != "" {
 		if _, err := uuid.Parse(q.UUID); err != nil {
-			return errs.Invalidf("namespace", "omit --uuid to generate one", "%s is not a UUID", quote(q.UUID))
+			return errs.New(errs.Invalid, "namespace", fmt.Sprintf("%s is not a UUID", quote(q.UUID)), "omit --uuid to generate one")
 		}
 	}
 	return nil

@@ -11,8 +11,8 @@ import (
 	"github.com/pmemctl/pmemctl/internal/errs"
 )
 
-// TestNearestSizes: a limit that is the size itself is met by a possible size, and otherwise
-// the sizes that are told next are possible, exactly.
+// TestNearestSizes: a limit equal to the size is met by a possible size; otherwise the sizes in
+// the next step are possible exactly.
 func TestNearestSizes(t *testing.T) {
 	const mib = 1 << 20
 	v := threeRegions(512 * mib)

@@ -204,7 +204,7 @@ func makeLast(path string, create func() error) (remove func() error, err error)
 	}
 	st, err := os.Lstat(path)
 	if err == nil && st.Mode()&os.ModeSymlink != 0 {
-		err = errs.Invalidf(path, "remove it", "is a symbolic link")
+		err = errs.New(errs.Invalid, path, "is a symbolic link", "remove it")
 	}
 	return func() error { return nil }, err
 }

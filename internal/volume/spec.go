@@ -27,7 +27,7 @@ func ParseType(s string) (Type, error) {
 	case TypeLVM, TypeDirect:
 		return t, nil
 	}
-	return "", errs.Invalidf("type "+quote(s), "use lvm or direct", "is not a volume type")
+	return "", errs.New(errs.Invalid, "type "+quote(s), "is not a volume type", "use lvm or direct")
 }
 
 // Spec describes a volume to create.
@@ -139,7 +139,7 @@ func (s *Spec) validate() error {
 	switch s.FS {
 	case mount.Ext4, mount.XFS, mount.None:
 	default:
-		return errs.Invalidf(subject(s.Name), "use ext4, xfs or none", "file system %s is not supported", quote(s.FS))
+		return errs.New(errs.Invalid, subject(s.Name), fmt.Sprintf("file system %s is not supported", quote(s.FS)), "use ext4, xfs or none")
 	}
 	if err := validateSize(s.Name, s.Size); err != nil {
 		return err
@@ -149,7 +149,7 @@ func (s *Spec) validate() error {
 	}
 	switch {
 	case s.Limit != 0 && s.Limit < s.Size:
-		return errs.Invalidf(subject(s.Name), "raise the limit, or request less", "the limit of %s is less than the size of %s", pmem.FormatSize(s.Limit), pmem.FormatSize(s.Size))
+		return errs.New(errs.Invalid, subject(s.Name), fmt.Sprintf("the limit of %s is less than the size of %s", pmem.FormatSize(s.Limit), pmem.FormatSize(s.Size)), "raise the limit, or request less")
 	case s.FS == mount.XFS && s.Size < mount.MinXFS:
 		return errs.New(errs.OutOfRange, subject(s.Name), "XFS needs at least 300 MiB", "use --size 300Mi or more, or --fs ext4")
 	}
@@ -159,7 +159,7 @@ func (s *Spec) validate() error {
 func validateSize(name string, size uint64) error {
 	switch {
 	case size == 0:
-		return errs.Invalidf(subject(name), "specify a size, for example --size 10Gi", "the size must be greater than 0")
+		return errs.New(errs.Invalid, subject(name), "the size must be greater than 0", "specify a size, for example --size 10Gi")
 	case size > maxSize:
 		return tooLarge(subject(name), size, "see what fits: pmemctl capacity")
 	}
@@ -202,7 +202,7 @@ func (s Spec) hidesOldBytes() bool {
 // the layout of a volume must not be able to read the host or write to it.
 func validateMkfsOptions(fs string, options []string) error {
 	bad := func(o, reason string) error {
-		return errs.Invalidf("mkfs option "+quote(o), "use mkfs flags with values, for example -i 65536", "%s", reason)
+		return errs.New(errs.Invalid, "mkfs option "+quote(o), fmt.Sprintf("%s", reason), "use mkfs flags with values, for example -i 65536")
 	}
 	value := false
 	for _, o := range options {

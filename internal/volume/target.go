@@ -59,7 +59,7 @@ func (s *Service) openTarget(path string) (*target, error) {
 	}
 	switch {
 	case errors.Is(err, errLink):
-		return nil, errs.Invalidf("path "+quote(path), "use the path that it resolves to", "leads elsewhere through a symbolic link")
+		return nil, errs.New(errs.Invalid, "path "+quote(path), "leads elsewhere through a symbolic link", "use the path that it resolves to")
 	case errors.Is(err, unix.ENOENT):
 		return nil, noParent()
 	case err != nil:
@@ -80,13 +80,13 @@ func belowRoot(root, path string) ([]string, error) {
 	const next = "use an absolute path without . and .."
 	switch {
 	case path == "":
-		return nil, errs.Invalidf("path", next, "is empty")
+		return nil, errs.New(errs.Invalid, "path", "is empty", next)
 	case len(path) > maxPath:
-		return nil, errs.Invalidf("path "+quote(path), "use a shorter name", "is %d bytes long; the maximum is %d", len(path), maxPath)
+		return nil, errs.New(errs.Invalid, "path "+quote(path), fmt.Sprintf("is %d bytes long; the maximum is %d", len(path), maxPath), "use a shorter name")
 	case !filepath.IsAbs(path) || filepath.Clean(path) != path || path == "/":
-		return nil, errs.Invalidf("path "+quote(path), next, "is not absolute and clean")
+		return nil, errs.New(errs.Invalid, "path "+quote(path), "is not absolute and clean", next)
 	case strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		return nil, errs.Invalidf("path "+quote(path), next, "has a control character")
+		return nil, errs.New(errs.Invalid, "path "+quote(path), "has a control character", next)
 	}
 	parts := slices.Collect(strings.SplitSeq(strings.Trim(root, "/"), "/"))
 	if root == "/" {
@@ -94,7 +94,7 @@ func belowRoot(root, path string) ([]string, error) {
 	}
 	below := strings.Split(path[1:], "/")
 	if len(below) <= len(parts) || !slices.Equal(below[:len(parts)], parts) {
-		return nil, errs.Invalidf("path "+quote(path), "if kubelet has another --root-dir, start the server with it as --kubelet-dir", "is not below kubelet's directory %s", root)
+		return nil, errs.New(errs.Invalid, "path "+quote(path), fmt.Sprintf("is not below kubelet's directory %s", root), "if kubelet has another --root-dir, start the server with it as --kubelet-dir")
 	}
 	return below[len(parts):], nil
 }

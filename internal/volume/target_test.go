@@ -52,7 +52,7 @@ func TestTargets(t *testing.T) {
 	}
 }
 
-// TestSwappedTarget: what is done to a target is done where it was when it was opened.
+// TestSwappedTarget: an operation affects the target as it was when it was opened.
 func TestSwappedTarget(t *testing.T) {
 	dir, elsewhere := t.TempDir(), t.TempDir()
 	pod := filepath.Join(dir, "pod")
@@ -75,7 +75,7 @@ func TestSwappedTarget(t *testing.T) {
 	assert.True(t, errs.Is(err, errs.Conflict))
 }
 
-// TestMountingOnALink: the last part of a path may be replaced, too, until it is open.
+// TestMountingOnALink: the last part of a path may be replaced until it is open, too.
 func TestMountingOnALink(t *testing.T) {
 	dir := t.TempDir()
 	link := filepath.Join(dir, "link")

@@ -109,7 +109,7 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// TestAssign: with the labels of two devices gone the archive tells them apart.
+// TestAssign: without the labels of two devices, the archive distinguishes them.
 func TestAssign(t *testing.T) {
 	g7 := groupOf(7, pvOf("A", dataTo), pvOf("B", dataTo), pvOf("C", dataTo))
 	devices := map[string]string{"A": "n0", "B": "n1", "C": "n2"}
@@ -123,7 +123,7 @@ func TestAssign(t *testing.T) {
 	assert.False(t, isOn(*archivedOf(g7, map[string]string{"A": "of a former group"}), g.members[0]))
 }
 
-// TestSplitByUUID: devices of two groups of one name, as when they came from another host.
+// TestSplitByUUID: devices of two groups of the same name, for example from another host.
 func TestSplitByUUID(t *testing.T) {
 	mine, theirs := groupOf(7, pvOf("A", dataTo), pvOf("B", dataTo)), groupOf(3, pvOf("X", dataTo))
 	theirs.UUID = "THEIRS"
@@ -171,7 +171,7 @@ func TestSplitByUUID(t *testing.T) {
 	}
 }
 
-// TestOneToRepair: of namesakes the damaged one is meant.
+// TestOneToRepair: of several groups of the same name, the damaged one is selected.
 func TestOneToRepair(t *testing.T) {
 	group := func(uuid string, seqno2 uint64) *groupOnDisk {
 		newest, second := groupOf(7, pvOf("A", dataTo)), groupOf(seqno2, pvOf("A", dataTo))
@@ -205,14 +205,14 @@ func TestParts(t *testing.T) {
 	}
 	assert.Equal(t, []PartState{PartOK, PartOK, PartDamaged, PartMissing, PartMissing}, states, "label, copy 1, an older copy 2, the namespace, and the physical volume")
 
-	// With a part damaged nobody is told to remove the group by force.
+	// If a part is damaged, the next step must not be to remove the group by force.
 	g = groupOnDisk{name: "vg", members: []*member{memberOf("p0", "n0", lvm.Label{}, copyOf(4096, groupOf(7, pvOf("A", dataTo)))), memberOf("p1", "n1", there("X"), lost)}}
 	g.decide(nil)
 	for _, p := range g.parts() {
 		assert.NotContains(t, p.Next, "vg remove", p.Part)
 	}
 
-	// A device that was about to be added is nothing to repair.
+	// A device that was about to be added need not be repaired.
 	g = groupOnDisk{name: "vg", members: []*member{memberOf("p0", "n0", there("A"), copyOf(4096, groupOf(7, pvOf("A", dataTo)))), memberOf("p1", "n1", lvm.Label{}, lost)}}
 	g.decide(nil)
 	assert.NoError(t, g.repairable())

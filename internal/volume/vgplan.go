@@ -55,9 +55,9 @@ const metadataSize = 2 * ExtentSize
 func (spec VGInitSpec) validate() error {
 	switch {
 	case spec.Percent < 0 || spec.Percent > 100:
-		return errs.Invalidf("", "use --percent 1 to 100", "%d percent is out of range", spec.Percent)
+		return errs.New(errs.Invalid, "", fmt.Sprintf("%d percent is out of range", spec.Percent), "use --percent 1 to 100")
 	case spec.Percent != 0 && spec.Size != 0:
-		return errs.Invalidf("", "use one of them", "--percent and --size exclude each other")
+		return errs.New(errs.Invalid, "", "--percent and --size exclude each other", "use one of them")
 	case spec.Size > maxSize:
 		return tooLarge("", spec.Size, "see what there is: pmemctl region list")
 	}

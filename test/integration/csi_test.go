@@ -607,7 +607,7 @@ func TestCSIRefusals(t *testing.T) {
 		code codes.Code
 		text string
 	}{
-		"no space": {create(func(r *csi.CreateVolumeRequest) { r.CapacityRange.RequiredBytes = 100 << 30 }), codes.ResourceExhausted, "do not fit; the largest possible lvm volume is"},
+		"no space": {create(func(r *csi.CreateVolumeRequest) { r.CapacityRange.RequiredBytes = 100 << 30 }), codes.ResourceExhausted, "does not fit; the largest possible lvm volume is"},
 		"another node": {create(func(r *csi.CreateVolumeRequest) {
 			r.AccessibilityRequirements.Requisite[0].Segments[nodeKey] = "node-b"
 		}), codes.ResourceExhausted, "must be created on another node"},
@@ -616,7 +616,7 @@ func TestCSIRefusals(t *testing.T) {
 		"misspelt":     {create(func(r *csi.CreateVolumeRequest) { r.Parameters["pmemtype"] = "lvm" }), codes.InvalidArgument, `unknown parameter "pmemtype"; did you mean pmemType?`},
 		"shared": {create(func(r *csi.CreateVolumeRequest) {
 			r.VolumeCapabilities[0].AccessMode.Mode = csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER
-		}), codes.InvalidArgument, "on one node"},
+		}), codes.InvalidArgument, "local to one node"},
 		"impossible range": {create(func(r *csi.CreateVolumeRequest) {
 			r.CapacityRange = &csi.CapacityRange{RequiredBytes: 3<<20 + 1, LimitBytes: 3<<20 + 2}
 		}), codes.OutOfRange, "the smallest possible size"},

@@ -55,7 +55,7 @@ func TestParallelCreates(t *testing.T) {
 			assert.True(t, exists, "%s was made", name(i))
 		case noSpace:
 			assert.False(t, exists, "%s was refused", name(i))
-			assert.Contains(t, outputs[i], "do not fit")
+			assert.Contains(t, outputs[i], "does not fit")
 		default:
 			assert.Fail(t, "neither done nor refused", "%s: exit code %d: %s", name(i), code, outputs[i])
 		}

@@ -270,7 +270,7 @@ func TestVGRepairGone(t *testing.T) {
 		g.write(tail, g.tail)
 		g.reboot()
 	}
-	assert.Contains(t, must(t, "vg repair "+repairVG), "nothing is wrong")
+	assert.Contains(t, must(t, "vg repair "+repairVG), "are not damaged")
 	files, err := filepath.Glob(archiveDir + "/*.overwritten.gz")
 	require.NoError(t, err)
 	assert.Len(t, files, 6, "what was overwritten is kept, since the archive was removed")
