@@ -1,11 +1,7 @@
 package cli
 
 import (
-	"errors"
-
-	"github.com/pmemctl/pmemctl/internal/dax"
 	"github.com/pmemctl/pmemctl/internal/errs"
-	"github.com/pmemctl/pmemctl/internal/ndctl"
 )
 
 // The exit codes. They are documented in docs/exit-codes.md and must not change.
@@ -44,18 +40,4 @@ var exitCodes = map[errs.Kind]int{
 	errs.Canceled:    exitCanceled,
 }
 
-func exitCode(err error) int {
-	kind := errs.KindOf(err)
-	if kind == errs.Internal {
-		switch {
-		case errors.Is(err, ndctl.ErrNotFound), errors.Is(err, dax.ErrNotFound):
-			kind = errs.NotFound
-		case errors.Is(err, ndctl.ErrUnsupported), errors.Is(err, dax.ErrUnsupported), errors.Is(err, dax.ErrAutoOnline),
-			errors.Is(err, dax.ErrNoDriver), errors.Is(err, dax.ErrNoNode), errors.Is(err, dax.ErrClassModel):
-			kind = errs.Unsupported
-		case errors.Is(err, dax.ErrInUse), errors.Is(err, dax.ErrMemoryOnline):
-			kind = errs.InUse
-		}
-	}
-	return exitCodes[kind]
-}
+func exitCode(err error) int { return exitCodes[errs.KindOf(err)] }

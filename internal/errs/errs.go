@@ -74,13 +74,28 @@ func Wrap(kind Kind, subject, reason, next string, cause error) error {
 	return &Error{Kind: kind, Subject: subject, Reason: reason, Next: next, Err: cause}
 }
 
-// KindOf returns the kind of any error, including errors of the kernel and of contexts.
+// sentinel is an error that errors.Is finds, and that has a kind.
+type sentinel struct {
+	kind Kind
+	text string
+}
+
+func (s *sentinel) Error() string { return s.text }
+
+// Sentinel returns an error of a kind for comparison with errors.Is.
+func Sentinel(kind Kind, text string) error { return &sentinel{kind, text} }
+
+// KindOf returns the kind of any error, including sentinels and errors of the kernel and of
+// contexts.
 func KindOf(err error) Kind {
 	var e *Error
 	if errors.As(err, &e) {
 		return e.Kind
 	}
+	var s *sentinel
 	switch {
+	case errors.As(err, &s):
+		return s.kind
 	case errors.Is(err, context.Canceled):
 		return Canceled
 	case errors.Is(err, context.DeadlineExceeded):

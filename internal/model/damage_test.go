@@ -442,3 +442,23 @@ func TestHiddenVolume(t *testing.T) {
 	require.NoError(t, h.Unbind("namespace0.0"))
 	volumetest.IsKind(t, errs.Unsupported, s.Absent(ctx, "db"), "was not found, but may be in volume group pmemvgregion0, whose namespace namespace0.0 is disabled")
 }
+
+// TestDeleteVanished: an error for a device that has vanished does not say that the volume is
+// deleted, which DeleteVolume would answer with OK.
+func TestDeleteVanished(t *testing.T) {
+	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+		gone := errs.Sentinel(errs.NotFound, "no such device")
+		for _, erase := range []bool{true, false} {
+			require.NoError(t, volumetest.Create(volumetest.Spec("db", kind, 64*pmem.MiB))(h, s))
+			h.FailAt(1, gone)
+			err := volumetest.Second(s.Delete(ctx, "db", erase))
+			require.ErrorIs(t, err, gone)
+			assert.True(t, errs.Is(err, errs.Busy), "%v", err)
+			assert.ErrorContains(t, err, "changed while it was being deleted")
+			vol, err := s.Get(ctx, "db")
+			require.NoError(t, err)
+			assert.Equal(t, volume.Ready, vol.State)
+			require.NoError(t, volumetest.Second(s.Delete(ctx, "db", false)))
+		}
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"syscall"
 
+	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
@@ -21,10 +22,10 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // ErrUnsupported is wrapped if the installed library lacks a function, or by every function of a
 // build without cgo.
-var ErrUnsupported = errors.New("not supported by this build or by the installed libndctl")
+var ErrUnsupported = errs.Sentinel(errs.Unsupported, "not supported by this build or by the installed libndctl")
 
 // ErrNotFound is wrapped if the device does not exist.
-var ErrNotFound = errors.New("no such device")
+var ErrNotFound = errs.Sentinel(errs.NotFound, "no such device")
 
 // ErrNoSlot is wrapped if the label area of a DIMM has no free slot for a change: the kernel
 // writes each label to a new slot, and frees the old one afterwards (drivers/nvdimm/label.c). It

@@ -73,7 +73,8 @@ func (s *Service) removeAllUnfinished(ctx context.Context, found []Volume) error
 // is locked.
 func (s *Service) removeUnfinished(ctx context.Context, vol Volume) error {
 	if vol.isCopy() {
-		return errs.Wrap("", subject(vol.Name), "its unfinished copy could not be marked as deleted", "", s.deleteCopy(ctx, vol))
+		err := s.deleteCopy(ctx, vol)
+		return errs.Wrap("", subject(vol.Name), "its unfinished copy could not be marked as deleted", "", err)
 	}
 	err := s.kindOf(vol.Type).remove(ctx, vol)
 	return errs.Wrap("", subject(vol.Name), "its unfinished "+vol.where()+" could not be removed", "", err)

@@ -30,7 +30,7 @@ func (s *Service) DeleteAsCreated(ctx context.Context, name string) error {
 
 // delete calls erase to find out whether the volume's data is to be erased; with a zero Volume if
 // only deleted volumes of that name exist.
-func (s *Service) delete(ctx context.Context, name string, erase func(Volume) bool) ([]Volume, error) {
+func (s *Service) delete(ctx context.Context, name string, erase func(Volume) bool) (deleted []Volume, err error) {
 	if err := ValidateName(name); err != nil {
 		return nil, err
 	}
@@ -49,6 +49,7 @@ func (s *Service) delete(ctx context.Context, name string, erase func(Volume) bo
 	if err != nil {
 		return nil, err
 	}
+	defer func() { err = notGone(name, err) }()
 	for _, vol := range slices.Concat(d.remove, d.mark) {
 		s.kindOf(vol.Type).warm()
 	}
@@ -71,6 +72,15 @@ func (s *Service) delete(ctx context.Context, name string, erase func(Volume) bo
 		}
 	}
 	return d.erase, nil
+}
+
+// notGone keeps NotFound from an error with a volume that was found: whether its device has been
+// deleted, or only cannot be seen any more, is not known.
+func notGone(name string, err error) error {
+	if errs.Is(err, errs.NotFound) {
+		return errs.Wrap(errs.Busy, subject(name), "changed while it was being deleted", "try again", err)
+	}
+	return err
 }
 
 // deletion lists the volumes of a name that are to be removed without erasing, marked as deleted,
@@ -105,7 +115,7 @@ func (s *Service) beginDeleting(ctx context.Context, name string, erase func(Vol
 		}
 	}
 	if err := s.removeAllUnfinished(ctx, found); err != nil {
-		return d, err
+		return d, notGone(name, err)
 	}
 	s.noteDeleted(v)
 	d.erase = inState(found, Deleting)

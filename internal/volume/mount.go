@@ -103,7 +103,9 @@ func (s *Service) Mount(ctx context.Context, m MountSpec) (Volume, error) {
 		return vol, errs.Wrap(errs.Unsupported, subject(m.Name), "cannot be mounted on "+path+", because its "+fs+" is damaged"+s.andMedium(vol), next, err)
 	}
 	if err := s.checkDAX(path); !m.NoDAX && err != nil {
-		return vol, errors.Join(errs.Wrap(errs.Unsupported, subject(m.Name), "was mounted without DAX, and has been unmounted again", "see the kernel's reason: dmesg | tail; or mount it without: --no-dax", err), s.Mounts.Unmount(vol.Device, path))
+		undone := s.Mounts.Unmount(vol.Device, path)
+		err = errs.Wrap(errs.Unsupported, subject(m.Name), "was mounted without DAX, and has been unmounted again", "see the kernel's reason: dmesg | tail; or mount it without: --no-dax", err)
+		return vol, errors.Join(err, undone)
 	}
 	_, point, _, err := s.Mounts.At(path)
 	if err != nil {

@@ -234,7 +234,8 @@ func (s *Service) DestroyNamespace(ctx context.Context, key string) error {
 		if err := s.NDCTL.DisableRaw(n.Dev); err != nil {
 			return errs.Wrap("", subject, "was wiped, but not destroyed", "try again", err)
 		}
-		return errs.Wrap("", subject, "was wiped, but not destroyed", "try again", s.NDCTL.DestroyNamespace(n.Dev))
+		err = s.NDCTL.DestroyNamespace(n.Dev)
+		return errs.Wrap("", subject, "was wiped, but not destroyed", "try again", err)
 	})
 }
 

@@ -148,7 +148,8 @@ func (s *Service) settleDown(v View, n pmem.Namespace) error {
 	if _, vg := parseMark(n.Name); v.mayMiss(vg) {
 		return errs.New(errs.Damaged, "namespace "+n.Dev, "left by an interrupted vg init or vg remove, does not come up, and may be the device that volume group "+vg+" is missing", "see why: dmesg | tail")
 	}
-	return errs.Wrap("", "namespace "+n.Dev, "left by an interrupted vg init or vg remove, could not be removed", "", s.NDCTL.DestroyNamespace(n.UUID))
+	err := s.NDCTL.DestroyNamespace(n.UUID)
+	return errs.Wrap("", "namespace "+n.Dev, "left by an interrupted vg init or vg remove, could not be removed", "", err)
 }
 
 // mayMiss reports whether a volume group of that name is missing a device, or has a member that is
@@ -180,7 +181,8 @@ func (s *Service) settle(v View, n pmem.Namespace, name string) error {
 		return errs.New(errs.Damaged, "namespace "+n.Dev, "was being added to or removed from volume group "+name+", has an LVM label, and is in no group that can be read", "see what it is: pvck --dump headers "+blockPath(n)+"; if it is not needed: pmemctl vg remove "+name+" --force")
 	}
 	if !in {
-		return errs.Wrap("", "namespace "+n.Dev, "left by an interrupted vg init or vg remove, could not be removed", "", s.NDCTL.DestroyNamespace(n.UUID))
+		err := s.NDCTL.DestroyNamespace(n.UUID)
+		return errs.Wrap("", "namespace "+n.Dev, "left by an interrupted vg init or vg remove, could not be removed", "", err)
 	}
 	unused := slices.ContainsFunc(vg.PVs, func(pv lvm.PV) bool { return pv.Name == blockPath(n) && pv.Free == pv.Size })
 	if vg.Name != name || !vg.HasTag(tag) || !unused {
