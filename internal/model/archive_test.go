@@ -118,7 +118,7 @@ func TestArchiveAfterDamage(t *testing.T) {
 				d.write(d.path(region), second(d.member(region)), both[1])
 			}
 		}, 4, 3, ""},
-		"copies of two groups on one device": {func(d onDisk) { d.putOther("region0") }, 4, 0, "are of two groups"},
+		"copies of two groups on one device": {func(d onDisk) { d.putOther("region0") }, 4, 0, "belong to two groups"},
 		"nothing is left on the devices":     {func(d onDisk) { d.clearAll() }, 4, 0, ""},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -189,7 +189,7 @@ func TestArchiveCannotBeWritten(t *testing.T) {
 	notes := d.notes()
 	d.change("b")
 	require.NotEmpty(t, *notes)
-	assert.ErrorContains(t, (*notes)[0], "not kept in "+d.s.ArchiveDir)
+	assert.ErrorContains(t, (*notes)[0], "not archived in "+d.s.ArchiveDir)
 	assert.ErrorContains(t, (*notes)[0], "volume group pmemvg")
 	assert.Len(t, volumetest.List(t, d.s), 2)
 
@@ -313,7 +313,7 @@ func TestPlanRepair(t *testing.T) {
 			assert.True(t, strings.HasPrefix(plan.Source, c.source), plan.Source)
 			assert.EqualValues(t, 1700000000, plan.Time.Unix())
 			assert.Contains(t, plan.Volumes, "a")
-			assert.Contains(t, plan.Volumes, "theirs (not made by pmemctl)")
+			assert.Contains(t, plan.Volumes, "theirs (not created by pmemctl)")
 			if c.doubt == "" {
 				assert.Empty(t, plan.Doubt)
 			} else {
@@ -341,9 +341,9 @@ func TestNoRepair(t *testing.T) {
 			require.NoError(d.t, os.RemoveAll(d.s.ArchiveDir))
 		}, errs.Unsupported, "nothing is left to restore it from"},
 		"a namespace is disabled":         {func(d onDisk) { require.NoError(d.t, d.Unbind("namespace1.0")) }, errs.Unsupported, "namespace1.0 cannot be read: its namespace is disabled"},
-		"a region is not there":           {func(d onDisk) { d.LoseRegion("region1") }, errs.Unsupported, "has a device missing: physical volume "},
-		"copies of two groups":            {func(d onDisk) { d.putOther("region0") }, errs.Conflict, "its copies are of two groups"},
-		"the label is of another":         {func(d onDisk) { d.write(d.path("region0"), 0, d.otherLabel()) }, errs.Unsupported, "has a device missing: physical volume "},
+		"a region is not there":           {func(d onDisk) { d.LoseRegion("region1") }, errs.Unsupported, "is missing a device: physical volume "},
+		"copies of two groups":            {func(d onDisk) { d.putOther("region0") }, errs.Conflict, "its copies belong to two groups"},
+		"the label is of another":         {func(d onDisk) { d.write(d.path("region0"), 0, d.otherLabel()) }, errs.Unsupported, "is missing a device: physical volume "},
 		"two that nothing tells apart":    {func(d onDisk) { d.loseIdentity() }, errs.Unsupported, "which of its 2 physical volumes"},
 		"the device has another size":     {func(d onDisk) { d.moveToLarger() }, errs.Unsupported, "cannot be restored"},
 		"its data is where a copy was to": {func(d onDisk) { d.growData() }, errs.Unsupported, "cannot be restored"},

@@ -161,7 +161,7 @@ func TestCheckHost(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	h := model.New(t.TempDir())
 	volumetest.IsKind(t, errs.NotFound, h.Service().CheckHost(ctx), "no persistent memory")
-	volumetest.IsKind(t, errs.Unsupported, h.Service().Absent(ctx, "db"), "not there now")
+	volumetest.IsKind(t, errs.Unsupported, h.Service().Absent(ctx, "db"), "currently missing")
 	volumetest.IsKind(t, errs.NotFound, volumetest.Second(h.Service().Capacity(ctx)), "no persistent memory")
 }
 
@@ -219,7 +219,7 @@ func TestLostVG(t *testing.T) {
 	for i, region := range []string{"region0", "region1"} {
 		assert.Equal(t, region, damage[i].Region)
 		assert.Equal(t, d.path(region), damage[i].Device)
-		assert.Equal(t, []string{"a", "theirs (not made by pmemctl)"}, damage[i].Volumes)
+		assert.Equal(t, []string{"a", "theirs (not created by pmemctl)"}, damage[i].Volumes)
 		assert.Contains(t, damage[i].Reason, "it had 2: a, theirs")
 	}
 	info, err := v.FindVG("pmemvg")
@@ -230,7 +230,7 @@ func TestLostVG(t *testing.T) {
 
 	before := d.media()
 	err = d.s.RemoveVG(ctx, "pmemvg", false)
-	volumetest.IsKind(t, errs.Damaged, err, "(a, theirs (not made by pmemctl))")
+	volumetest.IsKind(t, errs.Damaged, err, "(a, theirs (not created by pmemctl))")
 	assert.ErrorContains(t, err, "namespace0.0 (region0, 512 MiB), namespace1.0 (region1, 512 MiB)")
 	assert.Contains(t, errs.NextStep(err), "pmemctl vg remove pmemvg --force")
 	d.unchanged(before)

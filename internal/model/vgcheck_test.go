@@ -188,7 +188,7 @@ func TestCheckVGs(t *testing.T) {
 				d.write(path, at, data)
 			},
 			[]string{"pmem0 label ok", "pmem0 copy 1 ok 6", "pmem0 copy 2 damaged 4", "pmem1 label ok", "pmem1 copy 1 ok 6", "pmem1 copy 2 ok 6"},
-			"it is of change 4, and the group is at 6", "vg repair pmemvg",
+			"it is at change 4, but the group is at 6", "vg repair pmemvg",
 		},
 		"another text of the same change": {
 			func(d onDisk) {
@@ -205,7 +205,7 @@ func TestCheckVGs(t *testing.T) {
 					}
 				}
 			},
-			[]string{"pmem0 label ok", "pmem0 copy 1 ok 4", "pmem0 copy 2 damaged 4"}, "it is not the same as copy 1 on", "vg repair pmemvg",
+			[]string{"pmem0 label ok", "pmem0 copy 1 ok 4", "pmem0 copy 2 damaged 4"}, "it differs from copy 1 on", "vg repair pmemvg",
 		},
 		"the namespace is disabled": {
 			func(d onDisk) { require.NoError(d.t, d.Unbind(d.member("region0").Dev)) },
@@ -224,11 +224,11 @@ func TestCheckVGs(t *testing.T) {
 		},
 		"the region is not there": {
 			func(d onDisk) { d.LoseRegion("region0") },
-			[]string{"pmem1 label ok", "pmem1 copy 1 ok 4", "pmem1 copy 2 ok 4", "device missing"}, "is not there", "region list",
+			[]string{"pmem1 label ok", "pmem1 copy 1 ok 4", "pmem1 copy 2 ok 4", "device missing"}, " is missing", "region list",
 		},
 		"the label is another device's": {
 			func(d onDisk) { d.write(d.path("region0"), 0, d.otherLabel()) },
-			[]string{"pmem0 label damaged", "pmem0 copy 1 ok 4", "pmem0 copy 2 ok 4"}, "the group does not have this physical volume", "vg repair pmemvg",
+			[]string{"pmem0 label damaged", "pmem0 copy 1 ok 4", "pmem0 copy 2 ok 4"}, "the group does not contain this physical volume", "vg repair pmemvg",
 		},
 		"a device that was never added": {
 			func(d onDisk) { d.marked(128 * pmem.MiB) },
@@ -243,7 +243,7 @@ func TestCheckVGs(t *testing.T) {
 		},
 		"it is on a device of another size": {
 			func(d onDisk) { d.moveToLarger() },
-			[]string{"pmem0.1 label damaged", "pmem0.1 copy 1 ok 4", "pmem0.1 copy 2 damaged"}, "bytes, and it has", "vg repair pmemvg",
+			[]string{"pmem0.1 label damaged", "pmem0.1 copy 1 ok 4", "pmem0.1 copy 2 damaged"}, "bytes, but it has", "vg repair pmemvg",
 		},
 		"everything on the devices is gone": {
 			func(d onDisk) { d.clearAll() },

@@ -173,10 +173,10 @@ func TestPlanVGInitRefusals(t *testing.T) {
 		"its metadata is gone":      {VGInitSpec{Regions: []string{"region0"}}, func(v *View) { v.has0(markMember, own.Name, pmem.GiB/4, lvm.VG{}) }, errs.Damaged, "volume group pmemvgregion0", "/dev/pmem0 cannot be read", "pmemctl vg check pmemvgregion0"},
 		"of a group in the other":   {VGInitSpec{Regions: []string{"region1"}, VG: own.Name}, func(v *View) { v.has0(markMember, own.Name, pmem.GiB/4, lvm.VG{}) }, errs.Damaged, "volume group pmemvgregion0", "/dev/pmem0 cannot be read", "pmemctl vg check pmemvgregion0"},
 		"half added":                {VGInitSpec{Regions: []string{"region0"}}, func(v *View) { v.has0(markJoining, own.Name, pmem.GiB/4, own) }, errs.Damaged, "region region0", "interrupted vg init", "pmemctl tree"},
-		"in another group":          {VGInitSpec{Regions: []string{"region0"}, Span: true}, func(v *View) { v.has0(markMember, own.Name, pmem.GiB/4, own) }, errs.Conflict, "region region0", "pmemvgregion0 already", "pmemctl vg remove pmemvgregion0"},
+		"in another group":          {VGInitSpec{Regions: []string{"region0"}, Span: true}, func(v *View) { v.has0(markMember, own.Name, pmem.GiB/4, own) }, errs.Conflict, "region region0", "already belongs to volume group pmemvgregion0", "pmemctl vg remove pmemvgregion0"},
 		"a group that was renamed":  {VGInitSpec{Regions: []string{"region0"}}, func(v *View) { v.has0(markMember, own.Name, pmem.GiB/4, lvm.VG{Name: "renamed", UUID: "OWN"}) }, errs.Conflict, "region region0", "renamed", "vgrename OWN pmemvgregion0"},
-		"somebody else's":           {VGInitSpec{VG: "theirs", Regions: []string{"region0"}}, func(v *View) { v.Foreign.VGs = []lvm.VG{{Name: "theirs"}} }, errs.Conflict, "volume group theirs", "not made by pmemctl", "vgrename theirs"},
-		"a device of it is missing": {VGInitSpec{Regions: []string{"region0"}}, func(v *View) { vg := own; vg.PartialPVMissing = true; v.has0(markMember, own.Name, pmem.GiB/4, vg) }, errs.Unsupported, "volume group pmemvgregion0", "device missing", "region list"},
+		"somebody else's":           {VGInitSpec{VG: "theirs", Regions: []string{"region0"}}, func(v *View) { v.Foreign.VGs = []lvm.VG{{Name: "theirs"}} }, errs.Conflict, "volume group theirs", "not created by pmemctl", "vgrename theirs"},
+		"a device of it is missing": {VGInitSpec{Regions: []string{"region0"}}, func(v *View) { vg := own; vg.PartialPVMissing = true; v.has0(markMember, own.Name, pmem.GiB/4, vg) }, errs.Unsupported, "volume group pmemvgregion0", "is missing a device", "region list"},
 		"two of a name": {VGInitSpec{VG: own.Name, Regions: []string{"region1"}}, func(v *View) {
 			v.has0(markMember, own.Name, pmem.GiB/4, own)
 			v.take(pmem.Namespace{Name: markMember + own.Name, Mode: pmem.ModeFSDAX, Blockdev: "pmem0.1", RawSize: pmem.GiB / 4})
@@ -184,7 +184,7 @@ func TestPlanVGInitRefusals(t *testing.T) {
 		}, errs.Conflict, "volume group pmemvgregion0", "OWN and TWO", "vgrename TWO"},
 		"it does not fit":              {VGInitSpec{Size: 2 * pmem.GiB, Regions: []string{"region0"}}, nil, errs.NoSpace, "region region0", "2 GiB", "--size 1050673152 "},
 		"less than a namespace":        {VGInitSpec{Percent: 1, Regions: []string{"region0"}}, nil, errs.OutOfRange, "region region0", "16 MiB", "larger --percent"},
-		"taken by a foreign namespace": {VGInitSpec{Regions: []string{"region0"}}, func(v *View) { v.take(pmem.Namespace{RawSize: pmem.GiB, Mode: pmem.ModeDevDAX}) }, errs.NoSpace, "region region0", "namespace0.0 (devdax, 1 GiB, not made by pmemctl)", "namespace destroy"},
+		"taken by a foreign namespace": {VGInitSpec{Regions: []string{"region0"}}, func(v *View) { v.take(pmem.Namespace{RawSize: pmem.GiB, Mode: pmem.ModeDevDAX}) }, errs.NoSpace, "region region0", "namespace0.0 (devdax, 1 GiB, not created by pmemctl)", "namespace destroy"},
 		"taken by a volume":            {VGInitSpec{Regions: []string{"region0"}}, func(v *View) { v.take(pmem.Namespace{RawSize: pmem.GiB, Mode: pmem.ModeFSDAX, Name: "pmemctl:db"}) }, errs.NoSpace, "region region0", "volume db", "delete volumes"},
 		"taken by a deleted volume":    {VGInitSpec{Regions: []string{"region0"}}, func(v *View) { v.take(pmem.Namespace{RawSize: pmem.GiB, Mode: pmem.ModeFSDAX, Name: "pmemctl+-db"}) }, errs.NoSpace, "region region0", "volume db", "pmemctl gc"},
 		"too small": {VGInitSpec{Regions: []string{"region0"}}, func(v *View) {
@@ -235,15 +235,15 @@ func TestNoPlace(t *testing.T) {
 		"no group in the region": {with(lv, func(s *Spec) { s.Region = "region1" }), nil, errs.NotFound, "region region1", "no volume group", "pmemctl vg init region1"},
 		"no region":              {with(lv, func(s *Spec) { s.Region = "region9" }), nil, errs.NotFound, "region region9", "does not exist", "region list"},
 		"no such group":          {with(lv, func(s *Spec) { s.VG = "other" }), nil, errs.NotFound, "volume group other", "does not exist", "vg list"},
-		"somebody else's group":  {with(lv, func(s *Spec) { s.VG = "other" }), func(v *View) { v.Foreign.VGs = []lvm.VG{{Name: "other"}} }, errs.Conflict, "volume group other", "not made by pmemctl", "vg list"},
+		"somebody else's group":  {with(lv, func(s *Spec) { s.VG = "other" }), func(v *View) { v.Foreign.VGs = []lvm.VG{{Name: "other"}} }, errs.Conflict, "volume group other", "not created by pmemctl", "vg list"},
 		"no PMEM, lvm":           {lv, func(v *View) { v.PMEM.Regions = nil }, errs.NotFound, "", "no persistent memory", "dimm list"},
 		"no PMEM, direct":        {direct, func(v *View) { v.PMEM.Regions = nil }, errs.NotFound, "", "no persistent memory", "dimm list"},
 		"not striped":            {with(lv, func(s *Spec) { s.Stripe = true }), func(v *View) { v.has0(markMember, "pmemvg", pmem.GiB/4, own) }, errs.Unsupported, "volume db", "cannot be striped", "--span"},
-		"a device missing":       {lv, func(v *View) { vg := own; vg.PartialPVMissing = true; v.has0(markMember, "pmemvg", pmem.GiB/4, vg) }, errs.Unsupported, "volume group pmemvg", "device missing", "region list"},
+		"a device missing":       {lv, func(v *View) { vg := own; vg.PartialPVMissing = true; v.has0(markMember, "pmemvg", pmem.GiB/4, vg) }, errs.Unsupported, "volume group pmemvg", "is missing a device", "region list"},
 		"promises too much": {lv, func(v *View) {
 			v.has0(markMember, "pmemvg", pmem.GiB/4, own)
 			v.LVM.VGs[0].PVs[0] = lvm.PV{Name: "/dev/pmem0", DeviceSize: 10, Size: 9, DataStart: 2}
-		}, errs.Damaged, "volume group pmemvg", "promises 11 bytes of /dev/pmem0, which has 10", "volume clone"},
+		}, errs.Damaged, "volume group pmemvg", "claims 11 bytes of /dev/pmem0, which has only 10", "volume clone"},
 		"unreadable":            {lv, func(v *View) { v.has0(markMember, "pmemvg", pmem.GiB/4, lvm.VG{}) }, errs.Damaged, "volume group pmemvg", "cannot be read", "pmemctl vg check pmemvg"},
 		"unreadable, named":     {with(lv, func(s *Spec) { s.VG = "pmemvg" }), func(v *View) { v.has0(markMember, "pmemvg", pmem.GiB/4, lvm.VG{}) }, errs.Damaged, "volume group pmemvg", "cannot be read", "pmemctl vg check pmemvg"},
 		"disabled":              {with(direct, func(s *Spec) { s.Region = "region0" }), func(v *View) { v.PMEM.Regions[0].State = pmem.StateDisabled }, errs.Unsupported, "region region0", "is disabled", "region enable region0"},
@@ -261,7 +261,7 @@ func TestNoPlace(t *testing.T) {
 			v.take(pmem.Namespace{Name: "pmemctl+-old", RawSize: pmem.GiB / 2, UUID: "u"})
 		}, errs.NoSpace, "volume db", "900 MiB", "pmemctl gc"},
 		"labels are full":          {direct, func(v *View) { v.PMEM.Regions = v.PMEM.Regions[:1]; v.PMEM.Regions[0].LabelsFull = true }, errs.NoSpace, "volume db", "region0", "delete volumes"},
-		"above the limit":          {with(lv, func(s *Spec) { s.Limit, s.Size = 3*pmem.MiB, 3*pmem.MiB }), func(v *View) { v.has0(markMember, "pmemvg", pmem.GiB/4, own) }, errs.OutOfRange, "volume db", "4 MiB", "4194304 bytes, or ask for 2097152 bytes"},
+		"above the limit":          {with(lv, func(s *Spec) { s.Limit, s.Size = 3*pmem.MiB, 3*pmem.MiB }), func(v *View) { v.has0(markMember, "pmemvg", pmem.GiB/4, own) }, errs.OutOfRange, "volume db", "4 MiB", "4194304 bytes, or request 2097152 bytes"},
 		"no smaller than possible": {with(lv, func(s *Spec) { s.Limit = pmem.MiB }), func(v *View) { v.has0(markMember, "pmemvg", pmem.GiB/4, own) }, errs.OutOfRange, "volume db", "2 MiB", "2097152 bytes"},
 	} {
 		v := emptyRegions(2)
@@ -312,7 +312,7 @@ func TestNamespaceRequest(t *testing.T) {
 	}{
 		"mode":                     {NamespaceRequest{Mode: "fast"}, nil, errs.Invalid, "namespace", `fast`, "fsdax"},
 		"map":                      {with(func(q *NamespaceRequest) { q.Map = "disk" }), nil, errs.Invalid, "namespace", "disk", "dev or mem"},
-		"align":                    {with(func(q *NamespaceRequest) { q.Align = 3 }), nil, errs.Invalid, "namespace", "align 3", "2Mi"},
+		"align":                    {with(func(q *NamespaceRequest) { q.Align = 3 }), nil, errs.Invalid, "namespace", "alignment 3", "2Mi"},
 		"sector size":              {with(func(q *NamespaceRequest) { q.SectorSize = 1000 }), nil, errs.Invalid, "namespace", "1000", "4096"},
 		"both":                     {with(func(q *NamespaceRequest) { q.Size, q.RawSize = 1, 1 }), nil, errs.Invalid, "namespace", "--raw-size", ""},
 		"long name":                {with(func(q *NamespaceRequest) { q.Name = strings.Repeat("x", 64) }), nil, errs.Invalid, "namespace", "64", "shorter"},
@@ -356,7 +356,7 @@ func TestDamage(t *testing.T) {
 		}, "volume group pmemvg", "namespace0.0 is disabled", "enable-namespace namespace0.0"},
 		"a member is unread": {func(v *View) { v.has0(markMember, "pmemvg", 1, lvm.VG{}) }, "volume group pmemvg", "/dev/pmem0 cannot be read", "vg check pmemvg"},
 		"a volume is raw":    {func(v *View) { v.take(pmem.Namespace{Name: "pmemctl:db", Mode: pmem.ModeRaw, Blockdev: "pmem0"}) }, "volume db", "info block is lost", "namespace show namespace0.0"},
-		"a device missing":   {func(v *View) { vg := own; vg.PartialPVMissing = true; v.has0(markMember, "pmemvg", 1, vg) }, "volume group pmemvg", "device missing", "region list"},
+		"a device missing":   {func(v *View) { vg := own; vg.PartialPVMissing = true; v.has0(markMember, "pmemvg", 1, vg) }, "volume group pmemvg", "is missing a device", "region list"},
 		"lvm says so":        {func(v *View) { v.LVM.Problems = []string{"checksum error"} }, "volume group unknown", "checksum error", "pmemctl vg check"},
 	} {
 		v := emptyRegions(2)
@@ -454,7 +454,7 @@ func TestPlanInitLabels(t *testing.T) {
 		subject, reason, next string
 	}{
 		"none":       {func(s *pmem.System) { s.Regions = nil }, errs.NotFound, "", "no persistent memory", "dimm list"},
-		"no DIMM":    {func(s *pmem.System) { s.Regions[0].Mappings = nil }, errs.Unsupported, "region region0", "no DIMM", "namespace create --region region0"},
+		"no DIMM":    {func(s *pmem.System) { s.Regions[0].Mappings = nil }, errs.Unsupported, "region region0", "is not on a DIMM", "namespace create --region region0"},
 		"no room":    {func(s *pmem.System) { s.DIMMs[0].LabelSize = 0 }, errs.Unsupported, "region region0", "room for labels", "namespace create --region region0"},
 		"read-only":  {func(s *pmem.System) { s.Regions[0].ReadOnly = true }, errs.Unsupported, "region region0", "read-only", "region list"},
 		"no region0": {func(s *pmem.System) { s.Regions = s.Regions[1:] }, errs.NotFound, "region region0", "does not exist", "region list"},

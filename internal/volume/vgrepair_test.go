@@ -110,7 +110,7 @@ func TestVerifyRepair(t *testing.T) {
 		"LVM sees none":          {reported{state: lvm.State{VGs: []lvm.VG{other}}}, 0, "does not see it"},
 		"LVM misses a device":    {reported{state: lvm.State{VGs: []lvm.VG{missing}}}, 0, "missing"},
 		"LVM misses a volume":    {reported{state: lvm.State{VGs: []lvm.VG{without}}}, 0, "does not see all"},
-		"it reads as other text": {reported{state: lvm.State{VGs: []lvm.VG{whole}}}, 1, "does not read as"},
+		"it reads as other text": {reported{state: lvm.State{VGs: []lvm.VG{whole}}}, 1, "does not read back as"},
 		"LVM fails":              {reported{err: broken}, 0, "lvm is broken"},
 	} {
 		s, _ := newRepairable(t)
@@ -256,7 +256,7 @@ func TestTwoGroupsOfOneName(t *testing.T) {
 	assert.Len(t, plan.Writes, 2)
 	overwrite(t, one, 4096, make([]byte, 512))
 	_, err = s.planRepair("vg")
-	refused(t, err, errs.Conflict, "volume group vg", "2 of that name", "vg repair ", "both are damaged")
+	refused(t, err, errs.Conflict, "volume group vg", "2 damaged groups of that name", "vg repair ", "both are damaged")
 	assert.ErrorContains(t, err, repairVG)
 	assert.ErrorContains(t, err, otherVG)
 
