@@ -31,8 +31,9 @@ var mayImport = map[string][]string{
 	"volume":            {"ndctl", "lvm", "mount", "blockdev", "devuser", "hostlock", "run"},
 	"volume/volumetest": {"volume", "mount"},
 	"model":             {"ndctl", "lvm", "mount", "blockdev", "hostlock", "volume"},
+	"metrics":           {"volume"},
 	"csi":               {"volume", "mount"},
-	"cli":               {"csi", "volume", "hostconf", "ndctl", "dax", "lvm", "mount", "blockdev", "run"},
+	"cli":               {"csi", "metrics", "volume", "hostconf", "ndctl", "dax", "lvm", "mount", "blockdev", "run"},
 	"cli/gendocs":       {"cli"},
 }
 
@@ -45,6 +46,7 @@ var only = map[string][]string{
 	"google.golang.org/grpc":    {"csi"},
 	"github.com/spf13/cobra":    {"cli", "cli/gendocs"},
 	"k8s.io/kubelet":            {"csi"},
+	"github.com/prometheus":     {"csi", "metrics"},
 	"github.com/moby/sys/mount": {"mount"},
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/csi"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/hostconf"
+	"github.com/pmemctl/pmemctl/internal/metrics"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
@@ -152,7 +153,7 @@ func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
 		log.Warn("the sockets for kubelet and for the sidecars are in the same directory: a compromised sidecar can mount volumes", "next", "use a separate directory for --controller-endpoint")
 	}
 	a.service.TargetRoot = config.KubeletDir
-	server := &csi.Server{Config: config, Volumes: a.service, Log: log, Metrics: csi.NewMetrics(a.service)}
+	server := &csi.Server{Config: config, Volumes: a.service, Log: log, Metrics: csi.NewMetrics(metrics.New(a.service))}
 	a.service.Locks.Waiting = func(name, holder string) { log.Info("waiting for a lock", "lock", name, "holder", holder) }
 	server.Resume = a.service.Resume
 	if f.init && !(config.Only && config.Type == volume.TypeDirect) {
