@@ -202,7 +202,7 @@ func (s Spec) hidesOldBytes() bool {
 // the layout of a volume must not be able to read the host or write to it.
 func validateMkfsOptions(fs string, options []string) error {
 	bad := func(o, reason string) error {
-		return errs.New(errs.Invalid, "mkfs option "+quote(o), fmt.Sprintf("%s", reason), "use mkfs flags with values, for example -i 65536")
+		return errs.New(errs.Invalid, "mkfs option "+quote(o), reason, "use mkfs flags with values, for example -i 65536")
 	}
 	value := false
 	for _, o := range options {
