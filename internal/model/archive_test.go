@@ -375,3 +375,12 @@ func TestNoRepair(t *testing.T) {
 		d.unchanged(before)
 	}
 }
+
+// TestArchiveOfWhatIsKnown: which device a physical volume is, is kept only from a whole label.
+func TestArchiveOfWhatIsKnown(t *testing.T) {
+	d := newOnDisk(t)
+	require.NoError(t, os.RemoveAll(d.s.ArchiveDir))
+	d.write(d.path("region0"), 0, make([]byte, 4096))
+	require.NoError(t, d.s.ChangeHost(ctx, func() error { return nil }))
+	assert.Equal(t, map[string]string{d.disk("region1").Label.PV: d.member("region1").UUID}, d.newest().Devices)
+}

@@ -2,6 +2,7 @@ package model_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"os"
@@ -360,4 +361,64 @@ func (d onDisk) growData() {
 			}
 		}
 	}
+}
+
+// TestCheckVGsAgain: what is being written at the moment of the first look is not damaged; it is
+// looked at again with the host locked.
+func TestCheckVGsAgain(t *testing.T) {
+	d := newOnDisk(t)
+	path := d.path("region0")
+	label := d.read(path, 0, 4096)
+	d.write(path, 0, make([]byte, 4096))
+	locked := 0
+	d.FailReads(func(read, _ string) error {
+		if read == "/dev" { // the host is locked
+			locked++
+			d.write(path, 0, label)
+		}
+		return nil
+	})
+	for range 2 {
+		parts, err := d.s.CheckVGs(ctx, "pmemvg")
+		require.NoError(t, err)
+		assert.Equal(t, []string{"pmem0 label ok", "pmem0 copy 1 ok 4", "pmem0 copy 2 ok 4", "pmem1 label ok", "pmem1 copy 1 ok 4", "pmem1 copy 2 ok 4"}, rows(parts))
+		assert.Equal(t, 1, locked, "what is whole is not looked at again")
+	}
+}
+
+// TestCheckOneVG: of several groups the one named is shown, and all without a name.
+func TestCheckOneVG(t *testing.T) {
+	h := newHost(t)
+	h.PutNodes(t.TempDir())
+	s := h.Service()
+	require.NoError(t, initVGs(25)(h, s))
+	for name, want := range map[string][]string{
+		"pmemvgregion0": {"pmem0 label ok", "pmem0 copy 1 ok 1", "pmem0 copy 2 ok 1"},
+		"pmemvgregion1": {"pmem1 label ok", "pmem1 copy 1 ok 1", "pmem1 copy 2 ok 1"},
+		"":              {"pmem0 label ok", "pmem0 copy 1 ok 1", "pmem0 copy 2 ok 1", "pmem1 label ok", "pmem1 copy 1 ok 1", "pmem1 copy 2 ok 1"},
+	} {
+		parts, err := s.CheckVGs(ctx, name)
+		require.NoError(t, err)
+		assert.Equal(t, want, rows(parts), name)
+	}
+}
+
+// TestUnusedCopy: a copy that LVM was told to ignore (pvchange --metadataignore) is neither damaged
+// nor repaired.
+func TestUnusedCopy(t *testing.T) {
+	d := newOnDisk(t)
+	n := d.member("region0")
+	at := n.Size/end*end - end
+	header := d.read(d.path("region0"), at, 512)
+	const flags = 60 // of the first text in the header
+	header[flags] = 1
+	binary.LittleEndian.PutUint32(header, lvm.Sum(header[4:]))
+	d.write(d.path("region0"), at, header)
+	parts, err := d.s.CheckVGs(ctx, "pmemvg")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"pmem0 label ok", "pmem0 copy 1 ok 4", "pmem0 copy 2 unused", "pmem1 label ok", "pmem1 copy 1 ok 4", "pmem1 copy 2 ok 4"}, rows(parts))
+	assert.Equal(t, "LVM does not use this copy", parts[2].Reason)
+	plan, err := d.s.PlanRepair(ctx, "pmemvg")
+	require.NoError(t, err)
+	assert.Empty(t, plan.Writes)
 }

@@ -150,6 +150,7 @@ func overwrite(t *testing.T, file string, at int64, data []byte) {
 // zeros.
 func TestReadWhatCan(t *testing.T) {
 	_, file := newRepairable(t)
+	overwrite(t, file, 64*pmem.MiB-4096, bytes.Repeat([]byte("data"), 1024))
 	whole, err := os.ReadFile(file)
 	require.NoError(t, err)
 	unzip := func(packed []byte) []byte {
