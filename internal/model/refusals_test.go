@@ -326,3 +326,30 @@ func TestRegionInUse(t *testing.T) {
 	assert.False(t, regions[0].Enabled())
 	assert.True(t, regions[1].Enabled())
 }
+
+// TestStray: a device that has the mark of a group that is complete without it is destroyed with
+// force only, and the group and its volumes stay.
+func TestStray(t *testing.T) {
+	d := newOnDisk(t)
+	stray := d.marked(128 * pmem.MiB)
+	before := d.media()
+	v, err := d.s.Look(ctx)
+	require.NoError(t, err)
+	damage := d.s.Damage(v)
+	require.Len(t, damage, 1)
+	assert.Equal(t, stray.Dev, damage[0].Namespace)
+	assert.Contains(t, damage[0].Reason, "is complete without /dev/"+stray.Blockdev)
+	assert.Empty(t, damage[0].Volumes, "nothing of the group is out of sight")
+	err = d.s.RemoveVG(ctx, "pmemvg", false)
+	volumetest.IsKind(t, errs.Damaged, err, "the group stays")
+	assert.ErrorContains(t, err, stray.Dev+" (region0, ")
+	assert.NotContains(t, err.Error(), "(a)", "its volumes are not lost")
+	d.unchanged(before)
+
+	require.NoError(t, d.s.RemoveVG(ctx, "pmemvg", true))
+	volumetest.IsKind(t, errs.NotFound, volumetest.Second(d.s.GetNamespace(stray.UUID)), "does not exist")
+	delete(before, stray.Dev)
+	d.unchanged(before)
+	assert.Len(t, volumetest.List(t, d.s), 1)
+	volumetest.IsKind(t, errs.InUse, d.s.RemoveVG(ctx, "pmemvg", true), "logical volumes")
+}

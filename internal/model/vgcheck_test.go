@@ -209,7 +209,7 @@ func TestCheckVGs(t *testing.T) {
 		},
 		"the namespace is disabled": {
 			func(d onDisk) { require.NoError(d.t, d.Unbind(d.member("region0").Dev)) },
-			[]string{"device missing", "pmem1 label ok", "pmem1 copy 1 ok 4", "pmem1 copy 2 ok 4"}, "its namespace is disabled", "namespace show namespace0.0",
+			[]string{"is missing a device", "pmem1 label ok", "pmem1 copy 1 ok 4", "pmem1 copy 2 ok 4"}, "its namespace is disabled", "namespace show namespace0.0",
 		},
 		"the info block is lost": {
 			func(d onDisk) {
@@ -224,7 +224,7 @@ func TestCheckVGs(t *testing.T) {
 		},
 		"the region is not there": {
 			func(d onDisk) { d.LoseRegion("region0") },
-			[]string{"pmem1 label ok", "pmem1 copy 1 ok 4", "pmem1 copy 2 ok 4", "device missing"}, " is missing", "region list",
+			[]string{"pmem1 label ok", "pmem1 copy 1 ok 4", "pmem1 copy 2 ok 4", "is missing a device"}, " is missing", "region list",
 		},
 		"the label is another device's": {
 			func(d onDisk) { d.write(d.path("region0"), 0, d.otherLabel()) },

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -371,6 +372,8 @@ func TestDamage(t *testing.T) {
 
 	v := emptyRegions(1)
 	v.has0(markMember, "pmemvg", 1, own)
+	v.LVM.VGs[0].PVs[0] = lvm.PV{Name: "/dev/pmem0", DeviceSize: 11, Size: 9, DataStart: 2}
+	assert.Empty(t, v.Damage(), "its data goes to the end of the device, and not further")
 	v.take(pmem.Namespace{Name: markMember + "pmemvg", Mode: pmem.ModeFSDAX, Blockdev: "pmem9"})
 	strays := v.strays(v.LVM.VGs[0])
 	require.Len(t, strays, 1, "LVM took it out of the group")
@@ -447,6 +450,12 @@ func TestPlanInitLabels(t *testing.T) {
 		assert.True(t, plan.same(again))
 		again.Regions = again.Regions[1:]
 		assert.False(t, plan.same(again))
+		again, err = s.PlanInitLabels(strings.Fields(asked)...)
+		require.NoError(t, err)
+		if again.Namespaces = slices.Clone(again.Namespaces); len(again.Namespaces) > 0 {
+			again.Namespaces[0].UUID = "another"
+			assert.False(t, plan.same(again), "another one of the same name")
+		}
 	}
 	for what, c := range map[string]struct {
 		change                func(*pmem.System)
