@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/pmemctl/pmemctl/internal/csi"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/pmem"
@@ -105,7 +103,7 @@ as by "pmemctl volume mount".`,
 			if err := a.needRoot("creating a volume"); err != nil {
 				return err
 			}
-			if err := notInline(args[0]); err != nil {
+			if err := volume.ValidateNotInline(args[0]); err != nil {
 				return err
 			}
 			spec.Name, spec.Type, spec.Size, spec.Limit = args[0], volume.Type(place.volumeType), uint64(size), uint64(limit)
@@ -285,14 +283,6 @@ running, a "pmemctl gc" that this command starts. If erasing is interrupted, ser
 	return cmd
 }
 
-// notInline refuses names of inline volumes, because the CSI server would delete the volume.
-func notInline(name string) error {
-	if csi.IsInline(name) {
-		return errs.New(errs.Invalid, "volume name "+strconv.Quote(name), "is reserved for inline volumes, which serve-csi deletes", "choose another name")
-	}
-	return nil
-}
-
 func (a *app) unmountAndDelete(ctx context.Context, name string, unmount, erase bool) ([]volume.Volume, error) {
 	if unmount {
 		// A partly deleted volume is mounted nowhere, and deleting it continues.
@@ -352,7 +342,7 @@ other type. Use this to get a larger direct volume.`,
 			if cmd.Flags().Changed("size") && size == 0 {
 				return usage(cmd, fmt.Errorf("the size must be greater than 0"))
 			}
-			if err := notInline(args[1]); err != nil {
+			if err := volume.ValidateNotInline(args[1]); err != nil {
 				return err
 			}
 			v, err := a.service.Clone(cmd.Context(), args[0], volume.Spec{
