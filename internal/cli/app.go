@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/pmemctl/pmemctl/internal/blockdev"
@@ -34,9 +36,10 @@ type app struct {
 	// root reports whether the process may change the host.
 	root    func() bool
 	ndctl   reader
-	dax     dax.Lib
-	service *volume.Service
-	close   func() // stops what the service started
+	dax     daxDevices
+	service service
+	host    *volume.Service // the same service: serve-csi configures it, and gc uses its locks
+	close   func()          // stops what the service started
 }
 
 // reader reads the PMEM of the host; ndctl.Lib implements it.
@@ -44,17 +47,31 @@ type reader interface {
 	Snapshot(ndctl.Select) (pmem.System, error)
 }
 
+// service is what the commands use of *volume.Service. Its parts are declared beside the commands.
+type service interface {
+	Look(context.Context) (volume.View, error)
+	LookAtEverything(context.Context) (volume.View, error)
+	Damage(volume.View) []volume.Damage
+	ChangeHost(ctx context.Context, do func() error) error
+	regions
+	namespaces
+	vgs
+	volumes
+	eraser
+}
+
 func newApp() *app {
 	a := &app{
-		root: func() bool { return os.Geteuid() == 0 }, ndctl: ndctl.Lib{}, detach: detach,
+		root: func() bool { return os.Geteuid() == 0 }, ndctl: ndctl.Lib{}, dax: dax.Lib{}, detach: detach,
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		interactive: term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
 		bars:        term.IsTerminal(int(os.Stderr.Fd())),
 	}
-	a.service, a.close = volume.OnThisHost()
-	a.service.Locks.Waiting = a.waiting
-	a.service.Progress = a.progress
-	a.service.Note = once(func(err error) { a.note("pmemctl: note: %v", err) })
+	a.host, a.close = volume.OnThisHost()
+	a.host.Locks.Waiting = a.waiting
+	a.host.Progress = a.progress
+	a.host.Note = once(func(err error) { a.note("pmemctl: note: %v", err) })
+	a.service = a.host
 	return a
 }
 
@@ -130,4 +147,9 @@ func (a *app) needRoot(what string) error {
 		return nil
 	}
 	return errs.New(errs.Permission, "", what+" requires root", "run it again with sudo")
+}
+
+// asRoot makes a command require root, as its PreRunE.
+func (a *app) asRoot(what string) func(*cobra.Command, []string) error {
+	return func(*cobra.Command, []string) error { return a.needRoot(what) }
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -12,44 +13,45 @@ import (
 )
 
 func newDIMMCommand(a *app) *cobra.Command {
-	var output outputFlag
-	list := &cobra.Command{
+	list := listing(&cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the DIMMs with their health", Example: "  pmemctl dimm list\n  pmemctl dimm list -o wide", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			s, err := a.ndctl.Snapshot(ndctl.Select{DIMMs: true, Health: true})
-			if err != nil {
-				return err
-			}
-			if len(s.Buses) == 0 && (output == outputTable || output == outputWide) {
-				return volume.NoPMEM(s)
-			}
-			return show(a, output, "dimms", s.DIMMs, []column[pmem.DIMM]{
-				{title: "DIMM", cell: func(d pmem.DIMM) string { return d.Dev }},
-				{title: "BUS", cell: func(d pmem.DIMM) string { return d.Bus }},
-				{title: "STATE", cell: func(d pmem.DIMM) string { return d.State }},
-				{title: "HEALTH", cell: func(d pmem.DIMM) string { return healthOf(d, func(h *pmem.Health) string { return h.State }) }},
-				{title: "FLAGS", cell: func(d pmem.DIMM) string { return dash(strings.Join(d.Flags, ",")) }},
-				{title: "LABELS", cell: func(d pmem.DIMM) string { return pmem.FormatSize(d.LabelSize) }},
-				{title: "ID", wide: true, cell: func(d pmem.DIMM) string { return dash(d.ID) }},
-				{title: "HANDLE", wide: true, cell: func(d pmem.DIMM) string { return fmt.Sprintf("%#x", d.Handle) }},
-				{title: "TEMPERATURE", wide: true, cell: func(d pmem.DIMM) string {
-					return healthOf(d, func(h *pmem.Health) string { return valueOf(h.TemperatureCelsius, "%.1f C") })
-				}},
-				{title: "SPARES", wide: true, cell: func(d pmem.DIMM) string {
-					return healthOf(d, func(h *pmem.Health) string { return valueOf(h.SparesPercentage, "%d%%") })
-				}},
-				{title: "LIFE USED", wide: true, cell: func(d pmem.DIMM) string {
-					return healthOf(d, func(h *pmem.Health) string { return valueOf(h.LifeUsedPercentage, "%d%%") })
-				}},
-				{title: "SHUTDOWN", wide: true, cell: func(d pmem.DIMM) string {
-					return healthOf(d, func(h *pmem.Health) string { return dash(h.ShutdownState) })
-				}},
-				{title: "SECURITY", wide: true, cell: func(d pmem.DIMM) string { return dash(d.Security) }},
-			})
-		},
-	}
-	addOutputFlag(list, &output)
+	}, func(_ context.Context, o outputFlag, _ []string) error {
+		s, err := a.ndctl.Snapshot(ndctl.Select{DIMMs: true, Health: true})
+		if err != nil {
+			return err
+		}
+		if len(s.Buses) == 0 && !o.structured() {
+			return volume.NoPMEM(s)
+		}
+		return show(a, o, "dimms", s.DIMMs, dimmColumns())
+	})
 	return group("dimm", "Show NVDIMMs", "pmemctl dimm list", list)
+}
+
+func dimmColumns() []column[pmem.DIMM] {
+	return []column[pmem.DIMM]{
+		{title: "DIMM", cell: func(d pmem.DIMM) string { return d.Dev }},
+		{title: "BUS", cell: func(d pmem.DIMM) string { return d.Bus }},
+		{title: "STATE", cell: func(d pmem.DIMM) string { return d.State }},
+		{title: "HEALTH", cell: func(d pmem.DIMM) string { return healthOf(d, func(h *pmem.Health) string { return h.State }) }},
+		{title: "FLAGS", cell: func(d pmem.DIMM) string { return dash(strings.Join(d.Flags, ",")) }},
+		{title: "LABELS", cell: func(d pmem.DIMM) string { return pmem.FormatSize(d.LabelSize) }},
+		{title: "ID", wide: true, cell: func(d pmem.DIMM) string { return dash(d.ID) }},
+		{title: "HANDLE", wide: true, cell: func(d pmem.DIMM) string { return fmt.Sprintf("%#x", d.Handle) }},
+		{title: "TEMPERATURE", wide: true, cell: func(d pmem.DIMM) string {
+			return healthOf(d, func(h *pmem.Health) string { return valueOf(h.TemperatureCelsius, "%.1f C") })
+		}},
+		{title: "SPARES", wide: true, cell: func(d pmem.DIMM) string {
+			return healthOf(d, func(h *pmem.Health) string { return valueOf(h.SparesPercentage, "%d%%") })
+		}},
+		{title: "LIFE USED", wide: true, cell: func(d pmem.DIMM) string {
+			return healthOf(d, func(h *pmem.Health) string { return valueOf(h.LifeUsedPercentage, "%d%%") })
+		}},
+		{title: "SHUTDOWN", wide: true, cell: func(d pmem.DIMM) string {
+			return healthOf(d, func(h *pmem.Health) string { return dash(h.ShutdownState) })
+		}},
+		{title: "SECURITY", wide: true, cell: func(d pmem.DIMM) string { return dash(d.Security) }},
+	}
 }
 
 func healthOf(d pmem.DIMM, text func(*pmem.Health) string) string {
@@ -67,24 +69,21 @@ func valueOf[T any](v *T, format string) string {
 }
 
 func newBusCommand(a *app) *cobra.Command {
-	var output outputFlag
-	list := &cobra.Command{
+	list := listing(&cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the NVDIMM buses", Example: "  pmemctl bus list", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			s, err := a.ndctl.Snapshot(ndctl.Select{})
-			if err != nil {
-				return err
-			}
-			if len(s.Buses) == 0 && (output == outputTable || output == outputWide) {
-				return volume.NoPMEM(s)
-			}
-			return show(a, output, "buses", s.Buses, []column[pmem.Bus]{
-				{title: "BUS", cell: func(b pmem.Bus) string { return b.Dev }},
-				{title: "PROVIDER", cell: func(b pmem.Bus) string { return b.Provider }},
-				{title: "SCRUB", cell: func(b pmem.Bus) string { return dash(b.ScrubState) }},
-			})
-		},
-	}
-	addOutputFlag(list, &output)
+	}, func(_ context.Context, o outputFlag, _ []string) error {
+		s, err := a.ndctl.Snapshot(ndctl.Select{})
+		if err != nil {
+			return err
+		}
+		if len(s.Buses) == 0 && !o.structured() {
+			return volume.NoPMEM(s)
+		}
+		return show(a, o, "buses", s.Buses, []column[pmem.Bus]{
+			{title: "BUS", cell: func(b pmem.Bus) string { return b.Dev }},
+			{title: "PROVIDER", cell: func(b pmem.Bus) string { return b.Provider }},
+			{title: "SCRUB", cell: func(b pmem.Bus) string { return dash(b.ScrubState) }},
+		})
+	})
 	return group("bus", "Show NVDIMM buses", "pmemctl bus list", list)
 }

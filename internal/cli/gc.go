@@ -17,9 +17,21 @@ const (
 	eraserLock = "eraser"
 )
 
-func newGCCommand(a *app) *cobra.Command {
-	var rate, giveUp string
-	var background bool
+// eraser is what the commands use of the volume service to erase deleted volumes.
+type eraser interface {
+	EraseAll(ctx context.Context, rate volume.EraseRate, failedToo bool) (erased int, err error)
+	Unerased() []string
+	GiveUp(ctx context.Context, uuid string) error
+}
+
+type gcOptions struct {
+	rate       string
+	giveUp     string // UUID
+	background bool
+}
+
+func newGCCommand(a *app, runF runFunc[gcOptions]) *cobra.Command {
+	var o gcOptions
 	cmd := &cobra.Command{
 		Use: "gc", Short: "Erase deleted volumes, and free their space", Args: cobra.NoArgs,
 		Long: `Zeroes the data of deleted volumes that are not yet erased, and frees their space:
@@ -31,42 +43,44 @@ With --give-up its space is freed without erasing it.`,
 		Example: `  pmemctl gc
   pmemctl gc --erase-rate 20%
   pmemctl gc --give-up 5b1f1c2e-6a53-4e0c-9c5a-2f9d1d1f8a11`,
+		PreRunE: a.asRoot("erasing volumes"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := a.needRoot("erasing volumes"); err != nil {
-				return err
+			if o.background && !cmd.Flags().Changed("erase-rate") {
+				o.rate = defaultEraseRate
 			}
-			if giveUp != "" {
-				return a.service.GiveUp(cmd.Context(), giveUp)
-			}
-			if background && !cmd.Flags().Changed("erase-rate") {
-				rate = defaultEraseRate
-			}
-			limit, err := volume.ParseEraseRate(rate)
-			if err != nil {
-				return err
-			}
-			if background {
-				return a.eraseUntilDone(cmd.Context(), limit)
-			}
-			erased, err := a.service.EraseAll(cmd.Context(), limit, true)
-			if err == nil {
-				a.say("%d volumes erased", erased)
-			}
-			return err
+			return runF.or(a.collect)(cmd.Context(), &o)
 		},
 	}
-	cmd.Flags().StringVar(&rate, "erase-rate", "max", "`rate` of erasing: a share of the time such as 20%, bytes per second such as 500Mi, or max")
-	cmd.Flags().StringVar(&giveUp, "give-up", "", "only free the space of the deleted volume with this `UUID`, and leave its data on the medium")
-	cmd.Flags().BoolVar(&background, "background", false, "exit at once if another process is erasing")
+	cmd.Flags().StringVar(&o.rate, "erase-rate", "max", "`rate` of erasing: a share of the time such as 20%, bytes per second such as 500Mi, or max")
+	cmd.Flags().StringVar(&o.giveUp, "give-up", "", "only free the space of the deleted volume with this `UUID`, and leave its data on the medium")
+	cmd.Flags().BoolVar(&o.background, "background", false, "exit at once if another process is erasing")
 	_ = cmd.Flags().MarkHidden("background")
 	return cmd
+}
+
+func (a *app) collect(ctx context.Context, o *gcOptions) error {
+	if o.giveUp != "" {
+		return a.service.GiveUp(ctx, o.giveUp)
+	}
+	rate, err := volume.ParseEraseRate(o.rate)
+	if err != nil {
+		return err
+	}
+	if o.background {
+		return a.eraseUntilDone(ctx, rate)
+	}
+	erased, err := a.service.EraseAll(ctx, rate, true)
+	if err == nil {
+		a.say("%d volumes erased", erased)
+	}
+	return err
 }
 
 // eraseUntilDone erases as long as there is something to erase, unless another process does. A
 // volume deleted just before it ends found its lock held, so it looks again after that.
 func (a *app) eraseUntilDone(ctx context.Context, rate volume.EraseRate) error {
 	for {
-		lock, err := a.service.Locks.Try(eraserLock)
+		lock, err := a.host.Locks.Try(eraserLock)
 		if lock == nil || err != nil {
 			return err
 		}
@@ -96,7 +110,7 @@ func (a *app) eraseInBackground() {
 	if len(a.service.Unerased()) == 0 {
 		return
 	}
-	lock, err := a.service.Locks.Try(eraserLock)
+	lock, err := a.host.Locks.Try(eraserLock)
 	if lock == nil || err != nil {
 		return
 	}
@@ -113,7 +127,7 @@ func detach(args ...string) {
 
 // holdEraser keeps others from erasing in the background while serve-csi is running.
 func (a *app) holdEraser(ctx context.Context) {
-	if lock, err := a.service.Locks.Acquire(ctx, eraserLock); err == nil {
+	if lock, err := a.host.Locks.Acquire(ctx, eraserLock); err == nil {
 		defer lock.Release()
 	}
 	<-ctx.Done()

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -10,9 +11,16 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
+// namespaces is what the commands use of the volume service for namespaces that are not volumes.
+type namespaces interface {
+	GetNamespace(key string) (pmem.Namespace, error)
+	CreateNamespace(context.Context, volume.NamespaceRequest) (pmem.Namespace, error)
+	DestroyNamespace(ctx context.Context, key string) error
+}
+
 func newNamespaceCommand(a *app) *cobra.Command {
 	return group("namespace", "Manage namespaces that are not volumes", "pmemctl namespace list",
-		newNamespaceListCommand(a), newNamespaceShowCommand(a), newNamespaceCreateCommand(a), newNamespaceDestroyCommand(a))
+		newNamespaceListCommand(a, nil), newNamespaceShowCommand(a), newNamespaceCreateCommand(a, nil), newNamespaceDestroyCommand(a, nil))
 }
 
 func namespaceColumns() []column[pmem.Namespace] {
@@ -41,53 +49,54 @@ func namespaceOwner(n pmem.Namespace) string {
 	return "foreign"
 }
 
-func newNamespaceListCommand(a *app) *cobra.Command {
-	var output outputFlag
-	var region string
+type namespaceListOptions struct {
+	region string
+	output outputFlag
+}
+
+func newNamespaceListCommand(a *app, runF runFunc[namespaceListOptions]) *cobra.Command {
+	var o namespaceListOptions
 	cmd := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the namespaces", Example: "  pmemctl namespace list\n  pmemctl namespace list --region region0 -o wide", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			s, err := a.ndctl.Snapshot(ndctl.Select{Namespaces: true, Badblocks: true})
-			if err != nil {
-				return err
-			}
-			list := s.Namespaces
-			if region != "" {
-				list = s.InRegion(region)
-			}
-			return show(a, output, "namespaces", list, namespaceColumns())
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return runF.or(a.listNamespaces)(cmd.Context(), &o) },
 	}
-	cmd.Flags().StringVarP(&region, "region", "r", "", "list only those in this `region`")
+	cmd.Flags().StringVarP(&o.region, "region", "r", "", "list only those in this `region`")
 	_ = cmd.RegisterFlagCompletionFunc("region", a.completeRegions(0))
-	addOutputFlag(cmd, &output)
+	addOutputFlag(cmd, &o.output)
 	return cmd
+}
+
+func (a *app) listNamespaces(_ context.Context, o *namespaceListOptions) error {
+	s, err := a.ndctl.Snapshot(ndctl.Select{Namespaces: true, Badblocks: true})
+	if err != nil {
+		return err
+	}
+	list := s.Namespaces
+	if o.region != "" {
+		list = s.InRegion(o.region)
+	}
+	return show(a, o.output, "namespaces", list, namespaceColumns())
 }
 
 func newNamespaceShowCommand(a *app) *cobra.Command {
-	var output outputFlag
-	cmd := &cobra.Command{
+	return listing(&cobra.Command{
 		Use: "show NAMESPACE|UUID", Short: "Show a namespace", Example: "  pmemctl namespace show namespace0.0", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeNamespaces(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			n, err := a.service.GetNamespace(args[0])
-			if err != nil {
-				return err
-			}
-			if output == outputTable {
-				output = outputWide
-			}
-			return show(a, output, "namespaces", []pmem.Namespace{n}, namespaceColumns())
-		},
-	}
-	addOutputFlag(cmd, &output)
-	return cmd
+	}, func(_ context.Context, o outputFlag, args []string) error {
+		n, err := a.service.GetNamespace(args[0])
+		if err != nil {
+			return err
+		}
+		return show(a, o.detailed(), "namespaces", []pmem.Namespace{n}, namespaceColumns())
+	})
 }
 
-func newNamespaceCreateCommand(a *app) *cobra.Command {
-	var output outputFlag
-	var q volume.NamespaceRequest
-	var mode, mapping string
-	var size, rawSize, align sizeFlag
+type namespaceCreateOptions struct {
+	request volume.NamespaceRequest
+	output  outputFlag
+}
+
+func newNamespaceCreateCommand(a *app, runF runFunc[namespaceCreateOptions]) *cobra.Command {
+	var o namespaceCreateOptions
 	cmd := &cobra.Command{
 		Use:   "create",
 		Short: "Create a namespace that is not a volume",
@@ -95,69 +104,75 @@ func newNamespaceCreateCommand(a *app) *cobra.Command {
 the usable size of the namespace, and --raw-size is what it takes of the region.`,
 		Example: `  pmemctl namespace create --region region0 --mode devdax --size 16Gi
   pmemctl namespace create --region region0 --mode fsdax --raw-size 16Gi --name mine`,
-		Args: cobra.NoArgs,
+		Args: cobra.NoArgs, PreRunE: a.asRoot("creating a namespace"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := a.needRoot("creating a namespace"); err != nil {
+			if err := positive(cmd, "size", "raw-size"); err != nil {
 				return err
 			}
-			if cmd.Flags().Changed("size") && size == 0 || cmd.Flags().Changed("raw-size") && rawSize == 0 {
-				return usage(cmd, fmt.Errorf("the size must be greater than 0"))
-			}
-			q.Mode, q.Map = pmem.Mode(mode), pmem.Map(mapping)
-			q.Size, q.RawSize, q.Align = uint64(size), uint64(rawSize), uint64(align)
-			n, err := a.service.CreateNamespace(cmd.Context(), q)
-			if err != nil {
-				return err
-			}
-			return show(a, output, "namespaces", []pmem.Namespace{n}, namespaceColumns())
+			return runF.or(a.createNamespace)(cmd.Context(), &o)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVarP(&q.Region, "region", "r", "", "`region` to create it in (default: the first with enough room)")
-	f.StringVarP(&mode, "mode", "m", string(pmem.ModeFSDAX), "`mode`: fsdax, devdax, sector or raw")
-	f.VarP(&size, "size", "s", "minimum usable size, for example 10Gi (default: the largest free extent)")
-	f.Var(&rawSize, "raw-size", "size that it takes of the region")
-	f.StringVarP(&mapping, "map", "M", string(pmem.MapDev), "`location` of the page map: dev (in the namespace) or mem (in DRAM)")
-	f.VarP(&align, "align", "a", "alignment of fsdax and devdax: 4Ki, 2Mi or 1Gi (default 2Mi)")
-	f.UintVarP(&q.SectorSize, "sector-size", "l", 4096, "sector size in `bytes`, in sector mode")
-	f.StringVarP(&q.Name, "name", "n", "", "alternative `name` (alt_name), free text")
-	f.StringVarP(&q.UUID, "uuid", "u", "", "`UUID` of the namespace (default: generated)")
-	f.BoolVar(&q.Force, "force", false, "change the single namespace of a region without labels to the mode; its data is lost")
+	f.StringVarP(&o.request.Region, "region", "r", "", "`region` to create it in (default: the first with enough room)")
+	f.StringVarP((*string)(&o.request.Mode), "mode", "m", string(pmem.ModeFSDAX), "`mode`: fsdax, devdax, sector or raw")
+	f.VarP((*sizeFlag)(&o.request.Size), "size", "s", "minimum usable size, for example 10Gi (default: the largest free extent)")
+	f.Var((*sizeFlag)(&o.request.RawSize), "raw-size", "size that it takes of the region")
+	f.StringVarP((*string)(&o.request.Map), "map", "M", string(pmem.MapDev), "`location` of the page map: dev (in the namespace) or mem (in DRAM)")
+	f.VarP((*sizeFlag)(&o.request.Align), "align", "a", "alignment of fsdax and devdax: 4Ki, 2Mi or 1Gi (default 2Mi)")
+	f.UintVarP(&o.request.SectorSize, "sector-size", "l", 4096, "sector size in `bytes`, in sector mode")
+	f.StringVarP(&o.request.Name, "name", "n", "", "alternative `name` (alt_name), free text")
+	f.StringVarP(&o.request.UUID, "uuid", "u", "", "`UUID` of the namespace (default: generated)")
+	f.BoolVar(&o.request.Force, "force", false, "change the single namespace of a region without labels to the mode; its data is lost")
 	_ = cmd.RegisterFlagCompletionFunc("region", a.completeRegions(0))
-	_ = cmd.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions([]string{"fsdax", "devdax", "sector", "raw"}, cobra.ShellCompDirectiveNoFileComp))
-	addOutputFlag(cmd, &output)
+	completeValues(cmd, "mode", "fsdax", "devdax", "sector", "raw")
+	addOutputFlag(cmd, &o.output)
 	return cmd
 }
 
-func newNamespaceDestroyCommand(a *app) *cobra.Command {
-	var force bool
+func (a *app) createNamespace(ctx context.Context, o *namespaceCreateOptions) error {
+	n, err := a.service.CreateNamespace(ctx, o.request)
+	if err != nil {
+		return err
+	}
+	return show(a, o.output, "namespaces", []pmem.Namespace{n}, namespaceColumns())
+}
+
+type namespaceDestroyOptions struct {
+	keys  []string
+	force bool
+}
+
+func newNamespaceDestroyCommand(a *app, runF runFunc[namespaceDestroyOptions]) *cobra.Command {
+	var o namespaceDestroyOptions
 	cmd := &cobra.Command{
 		Use: "destroy NAMESPACE|UUID...", Short: "Destroy namespaces that are not in use, and their data",
 		Example: "  pmemctl namespace destroy namespace0.1",
-		Args:    cobra.MinimumNArgs(1), ValidArgsFunction: a.completeNamespaces(0),
+		Args:    cobra.MinimumNArgs(1), ValidArgsFunction: a.completeNamespaces(0), PreRunE: a.asRoot("destroying a namespace"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.needRoot("destroying a namespace"); err != nil {
-				return err
-			}
-			for _, key := range args {
-				n, err := a.service.GetNamespace(key)
-				if err != nil {
-					return err
-				}
-				if err := a.confirm(force, fmt.Sprintf("%s (%s, %s) and its data will be lost.", n.Dev, n.Mode, pmem.FormatSize(n.RawSize))); err != nil {
-					return err
-				}
-				if n.UUID != "" {
-					key = n.UUID // the one confirmed, even if the name now belongs to another
-				}
-				if err := a.service.DestroyNamespace(cmd.Context(), key); err != nil {
-					return err
-				}
-				a.say("%s destroyed", n.Dev)
-			}
-			return nil
+			o.keys = args
+			return runF.or(a.destroyNamespaces)(cmd.Context(), &o)
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "do not ask")
+	cmd.Flags().BoolVar(&o.force, "force", false, "do not ask")
 	return cmd
+}
+
+func (a *app) destroyNamespaces(ctx context.Context, o *namespaceDestroyOptions) error {
+	for _, key := range o.keys {
+		n, err := a.service.GetNamespace(key)
+		if err != nil {
+			return err
+		}
+		if err := a.confirm(o.force, fmt.Sprintf("%s (%s, %s) and its data will be lost.", n.Dev, n.Mode, pmem.FormatSize(n.RawSize))); err != nil {
+			return err
+		}
+		if n.UUID != "" {
+			key = n.UUID // the one confirmed, even if the name now belongs to another
+		}
+		if err := a.service.DestroyNamespace(ctx, key); err != nil {
+			return err
+		}
+		a.say("%s destroyed", n.Dev)
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -42,7 +43,26 @@ func (o *outputFlag) Set(s string) error {
 func addOutputFlag(cmd *cobra.Command, o *outputFlag) {
 	*o = outputTable
 	cmd.Flags().VarP(o, "output", "o", "output `format`: table, wide, json or yaml")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(outputs, cobra.ShellCompDirectiveNoFileComp))
+	completeValues(cmd, "output", outputs...)
+}
+
+// structured reports whether the output is for programs.
+func (o outputFlag) structured() bool { return o == outputJSON || o == outputYAML }
+
+// detailed returns the output for a single object: a table has all columns.
+func (o outputFlag) detailed() outputFlag {
+	if o == outputTable {
+		return outputWide
+	}
+	return o
+}
+
+// listing adds the flag -o to a command that has no other options, and the work of the command.
+func listing(cmd *cobra.Command, work func(ctx context.Context, o outputFlag, args []string) error) *cobra.Command {
+	var o outputFlag
+	addOutputFlag(cmd, &o)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return work(cmd.Context(), o, args) }
+	return cmd
 }
 
 // column is a column of a table; wide ones are shown only with -o wide.
@@ -57,8 +77,7 @@ func show[T any](a *app, o outputFlag, plural string, items []T, columns []colum
 	if items == nil {
 		items = []T{}
 	}
-	switch o {
-	case outputJSON, outputYAML:
+	if o.structured() {
 		return showObject(a.stdout, o, map[string]any{plural: items})
 	}
 	var titles []string

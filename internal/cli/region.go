@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -12,10 +13,20 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
+// regions is what the commands use of the volume service for regions.
+type regions interface {
+	PlanInitLabels(names ...string) (volume.LabelsPlan, error)
+	InitLabels(context.Context, volume.LabelsPlan) error
+	EnableRegion(ctx context.Context, dev string) error
+	DisableRegion(ctx context.Context, dev string) error
+	ForgetRegion(ctx context.Context, id string) error
+	RememberRegions(context.Context) error
+}
+
 func newRegionCommand(a *app) *cobra.Command {
 	return group("region", "Show and prepare PMEM regions", "pmemctl region list",
-		newRegionListCommand(a), newRegionShowCommand(a), newRegionInitLabelsCommand(a),
-		newRegionSwitchCommand(a, "enable", "Enable regions"), newRegionForgetCommand(a), newRegionSwitchCommand(a, "disable", "Disable regions that are not in use"))
+		newRegionListCommand(a), newRegionShowCommand(a), newRegionInitLabelsCommand(a, nil),
+		newRegionSwitchCommand(a, "enable", "Enable regions"), newRegionForgetCommand(a, nil), newRegionSwitchCommand(a, "disable", "Disable regions that are not in use"))
 }
 
 func regionColumns() []column[pmem.Region] {
@@ -60,47 +71,39 @@ func regionState(r pmem.Region) string {
 }
 
 func newRegionListCommand(a *app) *cobra.Command {
-	var output outputFlag
-	cmd := &cobra.Command{
+	return listing(&cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the regions", Example: "  pmemctl region list\n  pmemctl region list -o wide", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			s, err := a.ndctl.Snapshot(ndctl.Select{Badblocks: true})
-			if err != nil {
-				return err
-			}
-			if len(s.Regions) == 0 && (output == outputTable || output == outputWide) {
-				return volume.NoPMEM(s)
-			}
-			return show(a, output, "regions", s.Regions, regionColumns())
-		},
-	}
-	addOutputFlag(cmd, &output)
-	return cmd
+	}, func(_ context.Context, o outputFlag, _ []string) error {
+		s, err := a.ndctl.Snapshot(ndctl.Select{Badblocks: true})
+		if err != nil {
+			return err
+		}
+		if len(s.Regions) == 0 && !o.structured() {
+			return volume.NoPMEM(s)
+		}
+		return show(a, o, "regions", s.Regions, regionColumns())
+	})
 }
 
 func newRegionShowCommand(a *app) *cobra.Command {
-	var output outputFlag
-	cmd := &cobra.Command{
+	return listing(&cobra.Command{
 		Use: "show REGION", Short: "Show a region with its DIMMs, namespaces and bad blocks",
 		Example: "  pmemctl region show region0",
 		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completeRegions(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			s, err := a.ndctl.Snapshot(ndctl.Everything)
-			if err != nil {
-				return err
-			}
-			r, ok := s.Region(args[0])
-			if !ok {
-				return errs.New(errs.NotFound, fmt.Sprintf("region %q", args[0]), "does not exist", "see what there is: pmemctl region list")
-			}
-			if output == outputJSON || output == outputYAML {
-				return show(a, output, "regions", []pmem.Region{r}, nil)
-			}
-			return a.printRegion(s, r)
-		},
-	}
-	addOutputFlag(cmd, &output)
-	return cmd
+	}, func(_ context.Context, o outputFlag, args []string) error {
+		s, err := a.ndctl.Snapshot(ndctl.Everything)
+		if err != nil {
+			return err
+		}
+		r, ok := s.Region(args[0])
+		if !ok {
+			return errs.New(errs.NotFound, fmt.Sprintf("region %q", args[0]), "does not exist", "see what there is: pmemctl region list")
+		}
+		if o.structured() {
+			return show(a, o, "regions", []pmem.Region{r}, nil)
+		}
+		return a.printRegion(s, r)
+	})
 }
 
 func (a *app) printRegion(s pmem.System, r pmem.Region) error {
@@ -142,8 +145,14 @@ func (a *app) printRegion(s pmem.System, r pmem.Region) error {
 // exact formats a size with its number of bytes.
 func exact(n uint64) string { return fmt.Sprintf("%s (%d bytes)", pmem.FormatSize(n), n) }
 
-func newRegionInitLabelsCommand(a *app) *cobra.Command {
-	var all, force bool
+type initLabelsOptions struct {
+	regions []string // none means all
+	force   bool
+}
+
+func newRegionInitLabelsCommand(a *app, runF runFunc[initLabelsOptions]) *cobra.Command {
+	var o initLabelsOptions
+	var all bool
 	cmd := &cobra.Command{
 		Use:   "init-labels REGION...|--all",
 		Short: "Initialize the labels of regions; destroys all data in them",
@@ -156,35 +165,39 @@ them. If anything in them is in use, nothing is changed.`,
   pmemctl region init-labels --all`,
 		Args: cobra.ArbitraryArgs, ValidArgsFunction: a.completeRegions(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if all == (len(args) > 0) {
+			if o.regions = args; all == (len(args) > 0) {
 				return usage(cmd, fmt.Errorf("specify regions, or use --all"))
 			}
-			if err := a.needRoot("initializing labels"); err != nil {
-				return err
-			}
-			plan, err := a.service.PlanInitLabels(args...)
-			if err != nil {
-				return err
-			}
-			if len(plan.Regions) == 0 {
-				a.note("nothing to do: all regions that can have labels have them")
-				return nil
-			}
-			if err := a.confirm(force, lossOf(plan)); err != nil {
-				return err
-			}
-			if err := a.service.InitLabels(cmd.Context(), plan); err != nil {
-				return err
-			}
-			for _, r := range plan.Regions {
-				a.say("%s has labels and is empty", r.Dev)
-			}
-			return nil
+			return runF.or(a.initLabels)(cmd.Context(), &o)
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "all regions that have no labels and can have them")
-	cmd.Flags().BoolVar(&force, "force", false, "do not ask")
+	cmd.Flags().BoolVar(&o.force, "force", false, "do not ask")
 	return cmd
+}
+
+func (a *app) initLabels(ctx context.Context, o *initLabelsOptions) error {
+	if err := a.needRoot("initializing labels"); err != nil {
+		return err
+	}
+	plan, err := a.service.PlanInitLabels(o.regions...)
+	if err != nil {
+		return err
+	}
+	if len(plan.Regions) == 0 {
+		a.note("nothing to do: all regions that can have labels have them")
+		return nil
+	}
+	if err := a.confirm(o.force, lossOf(plan)); err != nil {
+		return err
+	}
+	if err := a.service.InitLabels(ctx, plan); err != nil {
+		return err
+	}
+	for _, r := range plan.Regions {
+		a.say("%s has labels and is empty", r.Dev)
+	}
+	return nil
 }
 
 func lossOf(plan volume.LabelsPlan) string {
@@ -205,10 +218,8 @@ func lossOf(plan volume.LabelsPlan) string {
 func newRegionSwitchCommand(a *app, verb, short string) *cobra.Command {
 	return &cobra.Command{
 		Use: verb + " REGION...", Short: short, Example: "  pmemctl region " + verb + " region0", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeRegions(0),
+		PreRunE: a.asRoot("changing a region"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.needRoot("changing a region"); err != nil {
-				return err
-			}
 			change := a.service.EnableRegion
 			if verb == "disable" {
 				change = a.service.DisableRegion
@@ -224,25 +235,32 @@ func newRegionSwitchCommand(a *app, verb, short string) *cobra.Command {
 	}
 }
 
-func newRegionForgetCommand(a *app) *cobra.Command {
-	var force bool
+type regionForgetOptions struct {
+	id    string
+	force bool
+}
+
+func newRegionForgetCommand(a *app, runF runFunc[regionForgetOptions]) *cobra.Command {
+	var o regionForgetOptions
 	cmd := &cobra.Command{
 		Use: "forget ID", Short: "Forget a missing region and the volumes in it",
 		Long: `Forgets a region whose DIMMs are lost for good. The host records which regions have had
 volumes: while one of them is missing, a volume that is not found does not count as
 deleted. ID is the interleave set that "pmemctl volume list" shows for the region.`,
 		Example: `  pmemctl region forget 7a3d9f0c51e28b46`,
-		Args:    cobra.ExactArgs(1),
+		Args:    cobra.ExactArgs(1), PreRunE: a.asRoot("forgetting a region"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.needRoot("forgetting a region"); err != nil {
-				return err
-			}
-			if err := a.confirm(force, "The volumes in region "+args[0]+" will count as deleted."); err != nil {
-				return err
-			}
-			return a.service.ForgetRegion(cmd.Context(), args[0])
+			o.id = args[0]
+			return runF.or(a.forgetRegion)(cmd.Context(), &o)
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "do not ask")
+	cmd.Flags().BoolVar(&o.force, "force", false, "do not ask")
 	return cmd
+}
+
+func (a *app) forgetRegion(ctx context.Context, o *regionForgetOptions) error {
+	if err := a.confirm(o.force, "The volumes in region "+o.id+" will count as deleted."); err != nil {
+		return err
+	}
+	return a.service.ForgetRegion(ctx, o.id)
 }

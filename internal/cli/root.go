@@ -53,7 +53,7 @@ func newRootCommand(a *app) *cobra.Command {
 	root.AddCommand(
 		newBusCommand(a), newDIMMCommand(a), newRegionCommand(a), newNamespaceCommand(a), newDAXCommand(a),
 		newVGCommand(a), newVolumeCommand(a), newCapacityCommand(a), newTreeCommand(a),
-		newGCCommand(a), newHostCommand(a), newServeCSICommand(a), newCompletionCommand(a), newVersionCommand(a),
+		newGCCommand(a, nil), newHostCommand(a), newServeCSICommand(a, nil), newCompletionCommand(a), newVersionCommand(a),
 	)
 	checkArgs(root)
 	return root
@@ -92,6 +92,17 @@ func group(use, short, example string, commands ...*cobra.Command) *cobra.Comman
 	return cmd
 }
 
+// runFunc does the work of a command with options O. The constructors of commands take one, with
+// which tests see the options; with nil the command does its work.
+type runFunc[O any] func(context.Context, *O) error
+
+func (f runFunc[O]) or(work runFunc[O]) runFunc[O] {
+	if f == nil {
+		return work
+	}
+	return f
+}
+
 // sizeFlag is a flag with a size in bytes.
 type sizeFlag uint64
 
@@ -106,4 +117,14 @@ func (s *sizeFlag) Set(text string) error {
 	n, err := pmem.ParseSize(text)
 	*s = sizeFlag(n)
 	return err
+}
+
+// positive returns an error if one of the flags was given a size of 0.
+func positive(cmd *cobra.Command, flags ...string) error {
+	for _, name := range flags {
+		if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
+			return usage(cmd, fmt.Errorf("the size must be greater than 0"))
+		}
+	}
+	return nil
 }

@@ -25,8 +25,7 @@ import (
 // driverName is the syntax of plugin names in the CSI spec.
 var driverName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
 
-// csiFlags are the flags of serve-csi.
-type csiFlags struct {
+type serveCSIOptions struct {
 	endpoint, controllerEndpoint          string
 	nodeID, driver, topologyKey           string
 	kind                                  string
@@ -42,8 +41,8 @@ type csiFlags struct {
 	inline                                bool
 }
 
-func newServeCSICommand(a *app) *cobra.Command {
-	var f csiFlags
+func newServeCSICommand(a *app, runF runFunc[serveCSIOptions]) *cobra.Command {
+	var o serveCSIOptions
 	cmd := &cobra.Command{
 		Use: "serve-csi", Short: "Serve the Container Storage Interface on this node", Args: cobra.NoArgs,
 		Long: `Serves the Container Storage Interface (CSI) on a Unix socket, as the entry point of a
@@ -57,31 +56,31 @@ A flag that is not given is read from the environment: --init from PMEMCTL_INIT,
 		Example: `  pmemctl serve-csi --endpoint unix:///csi/csi.sock --nodeid node1
   pmemctl serve-csi --endpoint unix:///csi/csi.sock --nodeid node1 --init --percent 50`,
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return flagsFromEnvironment(cmd.LocalFlags()) },
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.serveCSI(cmd.Context(), f) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return runF.or(a.serveCSI)(cmd.Context(), &o) },
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&f.endpoint, "endpoint", os.Getenv("CSI_ENDPOINT"), "Unix `socket` to serve on, for example unix:///csi/csi.sock (default $CSI_ENDPOINT)")
-	fl.StringVar(&f.controllerEndpoint, "controller-endpoint", "", "serve the controller service only on this second `socket`, where a provisioner for all nodes cannot reach it")
-	fl.StringVar(&f.nodeID, "nodeid", os.Getenv("KUBE_NODE_NAME"), "`name` of this node (default $KUBE_NODE_NAME)")
-	fl.StringVar(&f.driver, "driver", "csi.pmemctl.io", "`name` of the driver")
-	fl.StringVar(&f.topologyKey, "topology-key", "", "topology `key` whose value is the node's name (default DRIVER/node)")
-	fl.BoolVar(&f.topologyRegions, "topology-regions", false, "add topology segments for regions and NUMA nodes with PMEM: DRIVER/region0=true, DRIVER/numa0=true")
-	fl.StringVar(&f.kind, "type", "all", "`type` of volumes that this node serves: lvm, direct or all")
-	fl.BoolVar(&f.init, "init", false, "prepare the PMEM at startup, as vg init does; without this flag nothing is prepared")
-	fl.IntVar(&f.percent, "percent", 0, "with --init: `percentage` of each region for lvm volumes (default 100)")
-	fl.BoolVar(&f.span, "span", false, "with --init: create one volume group across all regions")
-	fl.BoolVar(&f.nodeExpansion, "node-expansion", false, "expand volumes only through the node service, for a single external-resizer that serves all nodes")
-	fl.StringVar(&f.registrationDir, "registration-dir", "", "register in this `directory` of kubelet (plugins_registry), without a registrar sidecar; for example /registration")
-	fl.StringVar(&f.registrationEndpoint, "registration-endpoint", "", "`path` of the socket as kubelet sees it (default /var/lib/kubelet/plugins/DRIVER/csi.sock)")
-	fl.StringVar(&f.kubeletDir, "kubelet-dir", "/var/lib/kubelet", "kubelet's root `directory` (its --root-dir): volumes are mounted only below it, and the inline volumes of its pods are kept")
-	fl.BoolVar(&f.inline, "inline", false, "allow inline (ephemeral) volumes: anyone who may create a pod can then use PMEM")
-	fl.StringVar(&f.inlineMaxSize, "inline-max-size", "1Gi", "maximum `size` of an inline volume")
-	fl.StringVar(&f.eraseRate, "erase-rate", defaultEraseRate, "`rate` of erasing deleted volumes: a share of the time, bytes per second such as 500Mi, or max; the maximum is used while a volume waits for the space or little is free")
-	fl.StringVar(&f.metricsAddress, "metrics-address", "", "`address` for Prometheus metrics, /healthz and /livez, for example :9090 (default: none)")
-	fl.StringVar(&f.metricsTokenFile, "metrics-token-file", "", "`file` with the token required to read /metrics (Authorization: Bearer TOKEN); it is read for each request")
-	fl.StringVar(&f.hostDir, "host-dir", "", "`directory` that contains the host's /etc, for host setup at startup (default: only check the host)")
-	fl.IntVar(&f.verbosity, "v", 2, "log `level`: 0 errors, 2 calls, 4 also calls that change nothing, 5 also requests and responses")
-	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions([]string{"lvm", "direct", "all"}, cobra.ShellCompDirectiveNoFileComp))
+	fl.StringVar(&o.endpoint, "endpoint", os.Getenv("CSI_ENDPOINT"), "Unix `socket` to serve on, for example unix:///csi/csi.sock (default $CSI_ENDPOINT)")
+	fl.StringVar(&o.controllerEndpoint, "controller-endpoint", "", "serve the controller service only on this second `socket`, where a provisioner for all nodes cannot reach it")
+	fl.StringVar(&o.nodeID, "nodeid", os.Getenv("KUBE_NODE_NAME"), "`name` of this node (default $KUBE_NODE_NAME)")
+	fl.StringVar(&o.driver, "driver", "csi.pmemctl.io", "`name` of the driver")
+	fl.StringVar(&o.topologyKey, "topology-key", "", "topology `key` whose value is the node's name (default DRIVER/node)")
+	fl.BoolVar(&o.topologyRegions, "topology-regions", false, "add topology segments for regions and NUMA nodes with PMEM: DRIVER/region0=true, DRIVER/numa0=true")
+	fl.StringVar(&o.kind, "type", "all", "`type` of volumes that this node serves: lvm, direct or all")
+	fl.BoolVar(&o.init, "init", false, "prepare the PMEM at startup, as vg init does; without this flag nothing is prepared")
+	fl.IntVar(&o.percent, "percent", 0, "with --init: `percentage` of each region for lvm volumes (default 100)")
+	fl.BoolVar(&o.span, "span", false, "with --init: create one volume group across all regions")
+	fl.BoolVar(&o.nodeExpansion, "node-expansion", false, "expand volumes only through the node service, for a single external-resizer that serves all nodes")
+	fl.StringVar(&o.registrationDir, "registration-dir", "", "register in this `directory` of kubelet (plugins_registry), without a registrar sidecar; for example /registration")
+	fl.StringVar(&o.registrationEndpoint, "registration-endpoint", "", "`path` of the socket as kubelet sees it (default /var/lib/kubelet/plugins/DRIVER/csi.sock)")
+	fl.StringVar(&o.kubeletDir, "kubelet-dir", "/var/lib/kubelet", "kubelet's root `directory` (its --root-dir): volumes are mounted only below it, and the inline volumes of its pods are kept")
+	fl.BoolVar(&o.inline, "inline", false, "allow inline (ephemeral) volumes: anyone who may create a pod can then use PMEM")
+	fl.StringVar(&o.inlineMaxSize, "inline-max-size", "1Gi", "maximum `size` of an inline volume")
+	fl.StringVar(&o.eraseRate, "erase-rate", defaultEraseRate, "`rate` of erasing deleted volumes: a share of the time, bytes per second such as 500Mi, or max; the maximum is used while a volume waits for the space or little is free")
+	fl.StringVar(&o.metricsAddress, "metrics-address", "", "`address` for Prometheus metrics, /healthz and /livez, for example :9090 (default: none)")
+	fl.StringVar(&o.metricsTokenFile, "metrics-token-file", "", "`file` with the token required to read /metrics (Authorization: Bearer TOKEN); it is read for each request")
+	fl.StringVar(&o.hostDir, "host-dir", "", "`directory` that contains the host's /etc, for host setup at startup (default: only check the host)")
+	fl.IntVar(&o.verbosity, "v", 2, "log `level`: 0 errors, 2 calls, 4 also calls that change nothing, 5 also requests and responses")
+	completeValues(cmd, "type", "lvm", "direct", "all")
 	return cmd
 }
 
@@ -102,90 +101,90 @@ func flagsFromEnvironment(flags *pflag.FlagSet) error {
 	return failed
 }
 
-func (f csiFlags) config() (csi.Config, error) {
-	c := csi.Config{Driver: f.driver, Version: Version, NodeID: f.nodeID, TopologyKey: f.topologyKey, NodeExpansion: f.nodeExpansion, ControllerEndpoint: f.controllerEndpoint, RegionTopology: f.topologyRegions, Type: volume.TypeLVM}
+func (o *serveCSIOptions) config() (csi.Config, error) {
+	c := csi.Config{Driver: o.driver, Version: Version, NodeID: o.nodeID, TopologyKey: o.topologyKey, NodeExpansion: o.nodeExpansion, ControllerEndpoint: o.controllerEndpoint, RegionTopology: o.topologyRegions, Type: volume.TypeLVM}
 	switch {
-	case f.endpoint == "":
+	case o.endpoint == "":
 		return c, errs.New(errs.Invalid, "--endpoint", "is missing", "pmemctl serve-csi --endpoint unix:///csi/csi.sock --nodeid NODE")
-	case f.nodeID == "":
+	case o.nodeID == "":
 		return c, errs.New(errs.Invalid, "--nodeid", "is missing", "specify the node's name, or set KUBE_NODE_NAME")
-	case !driverName.MatchString(f.driver) || len(f.driver) > 63:
-		return c, errs.New(errs.Invalid, "--driver", fmt.Sprintf("%q is not a valid driver name", f.driver), "use a domain name of at most 63 characters, for example csi.pmemctl.io")
-	case len(f.nodeID) > 256:
-		return c, errs.New(errs.Invalid, "--nodeid", fmt.Sprintf("is %d bytes long; the maximum is 256", len(f.nodeID)), "use the node's name")
+	case !driverName.MatchString(o.driver) || len(o.driver) > 63:
+		return c, errs.New(errs.Invalid, "--driver", fmt.Sprintf("%q is not a valid driver name", o.driver), "use a domain name of at most 63 characters, for example csi.pmemctl.io")
+	case len(o.nodeID) > 256:
+		return c, errs.New(errs.Invalid, "--nodeid", fmt.Sprintf("is %d bytes long; the maximum is 256", len(o.nodeID)), "use the node's name")
 	}
-	maximum, err := pmem.ParseSize(f.inlineMaxSize)
+	maximum, err := pmem.ParseSize(o.inlineMaxSize)
 	if err != nil || maximum == 0 {
-		return c, errs.New(errs.Invalid, "--inline-max-size", fmt.Sprintf("%q is not a size", f.inlineMaxSize), "use a size such as 1Gi")
+		return c, errs.New(errs.Invalid, "--inline-max-size", fmt.Sprintf("%q is not a size", o.inlineMaxSize), "use a size such as 1Gi")
 	}
-	if !filepath.IsAbs(f.kubeletDir) || filepath.Clean(f.kubeletDir) == "/" {
-		return c, errs.New(errs.Invalid, "--kubelet-dir", fmt.Sprintf("%q is not an absolute path of a directory", f.kubeletDir), "use the --root-dir of kubelet, for example /var/lib/kubelet")
+	if !filepath.IsAbs(o.kubeletDir) || filepath.Clean(o.kubeletDir) == "/" {
+		return c, errs.New(errs.Invalid, "--kubelet-dir", fmt.Sprintf("%q is not an absolute path of a directory", o.kubeletDir), "use the --root-dir of kubelet, for example /var/lib/kubelet")
 	}
-	c.KubeletDir, c.Inline, c.InlineMaxSize = filepath.Clean(f.kubeletDir), f.inline, maximum
-	if c.EraseRate, err = volume.ParseEraseRate(f.eraseRate); err != nil {
+	c.KubeletDir, c.Inline, c.InlineMaxSize = filepath.Clean(o.kubeletDir), o.inline, maximum
+	if c.EraseRate, err = volume.ParseEraseRate(o.eraseRate); err != nil {
 		return c, err
 	}
 	if c.TopologyKey == "" {
-		c.TopologyKey = f.driver + "/node"
+		c.TopologyKey = o.driver + "/node"
 	}
-	if f.kind == "all" {
+	if o.kind == "all" {
 		return c, nil
 	}
-	kind, err := volume.ParseType(f.kind)
+	kind, err := volume.ParseType(o.kind)
 	if err != nil {
-		return c, errs.New(errs.Invalid, "--type", fmt.Sprintf("%q is not a volume type", f.kind), "use lvm, direct or all")
+		return c, errs.New(errs.Invalid, "--type", fmt.Sprintf("%q is not a volume type", o.kind), "use lvm, direct or all")
 	}
 	c.Type, c.Only = kind, true
 	return c, nil
 }
 
-func (a *app) serveCSI(ctx context.Context, f csiFlags) error {
-	config, err := f.config()
+func (a *app) serveCSI(ctx context.Context, o *serveCSIOptions) error {
+	config, err := o.config()
 	if err != nil {
 		return err
 	}
 	if err := a.needRoot("serve-csi"); err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: logLevel(f.verbosity)}))
-	a.service.Note = once(func(err error) { log.Error("a side task failed", "error", err) })
-	if f.controllerEndpoint != "" && filepath.Dir(f.controllerEndpoint) == filepath.Dir(f.endpoint) {
+	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: logLevel(o.verbosity)}))
+	a.host.Note = once(func(err error) { log.Error("a side task failed", "error", err) })
+	if o.controllerEndpoint != "" && filepath.Dir(o.controllerEndpoint) == filepath.Dir(o.endpoint) {
 		log.Warn("the sockets for kubelet and for the sidecars are in the same directory: a compromised sidecar can mount volumes", "next", "use a separate directory for --controller-endpoint")
 	}
-	a.service.TargetRoot = config.KubeletDir
-	server := &csi.Server{Config: config, Volumes: a.service, Log: log, Metrics: csi.NewMetrics(metrics.New(a.service))}
-	a.service.Locks.Waiting = func(name, holder string) { log.Info("waiting for a lock", "lock", name, "holder", holder) }
-	server.Resume = a.service.Resume
-	if f.init && !(config.Only && config.Type == volume.TypeDirect) {
-		server.Prepare = func(ctx context.Context) error { return a.prepare(ctx, f, log) }
-	} else if f.init {
+	a.host.TargetRoot = config.KubeletDir
+	server := &csi.Server{Config: config, Volumes: a.host, Log: log, Metrics: csi.NewMetrics(metrics.New(a.host))}
+	a.host.Locks.Waiting = func(name, holder string) { log.Info("waiting for a lock", "lock", name, "holder", holder) }
+	server.Resume = a.host.Resume
+	if o.init && !(config.Only && config.Type == volume.TypeDirect) {
+		server.Prepare = func(ctx context.Context) error { return a.prepare(ctx, o, log) }
+	} else if o.init {
 		log.Info("nothing to prepare: direct volumes do not need a volume group")
 	}
 	parts := []func(context.Context) error{
 		func(ctx context.Context) error { a.holdEraser(ctx); return nil },
-		func(ctx context.Context) error { return server.Run(ctx, f.endpoint) },
+		func(ctx context.Context) error { return server.Run(ctx, o.endpoint) },
 		server.Background,
 		func(ctx context.Context) error { a.tellDamage(ctx, log); <-ctx.Done(); return nil },
 		func(ctx context.Context) error {
-			hostconf.Serve(ctx, f.hostDir, log)
+			hostconf.Serve(ctx, o.hostDir, log)
 			<-ctx.Done()
 			return nil
 		},
 	}
-	if f.controllerEndpoint != "" {
+	if o.controllerEndpoint != "" {
 		parts = append(parts, server.RunController)
 	}
-	if f.registrationDir != "" {
-		endpoint := f.registrationEndpoint
+	if o.registrationDir != "" {
+		endpoint := o.registrationEndpoint
 		if endpoint == "" {
-			endpoint = "/var/lib/kubelet/plugins/" + f.driver + "/csi.sock"
+			endpoint = "/var/lib/kubelet/plugins/" + o.driver + "/csi.sock"
 		}
-		parts = append(parts, func(ctx context.Context) error { return server.Register(ctx, f.registrationDir, endpoint) })
+		parts = append(parts, func(ctx context.Context) error { return server.Register(ctx, o.registrationDir, endpoint) })
 	}
-	if f.metricsAddress != "" {
+	if o.metricsAddress != "" {
 		parts = append(parts, func(ctx context.Context) error {
 			// Volumes are served even if metrics cannot be.
-			if err := server.ServeMetrics(ctx, csi.MetricsConfig{Address: f.metricsAddress, TokenFile: f.metricsTokenFile}); err != nil {
+			if err := server.ServeMetrics(ctx, csi.MetricsConfig{Address: o.metricsAddress, TokenFile: o.metricsTokenFile}); err != nil {
 				log.Error("cannot serve metrics", "error", err.Error())
 			}
 			<-ctx.Done()
@@ -212,8 +211,8 @@ func together(ctx context.Context, parts []func(context.Context) error) error {
 }
 
 // prepare runs vg init.
-func (a *app) prepare(ctx context.Context, f csiFlags, log *slog.Logger) error {
-	steps, err := a.service.InitVGs(ctx, volume.VGInitSpec{Percent: f.percent, Span: f.span})
+func (a *app) prepare(ctx context.Context, o *serveCSIOptions, log *slog.Logger) error {
+	steps, err := a.service.InitVGs(ctx, volume.VGInitSpec{Percent: o.percent, Span: o.span})
 	for _, step := range steps { // also if others are damaged
 		log.Info("prepared", "region", step.Region, "vg", step.VG, "raw_had", step.Has, "raw_added", step.Add, "note", step.Reason)
 	}

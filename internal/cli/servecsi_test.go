@@ -36,19 +36,19 @@ func TestFlagsFromEnvironment(t *testing.T) {
 }
 
 func TestServeFlags(t *testing.T) {
-	good := csiFlags{endpoint: "unix:///csi.sock", nodeID: "a", driver: "csi.pmemctl.io", kind: "all", kubeletDir: "/var/lib/kubelet/", inlineMaxSize: "64Mi", eraseRate: "20%"}
+	good := serveCSIOptions{endpoint: "unix:///csi.sock", nodeID: "a", driver: "csi.pmemctl.io", kind: "all", kubeletDir: "/var/lib/kubelet/", inlineMaxSize: "64Mi", eraseRate: "20%"}
 	c, err := good.config()
 	require.NoError(t, err)
 	assert.Equal(t, "/var/lib/kubelet", c.KubeletDir)
 	assert.EqualValues(t, 64<<20, c.InlineMaxSize)
 	assert.False(t, c.Inline)
-	for want, change := range map[string]func(*csiFlags){
-		`--kubelet-dir: "/" is not`:       func(f *csiFlags) { f.kubeletDir = "/" },
-		`--kubelet-dir: "kubelet" is not`: func(f *csiFlags) { f.kubeletDir = "kubelet" },
-		`--kubelet-dir: "" is not`:        func(f *csiFlags) { f.kubeletDir = "" },
-		`--inline-max-size: "0" is not`:   func(f *csiFlags) { f.inlineMaxSize = "0" },
-		`--inline-max-size: "all" is not`: func(f *csiFlags) { f.inlineMaxSize = "all" },
-		`--erase-rate: "0%" is not`:       func(f *csiFlags) { f.eraseRate = "0%" },
+	for want, change := range map[string]func(*serveCSIOptions){
+		`--kubelet-dir: "/" is not`:       func(f *serveCSIOptions) { f.kubeletDir = "/" },
+		`--kubelet-dir: "kubelet" is not`: func(f *serveCSIOptions) { f.kubeletDir = "kubelet" },
+		`--kubelet-dir: "" is not`:        func(f *serveCSIOptions) { f.kubeletDir = "" },
+		`--inline-max-size: "0" is not`:   func(f *serveCSIOptions) { f.inlineMaxSize = "0" },
+		`--inline-max-size: "all" is not`: func(f *serveCSIOptions) { f.inlineMaxSize = "all" },
+		`--erase-rate: "0%" is not`:       func(f *serveCSIOptions) { f.eraseRate = "0%" },
 	} {
 		f := good
 		change(&f)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -28,39 +29,32 @@ type node struct {
 }
 
 func newTreeCommand(a *app) *cobra.Command {
-	var output outputFlag
-	cmd := &cobra.Command{
+	return listing(&cobra.Command{
 		Use: "tree", Short: "Show all layers as a tree, from the bus to the mount",
 		Long: `Shows bus, DIMM, region, namespace, physical volume, volume group, logical volume,
 file system and mount, each with its size and the overhead of the layer. Objects that
 pmemctl did not create are marked foreign.`,
 		Example: `  pmemctl tree
   pmemctl tree -o json`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := a.needRoot("reading all layers"); err != nil {
-				return err
-			}
-			v, err := a.service.LookAtEverything(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if len(v.PMEM.Buses) == 0 {
-				return volume.NoPMEM(v.PMEM)
-			}
-			t := tree{v}
-			nodes := t.buses()
-			if output == outputJSON || output == outputYAML {
-				return errors.Join(showObject(a.stdout, output, map[string]any{"tree": nodes}), a.damage(v, ""))
-			}
-			for _, n := range nodes {
-				n.print(a.stdout, "", "")
-			}
-			return a.damage(v, "")
-		},
-	}
-	addOutputFlag(cmd, &output)
-	return cmd
+		Args: cobra.NoArgs, PreRunE: a.asRoot("reading all layers"),
+	}, func(ctx context.Context, o outputFlag, _ []string) error {
+		v, err := a.service.LookAtEverything(ctx)
+		if err != nil {
+			return err
+		}
+		if len(v.PMEM.Buses) == 0 {
+			return volume.NoPMEM(v.PMEM)
+		}
+		t := tree{v}
+		nodes := t.buses()
+		if o.structured() {
+			return errors.Join(showObject(a.stdout, o, map[string]any{"tree": nodes}), a.damage(v, ""))
+		}
+		for _, n := range nodes {
+			n.print(a.stdout, "", "")
+		}
+		return a.damage(v, "")
+	})
 }
 
 func (n *node) print(w io.Writer, first, rest string) {

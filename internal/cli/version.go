@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -26,33 +27,29 @@ type versions struct {
 }
 
 func newVersionCommand(a *app) *cobra.Command {
-	var output outputFlag
-	cmd := &cobra.Command{
+	return listing(&cobra.Command{
 		Use: "version", Short: "Show the versions of pmemctl, its libraries, LVM and the kernel", Example: "  pmemctl version\n  pmemctl version -o json", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			v := versions{Pmemctl: Version, Go: runtime.Version(), LVM: "not installed", Kernel: kernelVersion()}
-			v.Libndctl, v.Libdaxctl = ndctl.LibraryVersions()
-			if info, ok := debug.ReadBuildInfo(); ok {
-				for _, s := range info.Settings {
-					if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-						v.Pmemctl += " (" + s.Value[:12] + ")"
-					}
+	}, func(ctx context.Context, o outputFlag, _ []string) error {
+		v := versions{Pmemctl: Version, Go: runtime.Version(), LVM: "not installed", Kernel: kernelVersion()}
+		v.Libndctl, v.Libdaxctl = ndctl.LibraryVersions()
+		if info, ok := debug.ReadBuildInfo(); ok {
+			for _, s := range info.Settings {
+				if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+					v.Pmemctl += " (" + s.Value[:12] + ")"
 				}
 			}
-			if out, err := run.Command(cmd.Context(), "lvm", "version"); err == nil {
-				v.LVM = lvmVersion(string(out))
-			}
-			if output == outputJSON || output == outputYAML {
-				return showObject(a.stdout, output, v)
-			}
-			for _, l := range [][2]string{{"pmemctl", v.Pmemctl}, {"go", v.Go}, {"libndctl", v.Libndctl}, {"libdaxctl", v.Libdaxctl}, {"lvm", v.LVM}, {"kernel", v.Kernel}} {
-				fmt.Fprintf(a.stdout, "%-10s %s\n", l[0], l[1])
-			}
-			return nil
-		},
-	}
-	addOutputFlag(cmd, &output)
-	return cmd
+		}
+		if out, err := run.Command(ctx, "lvm", "version"); err == nil {
+			v.LVM = lvmVersion(string(out))
+		}
+		if o.structured() {
+			return showObject(a.stdout, o, v)
+		}
+		for _, l := range [][2]string{{"pmemctl", v.Pmemctl}, {"go", v.Go}, {"libndctl", v.Libndctl}, {"libdaxctl", v.Libdaxctl}, {"lvm", v.LVM}, {"kernel", v.Kernel}} {
+			fmt.Fprintf(a.stdout, "%-10s %s\n", l[0], l[1])
+		}
+		return nil
+	})
 }
 
 func lvmVersion(out string) string {

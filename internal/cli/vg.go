@@ -13,29 +13,50 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
+// vgs is what the commands use of the volume service for volume groups.
+type vgs interface {
+	PlanVGInit(context.Context, volume.VGInitSpec) ([]volume.VGInitStep, error)
+	InitVGs(context.Context, volume.VGInitSpec) ([]volume.VGInitStep, error)
+	VGRegions(ctx context.Context, name string) ([]string, error)
+	RemoveVG(ctx context.Context, name string, force bool) error
+	Lost(v volume.View, name string) error
+	CheckVGs(ctx context.Context, name string) ([]volume.VGPart, error)
+	PlanRepair(ctx context.Context, name string) (volume.RepairPlan, error)
+	RepairVG(context.Context, volume.RepairPlan) (kept []string, err error)
+}
+
 func newVGCommand(a *app) *cobra.Command {
 	return group("vg", "Manage the volume groups for lvm volumes", "pmemctl vg list",
-		newVGInitCommand(a), newVGListCommand(a), newVGShowCommand(a), newVGExtendCommand(a), newVGRemoveCommand(a), newVGCheckCommand(a), newVGRepairCommand(a))
+		newVGInitCommand(a, nil), newVGListCommand(a), newVGShowCommand(a), newVGExtendCommand(a, nil), newVGRemoveCommand(a, nil), newVGCheckCommand(a), newVGRepairCommand(a, nil))
 }
 
 type vgInitOptions struct {
 	spec   volume.VGInitSpec
-	size   sizeFlag
-	name   string
 	dryRun bool
 	output outputFlag
 }
 
-func (o *vgInitOptions) addFlags(a *app, cmd *cobra.Command) {
+func (o *vgInitOptions) addFlags(cmd *cobra.Command) {
 	cmd.Flags().IntVar(&o.spec.Percent, "percent", 0, "`percentage` of each region, 1 to 100 (default 100)")
-	cmd.Flags().Var(&o.size, "size", "total size that the group gets from each region, for example 512Gi")
+	cmd.Flags().Var((*sizeFlag)(&o.spec.Size), "size", "total size that the group gets from each region, for example 512Gi")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "show what would be done, and change nothing")
-	cmd.ValidArgsFunction = a.completeRegions(0)
 	addOutputFlag(cmd, &o.output)
 }
 
-func newVGInitCommand(a *app) *cobra.Command {
+// checkShare checks the flags --size and --percent.
+func checkShare(cmd *cobra.Command, percent int) error {
+	if err := positive(cmd, "size"); err != nil {
+		return err
+	}
+	if cmd.Flags().Changed("percent") && percent == 0 {
+		return usage(cmd, fmt.Errorf("0 percent is out of range"))
+	}
+	return nil
+}
+
+func newVGInitCommand(a *app, runF runFunc[vgInitOptions]) *cobra.Command {
 	var o vgInitOptions
+	var name string
 	cmd := &cobra.Command{
 		Use:   "init [REGION...]",
 		Short: "Create a volume group on each region, or one across all",
@@ -50,74 +71,38 @@ unchanged.`,
   pmemctl vg init --percent 50 --dry-run
   pmemctl vg init --size 512Gi region0
   pmemctl vg init --span --name pmemvg region0 region1`,
+		ValidArgsFunction: a.completeRegions(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("name") {
 				if !o.spec.Span {
 					return usage(cmd, fmt.Errorf("--name requires --span"))
 				}
-				if o.spec.VG = o.name; o.name == "" {
+				if o.spec.VG = name; name == "" {
 					return volume.ValidateName("")
 				}
 			}
+			if err := a.needRoot("creating a volume group"); err != nil {
+				return err
+			}
+			if err := checkShare(cmd, o.spec.Percent); err != nil {
+				return err
+			}
 			o.spec.Regions = args
-			return a.initVGs(cmd, &o)
+			return runF.or(a.initVGs)(cmd.Context(), &o)
 		},
 	}
-	o.addFlags(a, cmd)
+	o.addFlags(cmd)
 	cmd.Flags().BoolVar(&o.spec.Span, "span", false, "create one volume group across all the regions")
-	cmd.Flags().StringVar(&o.name, "name", volume.DefaultSpanVG, "`name` of the volume group with --span")
+	cmd.Flags().StringVar(&name, "name", volume.DefaultSpanVG, "`name` of the volume group with --span")
 	return cmd
 }
 
-func newVGExtendCommand(a *app) *cobra.Command {
-	var o vgInitOptions
-	cmd := &cobra.Command{
-		Use:   "extend VG [REGION...]",
-		Short: "Give a volume group a larger share, or more regions",
-		Long: `Adds PMEM to a volume group: from the given regions, or from those it is on. The
-share is what the group has of each region afterwards.`,
-		Example: `  pmemctl vg extend pmemvgregion0 --percent 75
-  pmemctl vg extend pmemvg region1 --size 512Gi`,
-		Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.needRoot("extending a volume group"); err != nil {
-				return err
-			}
-			if !cmd.Flags().Changed("percent") && !cmd.Flags().Changed("size") {
-				return usage(cmd, fmt.Errorf("specify the new share: --percent or --size"))
-			}
-			regions, err := a.service.VGRegions(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			if len(args) > 1 {
-				regions = args[1:]
-			}
-			o.spec.VG, o.spec.Regions = args[0], regions
-			return a.initVGs(cmd, &o)
-		},
-	}
-	o.addFlags(a, cmd)
-	cmd.ValidArgsFunction = a.completeVGs(1)
-	return cmd
-}
-
-func (a *app) initVGs(cmd *cobra.Command, o *vgInitOptions) error {
-	if err := a.needRoot("creating a volume group"); err != nil {
-		return err
-	}
-	if cmd.Flags().Changed("size") && o.size == 0 {
-		return usage(cmd, fmt.Errorf("the size must be greater than 0"))
-	}
-	if cmd.Flags().Changed("percent") && o.spec.Percent == 0 {
-		return usage(cmd, fmt.Errorf("0 percent is out of range"))
-	}
-	o.spec.Size = uint64(o.size)
+func (a *app) initVGs(ctx context.Context, o *vgInitOptions) error {
 	do := a.service.InitVGs
 	if o.dryRun {
 		do = a.service.PlanVGInit
 	}
-	steps, err := do(cmd.Context(), o.spec)
+	steps, err := do(ctx, o.spec)
 	if err != nil && !errs.Is(err, errs.Damaged) {
 		return err
 	}
@@ -135,6 +120,42 @@ func (a *app) initVGs(cmd *cobra.Command, o *vgInitOptions) error {
 	}))
 }
 
+func newVGExtendCommand(a *app, runF runFunc[vgInitOptions]) *cobra.Command {
+	var o vgInitOptions
+	cmd := &cobra.Command{
+		Use:   "extend VG [REGION...]",
+		Short: "Give a volume group a larger share, or more regions",
+		Long: `Adds PMEM to a volume group: from the given regions, or from those it is on. The
+share is what the group has of each region afterwards.`,
+		Example: `  pmemctl vg extend pmemvgregion0 --percent 75
+  pmemctl vg extend pmemvg region1 --size 512Gi`,
+		Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeVGs(1), PreRunE: a.asRoot("extending a volume group"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !cmd.Flags().Changed("percent") && !cmd.Flags().Changed("size") {
+				return usage(cmd, fmt.Errorf("specify the new share: --percent or --size"))
+			}
+			if err := checkShare(cmd, o.spec.Percent); err != nil {
+				return err
+			}
+			o.spec.VG, o.spec.Regions = args[0], args[1:]
+			return runF.or(a.extendVG)(cmd.Context(), &o)
+		},
+	}
+	o.addFlags(cmd)
+	return cmd
+}
+
+func (a *app) extendVG(ctx context.Context, o *vgInitOptions) error {
+	regions, err := a.service.VGRegions(ctx, o.spec.VG)
+	if err != nil {
+		return err
+	}
+	if len(o.spec.Regions) == 0 {
+		o.spec.Regions = regions
+	}
+	return a.initVGs(ctx, o)
+}
+
 func vgColumns() []column[volume.VGInfo] {
 	return []column[volume.VGInfo]{
 		{title: "VG", cell: func(v volume.VGInfo) string { return v.Name }},
@@ -150,37 +171,25 @@ func vgColumns() []column[volume.VGInfo] {
 }
 
 func newVGListCommand(a *app) *cobra.Command {
-	var output outputFlag
-	cmd := &cobra.Command{
+	return listing(&cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the volume groups on PMEM", Example: "  pmemctl vg list\n  pmemctl vg list -o wide", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.showVGs(cmd.Context(), output, "")
-		},
-	}
-	addOutputFlag(cmd, &output)
-	return cmd
+		PreRunE: a.asRoot("reading volume groups"),
+	}, func(ctx context.Context, o outputFlag, _ []string) error {
+		return a.showVGs(ctx, o, "")
+	})
 }
 
 func newVGShowCommand(a *app) *cobra.Command {
-	var output outputFlag
-	cmd := &cobra.Command{
+	return listing(&cobra.Command{
 		Use: "show VG", Short: "Show a volume group", Example: "  pmemctl vg show pmemvgregion0", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVGs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if output == outputTable {
-				output = outputWide
-			}
-			return a.showVGs(cmd.Context(), output, args[0])
-		},
-	}
-	addOutputFlag(cmd, &output)
-	return cmd
+		PreRunE: a.asRoot("reading volume groups"),
+	}, func(ctx context.Context, o outputFlag, args []string) error {
+		return a.showVGs(ctx, o.detailed(), args[0])
+	})
 }
 
 // showVGs shows all volume groups, or the one of that name.
-func (a *app) showVGs(ctx context.Context, output outputFlag, name string) error {
-	if err := a.needRoot("reading volume groups"); err != nil {
-		return err
-	}
+func (a *app) showVGs(ctx context.Context, o outputFlag, name string) error {
 	v, err := a.service.Look(ctx)
 	if err != nil {
 		return err
@@ -193,7 +202,7 @@ func (a *app) showVGs(ctx context.Context, output outputFlag, name string) error
 		}
 		vgs = []volume.VGInfo{vg}
 	}
-	return errors.Join(show(a, output, "vgs", vgs, vgColumns()), a.damage(v, name))
+	return errors.Join(show(a, o, "vgs", vgs, vgColumns()), a.damage(v, name))
 }
 
 // damage returns the damage of all volume groups, or of the one of that name, as an error, because
@@ -207,34 +216,41 @@ func (a *app) damage(v volume.View, vg string) (err error) {
 	return err
 }
 
-func newVGRemoveCommand(a *app) *cobra.Command {
-	var force bool
+type vgRemoveOptions struct {
+	vg    string
+	force bool
+}
+
+func newVGRemoveCommand(a *app, runF runFunc[vgRemoveOptions]) *cobra.Command {
+	var o vgRemoveOptions
 	cmd := &cobra.Command{
 		Use: "remove VG", Aliases: []string{"rm"}, Short: "Remove a volume group without volumes, and free its space",
 		Example: "  pmemctl vg remove pmemvgregion0",
-		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completeVGs(1),
+		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completeVGs(1), PreRunE: a.asRoot("removing a volume group"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.needRoot("removing a volume group"); err != nil {
-				return err
-			}
-			err := a.service.RemoveVG(cmd.Context(), args[0], force)
-			if errs.Is(err, errs.Damaged) && !force && a.interactive {
-				v, looked := a.service.Look(cmd.Context())
-				if looked != nil || a.service.Lost(v, args[0]) == nil {
-					return err
-				}
-				if err := a.confirm(false, a.service.Lost(v, args[0]).Error()+". Remove it anyway?"); err != nil {
-					return err
-				}
-				err = a.service.RemoveVG(cmd.Context(), args[0], true)
-			}
-			if err != nil {
-				return err
-			}
-			a.say("volume group %s removed", args[0])
-			return nil
+			o.vg = args[0]
+			return runF.or(a.removeVG)(cmd.Context(), &o)
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "remove even a group that cannot be read, with all volumes in it")
+	cmd.Flags().BoolVar(&o.force, "force", false, "remove even a group that cannot be read, with all volumes in it")
 	return cmd
+}
+
+func (a *app) removeVG(ctx context.Context, o *vgRemoveOptions) error {
+	err := a.service.RemoveVG(ctx, o.vg, o.force)
+	if errs.Is(err, errs.Damaged) && !o.force && a.interactive {
+		v, looked := a.service.Look(ctx)
+		if looked != nil || a.service.Lost(v, o.vg) == nil {
+			return err
+		}
+		if err := a.confirm(false, a.service.Lost(v, o.vg).Error()+". Remove it anyway?"); err != nil {
+			return err
+		}
+		err = a.service.RemoveVG(ctx, o.vg, true)
+	}
+	if err != nil {
+		return err
+	}
+	a.say("volume group %s removed", o.vg)
+	return nil
 }

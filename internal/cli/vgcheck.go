@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -13,34 +14,27 @@ import (
 )
 
 func newVGCheckCommand(a *app) *cobra.Command {
-	var output outputFlag
-	cmd := &cobra.Command{
+	return listing(&cobra.Command{
 		Use: "check [VG]", Short: "Check the labels and metadata copies of volume groups",
 		Long: `Reads the LVM data on the devices of pmemctl's volume groups, byte for byte: the label
 and each copy of the metadata. Changes nothing. The exit code is 11 if something is
 damaged or missing; "pmemctl vg repair" restores it.`,
 		Example: `  pmemctl vg check
   pmemctl vg check pmemvgregion0 -o wide`,
-		Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.completeVGs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.needRoot("reading the devices of volume groups"); err != nil {
-				return err
-			}
-			parts, err := a.service.CheckVGs(cmd.Context(), append(args, "")[0])
-			if err != nil {
-				return err
-			}
-			if err := show(a, output, "parts", parts, vgPartColumns()); err != nil {
-				return err
-			}
-			if i := slices.IndexFunc(parts, volume.VGPart.Damaged); i >= 0 {
-				return errs.New(errs.Damaged, "volume group "+parts[i].VG, fmt.Sprintf("is damaged: %s: %s", partName(parts[i]), parts[i].Reason), parts[i].Next)
-			}
-			return nil
-		},
-	}
-	addOutputFlag(cmd, &output)
-	return cmd
+		Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.completeVGs(1), PreRunE: a.asRoot("reading the devices of volume groups"),
+	}, func(ctx context.Context, o outputFlag, args []string) error {
+		parts, err := a.service.CheckVGs(ctx, append(args, "")[0])
+		if err != nil {
+			return err
+		}
+		if err := show(a, o, "parts", parts, vgPartColumns()); err != nil {
+			return err
+		}
+		if i := slices.IndexFunc(parts, volume.VGPart.Damaged); i >= 0 {
+			return errs.New(errs.Damaged, "volume group "+parts[i].VG, fmt.Sprintf("is damaged: %s: %s", partName(parts[i]), parts[i].Reason), parts[i].Next)
+		}
+		return nil
+	})
 }
 
 func partName(p volume.VGPart) string {
@@ -72,8 +66,13 @@ func vgPartColumns() []column[volume.VGPart] {
 	}
 }
 
-func newVGRepairCommand(a *app) *cobra.Command {
-	var force bool
+type vgRepairOptions struct {
+	vg    string // name or UUID
+	force bool
+}
+
+func newVGRepairCommand(a *app, runF runFunc[vgRepairOptions]) *cobra.Command {
+	var o vgRepairOptions
 	cmd := &cobra.Command{
 		Use: "repair VG|UUID", Short: "Restore the labels and the metadata of a volume group",
 		Long: `Restores what "pmemctl vg check" shows as damaged: from the second copy on the device
@@ -83,43 +82,45 @@ overwrites is saved in that directory. The data of volumes is neither read nor w
 If several groups have the name, the damaged one is repaired; if several of them are
 damaged, specify one by its UUID.`,
 		Example: `  pmemctl vg repair pmemvgregion0`,
-		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completeVGs(1),
+		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completeVGs(1), PreRunE: a.asRoot("repairing a volume group"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.needRoot("repairing a volume group"); err != nil {
-				return err
-			}
-			plan, err := a.service.PlanRepair(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			if len(plan.Writes) == 0 {
-				a.note("volume group %s: its labels and metadata are not damaged", args[0])
-				return nil
-			}
-			a.note("volume group %s will be restored from %s", args[0], plan.Source)
-			a.note("  change %d of %s, with %d volumes%s", plan.Change, plan.Time.UTC().Format(time.DateTime+" MST"), len(plan.Volumes), colon(plan.Volumes))
-			for _, w := range plan.Writes {
-				a.note("  to be written: %s", w)
-			}
-			if plan.Doubt != "" {
-				a.note("  %s", plan.Doubt)
-			}
-			if err := a.confirm(force, "The damaged parts will be overwritten, and later changes of the group will be lost."); err != nil {
-				return err
-			}
-			kept, err := a.service.RepairVG(cmd.Context(), plan)
-			for _, file := range kept {
-				a.note("  overwritten data: %s", file)
-			}
-			if err != nil {
-				return err
-			}
-			a.note("volume group %s restored", args[0])
-			return nil
+			o.vg = args[0]
+			return runF.or(a.repairVG)(cmd.Context(), &o)
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "do not ask")
+	cmd.Flags().BoolVar(&o.force, "force", false, "do not ask")
 	return cmd
+}
+
+func (a *app) repairVG(ctx context.Context, o *vgRepairOptions) error {
+	plan, err := a.service.PlanRepair(ctx, o.vg)
+	if err != nil {
+		return err
+	}
+	if len(plan.Writes) == 0 {
+		a.note("volume group %s: its labels and metadata are not damaged", o.vg)
+		return nil
+	}
+	a.note("volume group %s will be restored from %s", o.vg, plan.Source)
+	a.note("  change %d of %s, with %d volumes%s", plan.Change, plan.Time.UTC().Format(time.DateTime+" MST"), len(plan.Volumes), colon(plan.Volumes))
+	for _, w := range plan.Writes {
+		a.note("  to be written: %s", w)
+	}
+	if plan.Doubt != "" {
+		a.note("  %s", plan.Doubt)
+	}
+	if err := a.confirm(o.force, "The damaged parts will be overwritten, and later changes of the group will be lost."); err != nil {
+		return err
+	}
+	kept, err := a.service.RepairVG(ctx, plan)
+	for _, file := range kept {
+		a.note("  overwritten data: %s", file)
+	}
+	if err != nil {
+		return err
+	}
+	a.note("volume group %s restored", o.vg)
+	return nil
 }
 
 // colon formats names as a list after a colon.

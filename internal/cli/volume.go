@@ -4,22 +4,37 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/pmemctl/pmemctl/internal/csi"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
+// volumes is what the commands use of the volume service for volumes.
+type volumes interface {
+	List(context.Context) ([]volume.Volume, error)
+	Show(ctx context.Context, name string) (volume.Volume, error)
+	Examine(volume.View) []volume.Volume
+	Capacity(context.Context) ([]volume.Capacity, error)
+	Plan(context.Context, volume.Spec) (volume.Plan, error)
+	Create(context.Context, volume.Spec) (v volume.Volume, created bool, err error)
+	Clone(ctx context.Context, source string, spec volume.Spec) (volume.Volume, error)
+	Expand(ctx context.Context, name string, size uint64) (volume.Volume, error)
+	Delete(ctx context.Context, name string, erase bool) (deleted []volume.Volume, err error)
+	Erase(context.Context, volume.Volume, volume.EraseRate) error
+	Mount(context.Context, volume.MountSpec) (volume.Volume, error)
+	Unmount(ctx context.Context, name, path string) (paths []string, err error)
+	MountedAt(volume.Volume) []mount.Point
+}
+
 func newVolumeCommand(a *app) *cobra.Command {
 	return group("volume", "Create, show, expand, copy, mount and delete volumes", "pmemctl volume list",
-		a.thenErase(newVolumeCreateCommand(a)), newVolumeListCommand(a), newVolumeShowCommand(a), a.thenErase(newVolumeDeleteCommand(a)),
-		a.thenErase(newVolumeExpandCommand(a)), a.thenErase(newVolumeCloneCommand(a)), newVolumeMountCommand(a), newVolumeUnmountCommand(a))
+		a.thenErase(newVolumeCreateCommand(a, nil)), newVolumeListCommand(a), newVolumeShowCommand(a), a.thenErase(newVolumeDeleteCommand(a, nil)),
+		a.thenErase(newVolumeExpandCommand(a, nil)), a.thenErase(newVolumeCloneCommand(a, nil)), newVolumeMountCommand(a, nil), newVolumeUnmountCommand(a, nil))
 }
 
 // volumeRow is a volume with its mount points.
@@ -60,30 +75,27 @@ func volumeColumns() []column[volumeRow] {
 	}
 }
 
-type placeFlags struct {
-	volumeType string
-	region, vg string
-	stripe     bool
-}
-
-func (p *placeFlags) add(a *app, cmd *cobra.Command, typeHelp string) {
+// addPlaceFlags adds the flags for the type and the place of a new volume.
+func (a *app) addPlaceFlags(cmd *cobra.Command, spec *volume.Spec, typeHelp string) {
 	f := cmd.Flags()
-	f.StringVarP(&p.volumeType, "type", "t", "", typeHelp)
-	f.StringVar(&p.region, "region", "", "use only this `region`")
-	f.StringVar(&p.vg, "vg", "", "use only this volume `group`")
-	f.BoolVar(&p.stripe, "stripe", false, "stripe an lvm volume across all devices of its group")
-	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions([]string{"lvm", "direct"}, cobra.ShellCompDirectiveNoFileComp))
+	f.StringVarP((*string)(&spec.Type), "type", "t", "", typeHelp)
+	f.StringVar(&spec.Region, "region", "", "use only this `region`")
+	f.StringVar(&spec.VG, "vg", "", "use only this volume `group`")
+	f.BoolVar(&spec.Stripe, "stripe", false, "stripe an lvm volume across all devices of its group")
+	completeValues(cmd, "type", "lvm", "direct")
 	_ = cmd.RegisterFlagCompletionFunc("region", a.completeRegions(0))
 	_ = cmd.RegisterFlagCompletionFunc("vg", a.completeVGs(0))
 }
 
-func newVolumeCreateCommand(a *app) *cobra.Command {
-	var place placeFlags
-	var size, limit sizeFlag
-	var spec volume.Spec
-	var mountPath string
-	var dryRun bool
-	var output outputFlag
+type volumeCreateOptions struct {
+	spec      volume.Spec
+	mountPath string // "" is not mounted
+	dryRun    bool
+	output    outputFlag
+}
+
+func newVolumeCreateCommand(a *app, runF runFunc[volumeCreateOptions]) *cobra.Command {
+	var o volumeCreateOptions
 	cmd := &cobra.Command{
 		Use:   "create NAME --type lvm|direct --size SIZE",
 		Short: "Create a volume",
@@ -100,68 +112,70 @@ as by "pmemctl volume mount".`,
   pmemctl volume create web --type lvm --size 10Gi --mount /mnt/web
   pmemctl volume create cache --type direct --size 10Gi --region region0 --fs xfs
   pmemctl volume create raw --type lvm --size 10Gi --fs none`,
-		Args: cobra.ExactArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.needRoot("creating a volume"); err != nil {
-				return err
-			}
-			if err := notInline(args[0]); err != nil {
-				return err
-			}
-			spec.Name, spec.Type, spec.Size, spec.Limit = args[0], volume.Type(place.volumeType), uint64(size), uint64(limit)
-			spec.Region, spec.VG, spec.Stripe = place.region, place.vg, place.stripe
-			if cmd.Flags().Changed("mount") {
-				if spec.FS == mount.None {
-					return errs.New(errs.Invalid, "volume "+spec.Name, "--mount and --fs none exclude each other", "omit one of them")
-				}
-				var err error
-				if mountPath, err = mount.RealPath(mountPath); err != nil {
+		Args: cobra.ExactArgs(1), ValidArgsFunction: cobra.NoFileCompletions, PreRunE: a.asRoot("creating a volume"),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if o.spec.Name = args[0]; cmd.Flags().Changed("mount") {
+				if o.mountPath, err = mount.RealPath(o.mountPath); err != nil {
 					return err
 				}
 			}
-			if dryRun {
-				plan, err := a.service.Plan(cmd.Context(), spec)
-				if err != nil {
-					return err
-				}
-				return a.showPlan(output, plan)
-			}
-			spec.SpaceWait = volume.AsLongAsItTakes
-			v, created, err := a.service.Create(cmd.Context(), spec)
-			if err != nil {
-				return err
-			}
-			if !created {
-				a.say("volume %s already exists", v.Name)
-			}
-			if mountPath != "" {
-				m := volume.MountSpec{Name: spec.Name, Path: mountPath, FS: spec.FS}
-				if _, err := a.service.Mount(cmd.Context(), m); err != nil {
-					return errs.Wrap("", "volume "+spec.Name, "exists, but is not mounted", "", err)
-				}
-			}
-			return show(a, output, "volumes", []volumeRow{a.rowOf(v)}, volumeColumns())
+			return runF.or(a.createVolume)(cmd.Context(), &o)
 		},
 	}
-	place.add(a, cmd, "`type`: lvm or direct")
+	a.addPlaceFlags(cmd, &o.spec, "`type`: lvm or direct")
 	f := cmd.Flags()
-	f.VarP(&size, "size", "s", "minimum size, for example 10Gi")
-	f.Var(&limit, "limit", "maximum size (default: none)")
-	f.StringVar(&spec.FS, "fs", mount.Ext4, "file `system` to create: ext4, xfs or none")
-	f.StringArrayVar(&spec.MkfsOptions, "mkfs-option", nil, "`argument` for mkfs; may be repeated")
-	f.StringVar(&mountPath, "mount", "", "mount the volume on this `directory`, which is created if missing")
-	f.BoolVar(&dryRun, "dry-run", false, "show what would be created, and create nothing")
+	f.VarP((*sizeFlag)(&o.spec.Size), "size", "s", "minimum size, for example 10Gi")
+	f.Var((*sizeFlag)(&o.spec.Limit), "limit", "maximum size (default: none)")
+	f.StringVar(&o.spec.FS, "fs", mount.Ext4, "file `system` to create: ext4, xfs or none")
+	f.StringArrayVar(&o.spec.MkfsOptions, "mkfs-option", nil, "`argument` for mkfs; may be repeated")
+	f.StringVar(&o.mountPath, "mount", "", "mount the volume on this `directory`, which is created if missing")
+	f.BoolVar(&o.dryRun, "dry-run", false, "show what would be created, and create nothing")
 	_ = cmd.MarkFlagDirname("mount")
 	_ = cmd.MarkFlagRequired("type")
 	_ = cmd.MarkFlagRequired("size")
-	_ = cmd.RegisterFlagCompletionFunc("fs", cobra.FixedCompletions([]string{mount.Ext4, mount.XFS, mount.None}, cobra.ShellCompDirectiveNoFileComp))
-	addOutputFlag(cmd, &output)
+	completeValues(cmd, "fs", mount.Ext4, mount.XFS, mount.None)
+	addOutputFlag(cmd, &o.output)
 	return cmd
 }
 
-func (a *app) showPlan(output outputFlag, p volume.Plan) error {
-	if output == outputJSON || output == outputYAML {
-		return showObject(a.stdout, output, map[string]any{"plan": p})
+func (a *app) createVolume(ctx context.Context, o *volumeCreateOptions) error {
+	spec := o.spec
+	if err := volume.ValidateNotInline(spec.Name); err != nil {
+		return err
+	}
+	if o.mountPath != "" && spec.FS == mount.None {
+		return errs.New(errs.Invalid, "volume "+spec.Name, "--mount and --fs none exclude each other", "omit one of them")
+	}
+	if o.dryRun {
+		plan, err := a.service.Plan(ctx, spec)
+		if err != nil {
+			return err
+		}
+		return a.showPlan(o.output, plan)
+	}
+	spec.SpaceWait = volume.AsLongAsItTakes
+	v, created, err := a.service.Create(ctx, spec)
+	if err != nil {
+		return err
+	}
+	if !created {
+		a.say("volume %s already exists", v.Name)
+	}
+	if o.mountPath != "" {
+		if _, err := a.service.Mount(ctx, volume.MountSpec{Name: spec.Name, Path: o.mountPath, FS: spec.FS}); err != nil {
+			return errs.Wrap("", "volume "+spec.Name, "exists, but is not mounted", "", err)
+		}
+	}
+	return a.showVolume(o.output, v)
+}
+
+func (a *app) showVolume(o outputFlag, v volume.Volume) error {
+	return show(a, o, "volumes", []volumeRow{a.rowOf(v)}, volumeColumns())
+}
+
+func (a *app) showPlan(o outputFlag, p volume.Plan) error {
+	if o.structured() {
+		return showObject(a.stdout, o, map[string]any{"plan": p})
 	}
 	where := "region " + p.Region
 	if p.Type == volume.TypeLVM {
@@ -183,53 +197,43 @@ func (a *app) showPlan(output outputFlag, p volume.Plan) error {
 }
 
 func newVolumeListCommand(a *app) *cobra.Command {
-	var output outputFlag
-	cmd := &cobra.Command{
+	return listing(&cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the volumes", Example: "  pmemctl volume list\n  pmemctl volume list -o wide", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := a.needRoot("listing volumes"); err != nil {
-				return err
-			}
-			v, err := a.service.Look(cmd.Context())
-			if err != nil {
-				return err
-			}
-			rows := []volumeRow{}
-			for _, vol := range a.service.Examine(v) {
-				rows = append(rows, a.rowOf(vol))
-				a.noteHealth(vol)
-			}
-			return errors.Join(show(a, output, "volumes", rows, volumeColumns()), a.damage(v, ""))
-		},
-	}
-	addOutputFlag(cmd, &output)
-	return cmd
+		PreRunE: a.asRoot("listing volumes"),
+	}, func(ctx context.Context, o outputFlag, _ []string) error {
+		v, err := a.service.Look(ctx)
+		if err != nil {
+			return err
+		}
+		var rows []volumeRow
+		for _, vol := range a.service.Examine(v) {
+			rows = append(rows, a.rowOf(vol))
+			a.noteHealth(vol)
+		}
+		return errors.Join(show(a, o, "volumes", rows, volumeColumns()), a.damage(v, ""))
+	})
 }
 
 func newVolumeShowCommand(a *app) *cobra.Command {
-	var output outputFlag
-	cmd := &cobra.Command{
+	return listing(&cobra.Command{
 		Use: "show NAME", Short: "Show a volume", Example: "  pmemctl volume show db\n  pmemctl volume show db -o json", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVolumes(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.needRoot("reading volumes"); err != nil {
-				return err
-			}
-			v, err := a.service.Show(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			if output == outputTable {
-				output = outputWide
-			}
-			return show(a, output, "volumes", []volumeRow{a.rowOf(v)}, volumeColumns())
-		},
-	}
-	addOutputFlag(cmd, &output)
-	return cmd
+		PreRunE: a.asRoot("reading volumes"),
+	}, func(ctx context.Context, o outputFlag, args []string) error {
+		v, err := a.service.Show(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		return a.showVolume(o.detailed(), v)
+	})
 }
 
-func newVolumeDeleteCommand(a *app) *cobra.Command {
-	var force, noErase, ignoreMissing, unmount, wait bool
+type volumeDeleteOptions struct {
+	names                                        []string
+	force, noErase, ignoreMissing, unmount, wait bool
+}
+
+func newVolumeDeleteCommand(a *app, runF runFunc[volumeDeleteOptions]) *cobra.Command {
+	var o volumeDeleteOptions
 	cmd := &cobra.Command{
 		Use: "delete NAME...", Aliases: []string{"rm"}, Short: "Delete and erase volumes that are not in use",
 		Long: `Deletes volumes that are not in use, and zeroes their data before their space is free.
@@ -243,100 +247,105 @@ running, a "pmemctl gc" that this command starts. If erasing is interrupted, ser
 		Example: `  pmemctl volume delete db
   pmemctl volume delete db cache --unmount --force
   pmemctl volume delete db --force --wait=false`,
-		Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeVolumes(0),
+		Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeVolumes(0), PreRunE: a.asRoot("deleting a volume"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.needRoot("deleting a volume"); err != nil {
-				return err
-			}
-			for _, name := range args {
-				if err := volume.ValidateName(name); err != nil {
-					return err
-				}
-				if err := a.confirm(force, "Volume "+name+" and its data will be lost."); err != nil {
-					return err
-				}
-				deleted, err := a.unmountAndDelete(cmd.Context(), name, unmount, !noErase)
-				if ignoreMissing && errs.Is(err, errs.NotFound) {
-					continue
-				}
-				if err != nil {
-					return err
-				}
-				if !wait && len(deleted) > 0 {
-					a.say("volume %s deleted; its space is free when it is erased: pmemctl capacity", name)
-					continue
-				}
-				for _, vol := range deleted {
-					if err := a.service.Erase(cmd.Context(), vol, volume.EraseRate{}); err != nil {
-						return err
-					}
-				}
-				a.say("volume %s deleted", name)
-			}
-			return nil
+			o.names = args
+			return runF.or(a.deleteVolumes)(cmd.Context(), &o)
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&force, "force", false, "do not ask")
-	f.BoolVar(&noErase, "no-erase", false, "leave the data on the medium")
-	f.BoolVar(&unmount, "unmount", false, "unmount the volume first")
-	f.BoolVar(&wait, "wait", true, "wait until the volume is erased")
-	f.BoolVar(&ignoreMissing, "ignore-missing", false, "succeed if a volume does not exist")
+	f.BoolVar(&o.force, "force", false, "do not ask")
+	f.BoolVar(&o.noErase, "no-erase", false, "leave the data on the medium")
+	f.BoolVar(&o.unmount, "unmount", false, "unmount the volume first")
+	f.BoolVar(&o.wait, "wait", true, "wait until the volume is erased")
+	f.BoolVar(&o.ignoreMissing, "ignore-missing", false, "succeed if a volume does not exist")
 	return cmd
 }
 
-// notInline refuses names of inline volumes, because the CSI server would delete the volume.
-func notInline(name string) error {
-	if csi.IsInline(name) {
-		return errs.New(errs.Invalid, "volume name "+strconv.Quote(name), "is reserved for inline volumes, which serve-csi deletes", "choose another name")
+func (a *app) deleteVolumes(ctx context.Context, o *volumeDeleteOptions) error {
+	for _, name := range o.names {
+		if err := volume.ValidateName(name); err != nil {
+			return err
+		}
+		if err := a.confirm(o.force, "Volume "+name+" and its data will be lost."); err != nil {
+			return err
+		}
+		deleted, err := a.unmountAndDelete(ctx, name, o)
+		if o.ignoreMissing && errs.Is(err, errs.NotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !o.wait && len(deleted) > 0 {
+			a.say("volume %s deleted; its space is free when it is erased: pmemctl capacity", name)
+			continue
+		}
+		for _, vol := range deleted {
+			if err := a.service.Erase(ctx, vol, volume.EraseRate{}); err != nil {
+				return err
+			}
+		}
+		a.say("volume %s deleted", name)
 	}
 	return nil
 }
 
-func (a *app) unmountAndDelete(ctx context.Context, name string, unmount, erase bool) ([]volume.Volume, error) {
-	if unmount {
+func (a *app) unmountAndDelete(ctx context.Context, name string, o *volumeDeleteOptions) ([]volume.Volume, error) {
+	if o.unmount {
 		// A partly deleted volume is mounted nowhere, and deleting it continues.
 		if _, err := a.service.Unmount(ctx, name, ""); err != nil && !errs.Is(err, errs.NotFound) {
 			return nil, err
 		}
 	}
-	return a.service.Delete(ctx, name, erase)
+	return a.service.Delete(ctx, name, !o.noErase)
 }
 
-func newVolumeExpandCommand(a *app) *cobra.Command {
-	var size sizeFlag
-	var output outputFlag
+type volumeExpandOptions struct {
+	name   string
+	size   uint64
+	output outputFlag
+}
+
+func newVolumeExpandCommand(a *app, runF runFunc[volumeExpandOptions]) *cobra.Command {
+	var o volumeExpandOptions
 	cmd := &cobra.Command{
 		Use: "expand NAME --size SIZE", Short: "Expand an lvm volume and its file system, also while it is mounted",
 		Example: "  pmemctl volume expand db --size 20Gi",
-		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completeVolumes(1),
+		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completeVolumes(1), PreRunE: a.asRoot("expanding a volume"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.needRoot("expanding a volume"); err != nil {
+			if err := positive(cmd, "size"); err != nil {
 				return err
 			}
-			if cmd.Flags().Changed("size") && size == 0 {
-				return usage(cmd, fmt.Errorf("the size must be greater than 0"))
-			}
-			v, err := a.service.Expand(cmd.Context(), args[0], uint64(size))
-			if err != nil {
-				return err
-			}
-			if asked := uint64(size); v.Size >= asked+volume.ExtentSize*uint64(max(v.Stripes, 1)) {
-				a.note("volume %s has %s, more than the requested %s; a volume never shrinks", v.Name, pmem.FormatSize(v.Size), pmem.FormatSize(asked))
-			}
-			return show(a, output, "volumes", []volumeRow{a.rowOf(v)}, volumeColumns())
+			o.name = args[0]
+			return runF.or(a.expandVolume)(cmd.Context(), &o)
 		},
 	}
-	cmd.Flags().VarP(&size, "size", "s", "new minimum size, for example 20Gi")
+	cmd.Flags().VarP((*sizeFlag)(&o.size), "size", "s", "new minimum size, for example 20Gi")
 	_ = cmd.MarkFlagRequired("size")
-	addOutputFlag(cmd, &output)
+	addOutputFlag(cmd, &o.output)
 	return cmd
 }
 
-func newVolumeCloneCommand(a *app) *cobra.Command {
-	var place placeFlags
-	var size sizeFlag
-	var output outputFlag
+func (a *app) expandVolume(ctx context.Context, o *volumeExpandOptions) error {
+	v, err := a.service.Expand(ctx, o.name, o.size)
+	if err != nil {
+		return err
+	}
+	if v.Size >= o.size+volume.ExtentSize*uint64(max(v.Stripes, 1)) {
+		a.note("volume %s has %s, more than the requested %s; a volume never shrinks", v.Name, pmem.FormatSize(v.Size), pmem.FormatSize(o.size))
+	}
+	return a.showVolume(o.output, v)
+}
+
+type volumeCloneOptions struct {
+	source string
+	spec   volume.Spec
+	output outputFlag
+}
+
+func newVolumeCloneCommand(a *app, runF runFunc[volumeCloneOptions]) *cobra.Command {
+	var o volumeCloneOptions
 	cmd := &cobra.Command{
 		Use: "clone SOURCE NAME", Short: "Copy a volume that is not in use to a new one",
 		Long: `Copies a volume that is not in use to a new one, which may be larger and of the
@@ -344,33 +353,35 @@ other type. Use this to get a larger direct volume.`,
 		Example: `  pmemctl volume clone db db-copy
   pmemctl volume clone cache larger-cache --size 20Gi
   pmemctl volume clone cache db --type lvm`,
-		Args: cobra.ExactArgs(2), ValidArgsFunction: a.completeVolumes(1),
+		Args: cobra.ExactArgs(2), ValidArgsFunction: a.completeVolumes(1), PreRunE: a.asRoot("copying a volume"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.needRoot("copying a volume"); err != nil {
+			if err := positive(cmd, "size"); err != nil {
 				return err
 			}
-			if cmd.Flags().Changed("size") && size == 0 {
-				return usage(cmd, fmt.Errorf("the size must be greater than 0"))
-			}
-			if err := notInline(args[1]); err != nil {
-				return err
-			}
-			v, err := a.service.Clone(cmd.Context(), args[0], volume.Spec{
-				Name: args[1], Size: uint64(size), Type: volume.Type(place.volumeType), Region: place.region, VG: place.vg, Stripe: place.stripe, SpaceWait: volume.AsLongAsItTakes,
-			})
-			if err != nil {
-				return err
-			}
-			return show(a, output, "volumes", []volumeRow{a.rowOf(v)}, volumeColumns())
+			o.source, o.spec.Name = args[0], args[1]
+			return runF.or(a.cloneVolume)(cmd.Context(), &o)
 		},
 	}
-	place.add(a, cmd, "`type`: lvm or direct (default: that of the source)")
-	cmd.Flags().VarP(&size, "size", "s", "minimum size of the copy (default: that of the source)")
-	addOutputFlag(cmd, &output)
+	a.addPlaceFlags(cmd, &o.spec, "`type`: lvm or direct (default: that of the source)")
+	cmd.Flags().VarP((*sizeFlag)(&o.spec.Size), "size", "s", "minimum size of the copy (default: that of the source)")
+	addOutputFlag(cmd, &o.output)
 	return cmd
 }
 
-func newVolumeMountCommand(a *app) *cobra.Command {
+func (a *app) cloneVolume(ctx context.Context, o *volumeCloneOptions) error {
+	spec := o.spec
+	if err := volume.ValidateNotInline(spec.Name); err != nil {
+		return err
+	}
+	spec.SpaceWait = volume.AsLongAsItTakes
+	v, err := a.service.Clone(ctx, o.source, spec)
+	if err != nil {
+		return err
+	}
+	return a.showVolume(o.output, v)
+}
+
+func newVolumeMountCommand(a *app, runF runFunc[volume.MountSpec]) *cobra.Command {
 	var m volume.MountSpec
 	cmd := &cobra.Command{
 		Use: "mount NAME PATH", Short: "Mount a volume with DAX",
@@ -388,18 +399,10 @@ unchanged.`,
 			}
 			return nil, cobra.ShellCompDirectiveFilterDirs
 		},
+		PreRunE: a.asRoot("mounting a volume"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.needRoot("mounting a volume"); err != nil {
-				return err
-			}
 			m.Name, m.Path = args[0], args[1]
-			v, err := a.service.Mount(cmd.Context(), m)
-			if err != nil {
-				return err
-			}
-			a.say("%s is mounted on %s", v.Device, m.Path)
-			a.noteHealth(v)
-			return nil
+			return runF.or(a.mountVolume)(cmd.Context(), &m)
 		},
 	}
 	f := cmd.Flags()
@@ -407,56 +410,68 @@ unchanged.`,
 	f.StringSliceVar(&m.Options, "options", nil, "mount `options`, separated by commas")
 	f.BoolVar(&m.NoDAX, "no-dax", false, "mount without DAX")
 	f.BoolVar(&m.ReadOnly, "read-only", false, "mount read-only")
-	_ = cmd.RegisterFlagCompletionFunc("fs", cobra.FixedCompletions([]string{mount.Ext4, mount.XFS}, cobra.ShellCompDirectiveNoFileComp))
+	completeValues(cmd, "fs", mount.Ext4, mount.XFS)
 	return cmd
 }
 
-func newVolumeUnmountCommand(a *app) *cobra.Command {
-	var path string
+func (a *app) mountVolume(ctx context.Context, m *volume.MountSpec) error {
+	v, err := a.service.Mount(ctx, *m)
+	if err != nil {
+		return err
+	}
+	a.say("%s is mounted on %s", v.Device, m.Path)
+	a.noteHealth(v)
+	return nil
+}
+
+type volumeUnmountOptions struct {
+	name string
+	path string // "" is everywhere
+}
+
+func newVolumeUnmountCommand(a *app, runF runFunc[volumeUnmountOptions]) *cobra.Command {
+	var o volumeUnmountOptions
 	cmd := &cobra.Command{
 		Use: "unmount NAME", Aliases: []string{"umount"}, Short: "Unmount a volume", Example: "  pmemctl volume unmount db\n  pmemctl volume unmount db --path /mnt/db", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVolumes(1),
+		PreRunE: a.asRoot("unmounting a volume"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.needRoot("unmounting a volume"); err != nil {
-				return err
-			}
-			paths, err := a.service.Unmount(cmd.Context(), args[0], path)
-			if err != nil {
-				return err
-			}
-			for _, p := range paths {
-				a.say("%s unmounted", p)
-			}
-			return nil
+			o.name = args[0]
+			return runF.or(a.unmountVolume)(cmd.Context(), &o)
 		},
 	}
-	cmd.Flags().StringVar(&path, "path", "", "unmount only from this `directory` (default: from everywhere)")
+	cmd.Flags().StringVar(&o.path, "path", "", "unmount only from this `directory` (default: from everywhere)")
 	return cmd
+}
+
+func (a *app) unmountVolume(ctx context.Context, o *volumeUnmountOptions) error {
+	paths, err := a.service.Unmount(ctx, o.name, o.path)
+	if err != nil {
+		return err
+	}
+	for _, p := range paths {
+		a.say("%s unmounted", p)
+	}
+	return nil
 }
 
 func newCapacityCommand(a *app) *cobra.Command {
-	var output outputFlag
-	cmd := &cobra.Command{
+	return listing(&cobra.Command{
 		Use: "capacity", Short: "Show the space for new volumes, in usable bytes", Example: "  pmemctl capacity\n  pmemctl capacity -o wide", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := a.needRoot("reading capacities"); err != nil {
-				return err
-			}
-			all, err := a.service.Capacity(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return show(a, output, "capacities", all, []column[volume.Capacity]{
-				{title: "TYPE", cell: func(c volume.Capacity) string { return string(c.Type) }},
-				{title: "IN", cell: func(c volume.Capacity) string { return c.Region + c.VG }},
-				{title: "TOTAL", cell: func(c volume.Capacity) string { return pmem.FormatSize(c.Total) }},
-				{title: "FREE", cell: func(c volume.Capacity) string { return pmem.FormatSize(c.Free) }},
-				{title: "ERASING", cell: func(c volume.Capacity) string { return pmem.FormatSize(c.Erasing) }},
-				{title: "LARGEST VOLUME", cell: func(c volume.Capacity) string { return pmem.FormatSize(c.Largest) }},
-				{title: "LARGEST IN BYTES", wide: true, cell: func(c volume.Capacity) string { return fmt.Sprint(c.Largest) }},
-				{title: "NOTE", cell: func(c volume.Capacity) string { return dash(c.Reason) }},
-			})
-		},
-	}
-	addOutputFlag(cmd, &output)
-	return cmd
+		PreRunE: a.asRoot("reading capacities"),
+	}, func(ctx context.Context, o outputFlag, _ []string) error {
+		all, err := a.service.Capacity(ctx)
+		if err != nil {
+			return err
+		}
+		return show(a, o, "capacities", all, []column[volume.Capacity]{
+			{title: "TYPE", cell: func(c volume.Capacity) string { return string(c.Type) }},
+			{title: "IN", cell: func(c volume.Capacity) string { return c.Region + c.VG }},
+			{title: "TOTAL", cell: func(c volume.Capacity) string { return pmem.FormatSize(c.Total) }},
+			{title: "FREE", cell: func(c volume.Capacity) string { return pmem.FormatSize(c.Free) }},
+			{title: "ERASING", cell: func(c volume.Capacity) string { return pmem.FormatSize(c.Erasing) }},
+			{title: "LARGEST VOLUME", cell: func(c volume.Capacity) string { return pmem.FormatSize(c.Largest) }},
+			{title: "LARGEST IN BYTES", wide: true, cell: func(c volume.Capacity) string { return fmt.Sprint(c.Largest) }},
+			{title: "NOTE", cell: func(c volume.Capacity) string { return dash(c.Reason) }},
+		})
+	})
 }

@@ -103,7 +103,7 @@ func (s *Server) removeAbandonedInline(ctx context.Context, volumes []volume.Vol
 		if ctx.Err() != nil {
 			return
 		}
-		if !IsInline(vol.Name) || !s.work.begin(vol.Name) {
+		if !volume.IsInline(vol.Name) || !s.work.begin(vol.Name) {
 			continue
 		}
 		wanted, err := podVolumes(s.KubeletDir)

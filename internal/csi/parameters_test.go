@@ -56,12 +56,12 @@ func TestNames(t *testing.T) {
 	for _, name := range []string{"a b", "../x", "-rf", strings.Repeat("x", 128), strings.Repeat("x", 127), "ephemeral-x", "csi-name-x", "名", "snapshot1", "a/b", "a\x00b"} {
 		got := volumeName(name)
 		assert.NoError(t, volume.ValidateName(got), name)
-		assert.False(t, IsInline(got), name)
+		assert.False(t, volume.IsInline(got), name)
 		assert.Empty(t, seen[got], "%q and %q are one volume", name, seen[got])
 		seen[got] = name
 	}
 	assert.NoError(t, volume.ValidateName(ephemeralName("csi-"+strings.Repeat("a", 64))))
-	assert.True(t, IsInline(ephemeralName("a")))
+	assert.True(t, volume.IsInline(ephemeralName("a")))
 }
 
 func TestSizeRange(t *testing.T) {

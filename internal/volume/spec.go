@@ -115,6 +115,24 @@ func ValidateName(name string) error {
 	return nil
 }
 
+// InlinePrefix is the prefix of the names of inline volumes, which have the lifecycle of their pod.
+const InlinePrefix = "ephemeral-"
+
+var inlineName = regexp.MustCompile("^" + InlinePrefix + "[0-9a-f]{32}$")
+
+// IsInline reports whether a name is that of an inline volume, which the CSI server removes at
+// startup if kubelet has no pod for it. A user's volume ephemeral-something is not an inline volume.
+func IsInline(name string) bool { return inlineName.MatchString(name) }
+
+// ValidateNotInline refuses the name of an inline volume for another volume, because the CSI server
+// would delete it.
+func ValidateNotInline(name string) error {
+	if IsInline(name) {
+		return errs.New(errs.Invalid, fmt.Sprintf("volume name %q", name), "is reserved for inline volumes, which serve-csi deletes", "choose another name")
+	}
+	return nil
+}
+
 // quote quotes and shortens user input for a message.
 func quote(s string) string {
 	const most = 40
