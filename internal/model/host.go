@@ -244,7 +244,7 @@ func (h *Host) SetUsers(path string, pids ...int) {
 	h.users = map[string][]int{path: pids}
 }
 
-// SetFault has the kernel find a fault with the file system on a device; "" is none.
+// SetFault sets the fault that the kernel reports for the file system on a device; "" is none.
 func (h *Host) SetFault(path string, fault mount.Fault) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
