@@ -199,9 +199,10 @@ func (h *Host) newNumber(major uint32) blockdev.Number {
 	return blockdev.Number{Major: major, Minor: h.minor}
 }
 
-// inUse reports whether a device is held, mounted, bound, or below another one.
+// inUse reports whether a device is held, mounted, or below another one. A node that is bound to a
+// file does not hold its device.
 func (h *Host) inUse(n blockdev.Number) bool {
-	return h.held[n] > 0 || slices.ContainsFunc(h.mounts, func(m mounted) bool { return m.number == n }) || len(h.above(n)) > 0
+	return h.held[n] > 0 || slices.ContainsFunc(h.mounts, func(m mounted) bool { return m.number == n && !m.node }) || len(h.above(n)) > 0
 }
 
 // above returns the names of the mapped devices on the device of a namespace.
@@ -244,7 +245,7 @@ func (h *Host) SetUsers(path string, pids ...int) {
 	h.users = map[string][]int{path: pids}
 }
 
-// SetFault has the kernel find a fault with the file system on a device; "" is none.
+// SetFault sets the fault that the kernel reports for the file system on a device; "" is none.
 func (h *Host) SetFault(path string, fault mount.Fault) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -53,8 +53,8 @@ func list(words []string) string {
 	return "[" + strings.Join(quoted, ", ") + "]"
 }
 
-// commit writes the metadata of a group that changed to its devices: to both copies, as LVM is
-// told to. The host is locked.
+// commit writes the metadata of a group to both copies on each of its devices, if it has changed.
+// The host is locked.
 func (h *Host) commit(g *group) error {
 	body := g.text()
 	if body == g.committed {
@@ -109,9 +109,9 @@ func (r reader) ReadAt(p []byte, offset int64) (int, error) {
 	return copy(p, r.on.region.content.read(from+uint64(offset), uint64(len(p)))), nil
 }
 
-// PutNodes has the nodes of namespaces be files in a directory, for code that opens nodes itself.
-// A file has both ends of the device, 4 MiB each, as they are when namespaces are listed. The
-// service then has an archive. It must be called before anything else.
+// PutNodes puts the device nodes of namespaces into a directory, as files, for code that opens
+// nodes itself. A file holds both ends of the device, 4 MiB each, and is written when namespaces are
+// listed. The service then has an archive. PutNodes must be called first.
 func (h *Host) PutNodes(dir string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -121,17 +121,17 @@ func (h *Host) PutNodes(dir string) {
 	}
 }
 
-// HideNode removes the node of a device, for as long as the host is.
+// HideNode removes the node of a device for good.
 func (h *Host) HideNode(path string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.hidden = append(h.hidden, filepath.Base(path))
 }
 
-// ends is how much of both ends of a device its file has.
+// ends is the size of each end of a device that its file holds.
 const ends = 2 * metadata
 
-// putNodes writes the files that PutNodes is about. The host is locked.
+// putNodes writes the files of PutNodes. The host is locked.
 func (h *Host) putNodes() error {
 	if h.nodes == "" {
 		return nil

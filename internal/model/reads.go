@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// FailReads has reads of the host's state fail: choose gets the name of each and the lines of the
-// service that it is for, the innermost first, and returns its error; nil is none.
+// FailReads makes reads of the host's state fail. choose is called with the name of each read and
+// the lines of the service that requested it, the innermost first, and returns its error or nil.
 func (h *Host) FailReads(choose func(read, lines string) error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -26,7 +26,7 @@ func (h *Host) reading(name string) error {
 	return choose(name, callers())
 }
 
-// callers are the last lines of package volume that are being executed.
+// callers returns the innermost lines of package volume on the stack.
 func callers() string {
 	const depth, lines = 64, 8
 	pcs := make([]uintptr, depth)
