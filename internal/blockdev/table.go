@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"unsafe"
@@ -13,6 +14,20 @@ import (
 
 // OpenShared is Hold for a device that others have open or use, to write outside of their data.
 func OpenShared(path string) (*Device, error) { return hold(path, os.O_RDWR) }
+
+// OpenToRead opens a device to read it, whoever uses it.
+func OpenToRead(path string) (*Device, error) {
+	f, err := os.Open(Node(path))
+	if err != nil {
+		return nil, err
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &Device{file: f, size: uint64(size)}, nil
+}
 
 // Table returns the table of the device in the format of dmsetup table: for each target a line
 // with its first sector, number of sectors, type and parameters.

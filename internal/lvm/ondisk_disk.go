@@ -11,8 +11,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-
-	"github.com/pmemctl/pmemctl/internal/blockdev"
 )
 
 // Disk is LVM's data on a device: a label, and one or two copies of the metadata of its group.
@@ -69,21 +67,6 @@ func secondArea(size uint64) extent {
 	return extent{at - min(at, secondCopy), secondCopy}
 }
 
-// ReadDevice reads LVM's data from a block device. The error is that of opening it; unreadable
-// parts are reported as damaged.
-func ReadDevice(path string) (Disk, error) {
-	f, err := os.Open(blockdev.Node(path))
-	if err != nil {
-		return Disk{}, err
-	}
-	defer f.Close()
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return Disk{}, err
-	}
-	return ReadDisk(f, uint64(size)), nil
-}
-
 // ReadDisk reads LVM's data from a device of size bytes.
 func ReadDisk(device io.ReaderAt, size uint64) Disk {
 	d := Disk{Size: size}
@@ -102,12 +85,7 @@ func ReadDisk(device io.ReaderAt, size uint64) Disk {
 
 // Holds reports whether the headers of all copies on a device show the text with that checksum. It
 // reads little and parses no text.
-func Holds(path string, sum uint32) bool {
-	f, err := os.Open(blockdev.Node(path))
-	if err != nil {
-		return false
-	}
-	defer f.Close()
+func Holds(f io.ReaderAt, sum uint32) bool {
 	label, damage := readLabel(f)
 	header := make([]byte, areaHeader)
 	for _, area := range label.areas {

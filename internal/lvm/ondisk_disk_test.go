@@ -385,8 +385,8 @@ func TestHolds(t *testing.T) {
 	require.NoError(t, file.Truncate(deviceSize))
 	put(s)
 	sum := Sum(ReadDisk(s, deviceSize).Copies[0].Text)
-	assert.True(t, Holds(file.Name(), sum))
-	assert.False(t, Holds(file.Name(), sum+1), "another change")
+	assert.True(t, Holds(file, sum))
+	assert.False(t, Holds(file, sum+1), "another change")
 	for what, damage := range map[string]func(sparse){
 		"the label":         func(s sparse) { s.head[600] ^= 1 },
 		"the first header":  func(s sparse) { s.head[4100] ^= 1 },
@@ -396,9 +396,10 @@ func TestHolds(t *testing.T) {
 		bad := s.clone()
 		damage(bad)
 		put(bad)
-		assert.False(t, Holds(file.Name(), sum), what)
+		assert.False(t, Holds(file, sum), what)
 	}
-	assert.False(t, Holds("/nosuch", sum))
+	require.NoError(t, file.Truncate(0))
+	assert.False(t, Holds(file, sum))
 }
 
 func TestLastTrace(t *testing.T) {

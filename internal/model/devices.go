@@ -70,6 +70,30 @@ func (d devices) UnlinkNode(string)                          {}
 func (d devices) Hold(path string) (volume.Device, error)    { return d.hold(path) }
 func (d devices) Holders(n blockdev.Number) []string         { return d.aboveOf(n) }
 func (d devices) HoldToRead(p string) (volume.Device, error) { return d.hold(p) }
+func (d devices) HoldShared(p string) (volume.Device, error) { return d.open(p, false) }
+
+func (d devices) Open(path string) (volume.Opened, error) {
+	dev, err := d.open(path, false)
+	if err != nil {
+		return nil, err
+	}
+	return dev, nil
+}
+
+// Table is in the words of the kernel what a mapped device is made of.
+func (d devices) Table(m blockdev.Mapped) (string, error) {
+	if err := d.reading("table"); err != nil {
+		return "", err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, have := range d.mapped {
+		if have.UUID == m.UUID {
+			return have.table, nil
+		}
+	}
+	return "", fmt.Errorf("table of %s: %w", m.Name, os.ErrNotExist)
+}
 
 func (d devices) aboveOf(n blockdev.Number) []string {
 	d.mu.Lock()
@@ -77,7 +101,9 @@ func (d devices) aboveOf(n blockdev.Number) []string {
 	return d.above(n)
 }
 
-func (d devices) hold(path string) (volume.Device, error) {
+func (d devices) hold(path string) (volume.Device, error) { return d.open(path, true) }
+
+func (d devices) open(path string, alone bool) (volume.Device, error) {
 	if err := d.reading("open"); err != nil {
 		return nil, err
 	}
@@ -90,11 +116,16 @@ func (d devices) hold(path string) (volume.Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.inUse(n) {
+	if slices.Contains(d.hidden, path) {
+		return nil, &os.PathError{Op: "open", Path: path, Err: unix.ENOENT}
+	}
+	if alone && d.inUse(n) {
 		return nil, errs.New(errs.InUse, path, "is in use", "")
 	}
-	d.held[n]++
-	return &device{host: d.Host, path: path, number: n, size: d.sizeOf(n)}, nil
+	if alone {
+		d.held[n]++
+	}
+	return &device{host: d.Host, path: path, number: n, size: d.sizeOf(n), closed: !alone}, nil
 }
 
 func (d devices) Mapped() ([]blockdev.Mapped, error) {

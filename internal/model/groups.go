@@ -74,6 +74,23 @@ func (l *lv) parts() []part {
 	return parts
 }
 
+// table is what the device mapper is told of a logical volume.
+func (l *lv) table() string {
+	var lines []string
+	start, stripes := uint64(0), max(l.stripes, 1)
+	for runs := range slices.Chunk(l.runs, stripes) {
+		line := fmt.Sprintf("%d %d linear", start, total(runs)*l.group.extentSize/512)
+		if stripes > 1 {
+			line = fmt.Sprintf("%d %d striped %d %d", start, total(runs)*l.group.extentSize/512, stripes, l.stripe/512)
+		}
+		for _, r := range runs {
+			line += fmt.Sprintf(" %s %d", r.on.on.number, (metadata+r.from*l.group.extentSize)/512)
+		}
+		lines, start = append(lines, line), start+total(runs)*l.group.extentSize/512
+	}
+	return strings.Join(lines, "\n")
+}
+
 func (l *lv) size() (bytes uint64) {
 	for _, r := range l.runs {
 		bytes += r.count * l.group.extentSize
@@ -87,6 +104,7 @@ func (l *lv) mapperUUID() string { return "LVM-" + strings.ReplaceAll(l.group.uu
 type mapped struct {
 	blockdev.Mapped
 	parts     []part
+	table     string
 	suspended bool
 }
 
@@ -342,7 +360,7 @@ func (g *group) on(name string) (*lv, error) {
 
 func (h *Host) activate(v *lv) {
 	if !h.isMapped(v.mapperUUID()) {
-		h.mapped = append(h.mapped, &mapped{Mapped: blockdev.Mapped{Name: mapperName(v), UUID: v.mapperUUID(), Number: h.newNumber(253)}, parts: v.parts()})
+		h.mapped = append(h.mapped, &mapped{Mapped: blockdev.Mapped{Name: mapperName(v), UUID: v.mapperUUID(), Number: h.newNumber(253)}, parts: v.parts(), table: v.table()})
 	}
 }
 
@@ -440,7 +458,7 @@ func (l groups) ExtendLV(_ context.Context, ref lvm.VGRef, name string, _ uint64
 			v.runs = append(v.runs, r)
 		}
 		if m := l.device(v); m != nil {
-			m.parts = v.parts()
+			m.parts, m.table = v.parts(), v.table()
 		}
 		return nil
 	})

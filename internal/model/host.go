@@ -24,11 +24,9 @@ import (
 // Host is a model of a host. Changes are steps: each can be made to fail, and to kill the process
 // that executes it.
 type Host struct {
-	mu  sync.Mutex
-	dir string // of what the service remembers
-	// nodes is the directory of PutNodes, hidden the files that are not in it.
-	nodes  string
-	hidden []string
+	mu     sync.Mutex
+	dir    string   // of what the service remembers
+	hidden []string // paths of nodes that are not there
 
 	regions []*region
 	groups  []*group
@@ -76,14 +74,10 @@ func (h *Host) Service() *volume.Service {
 	}
 	h.dead, h.dieAt, h.failAt, h.steps = false, 0, 0, nil
 	h.held = map[blockdev.Number]int{} // who held something is gone
-	archive := ""
-	if h.nodes != "" {
-		archive = filepath.Join(h.dir, "lvm")
-	}
 	h.mu.Unlock()
 	return &volume.Service{
 		NDCTL: labels{h}, LVM: groups{h}, Foreign: nothing{}, Disks: nothing{}, Devices: devices{h}, Mounts: mounts{h},
-		Locks: hostlock.Locks{Dir: filepath.Join(h.dir, "locks")}, RunDir: h.run(), StateDir: filepath.Join(h.dir, "state"), ArchiveDir: archive,
+		Locks: hostlock.Locks{Dir: filepath.Join(h.dir, "locks")}, RunDir: h.run(), StateDir: filepath.Join(h.dir, "state"), ArchiveDir: filepath.Join(h.dir, "lvm"),
 	}
 }
 
@@ -280,6 +274,26 @@ func (h *Host) AddForeign(vg, name string) {
 			if err := h.commit(g); err != nil {
 				panic(err)
 			}
+		}
+	}
+}
+
+// SetTable has the mapped device of a logical volume have another table.
+func (h *Host) SetTable(vg, name, table string) {
+	h.ofMapped(vg, name, func(m *mapped) { m.table = table })
+}
+
+// SetUUID has the mapped device of a logical volume be another's of the group.
+func (h *Host) SetUUID(vg, name, uuid string) {
+	h.ofMapped(vg, name, func(m *mapped) { m.UUID += uuid })
+}
+
+func (h *Host) ofMapped(vg, name string, do func(*mapped)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, m := range h.mapped {
+		if g, v, _, ok := lvm.ParseMapper(m.Name, m.UUID); ok && g == vg && v == name {
+			do(m)
 		}
 	}
 }

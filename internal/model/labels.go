@@ -22,8 +22,7 @@ type region struct {
 	disabled   bool
 	namespaces []*namespace
 	content    content
-	made       int    // namespaces, ever
-	nodes      string // in front of the names of its devices, see PutNodes
+	made       int // namespaces, ever
 }
 
 // namespace is a label, and the kernel's state for it.
@@ -45,9 +44,9 @@ func (n *namespace) up() bool    { return n.number != blockdev.Number{} }
 
 func (n *namespace) block() string {
 	if n.index == 0 {
-		return fmt.Sprintf("%spmem%d", n.region.nodes, n.region.index)
+		return fmt.Sprintf("pmem%d", n.region.index)
 	}
-	return fmt.Sprintf("%spmem%d.%d", n.region.nodes, n.region.index, n.index)
+	return fmt.Sprintf("pmem%d.%d", n.region.index, n.index)
 }
 
 // data returns the offset of the device's data in the region.
@@ -143,16 +142,13 @@ func (l labels) Snapshot(ndctl.Select) (pmem.System, error) {
 			sys.Namespaces = append(sys.Namespaces, n.describe())
 		}
 	}
-	return sys, l.putNodes()
+	return sys, nil
 }
 
 func (l labels) EnabledFSDAX() []pmem.Namespace {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var all []pmem.Namespace
-	if l.putNodes() != nil {
-		return nil
-	}
 	for _, r := range l.regions {
 		for _, n := range r.namespaces {
 			if n.up() && n.info != "" && !l.dead {

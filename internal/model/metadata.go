@@ -2,12 +2,8 @@ package model
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -109,88 +105,9 @@ func (r reader) ReadAt(p []byte, offset int64) (int, error) {
 	return copy(p, r.on.region.content.read(from+uint64(offset), uint64(len(p)))), nil
 }
 
-// PutNodes puts the device nodes of namespaces into a directory, as files, for code that opens
-// nodes itself. A file holds both ends of the device, 4 MiB each, and is written when namespaces are
-// listed. The service then has an archive. PutNodes must be called first.
-func (h *Host) PutNodes(dir string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.nodes = dir
-	for _, r := range h.regions {
-		r.nodes = "../" + strings.TrimPrefix(dir, "/") + "/" // the service puts /dev/ in front
-	}
-}
-
 // HideNode removes the node of a device for good.
 func (h *Host) HideNode(path string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.hidden = append(h.hidden, filepath.Base(path))
-}
-
-// ends is the size of each end of a device that its file holds.
-const ends = 2 * metadata
-
-// putNodes writes the files of PutNodes. The host is locked.
-func (h *Host) putNodes() error {
-	if h.nodes == "" {
-		return nil
-	}
-	files, err := filepath.Glob(filepath.Join(h.nodes, "*"))
-	if err != nil {
-		return err
-	}
-	stale := map[string]bool{}
-	for _, file := range files {
-		stale[filepath.Base(file)] = true
-	}
-	for _, r := range h.regions {
-		for _, n := range r.namespaces {
-			name := filepath.Base(n.block())
-			if !n.up() || slices.Contains(h.hidden, name) {
-				continue
-			}
-			delete(stale, name)
-			if err := h.putNode(n, filepath.Join(h.nodes, name)); err != nil {
-				return err
-			}
-		}
-	}
-	for name := range stale {
-		if err := os.Remove(filepath.Join(h.nodes, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
-}
-
-func (h *Host) putNode(n *namespace, path string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	from, size := n.data()
-	err = f.Truncate(int64(size))
-	write := func(data []byte, at uint64) {
-		_, failed := f.WriteAt(data, int64(at))
-		err = errors.Join(err, failed)
-	}
-	for _, at := range []uint64{0, size - min(size, ends)} {
-		to := at + min(size, ends)
-		for _, e := range n.region.content.parts(from+at, from+to, at)[1:] {
-			if e.from > at { // nobody wrote there
-				write(slices.Repeat([]byte{old}, int(e.from-at)), at)
-			}
-			if e.old {
-				write(slices.Repeat([]byte{old}, int(e.to-e.from)), e.from)
-			} else if e.data != nil { // zeros stay holes
-				write(e.data, e.from)
-			}
-			at = e.to
-		}
-		if at < to {
-			write(slices.Repeat([]byte{old}, int(to-at)), at)
-		}
-	}
-	return errors.Join(err, f.Close())
+	h.hidden = append(h.hidden, path)
 }

@@ -36,7 +36,6 @@ type onDisk struct {
 func newOnDisk(t *testing.T) onDisk {
 	t.Helper()
 	h := newHost(t)
-	h.PutNodes(t.TempDir())
 	d := onDisk{h, t, h.Service()}
 	d.s.Note = func(err error) { t.Errorf("unexpected note: %v", err) }
 	require.NoError(t, volumetest.Second(d.s.InitVGs(ctx, volume.VGInitSpec{Percent: 25, Span: true})))
@@ -209,7 +208,7 @@ func TestCheckVGs(t *testing.T) {
 		},
 		"the namespace is disabled": {
 			func(d onDisk) { require.NoError(d.t, d.Unbind(d.member("region0").Dev)) },
-			[]string{"is missing a device", "pmem1 label ok", "pmem1 copy 1 ok 4", "pmem1 copy 2 ok 4"}, "its namespace is disabled", "namespace show namespace0.0",
+			[]string{"device missing", "pmem1 label ok", "pmem1 copy 1 ok 4", "pmem1 copy 2 ok 4"}, "its namespace is disabled", "namespace show namespace0.0",
 		},
 		"the info block is lost": {
 			func(d onDisk) {
@@ -224,7 +223,7 @@ func TestCheckVGs(t *testing.T) {
 		},
 		"the region is not there": {
 			func(d onDisk) { d.LoseRegion("region0") },
-			[]string{"pmem1 label ok", "pmem1 copy 1 ok 4", "pmem1 copy 2 ok 4", "is missing a device"}, " is missing", "region list",
+			[]string{"pmem1 label ok", "pmem1 copy 1 ok 4", "pmem1 copy 2 ok 4", "device missing"}, " is missing", "region list",
 		},
 		"the label is another device's": {
 			func(d onDisk) { d.write(d.path("region0"), 0, d.otherLabel()) },
@@ -389,7 +388,6 @@ func TestCheckVGsAgain(t *testing.T) {
 // TestCheckOneVG: of several groups the one named is shown, and all without a name.
 func TestCheckOneVG(t *testing.T) {
 	h := newHost(t)
-	h.PutNodes(t.TempDir())
 	s := h.Service()
 	require.NoError(t, initVGs(25)(h, s))
 	for name, want := range map[string][]string{

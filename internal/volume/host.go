@@ -33,6 +33,13 @@ type Devices interface {
 	Hold(path string) (Device, error)
 	// HoldToRead is Hold for a device that is only read.
 	HoldToRead(path string) (Device, error)
+	// HoldShared is Hold for a device that others lie on, and that is written where they do not.
+	HoldShared(path string) (Device, error)
+	// Open opens a device to read it as it is, whoever uses it.
+	Open(path string) (Opened, error)
+	// Table returns what a mapped device is made of, as dmsetup table shows it; os.ErrNotExist
+	// when it is gone.
+	Table(m blockdev.Mapped) (string, error)
 	// Mapped lists the devices of the device mapper.
 	Mapped() ([]blockdev.Mapped, error)
 	// FindMapped finds a device of the device mapper by its name.
@@ -61,7 +68,14 @@ type Devices interface {
 	Users(path string) []int
 }
 
-// Device is an open block device. Offsets and sizes are bytes.
+// Opened is a block device that is open for reading.
+type Opened interface {
+	io.ReaderAt
+	io.Closer
+	Size() uint64 // bytes
+}
+
+// Device is a block device that is held. Offsets and sizes are bytes.
 type Device interface {
 	io.ReaderAt
 	io.Closer
@@ -144,7 +158,18 @@ func (KernelDevices) Hold(path string) (Device, error)        { return held(bloc
 func (KernelDevices) HoldToRead(path string) (Device, error) {
 	return held(blockdev.HoldToRead(path))
 }
-func (KernelDevices) Mapped() ([]blockdev.Mapped, error) { return blockdev.MappedDevices() }
+func (KernelDevices) HoldShared(path string) (Device, error) {
+	return held(blockdev.OpenShared(path))
+}
+func (KernelDevices) Open(path string) (Opened, error) {
+	d, err := blockdev.OpenToRead(path)
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+func (KernelDevices) Table(m blockdev.Mapped) (string, error) { return m.Table() }
+func (KernelDevices) Mapped() ([]blockdev.Mapped, error)      { return blockdev.MappedDevices() }
 func (KernelDevices) FindMapped(name string) (blockdev.Mapped, bool) {
 	return blockdev.FindMapped(name)
 }

@@ -141,7 +141,7 @@ func (s *Service) readGroups(name string, namespaces []pmem.Namespace) []*groupO
 	var members []*member
 	for _, n := range namespaces {
 		if mark, vg := parseMark(n.Name); mark == markMember && vg == name {
-			members = append(members, readMember(n))
+			members = append(members, s.readMember(n))
 		}
 	}
 	slices.SortFunc(members, func(a, b *member) int { return cmp.Compare(a.Dev, b.Dev) })
@@ -251,7 +251,7 @@ func (s *Service) note(err error) {
 	}
 }
 
-func readMember(n pmem.Namespace) *member {
+func (s *Service) readMember(n pmem.Namespace) *member {
 	m := &member{Namespace: n}
 	switch {
 	case !n.Enabled():
@@ -259,10 +259,13 @@ func readMember(n pmem.Namespace) *member {
 	case n.Mode != pmem.ModeFSDAX || n.Blockdev == "":
 		m.broken = "its namespace did not come up as fsdax: its info block is lost"
 	default:
-		disk, err := lvm.ReadDevice(m.path())
-		if m.disk = disk; err != nil {
+		dev, err := s.Devices.Open(m.path())
+		if err != nil {
 			m.broken = "cannot be opened: " + err.Error()
+			break
 		}
+		m.disk = lvm.ReadDisk(dev, dev.Size())
+		dev.Close()
 	}
 	return m
 }
@@ -490,14 +493,19 @@ func (s *Service) keepMetadata() {
 	for name, of := range namespaces {
 		last := s.archive().Last(name)
 		holdsLast := func(n pmem.Namespace) bool {
-			return slices.ContainsFunc(last, func(sum uint32) bool { return lvm.Holds("/dev/"+n.Blockdev, sum) })
+			dev, err := s.Devices.Open("/dev/" + n.Blockdev)
+			if err != nil {
+				return false
+			}
+			defer dev.Close()
+			return slices.ContainsFunc(last, func(sum uint32) bool { return lvm.Holds(dev, sum) })
 		}
 		if !slices.ContainsFunc(of, func(n pmem.Namespace) bool { return !holdsLast(n) }) {
 			continue
 		}
 		var members []*member
 		for _, n := range of {
-			members = append(members, readMember(n))
+			members = append(members, s.readMember(n))
 		}
 		for _, g := range splitByUUID(name, members, func(func(lvm.Archived) bool) *lvm.Archived { return nil }) {
 			s.keepGroup(g)

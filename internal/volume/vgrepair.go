@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 )
@@ -61,7 +60,7 @@ func (s *Service) RepairVG(ctx context.Context, plan RepairPlan) (kept []string,
 			if len(now.todo[m]) == 0 {
 				continue
 			}
-			if err := writeMember(m, now.todo[m]); err != nil {
+			if err := writeMember(s.Devices, m, now.todo[m]); err != nil {
 				return errs.Wrap("", "volume group "+plan.VG, "is not repaired yet", "try again: pmemctl vg repair "+plan.VG, err)
 			}
 		}
@@ -106,10 +105,10 @@ func (s *Service) planRepair(id string) (RepairPlan, error) {
 	if len(p.Writes) == 0 {
 		return p, nil
 	}
-	if later := g.lastTrace(); later > p.Change {
+	if later := g.lastTrace(s.Devices); later > p.Change {
 		p.Doubt += fmt.Sprintf("The devices have traces of change %d, which is later: a volume created since then is not in this metadata, and its space counts as free.", later)
 	}
-	return p, g.sameTables()
+	return p, g.sameTables(s.Devices)
 }
 
 // groupToRepair finds a group by its UUID, or by a name that only one damaged group has.
@@ -169,12 +168,12 @@ func (g *groupOnDisk) uuid() string {
 }
 
 // lastTrace returns the number of the latest change of the group found outside of the data.
-func (g *groupOnDisk) lastTrace() (last uint64) {
+func (g *groupOnDisk) lastTrace(devices Devices) (last uint64) {
 	for _, m := range g.members {
 		if m.pv.UUID == "" {
 			continue
 		}
-		f, err := os.Open(blockdev.Node(m.path()))
+		f, err := devices.Open(m.path())
 		if err != nil {
 			continue
 		}
@@ -217,14 +216,14 @@ func (g *groupOnDisk) repairable() error {
 
 // sameTables returns an error if a logical volume is active on the devices with a table that
 // differs from the metadata to restore.
-func (g *groupOnDisk) sameTables() error {
+func (g *groupOnDisk) sameTables(devices Devices) error {
 	numbers, names := map[string]string{}, map[string]bool{}
 	for _, m := range g.members {
 		names[m.Blockdev] = true
 		if m.pv.UUID == "" {
 			continue
 		}
-		n, err := blockdev.Identify(m.path())
+		n, err := devices.Identify(m.path())
 		if err != nil {
 			return err
 		}
@@ -236,16 +235,16 @@ func (g *groupOnDisk) sameTables() error {
 			tables[g.source.group.MapperUUID(lv)] = table
 		}
 	}
-	mapped, err := blockdev.MappedDevices()
+	mapped, err := devices.Mapped()
 	if err != nil {
 		return err
 	}
 	ofGroup := "LVM-" + strings.ReplaceAll(g.source.group.UUID, "-", "")
 	for _, m := range mapped {
-		if !strings.HasPrefix(m.UUID, ofGroup) && !slices.ContainsFunc(m.Below(), func(below string) bool { return names[below] }) {
+		if !strings.HasPrefix(m.UUID, ofGroup) && !slices.ContainsFunc(devices.Below(m), func(below string) bool { return names[below] }) {
 			continue
 		}
-		table, err := m.Table()
+		table, err := devices.Table(m)
 		if errors.Is(err, os.ErrNotExist) {
 			continue // it is gone
 		}
@@ -279,7 +278,7 @@ func (s *Service) keepBefore(p RepairPlan) (kept []string, err error) {
 			continue
 		}
 		for _, end := range m.disk.Ends(m.pv) {
-			data, err := readWhatCan(m.path(), end[0], end[1])
+			data, err := readWhatCan(s.Devices, m.path(), end[0], end[1])
 			if err != nil {
 				return nil, err
 			}
@@ -294,8 +293,8 @@ func (s *Service) keepBefore(p RepairPlan) (kept []string, err error) {
 }
 
 // readWhatCan reads a part of a device and compresses it; unreadable bytes are zeros.
-func readWhatCan(path string, from, to uint64) ([]byte, error) {
-	f, err := os.Open(blockdev.Node(path))
+func readWhatCan(devices Devices, path string, from, to uint64) ([]byte, error) {
+	f, err := devices.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -322,10 +321,10 @@ func readWhatCan(path string, from, to uint64) ([]byte, error) {
 }
 
 // writeMember writes to a device that is used only by logical volumes of the group.
-func writeMember(m *member, writes []lvm.Write) error {
-	open := blockdev.Hold
-	if n, err := blockdev.Identify(m.path()); err == nil && len(blockdev.Holders(n)) > 0 {
-		open = blockdev.OpenShared // sameTables has checked them
+func writeMember(devices Devices, m *member, writes []lvm.Write) error {
+	open := devices.Hold
+	if n, err := devices.Identify(m.path()); err == nil && len(devices.Holders(n)) > 0 {
+		open = devices.HoldShared // sameTables has checked them
 	}
 	dev, err := open(m.path())
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/pmem"
@@ -72,6 +73,31 @@ type reported struct {
 
 func (r reported) Report(context.Context) (lvm.State, error) { return r.state, r.err }
 
+// fileDevices are files in place of devices, by path; what else is asked is a nil pointer.
+type fileDevices struct {
+	Devices
+	files map[string]string
+}
+
+type openFile struct {
+	*os.File
+	size uint64
+}
+
+func (f openFile) Size() uint64 { return f.size }
+
+func (d fileDevices) Open(path string) (Opened, error) {
+	f, err := os.Open(d.files[path])
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	return openFile{f, uint64(info.Size())}, err
+}
+
+func (fileDevices) Identify(string) (blockdev.Number, error) { return blockdev.Number{Major: 259}, nil }
+func (fileDevices) Mapped() ([]blockdev.Mapped, error)       { return nil, nil }
+
 // newRepairable is a service whose one group is on a file, and the path of that.
 func newRepairable(t *testing.T) (*Service, string) {
 	t.Helper()
@@ -88,8 +114,8 @@ func newRepairable(t *testing.T) (*Service, string) {
 		require.NoError(t, err)
 	}
 	require.NoError(t, f.Close())
-	n := pmem.Namespace{Dev: "namespace0.0", Region: "region0", UUID: "n0", Name: markMember + "vg", Blockdev: "../" + strings.TrimPrefix(file, "/"), Mode: pmem.ModeFSDAX, State: pmem.StateEnabled}
-	return &Service{NDCTL: fixedPMEM{sys: pmem.System{Namespaces: []pmem.Namespace{n}}}, ArchiveDir: filepath.Join(t.TempDir(), "lvm")}, file
+	n := pmem.Namespace{Dev: "namespace0.0", Region: "region0", UUID: "n0", Name: markMember + "vg", Blockdev: "pmem0", Mode: pmem.ModeFSDAX, State: pmem.StateEnabled}
+	return &Service{NDCTL: fixedPMEM{sys: pmem.System{Namespaces: []pmem.Namespace{n}}}, Devices: fileDevices{files: map[string]string{"/dev/pmem0": file}}, ArchiveDir: filepath.Join(t.TempDir(), "lvm")}, file
 }
 
 // TestVerifyRepair: a repair succeeds only when the devices read as what was written, and LVM sees
@@ -149,7 +175,8 @@ func overwrite(t *testing.T, file string, at int64, data []byte) {
 // TestReadWhatCan: what is about to be overwritten is kept byte for byte; what cannot be read is
 // zeros.
 func TestReadWhatCan(t *testing.T) {
-	_, file := newRepairable(t)
+	s, file := newRepairable(t)
+	devices := s.Devices
 	overwrite(t, file, 64*pmem.MiB-4096, bytes.Repeat([]byte("data"), 1024))
 	whole, err := os.ReadFile(file)
 	require.NoError(t, err)
@@ -161,14 +188,14 @@ func TestReadWhatCan(t *testing.T) {
 		return data
 	}
 	for _, part := range [][2]uint64{{0, 2 * pmem.MiB}, {0, 10_000}, {62 * pmem.MiB, 64 * pmem.MiB}, {4096, 4096}} {
-		packed, err := readWhatCan(file, part[0], part[1])
+		packed, err := readWhatCan(devices, "/dev/pmem0", part[0], part[1])
 		require.NoError(t, err)
 		assert.True(t, bytes.Equal(whole[part[0]:part[1]], unzip(packed)), part)
 	}
-	packed, err := readWhatCan(file, 64*pmem.MiB-4096, 64*pmem.MiB+4096) // behind its end
+	packed, err := readWhatCan(devices, "/dev/pmem0", 64*pmem.MiB-4096, 64*pmem.MiB+4096) // behind its end
 	require.NoError(t, err)
 	assert.True(t, bytes.Equal(append(bytes.Clone(whole[64*pmem.MiB-4096:]), make([]byte, 4096)...), unzip(packed)))
-	_, err = readWhatCan(file+"x", 0, 1)
+	_, err = readWhatCan(devices, "/dev/pmem9", 0, 1)
 	assert.ErrorIs(t, err, os.ErrNotExist)
 }
 
@@ -177,7 +204,7 @@ func TestKeepBefore(t *testing.T) {
 	s, file := newRepairable(t)
 	overwrite(t, file, 4096, make([]byte, 512))
 	plan, err := s.planRepair("vg")
-	require.ErrorIs(t, err, os.ErrNotExist, "the kernel of this machine does not know the file as a device")
+	require.NoError(t, err)
 	require.Len(t, plan.Writes, 2)
 	dir := s.ArchiveDir
 	s.ArchiveDir = ""
@@ -200,6 +227,26 @@ func TestKeepBefore(t *testing.T) {
 	assert.Equal(t, repairText, string(a.Text))
 	assert.Equal(t, map[string]string{repairPV: "n0"}, a.Devices)
 
+	// Both ends are kept as they were, of the devices that are written to.
+	s, file = newRepairable(t)
+	overwrite(t, file, 4096, []byte("before the repair"))
+	whole, err := os.ReadFile(file)
+	require.NoError(t, err)
+	plan, err = s.planRepair("vg")
+	require.NoError(t, err)
+	kept, err = s.keepBefore(plan)
+	require.NoError(t, err)
+	require.Len(t, kept, 2)
+	for i, end := range [][2]uint64{{0, 2 * pmem.MiB}, {62 * pmem.MiB, 64 * pmem.MiB}} {
+		packed, err := os.ReadFile(kept[i])
+		require.NoError(t, err)
+		r, err := gzip.NewReader(bytes.NewReader(packed))
+		require.NoError(t, err)
+		data, err := io.ReadAll(r)
+		require.NoError(t, err)
+		assert.True(t, bytes.Equal(whole[end[0]:end[1]], data), i)
+	}
+
 	// With nothing to write only the metadata is kept.
 	s, _ = newRepairable(t)
 	plan, err = s.planRepair("vg")
@@ -210,19 +257,6 @@ func TestKeepBefore(t *testing.T) {
 	entries, err := os.ReadDir(filepath.Join(s.ArchiveDir, "vg"))
 	require.NoError(t, err)
 	assert.Len(t, entries, 1)
-}
-
-// TestWriteMember: a file is no device of this host, and is not written to.
-func TestWriteMember(t *testing.T) {
-	s, file := newRepairable(t)
-	before, err := os.ReadFile(file)
-	require.NoError(t, err)
-	groups := s.readGroups("vg", s.NDCTL.EnabledFSDAX())
-	require.Len(t, groups, 1)
-	assert.ErrorIs(t, writeMember(groups[0].members[0], []lvm.Write{{What: "x", Data: []byte("x")}}), os.ErrNotExist)
-	after, err := os.ReadFile(file)
-	require.NoError(t, err)
-	assert.True(t, bytes.Equal(before, after))
 }
 
 // TestTwoGroupsOfOneName: each is found by its UUID; by the name the damaged one.
@@ -241,7 +275,8 @@ func TestTwoGroupsOfOneName(t *testing.T) {
 		overwrite(t, two, int64(w.Offset), w.Data)
 	}
 	n := other.NDCTL.EnabledFSDAX()[0]
-	n.Dev, n.UUID = "namespace1.0", "n1"
+	n.Dev, n.UUID, n.Blockdev = "namespace1.0", "n1", "pmem1"
+	s.Devices.(fileDevices).files["/dev/pmem1"] = two
 	s.NDCTL = fixedPMEM{sys: pmem.System{Namespaces: append(s.NDCTL.EnabledFSDAX(), n)}}
 
 	for _, uuid := range []string{repairVG, otherVG} {
