@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/assert"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
@@ -31,8 +32,12 @@ func TestVGInitFlags(t *testing.T) {
 }
 
 func TestVGExtendFlags(t *testing.T) {
-	testFlags(t, newVGExtendCommand, []flagTest[vgInitOptions]{
-		{args: "pmemvg --percent 75", want: vgInitOptions{spec: volume.VGInitSpec{VG: "pmemvg", Regions: []string{}, Percent: 75}, output: outputTable}},
+	newCommand := func(a *app, runF runFunc[vgInitOptions]) *cobra.Command {
+		a.service = newFakeVGs()
+		return newVGExtendCommand(a, runF)
+	}
+	testFlags(t, newCommand, []flagTest[vgInitOptions]{
+		{args: "pmemvg --percent 75", want: vgInitOptions{spec: volume.VGInitSpec{VG: "pmemvg", Regions: []string{"region0", "region1"}, Percent: 75}, output: outputTable}},
 		{args: "pmemvg region1 --size 512Gi --dry-run", want: vgInitOptions{
 			spec: volume.VGInitSpec{VG: "pmemvg", Regions: []string{"region1"}, Size: 512 * pmem.GiB}, dryRun: true, output: outputTable}},
 		{args: "--percent 75", err: "requires at least 1 arg(s)"},
@@ -141,6 +146,7 @@ region2                   0 B     0 B     is read-only
 	f.err, f.done = errs.New(errs.NotFound, "volume group pmemvg", "does not exist", ""), nil
 	assert.Equal(t, exitNotFound, sh.run("vg extend pmemvg region2 --percent 75"))
 	assert.Nil(t, f.done)
+	assert.Equal(t, exitNotFound, sh.run("vg extend pmemvg --percent 0"), "the first thing that is wrong")
 
 	f.initErr = errs.New(errs.Damaged, "volume group pmemvgregion2", "is damaged", "")
 	assert.Equal(t, exitDamaged, sh.run("vg init"))
