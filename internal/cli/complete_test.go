@@ -1,12 +1,16 @@
 package cli
 
 import (
+	"context"
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/assert"
 
 	"github.com/pmemctl/pmemctl/internal/dax"
+	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
 // TestComplete: arguments and flags are completed with the objects of the host, as many as the
@@ -53,6 +57,19 @@ func TestComplete(t *testing.T) {
 		assert.NoError(t, root.Execute(), line)
 		assert.Equal(t, want, strings.Join(strings.Fields(sh.stdout.String()), " "), line)
 	}
+}
+
+// TestCompleteVGs: foreign groups are not completed, and errors complete nothing.
+func TestCompleteVGs(t *testing.T) {
+	view := volume.View{LVM: lvm.State{VGs: []lvm.VG{{Name: "pmemvg", Tags: []string{"pmemctl"}}}}, Foreign: lvm.State{VGs: []lvm.VG{{Name: "theirs"}}}}
+	f := newFakeVGs()
+	f.look = func(context.Context) (volume.View, error) { return view, nil }
+	names, directive := newShell(f).completeVGs(1)(&cobra.Command{}, nil, "")
+	assert.Equal(t, []string{"pmemvg"}, names)
+	assert.Equal(t, cobra.ShellCompDirectiveNoFileComp, directive)
+	f.look = func(context.Context) (volume.View, error) { return volume.View{}, errBroken }
+	names, _ = newShell(f).completeVGs(1)(&cobra.Command{}, nil, "")
+	assert.Empty(t, names)
 }
 
 func TestCompletionScripts(t *testing.T) {

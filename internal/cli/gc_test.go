@@ -28,6 +28,8 @@ func TestGCFlags(t *testing.T) {
 type fakeEraser struct {
 	service
 	unerased []string
+	later    []string // deleted during the first erasing
+	runs     int
 	rate     volume.EraseRate
 	again    bool // failed ones too
 	gaveUp   string
@@ -36,11 +38,12 @@ type fakeEraser struct {
 
 func (f *fakeEraser) EraseAll(_ context.Context, rate volume.EraseRate, failedToo bool) (int, error) {
 	f.rate, f.again = rate, failedToo
+	f.runs++
 	if f.err != nil {
 		return 0, f.err
 	}
 	n := len(f.unerased)
-	f.unerased = nil
+	f.unerased, f.later = f.later, nil
 	return n, nil
 }
 
@@ -113,4 +116,12 @@ func TestDetachedGCErasesAtTheDefaultRate(t *testing.T) {
 	assert.False(t, f.again)
 	sh.ok(t, "gc --background --erase-rate 500Mi")
 	assert.Equal(t, volume.EraseRate{Bytes: 500 * pmem.MiB}, f.rate)
+	assert.Equal(t, 2, f.runs)
+
+	f.unerased, f.later = []string{"a"}, []string{"b"}
+	sh.ok(t, "gc --background")
+	assert.Empty(t, f.unerased, "it looks again for what was deleted meanwhile")
+	assert.Equal(t, 4, f.runs)
+	f.unerased, f.err = []string{"a"}, errs.New(errs.Damaged, "volume db", "cannot be erased", "")
+	assert.Equal(t, exitDamaged, sh.run("gc --background"), "it does not try forever")
 }

@@ -75,3 +75,25 @@ func TestHostCheck(t *testing.T) {
 	require.NoError(t, sh.checkHost(ctx, &hostCheckOptions{host: h, output: outputTable}))
 	assert.Regexp(t, `(?m)^udev rule +ok +.* +-$`, sh.stdout.String())
 }
+
+// TestHostSetupFstab: yes to the prompt is no consent to remove a link that /etc/fstab uses; --force
+// is.
+func TestHostSetupFstab(t *testing.T) {
+	ctx := context.Background()
+	h := newHost(t)
+	at := func(name string) string { return filepath.Join(h.Root, name) }
+	const namespace = "sys/devices/region0/namespace0.0"
+	for _, dir := range []string{namespace + "/block/pmem0", "dev/disk/by-uuid"} {
+		require.NoError(t, os.MkdirAll(at(dir), 0o755))
+	}
+	for name, text := range map[string]string{"etc/fstab": "UUID=bbbb /mnt ext4\n", namespace + "/alt_name": "pmemctl:db\n", namespace + "/block/pmem0/dev": "259:1\n"} {
+		require.NoError(t, os.WriteFile(at(name), []byte(text), 0o644))
+	}
+	for link, target := range map[string]string{namespace + "/block/pmem0/device": namespace, "sys/class/block/pmem0": namespace + "/block/pmem0", "dev/disk/by-uuid/bbbb": "dev/pmem0"} {
+		require.NoError(t, os.Symlink(at(target), at(link)))
+	}
+	err := newShell(nil, "yes").setUpHost(ctx, &hostSetupOptions{host: h, output: outputTable})
+	assert.ErrorContains(t, err, "UUID=bbbb is a pmemctl volume")
+	assert.Equal(t, exitInUse, exitCode(err))
+	assert.NoError(t, newShell(nil).setUpHost(ctx, &hostSetupOptions{host: h, force: true, output: outputTable}))
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
@@ -164,6 +165,11 @@ func TestVGListWithDamage(t *testing.T) {
 	assert.Equal(t, "VG   SIZE   FREE   VOLUMES   REGIONS   STATE   OWNER\n", sh.stdout.String())
 	assert.Equal(t, "pmemctl: volume group pmemvg: its namespace is gone\n  next: bring it back\npmemctl: volume db: its device was removed\n", sh.stderr.String())
 	assert.Equal(t, exitNotFound, sh.run("vg show pmemvg"))
+	f.look = func(context.Context) (volume.View, error) {
+		return volume.View{LVM: lvm.State{VGs: []lvm.VG{{Name: "pmemvg"}, {Name: "other"}}}}, nil
+	}
+	assert.Equal(t, exitDamaged, sh.run("vg show pmemvg"))
+	sh.ok(t, "vg show other")
 	f.look = func(context.Context) (volume.View, error) { return volume.View{}, errors.New("cannot look") }
 	assert.Equal(t, exitInternal, sh.run("vg list"))
 }
