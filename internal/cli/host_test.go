@@ -76,8 +76,8 @@ func TestHostCheck(t *testing.T) {
 	assert.Regexp(t, `(?m)^udev rule +ok +.* +-$`, sh.stdout.String())
 }
 
-// TestHostSetupFstab: yes to the prompt is no consent to remove a link that /etc/fstab uses; --force
-// is.
+// TestHostSetupFstab: answering yes does not permit removing a link that /etc/fstab uses; --force
+// does.
 func TestHostSetupFstab(t *testing.T) {
 	ctx := context.Background()
 	h := newHost(t)
