@@ -149,7 +149,7 @@ func (a *app) needRoot(what string) error {
 	return errs.New(errs.Permission, "", what+" requires root", "run it again with sudo")
 }
 
-// asRoot makes a command require root, as its PreRunE.
+// asRoot returns a PreRunE that requires root.
 func (a *app) asRoot(what string) func(*cobra.Command, []string) error {
 	return func(*cobra.Command, []string) error { return a.needRoot(what) }
 }

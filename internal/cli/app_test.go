@@ -18,7 +18,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-// shell runs command lines of an app and has the output of the last one.
+// shell runs command lines and has the output of the last one.
 type shell struct {
 	*app
 	stdout, stderr bytes.Buffer
@@ -65,14 +65,14 @@ func (sh *shell) ok(t *testing.T, lines ...string) {
 	}
 }
 
-// flagTest is the arguments of a command, and its options or its error.
+// flagTest has the arguments of a command, and the options or the error that they result in.
 type flagTest[O any] struct {
 	args string
 	want O
 	err  string
 }
 
-// testFlags parses arguments and does not do the work of the command.
+// testFlags parses the arguments of a command without running it.
 func testFlags[O any](t *testing.T, newCommand func(*app, runFunc[O]) *cobra.Command, tests []flagTest[O]) {
 	t.Helper()
 	for _, c := range tests {
@@ -95,7 +95,7 @@ func testFlags[O any](t *testing.T, newCommand func(*app, runFunc[O]) *cobra.Com
 	}
 }
 
-// TestRoot: what changes or reads the devices requires root, and does nothing before.
+// TestRoot: commands that read or change devices require root, and do nothing before they check it.
 func TestRoot(t *testing.T) {
 	for line, what := range map[string]string{
 		"volume create db --type lvm --size 1Gi":    "creating a volume",

@@ -48,7 +48,7 @@ With --give-up its space is freed without erasing it.`,
 			if o.background && !cmd.Flags().Changed("erase-rate") {
 				o.rate = defaultEraseRate
 			}
-			return runF.or(a.collect)(cmd.Context(), &o)
+			return runF.or(a.eraseDeleted)(cmd.Context(), &o)
 		},
 	}
 	cmd.Flags().StringVar(&o.rate, "erase-rate", "max", "`rate` of erasing: a share of the time such as 20%, bytes per second such as 500Mi, or max")
@@ -58,7 +58,7 @@ With --give-up its space is freed without erasing it.`,
 	return cmd
 }
 
-func (a *app) collect(ctx context.Context, o *gcOptions) error {
+func (a *app) eraseDeleted(ctx context.Context, o *gcOptions) error {
 	if o.giveUp != "" {
 		return a.service.GiveUp(ctx, o.giveUp)
 	}

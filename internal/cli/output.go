@@ -46,10 +46,10 @@ func addOutputFlag(cmd *cobra.Command, o *outputFlag) {
 	completeValues(cmd, "output", outputs...)
 }
 
-// structured reports whether the output is for programs.
+// structured reports whether the output is JSON or YAML.
 func (o outputFlag) structured() bool { return o == outputJSON || o == outputYAML }
 
-// detailed returns the output for a single object: a table has all columns.
+// detailed returns the output for a single object, whose table has all columns.
 func (o outputFlag) detailed() outputFlag {
 	if o == outputTable {
 		return outputWide
@@ -57,7 +57,7 @@ func (o outputFlag) detailed() outputFlag {
 	return o
 }
 
-// listing adds the flag -o to a command that has no other options, and the work of the command.
+// listing completes a command whose only option is -o: it adds the flag and runs work.
 func listing(cmd *cobra.Command, work func(ctx context.Context, o outputFlag, args []string) error) *cobra.Command {
 	var o outputFlag
 	addOutputFlag(cmd, &o)

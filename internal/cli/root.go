@@ -92,10 +92,11 @@ func group(use, short, example string, commands ...*cobra.Command) *cobra.Comman
 	return cmd
 }
 
-// runFunc does the work of a command with options O. The constructors of commands take one, with
-// which tests see the options; with nil the command does its work.
+// runFunc does the work of a command with options O. Tests pass one to the constructor of a command
+// to see the parsed options; in production it is nil.
 type runFunc[O any] func(context.Context, *O) error
 
+// or returns f, or work if f is nil.
 func (f runFunc[O]) or(work runFunc[O]) runFunc[O] {
 	if f == nil {
 		return work

@@ -78,7 +78,7 @@ func runLine(ts *testscript.TestScript, args []string) int {
 	service := on.host.Service()
 	a := &app{
 		stdin: strings.NewReader(on.answers), stdout: ts.Stdout(), stderr: ts.Stderr(), interactive: on.answers != "",
-		root: func() bool { return !on.user }, detach: func(...string) {}, ndctl: service.NDCTL, service: service, host: service,
+		root: func() bool { return !on.user }, detach: func(...string) {}, ndctl: service.NDCTL, service: service, host: service, dax: &fakeDAX{},
 	}
 	service.Progress = a.progress
 	service.Note = func(err error) { a.note("pmemctl: note: %v", err) }

@@ -134,26 +134,22 @@ share is what the group has of each region afterwards.`,
 			if !cmd.Flags().Changed("percent") && !cmd.Flags().Changed("size") {
 				return usage(cmd, fmt.Errorf("specify the new share: --percent or --size"))
 			}
+			regions, err := a.service.VGRegions(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
 			if err := checkShare(cmd, o.spec.Percent); err != nil {
 				return err
 			}
-			o.spec.VG, o.spec.Regions = args[0], args[1:]
-			return runF.or(a.extendVG)(cmd.Context(), &o)
+			if len(args) > 1 {
+				regions = args[1:]
+			}
+			o.spec.VG, o.spec.Regions = args[0], regions
+			return runF.or(a.initVGs)(cmd.Context(), &o)
 		},
 	}
 	o.addFlags(cmd)
 	return cmd
-}
-
-func (a *app) extendVG(ctx context.Context, o *vgInitOptions) error {
-	regions, err := a.service.VGRegions(ctx, o.spec.VG)
-	if err != nil {
-		return err
-	}
-	if len(o.spec.Regions) == 0 {
-		o.spec.Regions = regions
-	}
-	return a.initVGs(ctx, o)
 }
 
 func vgColumns() []column[volume.VGInfo] {

@@ -251,7 +251,7 @@ func TestVolumeDelete(t *testing.T) {
 	assert.Equal(t, exitInvalid, sh.run("volume delete a/b --force"))
 }
 
-// oneByOne reads a byte at a time, as a terminal returns a line at a time.
+// oneByOne reads one byte at a time: like a terminal, it does not return the next line early.
 type oneByOne struct {
 	r interface{ Read([]byte) (int, error) }
 }

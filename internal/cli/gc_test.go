@@ -1,0 +1,127 @@
+package cli
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+	"github.com/pmemctl/pmemctl/internal/volume"
+)
+
+func TestGCFlags(t *testing.T) {
+	testFlags(t, newGCCommand, []flagTest[gcOptions]{
+		{args: "", want: gcOptions{rate: "max"}},
+		{args: "--erase-rate 500Mi", want: gcOptions{rate: "500Mi"}},
+		{args: "--background", want: gcOptions{rate: defaultEraseRate, background: true}},
+		{args: "--background --erase-rate max", want: gcOptions{rate: "max", background: true}},
+		{args: "--give-up u", want: gcOptions{rate: "max", giveUp: "u"}},
+		{args: "db", err: `unknown command "db"`},
+	})
+}
+
+// fakeEraser is a service with deleted volumes.
+type fakeEraser struct {
+	service
+	unerased []string
+	later    []string // deleted during the first erasing
+	runs     int
+	rate     volume.EraseRate
+	again    bool // failed ones too
+	gaveUp   string
+	err      error
+}
+
+func (f *fakeEraser) EraseAll(_ context.Context, rate volume.EraseRate, failedToo bool) (int, error) {
+	f.rate, f.again = rate, failedToo
+	f.runs++
+	if f.err != nil {
+		return 0, f.err
+	}
+	n := len(f.unerased)
+	f.unerased, f.later = f.later, nil
+	return n, nil
+}
+
+func (f *fakeEraser) Unerased() []string { return f.unerased }
+
+func (f *fakeEraser) GiveUp(_ context.Context, uuid string) error {
+	f.gaveUp = uuid
+	return f.err
+}
+
+func TestGC(t *testing.T) {
+	f := &fakeEraser{unerased: []string{"a", "b"}}
+	sh := newShell(f, "")
+	sh.ok(t, "gc --erase-rate 20%")
+	assert.Equal(t, "2 volumes erased\n", sh.stderr.String())
+	assert.Equal(t, volume.EraseRate{Share: 0.2}, f.rate)
+	assert.True(t, f.again)
+	sh.ok(t, "gc --give-up u --erase-rate nonsense")
+	assert.Equal(t, "u", f.gaveUp)
+	assert.Equal(t, exitInvalid, sh.run("gc --erase-rate nonsense"))
+	f.err = errs.New(errs.Damaged, "volume db", "cannot be erased", "pmemctl gc --give-up u")
+	assert.Equal(t, exitDamaged, sh.run("gc"))
+	assert.Equal(t, "pmemctl: volume db: cannot be erased\n  next: pmemctl gc --give-up u\n", sh.stderr.String())
+}
+
+// TestBackground: deleting without waiting starts a gc, unless another process erases.
+func TestBackground(t *testing.T) {
+	sh := newModelShell(t)
+	sh.ok(t, "volume create db --type direct --size 16Mi")
+	assert.Nil(t, sh.detached, "nothing is to be erased")
+
+	eraser, err := sh.host.Locks.Try(eraserLock)
+	require.NoError(t, err)
+	sh.ok(t, "volume delete db --force --wait=false")
+	assert.Nil(t, sh.detached, "another process erases")
+	sh.ok(t, "gc --background")
+	assert.Len(t, sh.service.Unerased(), 1, "another process erases")
+	eraser.Release()
+
+	assert.Equal(t, exitNotFound, sh.run("volume expand db --size 1Gi"))
+	assert.Equal(t, []string{"gc", "--background"}, sh.detached, "also after an error")
+	sh.ok(t, "gc --background")
+	assert.Empty(t, sh.service.Unerased())
+}
+
+func TestHoldEraser(t *testing.T) {
+	sh := newModelShell(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); sh.holdEraser(ctx) }()
+	assert.Eventually(t, func() bool {
+		lock, err := sh.host.Locks.Try(eraserLock)
+		lock.Release()
+		return lock == nil && err == nil
+	}, 10*time.Second, time.Millisecond)
+	cancel()
+	<-done
+	lock, err := sh.host.Locks.Try(eraserLock)
+	require.NoError(t, err)
+	require.NotNil(t, lock)
+	lock.Release()
+}
+
+func TestDetachedGCErasesAtTheDefaultRate(t *testing.T) {
+	f := &fakeEraser{}
+	sh := newModelShell(t)
+	sh.service = f
+	sh.ok(t, "gc --background")
+	assert.Equal(t, volume.EraseRate{Share: 0.2}, f.rate)
+	assert.False(t, f.again)
+	sh.ok(t, "gc --background --erase-rate 500Mi")
+	assert.Equal(t, volume.EraseRate{Bytes: 500 * pmem.MiB}, f.rate)
+	assert.Equal(t, 2, f.runs)
+
+	f.unerased, f.later = []string{"a"}, []string{"b"}
+	sh.ok(t, "gc --background")
+	assert.Empty(t, f.unerased, "it looks again for what was deleted meanwhile")
+	assert.Equal(t, 4, f.runs)
+	f.unerased, f.err = []string{"a"}, errs.New(errs.Damaged, "volume db", "cannot be erased", "")
+	assert.Equal(t, exitDamaged, sh.run("gc --background"), "it does not try forever")
+}
