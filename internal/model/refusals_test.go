@@ -341,7 +341,7 @@ func TestStray(t *testing.T) {
 	assert.Contains(t, damage[0].Reason, "is complete without /dev/"+stray.Blockdev)
 	assert.Empty(t, damage[0].Volumes, "nothing of the group is out of sight")
 	err = d.s.RemoveVG(ctx, "pmemvg", false)
-	volumetest.IsKind(t, errs.Damaged, err, "the group stays")
+	volumetest.IsKind(t, errs.Damaged, err, "the group would remain")
 	assert.ErrorContains(t, err, stray.Dev+" (region0, ")
 	assert.NotContains(t, err.Error(), "(a)", "its volumes are not lost")
 	d.unchanged(before)

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/fault"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 )
@@ -161,6 +162,14 @@ func (g *brokenGroup) check() []vgPart {
 	return l.Parts
 }
 
+// disk is LVM's data on the device.
+func (g *brokenGroup) disk() lvm.Disk {
+	dev, err := blockdev.OpenToRead(g.device)
+	require.NoError(g.t, err)
+	defer dev.Close()
+	return lvm.ReadDisk(dev, dev.Size())
+}
+
 // TestVGRepairEveryByte: with any byte of the label or of a header wrong the damage is
 // seen and it is known what was there; one byte of each field is restored for real, and
 // LVM asked.
@@ -171,8 +180,7 @@ func TestVGRepairEveryByte(t *testing.T) {
 	require.Equal(t, "2 2097152", strings.Join(strings.Fields(runOut(t, "pvs", "--noheadings", "--nosuffix", "--units", "b", "-o", "pv_mda_count,pe_start", g.device)), " "),
 		"two copies, and data on 2 MiB")
 
-	good, err := lvm.ReadDevice(g.device)
-	require.NoError(t, err)
+	good := g.disk()
 	begun, tail := time.Now(), g.size-endBytes
 	device, err := os.OpenFile(g.device, os.O_RDWR, 0)
 	require.NoError(t, err)
@@ -196,8 +204,7 @@ func TestVGRepairEveryByte(t *testing.T) {
 	} {
 		for i := range int64(512) {
 			flip(part.at + i)
-			d, err := lvm.ReadDevice(g.device)
-			require.NoError(t, err)
+			d := g.disk()
 			require.NotEmpty(t, part.damage(d), "%s, byte %d", part.name, i)
 			writes, err := d.Repair(good.Copies[0].Text, good.Copies[0].Group, good.Copies[0].Group.PVs[0])
 			require.NoError(t, err)
