@@ -23,7 +23,7 @@ type volumes interface {
 	Plan(context.Context, volume.Spec) (volume.Plan, error)
 	Create(context.Context, volume.Spec) (v volume.Volume, created bool, err error)
 	Clone(ctx context.Context, source string, spec volume.Spec) (volume.Volume, error)
-	Expand(ctx context.Context, name string, size uint64) (volume.Volume, error)
+	Expand(ctx context.Context, name string, size, limit uint64) (volume.Volume, error)
 	Delete(ctx context.Context, name string, erase bool) (deleted []volume.Volume, err error)
 	Erase(context.Context, volume.Volume, volume.EraseRate) error
 	Mount(context.Context, volume.MountSpec) (volume.Volume, error)
@@ -328,7 +328,7 @@ func newVolumeExpandCommand(a *app, runF runFunc[volumeExpandOptions]) *cobra.Co
 }
 
 func (a *app) expandVolume(ctx context.Context, o *volumeExpandOptions) error {
-	v, err := a.service.Expand(ctx, o.name, o.size)
+	v, err := a.service.Expand(ctx, o.name, o.size, 0)
 	if err != nil {
 		return err
 	}

@@ -120,7 +120,7 @@ func (f *fakeVolumes) Clone(_ context.Context, source string, spec volume.Spec) 
 	return f.volume, f.createErr
 }
 
-func (f *fakeVolumes) Expand(_ context.Context, name string, size uint64) (volume.Volume, error) {
+func (f *fakeVolumes) Expand(_ context.Context, name string, size, _ uint64) (volume.Volume, error) {
 	f.called("expand", name, pmem.FormatSize(size))
 	return f.volume, nil
 }

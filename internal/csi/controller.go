@@ -342,16 +342,8 @@ func (s *Server) expand(ctx context.Context, id string, r *csi.CapacityRange, c 
 			return none, err
 		}
 	}
-	vol, err := s.get(ctx, id)
-	if err != nil {
-		return none, err
+	if volume.ValidateName(id) != nil {
+		return none, noVolume(id)
 	}
-	if limit != 0 && vol.Size > limit {
-		return none, status.Errorf(codes.OutOfRange, "volume %s: has %d bytes, which exceeds the limit of %d; volumes do not shrink", id, vol.Size, limit)
-	}
-	step := volume.ExtentSize * uint64(max(vol.Stripes, 1))
-	if limit != 0 && vol.Type == volume.TypeLVM && size > vol.Size && (size+step-1)/step*step > limit {
-		return none, status.Errorf(codes.OutOfRange, "volume %s: no multiple of %d bytes is between %d and %d", id, step, size, limit)
-	}
-	return s.Volumes.Expand(ctx, id, size)
+	return s.Volumes.Expand(ctx, id, size, limit)
 }

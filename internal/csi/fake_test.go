@@ -194,7 +194,7 @@ func (f *fakeVolumes) List(context.Context) ([]volume.Volume, error) {
 	return all, err
 }
 
-func (f *fakeVolumes) Expand(_ context.Context, name string, size uint64) (volume.Volume, error) {
+func (f *fakeVolumes) Expand(_ context.Context, name string, size, _ uint64) (volume.Volume, error) {
 	done, err := f.begin("expand")
 	defer done()
 	vol, ok := f.volumes[name]

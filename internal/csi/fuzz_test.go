@@ -53,9 +53,9 @@ func (g guarded) Get(ctx context.Context, name string) (volume.Volume, error) {
 	return g.fakeVolumes.Get(ctx, name)
 }
 
-func (g guarded) Expand(ctx context.Context, name string, size uint64) (volume.Volume, error) {
+func (g guarded) Expand(ctx context.Context, name string, size, limit uint64) (volume.Volume, error) {
 	g.name(name)
-	return g.fakeVolumes.Expand(ctx, name, size)
+	return g.fakeVolumes.Expand(ctx, name, size, limit)
 }
 
 // The service's own tests cover its handling of paths; here paths are discarded.

@@ -39,7 +39,7 @@ type Volumes interface {
 	Absent(ctx context.Context, name string) error
 	Get(ctx context.Context, name string) (volume.Volume, error)
 	List(context.Context) ([]volume.Volume, error)
-	Expand(ctx context.Context, name string, size uint64) (volume.Volume, error)
+	Expand(ctx context.Context, name string, size, limit uint64) (volume.Volume, error)
 	CapacityFor(context.Context, volume.Spec) (volume.Capacity, error)
 	Stage(context.Context, volume.MountSpec) (volume.Volume, error)
 	Unstage(ctx context.Context, name, path string) error

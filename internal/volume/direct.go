@@ -118,7 +118,7 @@ func (k direct) remove(_ context.Context, vol Volume) error {
 }
 
 // reserveExtension fails unless the volume is large enough.
-func (k direct) reserveExtension(_ context.Context, _ View, vol Volume, size uint64) (*Volume, error) {
+func (k direct) reserveExtension(_ context.Context, _ View, vol Volume, size, _ uint64) (*Volume, error) {
 	if size <= vol.Size {
 		return nil, nil
 	}

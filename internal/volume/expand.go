@@ -10,17 +10,18 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// Expand makes an lvm volume at least size bytes large, also while it is mounted. Its file system
+// Expand makes an lvm volume at least size and at most limit bytes large (0: no limit), also while
+// it is mounted. Its file system
 // grows at the same time, or at the next Mount. If the volume is large enough, only its file
 // system is grown, so that an interrupted call can be repeated.
 //
 // The new space is zeroed like that of a new volume before the volume gets it: it is first a
 // separate logical volume, whose extents the volume then takes over.
-func (s *Service) Expand(ctx context.Context, name string, size uint64) (vol Volume, err error) {
+func (s *Service) Expand(ctx context.Context, name string, size, limit uint64) (vol Volume, err error) {
 	if err := ValidateName(name); err != nil {
 		return Volume{}, err
 	}
-	if err := validateSize(name, size); err != nil {
+	if err := validateSize(name, size, limit); err != nil {
 		return Volume{}, err
 	}
 	lock, err := s.lockVolume(ctx, name)
@@ -32,7 +33,7 @@ func (s *Service) Expand(ctx context.Context, name string, size uint64) (vol Vol
 	defer done()
 	var reserve *Volume
 	err = s.changing(ctx, func() error {
-		vol, reserve, err = s.reserveExtension(ctx, name, size)
+		vol, reserve, err = s.reserveExtension(ctx, name, size, limit)
 		return err
 	})
 	if err != nil {
@@ -55,7 +56,7 @@ func (s *Service) Expand(ctx context.Context, name string, size uint64) (vol Vol
 
 // reserveExtension creates the logical volume with the additional space; nil if the volume is
 // large enough. The host is locked.
-func (s *Service) reserveExtension(ctx context.Context, name string, size uint64) (Volume, *Volume, error) {
+func (s *Service) reserveExtension(ctx context.Context, name string, size, limit uint64) (Volume, *Volume, error) {
 	v, err := s.Look(ctx)
 	if err != nil {
 		return Volume{}, nil, err
@@ -64,10 +65,13 @@ func (s *Service) reserveExtension(ctx context.Context, name string, size uint64
 	if err != nil {
 		return Volume{}, nil, err
 	}
+	if limit != 0 && vol.Size > limit {
+		return vol, nil, errs.New(errs.OutOfRange, subject(name), fmt.Sprintf("is %d bytes large, which exceeds the limit of %d; volumes do not shrink", vol.Size, limit), "raise the limit")
+	}
 	if vol, err = s.activate(ctx, vol); err != nil {
 		return vol, nil, err
 	}
-	reserve, err := s.kindOf(vol.Type).reserveExtension(ctx, v, vol, size)
+	reserve, err := s.kindOf(vol.Type).reserveExtension(ctx, v, vol, size, limit)
 	return vol, reserve, err
 }
 

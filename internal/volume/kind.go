@@ -24,9 +24,9 @@ type kind interface {
 	// activate brings up the device of a finished volume. The host is locked.
 	activate(ctx context.Context, vol Volume) (Volume, error)
 	// reserveExtension creates a device with the additional space that a volume of at least size
-	// bytes needs; nil if it is large enough. FixedSize if the kind cannot grow. The host is
-	// locked.
-	reserveExtension(ctx context.Context, v View, vol Volume, size uint64) (*Volume, error)
+	// and at most limit bytes (0: no limit) needs; nil if it is large enough. FixedSize if the
+	// kind cannot grow. The host is locked.
+	reserveExtension(ctx context.Context, v View, vol Volume, size, limit uint64) (*Volume, error)
 
 	// markDeleted marks a volume that is not in use as deleted; ndctl.ErrNoSlot or
 	// lvm.ErrMetadataFull if there is no room for the mark.

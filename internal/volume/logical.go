@@ -186,22 +186,23 @@ func (k logical) remove(ctx context.Context, vol Volume) error {
 	return err
 }
 
-func (k logical) reserveExtension(ctx context.Context, v View, vol Volume, size uint64) (*Volume, error) {
+func (k logical) reserveExtension(ctx context.Context, v View, vol Volume, size, limit uint64) (*Volume, error) {
 	if err := v.whole(vol.group()); err != nil {
 		return nil, err
 	}
-	vg, _ := v.LVM.Find(vol.group())
-	step := vg.ExtentSize * uint64(max(vol.Stripes, 1))
-	want := pmem.RoundUp(size, step)
+	want := layoutOf(vol.Type).sizeFor(v, vol, Spec{Size: size})
 	if want <= vol.Size {
 		return nil, k.removeAllUnfinished(ctx, v.find(vol.Name))
+	}
+	if limit != 0 && want > limit {
+		return nil, errs.New(errs.OutOfRange, subject(vol.Name), fmt.Sprintf("the smallest possible size of at least %d bytes is %d, above the limit of %d", size, want, limit), fmt.Sprintf("raise the limit to %d bytes", want))
 	}
 	v, err := k.removeAbandoned(ctx, v, vol.Name)
 	if err != nil {
 		return nil, err
 	}
 	k.noteDeleted(v)
-	vg, _ = v.LVM.Find(vol.group())
+	vg, _ := v.LVM.Find(vol.group())
 	by := want - vol.Size
 	// It stays in its regions if they have room, and always if it is striped.
 	within, devices := v.onlyIn(vg, vol.Regions)

@@ -159,27 +159,27 @@ func (s *Spec) validate() error {
 	default:
 		return errs.New(errs.Invalid, subject(s.Name), fmt.Sprintf("file system %s is not supported", quote(s.FS)), "use ext4, xfs or none")
 	}
-	if err := validateSize(s.Name, s.Size); err != nil {
+	if err := validateSize(s.Name, s.Size, s.Limit); err != nil {
 		return err
 	}
 	if err := validateMkfsOptions(s.FS, s.MkfsOptions); err != nil {
 		return err
 	}
-	switch {
-	case s.Limit != 0 && s.Limit < s.Size:
-		return errs.New(errs.Invalid, subject(s.Name), fmt.Sprintf("the limit of %s is less than the size of %s", pmem.FormatSize(s.Limit), pmem.FormatSize(s.Size)), "raise the limit, or request less")
-	case s.FS == mount.XFS && s.Size < mount.MinXFS:
+	if s.FS == mount.XFS && s.Size < mount.MinXFS {
 		return errs.New(errs.OutOfRange, subject(s.Name), "XFS needs at least 300 MiB", "use --size 300Mi or more, or --fs ext4")
 	}
 	return layoutOf(s.Type).validate(*s)
 }
 
-func validateSize(name string, size uint64) error {
+// validateSize checks a minimum size and a limit in bytes; a limit of 0 is none.
+func validateSize(name string, size, limit uint64) error {
 	switch {
 	case size == 0:
 		return errs.New(errs.Invalid, subject(name), "the size must be greater than 0", "specify a size, for example --size 10Gi")
 	case size > maxSize:
 		return tooLarge(subject(name), size, "see what fits: pmemctl capacity")
+	case limit != 0 && limit < size:
+		return errs.New(errs.Invalid, subject(name), fmt.Sprintf("the limit of %s is less than the size of %s", pmem.FormatSize(limit), pmem.FormatSize(size)), "raise the limit, or request less")
 	}
 	return nil
 }

@@ -72,7 +72,7 @@ func Erased(name string) Action {
 
 // Expand expands a volume.
 func Expand(name string, size uint64) Action {
-	return func(_ Host, s *volume.Service) error { return Second(s.Expand(ctx, name, size)) }
+	return func(_ Host, s *volume.Service) error { return Second(s.Expand(ctx, name, size, 0)) }
 }
 
 // Mounted mounts a volume.

@@ -158,9 +158,18 @@ func (su suite) expandAndClone(t *testing.T) {
 			IsKind(t, errs.NoSpace, Expand("db", 4*c.Largest)(h, s), "has room for")
 		}
 		require.NoError(t, Expand("db", 1)(h, s), "it has that")
+		vol, err := s.Get(ctx, "db")
+		require.NoError(t, err)
+		IsKind(t, errs.OutOfRange, Second(s.Expand(ctx, "db", 1, vol.Size-1)), "exceeds the limit")
+		if kind == volume.TypeLVM {
+			IsKind(t, errs.OutOfRange, Second(s.Expand(ctx, "db", vol.Size+1, vol.Size+2)), "above the limit")
+		}
+		after, err := s.Get(ctx, "db")
+		require.NoError(t, err)
+		assert.Equal(t, vol.Size, after.Size)
 		require.NoError(t, Second(s.Unmount(ctx, "db", "")))
 
-		vol, err := s.Get(ctx, "db")
+		vol, err = s.Get(ctx, "db")
 		require.NoError(t, err)
 		require.NoError(t, h.WriteDevice(vol.Device, SecretAt(vol), Secret))
 		for _, to := range Kinds {
