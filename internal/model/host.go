@@ -50,6 +50,7 @@ type Host struct {
 	meddle func(step string)
 	// failRead is that of FailReads.
 	failRead func(read, lines string) error
+	choosing sync.Mutex
 }
 
 // ErrDead is returned by each call of a dead process; such calls have no effect.

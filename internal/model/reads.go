@@ -15,7 +15,8 @@ func (h *Host) FailReads(choose func(read, lines string) error) {
 	h.failRead = choose
 }
 
-// reading is the error of a read. The host is not locked, because choose may look at it.
+// reading is the error of a read. The host is not locked, because choose may look at it, but one
+// read chooses at a time.
 func (h *Host) reading(name string) error {
 	h.mu.Lock()
 	choose := h.failRead
@@ -23,6 +24,8 @@ func (h *Host) reading(name string) error {
 	if choose == nil {
 		return nil
 	}
+	h.choosing.Lock()
+	defer h.choosing.Unlock()
 	return choose(name, callers())
 }
 
