@@ -154,7 +154,7 @@ func (f *fakeVolumes) TryErase(_ context.Context, vol volume.Volume, _ volume.Er
 	return true, err
 }
 
-func (f *fakeVolumes) Up(string) bool { return false }
+func (f *fakeVolumes) IsUp(string) bool { return false }
 
 func (f *fakeVolumes) Regions(context.Context) ([]pmem.Region, error) {
 	near, far := 0, 1

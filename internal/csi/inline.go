@@ -85,7 +85,7 @@ func (s *Server) isInline(ctx context.Context, id string) (bool, error) {
 	if volume.ValidateName(id) != nil {
 		return true, nil
 	}
-	if s.Volumes.Up(id) { // avoids LVM, which may be stuck
+	if s.Volumes.IsUp(id) { // avoids LVM, which may be stuck
 		return false, nil
 	}
 	_, err := s.Volumes.Get(ctx, ephemeralName(id))

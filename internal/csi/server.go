@@ -49,7 +49,7 @@ type Volumes interface {
 	UsableAs(ctx context.Context, name, fs string) error
 	CheckHost(context.Context) error
 	Regions(context.Context) ([]pmem.Region, error)
-	Up(name string) bool
+	IsUp(name string) bool
 	MountedAt(volume.Volume) []mount.Point
 }
 

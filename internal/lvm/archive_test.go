@@ -101,7 +101,7 @@ func TestArchiveOfNamesakes(t *testing.T) {
 	assert.ElementsMatch(t, []uint32{Sum(text8), Sum(otherText)}, a.Last("vg"))
 	one, err := a.Newest("vg", func(o Archived) bool { return o.Group.UUID == g.UUID })
 	require.NoError(t, err)
-	assert.Equal(t, map[string]string{pv: "mine"}, one.Devices, "not taken from its namesake")
+	assert.Equal(t, map[string]string{pv: "mine"}, one.Devices, "not taken from another of its name")
 
 	// The changes of one group never displace the newest of the other.
 	for i := range maxArchived + 5 {

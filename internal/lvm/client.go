@@ -146,19 +146,19 @@ func (c *Client) devicesOf(g VGRef, more ...string) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var only []string
-	namesakes := 0
+	sameName := 0
 	for _, vg := range c.last.VGs {
 		if vg.Name != g.Name {
 			continue
 		}
-		namesakes++
+		sameName++
 		if vg.UUID == g.UUID {
 			for _, pv := range vg.PVs {
 				only = append(only, pv.Name)
 			}
 		}
 	}
-	if namesakes < 2 {
+	if sameName < 2 {
 		return nil
 	}
 	return append(only, more...)

@@ -290,7 +290,7 @@ func TestForeignVolume(t *testing.T) {
 	require.NoError(t, initVGs(50)(h, s))
 	h.AddForeign("pmemvgregion0", "theirs")
 	path := filepath.Join(t.TempDir(), "x")
-	assert.False(t, s.Up("theirs"))
+	assert.False(t, s.IsUp("theirs"))
 	volumetest.IsKind(t, errs.NotFound, volumetest.Mounted("theirs", path)(h, s), "does not exist")
 	volumetest.IsKind(t, errs.NotFound, volumetest.Erased("theirs")(h, s), "does not exist")
 	volumetest.IsKind(t, errs.NotFound, volumetest.Second(s.Clone(ctx, "theirs", volume.Spec{Name: "mine"})), "does not exist")

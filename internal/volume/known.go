@@ -12,9 +12,9 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// up finds, from sysfs alone, a finished volume whose device is up and which Look has found since
+// findUp finds, from sysfs alone, a finished volume whose device is up and which Look has found since
 // the last boot. It sets neither regions nor raw sizes. False means that Look must be called.
-func (s *Service) up(name string) (Volume, bool) {
+func (s *Service) findUp(name string) (Volume, bool) {
 	var found []Volume
 	for _, n := range s.NDCTL.EnabledFSDAX() {
 		if vol, ok := directVolume(n); ok && vol.Name == name && vol.State == Ready && s.isKnown(n.UUID) {
@@ -41,8 +41,8 @@ func (s *Service) up(name string) (Volume, bool) {
 // namespaces if it is an lvm volume that is up, and LVM if LVM has nothing of that name.
 func (s *Service) lookFor(ctx context.Context, name string) (View, error) {
 	namespaces := s.NDCTL.EnabledFSDAX()
-	namesake := func(n pmem.Namespace) bool { vol, ok := directVolume(n); return ok && vol.Name == name }
-	if vol, ok := s.up(name); ok && vol.Type == TypeLVM && !slices.ContainsFunc(namespaces, namesake) {
+	hasName := func(n pmem.Namespace) bool { vol, ok := directVolume(n); return ok && vol.Name == name }
+	if vol, ok := s.findUp(name); ok && vol.Type == TypeLVM && !slices.ContainsFunc(namespaces, hasName) {
 		state, err := s.LVM.Report(ctx)
 		return View{PMEM: pmem.System{Namespaces: namespaces}, LVM: state}, err
 	}
@@ -139,9 +139,9 @@ func (s *Service) lookOutsideLVM(ctx context.Context, name string) (View, error)
 	return s.Look(ctx)
 }
 
-// Up reports whether a volume exists with its device up, as far as sysfs shows this: false does
+// IsUp reports whether a volume exists with its device up, as far as sysfs shows this: false does
 // not mean that it does not exist.
-func (s *Service) Up(name string) bool {
-	_, up := s.up(name)
+func (s *Service) IsUp(name string) bool {
+	_, up := s.findUp(name)
 	return up
 }

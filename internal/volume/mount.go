@@ -157,7 +157,7 @@ func isDAXOption(o string) bool { return o == "dax" || strings.HasPrefix(o, "dax
 
 // activated finds a volume and brings up its device.
 func (s *Service) activated(ctx context.Context, name string) (Volume, error) {
-	if vol, ok := s.up(name); ok {
+	if vol, ok := s.findUp(name); ok {
 		// udevd may still be removing a former device of that name.
 		return vol, s.waitForNode(ctx, vol)
 	}
@@ -343,7 +343,7 @@ func (s *Service) Unmount(ctx context.Context, name, path string) ([]string, err
 	}
 	defer lock.Release()
 	lost, _ := s.lostUses(name)
-	vol, ok := s.up(name)
+	vol, ok := s.findUp(name)
 	if !ok { // if it is not up, it is mounted nowhere or its device is gone
 		if vol, err = s.Get(ctx, name); err != nil && len(lost) == 0 {
 			return nil, err

@@ -287,7 +287,7 @@ func (s *Service) takeOff(ctx context.Context, name, path string) error {
 		if err != nil || !mounted {
 			return err
 		}
-		vol, ok := s.up(name)
+		vol, ok := s.findUp(name)
 		if !ok {
 			if vol, err = s.Get(ctx, name); err != nil {
 				return errs.Wrap("", path, "has something mounted on it that is not this volume", "see what it is: findmnt "+path, err)

@@ -27,7 +27,7 @@ func (s *Service) Stats(ctx context.Context, name, path string) (_ Stats, err er
 	if u, used, err := s.Mounts.UseAt(path); err == nil && used && s.lost(name, u) {
 		return Stats{Block: u.Node, Abnormal: "its device was removed, and possibly added again, since it was published here"}, nil
 	}
-	vol, ok := s.up(name)
+	vol, ok := s.findUp(name)
 	if !ok {
 		var err error
 		if vol, err = s.Get(ctx, name); err != nil {

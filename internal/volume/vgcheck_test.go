@@ -232,8 +232,8 @@ func TestMayMiss(t *testing.T) {
 		"complete":                   {lvm.State{VGs: []lvm.VG{group(false, "/dev/pmem0")}}, false},
 		"a device missing":           {lvm.State{VGs: []lvm.VG{group(true, "/dev/pmem0")}}, true},
 		"not readable":               {lvm.State{}, true},
-		"its namesake misses one":    {lvm.State{VGs: []lvm.VG{group(false, "/dev/pmem0"), group(true, "/dev/pmem9")}}, true},
-		"its namesake is unreadable": {lvm.State{VGs: []lvm.VG{group(false, "/dev/pmem9")}}, true},
+		"another of its name misses one":    {lvm.State{VGs: []lvm.VG{group(false, "/dev/pmem0"), group(true, "/dev/pmem9")}}, true},
+		"another of its name is unreadable": {lvm.State{VGs: []lvm.VG{group(false, "/dev/pmem9")}}, true},
 	} {
 		assert.Equal(t, c.want, View{PMEM: pmem.System{Namespaces: members}, LVM: c.lvm}.mayMiss("vg"), what)
 	}

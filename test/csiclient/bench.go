@@ -34,14 +34,14 @@ func (l *lives) flags(cmd *cobra.Command) {
 	f.IntVar(&l.count, "count", 1, "lives of each client")
 	f.IntVar(&l.parallel, "parallel", 1, "clients at once")
 	f.StringVar(&l.prefix, "prefix", "life", "`beginning` of the names")
-	f.StringVar(&l.dir, "dir", "/mnt/csi", "`folder` for the staging and target paths")
+	f.StringVar(&l.dir, "dir", "/mnt/csi", "`directory` for the staging and target paths")
 }
 
 func (l *lives) run(ctx context.Context, c *client) (string, error) {
 	l.took = map[string][]time.Duration{}
-	folder := func(i int) string { return filepath.Join(l.dir, fmt.Sprintf("%s-%d", l.prefix, i)) }
+	directory := func(i int) string { return filepath.Join(l.dir, fmt.Sprintf("%s-%d", l.prefix, i)) }
 	for i := range l.parallel { // kubelet makes it
-		if err := os.MkdirAll(filepath.Join(folder(i), "staging"), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(directory(i), "staging"), 0o755); err != nil {
 			return "", err
 		}
 	}
@@ -52,7 +52,7 @@ func (l *lives) run(ctx context.Context, c *client) (string, error) {
 	for i := range l.parallel {
 		clients.Go(func() {
 			for n := 0; n < l.count && failed[i] == nil; n++ {
-				failed[i] = l.live(ctx, c, fmt.Sprintf("%s-%d-%d", l.prefix, i, n), folder(i))
+				failed[i] = l.live(ctx, c, fmt.Sprintf("%s-%d-%d", l.prefix, i, n), directory(i))
 			}
 		})
 	}

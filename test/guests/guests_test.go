@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// repo is the folder of the module; it has the same path in the guest.
+// repo is the directory of the module; it has the same path in the guest.
 func repo(t *testing.T) string {
 	t.Helper()
 	dir, err := filepath.Abs("../..")

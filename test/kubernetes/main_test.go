@@ -45,7 +45,7 @@ type suite struct {
 	image string // pmemctl's
 }
 
-// programs is the folder of the programs of Kubernetes.
+// programs is the directory of the programs of Kubernetes.
 func programs(t *testing.T) string {
 	t.Helper()
 	dir, err := filepath.Abs(root + "/build/kubernetes")

@@ -103,8 +103,8 @@ func (s *suite) privileged(t *testing.T) {
 // has it: they share nothing that has no namespace.
 func (s *suite) apart(t *testing.T) {
 	t.Helper()
-	objects := func(folder string) (names []string) {
-		out := s.kubectl(t, "apply", "--dry-run=client", "-o", "name", "-k", root+"/deploy/kubernetes/"+folder)
+	objects := func(directory string) (names []string) {
+		out := s.kubectl(t, "apply", "--dry-run=client", "-o", "name", "-k", root+"/deploy/kubernetes/"+directory)
 		for _, name := range strings.Fields(out) {
 			if regexp.MustCompile("^(cluster|csidriver|storageclass)").MatchString(name) {
 				names = append(names, name)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Unpacks Debian's kernel package into the cache, without installing it, and
-# prints the folder: it holds boot/vmlinuz-VERSION and lib/modules/VERSION.
+# prints the directory: it holds boot/vmlinuz-VERSION and lib/modules/VERSION.
 set -eu
 
 cache=${PMEMLAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pmemlab}

@@ -21,7 +21,7 @@ type kernel struct {
 	modules string // root/lib/modules/VERSION
 }
 
-// sourceDir is the folder of this file, where the lab's scripts are.
+// sourceDir is the directory of this file, where the lab's scripts are.
 func sourceDir() string {
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Dir(file)

@@ -98,7 +98,7 @@ func AllKindsOfDIMMs() []DIMM {
 	return append(TwoEqualDIMMs(), DIMM{Size: 1022 * mib, LabelSize: 2 * mib}, DIMM{Size: 1024 * mib})
 }
 
-// TempDir makes a folder for Config.Dir; the caller removes it. It is in memory
+// TempDir makes a directory for Config.Dir; the caller removes it. It is in memory
 // where there is room: the host's writing back of a DIMM file on a disk slows the
 // guest down by a factor of ten.
 func TempDir() (string, error) {

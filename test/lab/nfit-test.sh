@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the kernel's emulated NVDIMM bus, tools/testing/nvdimm, for the kernel
-# version $1 (as in uname -r) and prints the folder of the modules. Most of
+# version $1 (as in uname -r) and prints the directory of the modules. Most of
 # them replace the kernel's own: what they call is wrapped to find the emulated
 # memory.
 set -eu

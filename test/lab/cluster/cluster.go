@@ -27,7 +27,7 @@ type Config struct {
 	// Dir holds the logs and keys, DIMMDir the DIMM files. They must exist; Dir must not
 	// be below /dev or /run, which are others in a guest.
 	Dir, DIMMDir string
-	// Programs is the folder of kube-apiserver and the others.
+	// Programs is the directory of kube-apiserver and the others.
 	Programs string
 	// Images are what nodes can pull.
 	Images []Image

@@ -105,7 +105,7 @@ func keysOf(maps ...map[string]string) func(yield func(string) bool) {
 }
 
 // ReadArchive reads the images of an OCI archive, by their tags; it is unpacked into a
-// new folder in dir.
+// new directory in dir.
 func ReadArchive(archive, dir string) (map[string]Image, error) {
 	unpacked, err := os.MkdirTemp(dir, "oci.")
 	if err != nil {

@@ -16,7 +16,7 @@ const ShareTag = "hostroot"
 type Settings struct {
 	// Modules are paths in the initramfs, in the order to load them.
 	Modules []string
-	// ModuleTree is the host folder that holds lib/modules/VERSION.
+	// ModuleTree is the host directory that holds lib/modules/VERSION.
 	ModuleTree string
 	// Udev starts systemd-udevd.
 	Udev bool

@@ -34,7 +34,7 @@ func main() {
 }
 
 func run() (int, error) {
-	programs := flag.String("programs", "build/kubernetes", "`folder` of the programs of Kubernetes (make kubernetes)")
+	programs := flag.String("programs", "build/kubernetes", "`directory` of the programs of Kubernetes (make kubernetes)")
 	image := flag.String("image", "build/pmemctl-image.tar", "`archive` with pmemctl's image (make image)")
 	nodes := flag.Int("nodes", 1, "`number` of nodes")
 	dimm := flag.Int64("dimm", 12, "`GiB` of each of a node's two DIMMs; they are sparse files")

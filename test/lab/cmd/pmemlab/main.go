@@ -35,12 +35,12 @@ func run() (int, error) {
 	cfg := lab.Config{}
 	var env envFlag
 	dimms := flag.String("dimms", "equal", "`which` NVDIMMs: equal (two of 4 GiB), large (two of 20 GiB), huge (one of 768 GiB), all (also a misaligned and a label-less one), none")
-	flag.StringVar(&cfg.Dir, "dir", "", "`folder` for the DIMM files, to keep them for another boot (default: a new one, removed at the end)")
+	flag.StringVar(&cfg.Dir, "dir", "", "`directory` for the DIMM files, to keep them for another boot (default: a new one, removed at the end)")
 	flag.BoolVar(&cfg.NoUdev, "no-udev", false, "no udevd, as in a container")
 	flag.BoolVar(&cfg.NFITTest, "nfit-test", false, "add the kernel's emulated bus with interleaved regions")
 	flag.BoolVar(&cfg.NoPMEMModules, "no-pmem-modules", false, "load no PMEM driver")
 	flag.IntVar(&cfg.MemoryMiB, "memory", 0, "guest memory in `MiB` (default 3072)")
-	flag.StringVar(&cfg.Path, "path", "", "`folder` to put in front of PATH")
+	flag.StringVar(&cfg.Path, "path", "", "`directory` to put in front of PATH")
 	flag.Var(&env, "env", "`NAME=VALUE` for the command; may be repeated")
 	flag.Usage = func() {
 		fmt.Fprint(flag.CommandLine.Output(), usage)
