@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
@@ -229,13 +230,42 @@ func TestMayMiss(t *testing.T) {
 		lvm  lvm.State
 		want bool
 	}{
-		"complete":                   {lvm.State{VGs: []lvm.VG{group(false, "/dev/pmem0")}}, false},
-		"a device missing":           {lvm.State{VGs: []lvm.VG{group(true, "/dev/pmem0")}}, true},
-		"not readable":               {lvm.State{}, true},
+		"complete":                          {lvm.State{VGs: []lvm.VG{group(false, "/dev/pmem0")}}, false},
+		"a device missing":                  {lvm.State{VGs: []lvm.VG{group(true, "/dev/pmem0")}}, true},
+		"not readable":                      {lvm.State{}, true},
 		"another of its name misses one":    {lvm.State{VGs: []lvm.VG{group(false, "/dev/pmem0"), group(true, "/dev/pmem9")}}, true},
 		"another of its name is unreadable": {lvm.State{VGs: []lvm.VG{group(false, "/dev/pmem9")}}, true},
 	} {
 		assert.Equal(t, c.want, View{PMEM: pmem.System{Namespaces: members}, LVM: c.lvm}.mayMiss("vg"), what)
 	}
 	assert.False(t, View{PMEM: pmem.System{Namespaces: members}}.mayMiss("new"), "a group that was never made")
+}
+
+// TestSettleAnotherSize: a namespace whose group has another size for it does not become its member.
+func TestSettleAnotherSize(t *testing.T) {
+	n := pmem.Namespace{Dev: "namespace0.0", Blockdev: "pmem0", UUID: "u", Size: 500 * pmem.MiB}
+	view := func(size uint64) View {
+		pv := lvm.PV{Name: "/dev/pmem0", DeviceSize: size, Size: 4 * pmem.MiB, Free: 4 * pmem.MiB}
+		return View{LVM: lvm.State{VGs: []lvm.VG{{Name: "pmemvg", Tags: []string{tag}, PVs: []lvm.PV{pv}}}}}
+	}
+	renamed := &renames{}
+	s := &Service{NDCTL: renamed}
+	err := s.settle(view(n.Size-1), n, "pmemvg")
+	assert.True(t, errs.Is(err, errs.Internal), "%v", err)
+	assert.ErrorContains(t, err, "volume group pmemvg: records /dev/pmem0 with 524287999 bytes, but it has 524288000")
+	assert.Contains(t, errs.NextStep(err), "vgreduce pmemvg /dev/pmem0")
+	assert.Empty(t, renamed.names)
+	require.NoError(t, s.settle(view(n.Size), n, "pmemvg"))
+	assert.Equal(t, []string{"u pmemctl=pmemvg"}, renamed.names)
+}
+
+// renames is an NDCTL that only renames.
+type renames struct {
+	NDCTL
+	names []string
+}
+
+func (r *renames) RenameNamespace(key, name string) (pmem.Namespace, error) {
+	r.names = append(r.names, key+" "+name)
+	return pmem.Namespace{}, nil
 }

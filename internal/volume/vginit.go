@@ -188,6 +188,9 @@ func (s *Service) settle(v View, n pmem.Namespace, name string) error {
 	if vg.Name != name || !vg.HasTag(tag) || !unused {
 		return errs.New(errs.Conflict, "namespace "+n.Dev, "was being added to or removed from volume group "+name+", but is used in "+vg.Name+" by something other than pmemctl", "see what it is: pmemctl tree; remove it, or take the device out: vgreduce "+vg.Name+" "+blockPath(n))
 	}
+	if err := hasRecordedSize(vg, n); err != nil {
+		return err
+	}
 	_, err := s.NDCTL.RenameNamespace(n.UUID, markMember+name)
 	return errs.Wrap("", "namespace "+n.Dev, "is in volume group "+name+", but could not be marked as its member", "", err)
 }
@@ -263,12 +266,19 @@ func (s *Service) join(ctx context.Context, step VGInitStep, n pmem.Namespace) e
 		return err
 	}
 	vg, in := View{LVM: state}.groupOf(device)
-	i := slices.IndexFunc(vg.PVs, func(pv lvm.PV) bool { return pv.Name == device })
-	switch {
-	case !in || vg.Name != step.VG || group.UUID != "" && vg.UUID != group.UUID:
+	if !in || vg.Name != step.VG || group.UUID != "" && vg.UUID != group.UUID {
 		return errs.New(errs.Internal, "volume group "+step.VG, "does not have "+device+" after it was added", "see what LVM reports: pvs -a")
-	case vg.PVs[i].DeviceSize != n.Size:
-		return errs.New(errs.Internal, "volume group "+step.VG, fmt.Sprintf("records %s with %d bytes, but it has %d", device, vg.PVs[i].DeviceSize, n.Size), "try again")
+	}
+	return hasRecordedSize(vg, n)
+}
+
+// hasRecordedSize returns an error if a group has another size for the device of a namespace than
+// the namespace provides: its volumes would end beyond the device, or in another one.
+func hasRecordedSize(vg lvm.VG, n pmem.Namespace) error {
+	for _, pv := range vg.PVs {
+		if pv.Name == blockPath(n) && pv.DeviceSize != n.Size {
+			return errs.New(errs.Internal, "volume group "+vg.Name, fmt.Sprintf("records %s with %d bytes, but it has %d", pv.Name, pv.DeviceSize, n.Size), "take it out of the group: vgreduce "+vg.Name+" "+pv.Name+"; then try again")
+		}
 	}
 	return nil
 }
