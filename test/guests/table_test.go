@@ -50,18 +50,18 @@ var (
 				"TestVGRepairEveryByte", "TestVGRepairOneCopy", "TestVGRepairNamesakes", "TestVGRepairKilled", "TestVGRepairRefusals",
 			}},
 			{"dax", []string{"TestGuest"}, nil},
-			{"ndctl", []string{"TestGuestInfoBlockIsTheKernels", "TestGuestSysfsTellsWhatLibndctlTells"}, []string{"TestGuestSnapshotsLeakNothing"}},
+			{"ndctl", []string{"TestGuestInfoBlockIsTheKernels", "TestGuestSysfsMatchesLibndctl"}, []string{"TestGuestSnapshotsLeakNothing"}},
 		}},
 		{name: "regions without udev", config: lab.Config{DIMMs: lab.TwoEqualDIMMs(), NoUdev: true}, passes: []pass{
 			{"integration", []string{"TestScripts/noudev"}, nil},
 		}},
 		{name: "kinds of regions", config: lab.Config{DIMMs: lab.AllKindsOfDIMMs()}, passes: []pass{
 			{"integration", []string{"TestScripts/kinds"}, nil},
-			{"ndctl", []string{"TestGuestSysfsTellsWhatLibndctlTells"}, nil},
+			{"ndctl", []string{"TestGuestSysfsMatchesLibndctl"}, nil},
 		}},
 		{name: "nfit_test", config: lab.Config{DIMMs: lab.TwoEqualDIMMs(), NFITTest: true}, passes: []pass{
 			{"integration", []string{"TestScripts/nfit"}, []string{"TestScripts/nfit/poison"}},
-			{"ndctl", []string{"TestGuestSysfsTellsWhatLibndctlTells"}, nil},
+			{"ndctl", []string{"TestGuestSysfsMatchesLibndctl"}, nil},
 		}},
 		{name: "no PMEM", config: lab.Config{}, passes: []pass{
 			{"integration", []string{"TestScripts/none"}, nil},
