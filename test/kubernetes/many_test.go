@@ -71,7 +71,7 @@ func (s *suite) metrics(t *testing.T) {
 			return out
 		}
 		out, err = s.Node("node0").Run(t.Context(), "curl", "-sS", "http://"+address+":9810/metrics")
-		if err != nil || out != "a token is needed\n" {
+		if err != nil || out != "a token is required\n" {
 			return "without the token: " + out
 		}
 		return ""
