@@ -19,7 +19,7 @@ func TestAcquire(t *testing.T) {
 	require.NoError(t, os.WriteFile(shared, nil, 0o600))
 	host := Locks{Dir: filepath.Join(dir, "host"), Shared: func() string { return shared }}
 	for what, other := range map[string]Locks{
-		"the same directory":                    {Dir: host.Dir, Shared: host.Shared},
+		"the same directory":                 {Dir: host.Dir, Shared: host.Shared},
 		"a container with a /run of its own": {Dir: filepath.Join(dir, "container"), Shared: host.Shared},
 	} {
 		t.Run(what, func(t *testing.T) {

@@ -621,7 +621,7 @@ func TestCSIRefusals(t *testing.T) {
 			r.CapacityRange = &csi.CapacityRange{RequiredBytes: 3<<20 + 1, LimitBytes: 3<<20 + 2}
 		}), codes.OutOfRange, "the smallest possible size"},
 		"mkfs with a device":      {create(func(r *csi.CreateVolumeRequest) { r.Parameters["mkfsOptions"] = "-J device=/dev/pmem0" }), codes.InvalidArgument, "mkfs option"},
-		"mkfs of a directory":        {create(func(r *csi.CreateVolumeRequest) { r.Parameters["mkfsOptions"] = "-d /etc" }), codes.InvalidArgument, "mkfs option"},
+		"mkfs of a directory":     {create(func(r *csi.CreateVolumeRequest) { r.Parameters["mkfsOptions"] = "-d /etc" }), codes.InvalidArgument, "mkfs option"},
 		"mkfs elsewhere":          {create(func(r *csi.CreateVolumeRequest) { r.Parameters["mkfsOptions"] = "/dev/pmem0" }), codes.InvalidArgument, "mkfs option"},
 		"path upwards":            {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = csiStaging + "/../../etc" }), codes.InvalidArgument, "is not absolute and clean"},
 		"link":                    {stage(func(r *csi.NodeStageVolumeRequest) { r.StagingTargetPath = "/mnt/csi/link" }), codes.InvalidArgument, "through a symbolic link"},
