@@ -123,9 +123,12 @@ type Progress func(done, total uint64)
 // chunk.
 const chunk = 1 << 20
 
+// zeroChunk is the size in bytes of a write of zeros, which needs no buffer of a worker.
+const zeroChunk = 4 << 20
+
 // zeros returns a buffer for O_DIRECT: it is page-aligned, and all of its pages are the zero page.
 var zeros = sync.OnceValues(func() ([]byte, error) {
-	return unix.Mmap(-1, 0, chunk, unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	return unix.Mmap(-1, 0, zeroChunk, unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 })
 
 // Zero zeroes a range of the medium, from one offset to another, in bytes. The kernel clears media
@@ -160,7 +163,7 @@ func (d *Device) ZeroWith(ctx context.Context, from, to uint64, limit func() int
 		_, err := d.file.WriteAt(zeros[:length], int64(offset))
 		return err
 	}
-	err = work(ctx, from, to, chunk, 0, limit, progress, func(offset, length uint64, _ []byte) error {
+	err = work(ctx, from, to, zeroChunk, 0, limit, progress, func(offset, length uint64, _ []byte) error {
 		err := zero(offset, length)
 		if errors.Is(err, unix.EIO) {
 			mu.Lock()
