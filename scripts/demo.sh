@@ -168,7 +168,7 @@ run csiclient unstage web /mnt/staging
 holds "web is mounted nowhere" [ "$(grep -c -- -web /proc/mounts)" -eq 0 ]
 shows "NodeUnstageVolume: unmounted."
 run csiclient delete web
-shows "DeleteVolume: erased with zeros, then removed."
+shows "DeleteVolume: web is deleted at once. The server erases it with zeros in the background."
 run csiclient list
 holds "web is gone" [ "$(csiclient list | grep -c '^web:')" -eq 0 ]
 shows "The others are still there."
@@ -185,6 +185,8 @@ run pmemctl volume unmount cache
 shows "The other one too."
 run pmemctl volume delete db cache --force
 shows "Erased with zeros, then removed."
+run pmemctl gc
+shows "Whatever is not erased yet is erased now, at full speed: web, if the server has not finished."
 run pmemctl vg remove pmemvgregion0
 shows "The volume group is gone, and its namespace with it."
 run pmemctl vg remove pmemvgregion1
