@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -125,10 +126,20 @@ func detach(args ...string) {
 	}
 }
 
+// eraserPoll is how often serve-csi tries to get the lock of a gc in the background, which may erase
+// for hours. Nothing waits for that.
+const eraserPoll = 5 * time.Second
+
 // holdEraser keeps others from erasing in the background while serve-csi is running.
 func (a *app) holdEraser(ctx context.Context) {
-	if lock, err := a.host.Locks.Acquire(ctx, eraserLock); err == nil {
-		defer lock.Release()
+	for ctx.Err() == nil {
+		if lock, _ := a.host.Locks.Try(eraserLock); lock != nil {
+			defer lock.Release()
+			<-ctx.Done()
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(eraserPoll):
+		}
 	}
-	<-ctx.Done()
 }

@@ -98,7 +98,7 @@ func TestHoldEraser(t *testing.T) {
 		lock, err := sh.host.Locks.Try(eraserLock)
 		lock.Release()
 		return lock == nil && err == nil
-	}, 10*time.Second, time.Millisecond)
+	}, 30*time.Second, 100*time.Millisecond)
 	cancel()
 	<-done
 	lock, err := sh.host.Locks.Try(eraserLock)

@@ -41,19 +41,14 @@ type Lock struct {
 	shared *os.File // nil for none
 }
 
-// A lock that was held for long, as while terabytes are erased, is tried less often.
-const (
-	firstPoll = 20 * time.Millisecond
-	lastPoll  = time.Second
-)
-
-// pause is how long to wait before the next attempt: a tenth of what has been waited.
-func pause(waited time.Duration) time.Duration { return min(max(waited/10, firstPoll), lastPoll) }
+// poll is short, because a busy server holds the host's lock again and again, and releases it only
+// for moments.
+const poll = 20 * time.Millisecond
 
 // Acquire waits for a lock until the context ends. The error is then of the kind Busy and names
 // the holder.
 func (l Locks) Acquire(ctx context.Context, name string) (*Lock, error) {
-	told, begun := false, time.Now()
+	told := false
 	for {
 		lock, holder, err := l.try(name)
 		if err != nil || lock != nil {
@@ -66,7 +61,7 @@ func (l Locks) Acquire(ctx context.Context, name string) (*Lock, error) {
 		select {
 		case <-ctx.Done():
 			return nil, errs.Wrap(errs.Busy, name, "is locked by "+holder, "wait for it to finish, then try again", ctx.Err())
-		case <-time.After(pause(time.Since(begun))):
+		case <-time.After(poll):
 		}
 	}
 }

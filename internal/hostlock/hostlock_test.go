@@ -54,11 +54,3 @@ func TestAcquire(t *testing.T) {
 		})
 	}
 }
-
-func TestPause(t *testing.T) {
-	for waited, want := range map[time.Duration]time.Duration{
-		0: firstPoll, 100 * time.Millisecond: firstPoll, time.Second: 100 * time.Millisecond, time.Hour: time.Second,
-	} {
-		assert.Equal(t, want, pause(waited), waited)
-	}
-}
