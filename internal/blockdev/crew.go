@@ -21,9 +21,6 @@ const (
 	gain = 1.05
 )
 
-// firstWorkers is the number at the start: one CPU does not fill the bandwidth of any memory.
-const firstWorkers = 2
-
 // mostWorkers exceeds the number of CPUs, because a write may wait for the medium.
 func mostWorkers() int { return min(max(4, 2*runtime.GOMAXPROCS(0)), 32) }
 
@@ -59,9 +56,7 @@ func work(ctx context.Context, from, to, size, buffer uint64, limit func() int, 
 	defer c.cancel(nil)
 	c.next.Store(from)
 	c.mu.Lock()
-	for range min(firstWorkers, c.most()) {
-		c.add()
-	}
+	c.add()
 	c.mu.Unlock()
 	c.workers.Wait()
 	return context.Cause(c.ctx)
