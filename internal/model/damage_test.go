@@ -448,6 +448,32 @@ func TestHiddenVolume(t *testing.T) {
 	volumetest.IsKind(t, errs.Unsupported, s.Absent(ctx, "db"), "was not found, but may be in volume group pmemvgregion0, whose namespace namespace0.0 is disabled")
 }
 
+// TestVanished: an error for a device that has vanished at any step does not say that there is no
+// place for a new volume, for which a pod would be moved to another node, nor that a volume is
+// deleted.
+func TestVanished(t *testing.T) {
+	gone := errs.Sentinel(errs.NotFound, "no such device")
+	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+		create := func() error { return volumetest.Create(volumetest.Spec("db", kind, 64*pmem.MiB))(h, s) }
+		remove := func() error { return volumetest.Second(s.Delete(ctx, "db", true)) }
+		for _, do := range []func() error{create, remove} {
+			failed := 0
+			for n := 1; ; n++ {
+				h.FailAt(n, gone)
+				err := do()
+				h.FailAt(0, nil)
+				if err == nil {
+					break
+				}
+				failed++
+				require.ErrorIs(t, err, gone)
+				assert.False(t, errs.Is(err, errs.NotFound), "%d: %v", n, err)
+			}
+			assert.Positive(t, failed)
+		}
+	})
+}
+
 // TestDeleteVanished: an error for a device that has vanished does not say that the volume is
 // deleted, which DeleteVolume would answer with OK.
 func TestDeleteVanished(t *testing.T) {
@@ -459,7 +485,7 @@ func TestDeleteVanished(t *testing.T) {
 			err := volumetest.Second(s.Delete(ctx, "db", erase))
 			require.ErrorIs(t, err, gone)
 			assert.True(t, errs.Is(err, errs.Busy), "%v", err)
-			assert.ErrorContains(t, err, "changed while it was being deleted")
+			assert.ErrorContains(t, err, "changed while it was being created or deleted")
 			vol, err := s.Get(ctx, "db")
 			require.NoError(t, err)
 			assert.Equal(t, volume.Ready, vol.State)

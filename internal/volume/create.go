@@ -101,7 +101,7 @@ func (s *Service) create(ctx context.Context, spec Spec, fill func(context.Conte
 }
 
 func couldNotBeCreated(name string, err error) error {
-	return errs.Wrap("", subject(name), "could not be created", "", err)
+	return errs.Wrap("", subject(name), "could not be created", "", vanished(name, err))
 }
 
 // findOrMake returns the existing volume that matches the spec, or makes the device of a new one.
@@ -109,7 +109,7 @@ func couldNotBeCreated(name string, err error) error {
 // enough. The host is locked.
 func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Volume, erasing []Volume, err error) {
 	k := s.kindOf(spec.Type)
-	v, err := k.lookBeforeMaking(ctx, spec.Name)
+	v, err := k.prepare(ctx, spec.Name)
 	if err != nil {
 		return existing, made, nil, err
 	}
@@ -123,7 +123,7 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 		return existing, made, nil, err
 	}
 	if v, err = s.removeAbandoned(ctx, v, spec.Name); err != nil {
-		return existing, made, nil, err
+		return existing, made, nil, vanished(spec.Name, err)
 	}
 	s.noteDeleted(v)
 	plan, err := v.plan(spec)
@@ -137,7 +137,7 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 	plan.uuid = v.copyUUID(spec.Name, spec.copyOf)
 	s.rememberRegions(v, plan.Region)
 	made, err = k.make(ctx, plan)
-	return existing, made, nil, err
+	return existing, made, nil, vanished(spec.Name, err)
 }
 
 // filledRaw reports whether the content of a direct volume is written to its raw namespace, behind

@@ -49,7 +49,7 @@ func (s *Service) delete(ctx context.Context, name string, erase func(Volume) bo
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = notGone(name, err) }()
+	defer func() { err = vanished(name, err) }()
 	for _, vol := range slices.Concat(d.remove, d.mark) {
 		s.kindOf(vol.Type).warm()
 	}
@@ -72,15 +72,6 @@ func (s *Service) delete(ctx context.Context, name string, erase func(Volume) bo
 		}
 	}
 	return d.erase, nil
-}
-
-// notGone keeps NotFound from an error with a volume that was found: whether its device has been
-// deleted, or only cannot be seen any more, is not known.
-func notGone(name string, err error) error {
-	if errs.Is(err, errs.NotFound) {
-		return errs.Wrap(errs.Busy, subject(name), "changed while it was being deleted", "try again", err)
-	}
-	return err
 }
 
 // deletion lists the volumes of a name that are to be removed without erasing, marked as deleted,
@@ -115,7 +106,7 @@ func (s *Service) beginDeleting(ctx context.Context, name string, erase func(Vol
 		}
 	}
 	if err := s.removeAllUnfinished(ctx, found); err != nil {
-		return d, notGone(name, err)
+		return d, vanished(name, err)
 	}
 	s.noteDeleted(v)
 	d.erase = inState(found, Deleting)

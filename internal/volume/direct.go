@@ -22,8 +22,8 @@ func (k direct) warm() { k.NDCTL.Warm() }
 // (nvdimm_bus_lock), and disabling a device waits for every CPU.
 func (k direct) changing(_ context.Context, do func() error) error { return do() }
 
-// lookBeforeMaking does not query LVM if LVM has nothing of that name: only regions matter.
-func (k direct) lookBeforeMaking(ctx context.Context, name string) (View, error) {
+// prepare does not query LVM if LVM has nothing of that name: only regions matter.
+func (k direct) prepare(ctx context.Context, name string) (View, error) {
 	return k.lookOutsideLVM(ctx, name)
 }
 

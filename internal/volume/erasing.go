@@ -39,7 +39,7 @@ func (v View) erasingIn(g lvm.VGRef, bytes uint64, failed func(Volume) bool) []V
 	vg, _ := v.LVM.Find(g)
 	free := vg.Free
 	for _, vol := range inState(v.Volumes(), Deleting) {
-		if vol.vgUUID == g.UUID && !failed(vol) {
+		if vol.group() == g && !failed(vol) {
 			here = append(here, vol)
 			free += vol.RawSize
 		}

@@ -4,8 +4,9 @@ import "context"
 
 // kind has the operations that differ between the types of volumes.
 type kind interface {
-	// lookBeforeMaking reads the state that is required before a volume of a name is created.
-	lookBeforeMaking(ctx context.Context, name string) (View, error)
+	// prepare reads the state that is required before a volume of a name is created, and frees the
+	// name. The host is locked.
+	prepare(ctx context.Context, name string) (View, error)
 	// lookForDeleted reads the deleted volumes of the kind.
 	lookForDeleted(ctx context.Context) (View, error)
 	// warm starts loading what a change requires, and returns at once.

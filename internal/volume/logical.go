@@ -22,9 +22,9 @@ func (k logical) changing(ctx context.Context, do func() error) error {
 	return k.Service.changing(ctx, do)
 }
 
-// lookBeforeMaking renames deleted volumes that an earlier version only tagged, because the new
+// prepare renames deleted volumes that an earlier version only tagged, because the new
 // volume needs their name.
-func (k logical) lookBeforeMaking(ctx context.Context, name string) (View, error) {
+func (k logical) prepare(ctx context.Context, name string) (View, error) {
 	v, err := k.Look(ctx)
 	if err != nil {
 		return v, err

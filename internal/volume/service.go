@@ -174,3 +174,13 @@ func subject(name string) string { return "volume " + name }
 func notFound(name string) error {
 	return errs.New(errs.NotFound, subject(name), "does not exist", "see what there is: pmemctl volume list")
 }
+
+// vanished keeps NotFound from an error with a device that was found before: that answers whether
+// a volume or a place for one exists, and whether the device was removed, or only cannot be seen
+// any more, is not known.
+func vanished(name string, err error) error {
+	if errs.Is(err, errs.NotFound) {
+		return errs.Wrap(errs.Busy, subject(name), "changed while it was being created or deleted", "try again", err)
+	}
+	return err
+}
