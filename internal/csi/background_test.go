@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -197,6 +198,50 @@ func TestErasingWaitsForCalm(t *testing.T) {
 	assert.Eventually(t, func() bool { s.eraser.wake(); return f.timesCalled("erase a") == 1 }, 10*time.Second, time.Millisecond)
 	cancel()
 	<-ended
+}
+
+// TestErasingWatches: what another process deletes is erased at once, and an idle server does not
+// wake up. Without a watch, or after its end, the server looks from time to time.
+func TestErasingWatches(t *testing.T) {
+	for name, c := range map[string]struct {
+		failWatch error
+		ends      bool
+	}{"watched": {}, "failed": {failWatch: errors.New("too many open files")}, "ended": {ends: true}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFakeVolumes()
+				f.failWatch = c.failWatch
+				if c.failWatch == nil {
+					f.changed = make(chan struct{}, 1)
+				}
+				s := newServer(f)
+				s.Log = slog.New(slog.DiscardHandler)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				go s.eraseDeleted(ctx)
+				synctest.Wait()
+				if c.ends {
+					close(f.changed)
+				}
+				f.mu.Lock()
+				f.volumes["a"] = volume.Volume{Name: "a", UUID: "uuid-a", State: volume.Deleting, Type: volume.TypeLVM, VG: "vg"}
+				f.mu.Unlock()
+				polled := c.ends || c.failWatch != nil
+				time.Sleep(eraseLookEvery + time.Second)
+				synctest.Wait()
+				assert.Equal(t, polled, f.timesCalled("erase a") == 1)
+				if !polled {
+					f.changed <- struct{}{}
+					synctest.Wait()
+					assert.Equal(t, 1, f.timesCalled("erase a"))
+				}
+				looks := f.timesCalled("deleted")
+				time.Sleep(eraseLookAll)
+				synctest.Wait()
+				assert.Equal(t, looks+1, f.timesCalled("deleted"), "the regular look")
+			})
+		})
+	}
 }
 
 func TestEraserOnePerPlace(t *testing.T) {

@@ -15,8 +15,8 @@ import (
 // volume at a time in each region or volume group.
 
 const (
-	// eraseLookEvery is the interval for checking the records of what other processes deleted, and
-	// eraseLookAll that for reading the devices.
+	// eraseLookEvery is the interval for checking the records of what is to be erased, as long as
+	// there are any or they cannot be watched, and eraseLookAll that for reading the devices.
 	eraseLookEvery = 2 * time.Second
 	eraseLookAll   = 10 * time.Minute
 )
@@ -142,12 +142,21 @@ func (e *eraser) idle(uuids []string) bool {
 func (s *Server) eraseDeleted(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	// An idle server must not wake up: what other processes delete is seen by a watch.
+	changed, err := s.Volumes.WatchUnerased(ctx)
+	if err != nil {
+		s.Log.Warn("deletions by other processes cannot be watched", "error", err.Error(), "look_every", eraseLookEvery.String())
+	}
 	retry := firstRetry
 	for next := time.Now(); ; {
 		look := eraseLookEvery
+		unerased := s.Volumes.Unerased()
+		if changed != nil && len(unerased) == 0 {
+			look = max(time.Until(next), 0)
+		}
 		if calm := s.eraser.calmIn(); calm > 0 && !s.Volumes.SpaceWanted() {
 			look = calm
-		} else if !time.Now().Before(next) || s.eraser.idle(s.Volumes.Unerased()) {
+		} else if !time.Now().Before(next) || s.eraser.idle(unerased) {
 			deleted, err := s.Volumes.Deleted(ctx)
 			if err != nil && ctx.Err() == nil {
 				s.Log.Warn("could not look for deleted volumes", "error", err.Error(), "next", errs.NextStep(err), "again_in", retry.String())
@@ -169,6 +178,10 @@ func (s *Server) eraseDeleted(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-s.eraser.wakes():
+		case _, ok := <-changed:
+			if !ok {
+				changed = nil
+			}
 		case <-time.After(look):
 		}
 	}

@@ -32,6 +32,9 @@ type fakeVolumes struct {
 	called     []string
 	// spaceWanted: a create waits for space.
 	spaceWanted atomic.Bool
+	// changed: another process changed what is unerased.
+	changed   chan struct{}
+	failWatch error
 }
 
 func newFakeVolumes() *fakeVolumes {
@@ -140,6 +143,10 @@ func (f *fakeVolumes) Unerased() (uuids []string) {
 		}
 	}
 	return uuids
+}
+
+func (f *fakeVolumes) WatchUnerased(context.Context) (<-chan struct{}, error) {
+	return f.changed, f.failWatch
 }
 
 func (f *fakeVolumes) TryErase(_ context.Context, vol volume.Volume, _ volume.EraseRate) (bool, error) {

@@ -34,6 +34,7 @@ type Volumes interface {
 	DeleteAsCreated(ctx context.Context, name string) error
 	Deleted(context.Context) ([]volume.Volume, error)
 	Unerased() []string
+	WatchUnerased(context.Context) (<-chan struct{}, error)
 	SpaceWanted() bool
 	TryErase(ctx context.Context, vol volume.Volume, rate volume.EraseRate) (began bool, err error)
 	Absent(ctx context.Context, name string) error
