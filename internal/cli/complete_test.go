@@ -59,6 +59,15 @@ func TestComplete(t *testing.T) {
 	}
 }
 
+// TestCompleteFlags: the help of flags is shown without the quotes that name their values.
+func TestCompleteFlags(t *testing.T) {
+	sh := newShell(nil)
+	root := newRootCommand(sh.app)
+	root.SetArgs([]string{"__complete", "volume", "create", "db", "--ty"})
+	assert.NoError(t, root.Execute())
+	assert.Equal(t, "--type\ttype: lvm or direct\n:4\n", sh.stdout.String())
+}
+
 // TestCompleteVGs: foreign groups are not completed, and errors complete nothing.
 func TestCompleteVGs(t *testing.T) {
 	view := volume.View{LVM: lvm.State{VGs: []lvm.VG{{Name: "pmemvg", Tags: []string{"pmemctl"}}}}, Foreign: lvm.State{VGs: []lvm.VG{{Name: "theirs"}}}}

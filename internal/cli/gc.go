@@ -72,7 +72,7 @@ func (a *app) eraseDeleted(ctx context.Context, o *gcOptions) error {
 	}
 	erased, err := a.service.EraseAll(ctx, rate, true)
 	if err == nil {
-		a.say("%d volumes erased", erased)
+		a.say("volumes erased: %d", erased)
 	}
 	return err
 }

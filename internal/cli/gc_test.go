@@ -58,7 +58,7 @@ func TestGC(t *testing.T) {
 	f := &fakeEraser{unerased: []string{"a", "b"}}
 	sh := newShell(f, "")
 	sh.ok(t, "gc --erase-rate 20%")
-	assert.Equal(t, "2 volumes erased\n", sh.stderr.String())
+	assert.Equal(t, "volumes erased: 2\n", sh.stderr.String())
 	assert.Equal(t, volume.EraseRate{Share: 0.2}, f.rate)
 	assert.True(t, f.again)
 	sh.ok(t, "gc --give-up u --erase-rate nonsense")

@@ -3,9 +3,11 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
@@ -43,6 +45,9 @@ func newRootCommand(a *app) *cobra.Command {
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			cobra.OnFinalize(cancel)
 			cmd.SetContext(ctx)
+		}
+		if cmd.Name() == cobra.ShellCompRequestCmd {
+			unquoteUsage(cmd.Root())
 		}
 	}
 	root.SetIn(a.stdin)
@@ -83,6 +88,17 @@ func checkArgs(cmd *cobra.Command) {
 	}
 	for _, c := range cmd.Commands() {
 		checkArgs(c)
+	}
+}
+
+// unquoteUsage removes the backquotes that name the value of a flag in its help; cobra's completion
+// would show them.
+func unquoteUsage(cmd *cobra.Command) {
+	unquote := func(f *pflag.Flag) { f.Usage = strings.ReplaceAll(f.Usage, "`", "") }
+	cmd.PersistentFlags().VisitAll(unquote)
+	cmd.Flags().VisitAll(unquote)
+	for _, c := range cmd.Commands() {
+		unquoteUsage(c)
 	}
 }
 

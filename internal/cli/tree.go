@@ -124,7 +124,7 @@ func (t tree) region(r pmem.Region) *node {
 		notes = append(notes, state)
 	}
 	if r.BadblockCount > 0 {
-		notes = append(notes, fmt.Sprintf("%d bad blocks", r.BadblockCount))
+		notes = append(notes, fmt.Sprintf("bad blocks: %d", r.BadblockCount))
 	}
 	if dimms := dimmsOf(r); len(dimms) > 0 {
 		notes = append(notes, "on "+strings.Join(dimms, ", "))
@@ -143,7 +143,7 @@ func (t tree) namespace(n pmem.Namespace) *node {
 		notes = append(notes, n.State)
 	}
 	if n.BadblockCount > 0 {
-		notes = append(notes, fmt.Sprintf("%d bad blocks", n.BadblockCount))
+		notes = append(notes, fmt.Sprintf("bad blocks: %d", n.BadblockCount))
 	}
 	ns := &node{Kind: "namespace", Name: n.Dev, Size: n.RawSize, Owner: volume.OwnerForeign}
 	if ours {

@@ -113,9 +113,9 @@ func (s *Service) RemoveVG(ctx context.Context, name string, force bool) error {
 		case len(v.strays(vg)) > 0: // the group itself remains
 			members = v.strays(vg)
 		case len(vg.LVs) > 0 && !slices.ContainsFunc(vg.LVs, func(lv lvm.LV) bool { vol, own := v.lvmVolume(lv); return !own || vol.State != Deleting }):
-			return errs.New(errs.InUse, "volume group "+name, fmt.Sprintf("has %d deleted volumes that are not yet erased", len(vg.LVs)), "erase them first: pmemctl gc")
+			return errs.New(errs.InUse, "volume group "+name, "has deleted volumes that are not yet erased", "erase them first: pmemctl gc")
 		case len(vg.LVs) > 0:
-			return errs.New(errs.InUse, "volume group "+name, fmt.Sprintf("has %d logical volumes, such as %s", len(vg.LVs), vg.LVs[0].Name), "delete them first: pmemctl volume delete NAME (a foreign one: lvremove)")
+			return errs.New(errs.InUse, "volume group "+name, "has logical volumes, such as "+vg.LVs[0].Name, "delete them first: pmemctl volume delete NAME (a foreign one: lvremove)")
 		default:
 			if members, err = s.leave(ctx, v, vg); err != nil {
 				return errs.Wrap("", "volume group "+name, "could not be removed", "try again: pmemctl vg remove "+name, err)

@@ -54,8 +54,8 @@ func TestAdmission(t *testing.T) {
 	})
 
 	t.Run("volumes", func(t *testing.T) {
-		const another = "has to do with volumes of that driver only"
-		const elsewhere = "is made and deleted by the account of its own node, not by that of node0"
+		const another = "may change only volumes of that driver"
+		const elsewhere = "only by the account of its own node, not by that of node0"
 		a.may(t, pv("own", driverName, "node0"), "create", "-f", "-")
 		a.mayNot(t, another, pv("foreign", "other.csi.io", "node0"), "create", "-f", "-")
 		a.mayNot(t, elsewhere, pv("there", driverName, "node1"), "create", "-f", "-")
@@ -70,9 +70,9 @@ func TestAdmission(t *testing.T) {
 		a.may(t, "", "patch", "pv", "there", "-p", grow) // the resizer is at work for all nodes
 		a.may(t, "", "annotate", "pv", "there", "volume.alpha.kubernetes.io/pre-resize-capacity=1Gi")
 		a.mayNot(t, another, "", "patch", "pv", "foreign", "-p", grow)
-		a.mayNot(t, "no more than the capacity", "", "patch", "pv", "there", "-p", handOver)
-		a.mayNot(t, "no more than the capacity", "", "patch", "pv", "there", "-p", `{"metadata":{"finalizers":["a/b"]}}`)
-		a.mayNot(t, "no more than the capacity", "", "patch", "pv", "there", "-p", `{"spec":{"persistentVolumeReclaimPolicy":"Delete"}}`)
+		a.mayNot(t, "only the capacity of a volume on another node", "", "patch", "pv", "there", "-p", handOver)
+		a.mayNot(t, "only the capacity of a volume on another node", "", "patch", "pv", "there", "-p", `{"metadata":{"finalizers":["a/b"]}}`)
+		a.mayNot(t, "only the capacity of a volume on another node", "", "patch", "pv", "there", "-p", `{"spec":{"persistentVolumeReclaimPolicy":"Delete"}}`)
 		a.mayNot(t, another, "", "delete", "pv", "foreign", "--wait=false")
 		a.mayNot(t, elsewhere, "", "delete", "pv", "there", "--wait=false")
 		a.may(t, "", "patch", "pv", "own", "-p", `{"metadata":{"finalizers":["external-provisioner.volume.kubernetes.io/finalizer"]}}`)
@@ -92,19 +92,19 @@ func TestAdmission(t *testing.T) {
 		annotate := func(name, node string) string {
 			return replace(name, `"annotations": {`, `"annotations": {"`+selected+`": "`+node+`",`)
 		}
-		a.mayNot(t, "taken or given up by the account of its own node", annotate("own-claim", "node1"), "replace", "-f", "-")
-		a.mayNot(t, "claims for its volumes only", annotate("foreign-claim", "node0"), "replace", "-f", "-")
+		a.mayNot(t, "only by the account of that node", annotate("own-claim", "node1"), "replace", "-f", "-")
+		a.mayNot(t, "only claims for its own volumes", annotate("foreign-claim", "node0"), "replace", "-f", "-")
 		a.may(t, annotate("own-claim", "node0"), "replace", "-f", "-")
 		a.may(t, replace("own-claim", `"`+selected+`": "node0",`, ""), "replace", "-f", "-")
 		a.may(t, replace("own-claim", `"finalizers": [`, `"finalizers": ["provisioner.storage.kubernetes.io/cloning-protection",`), "replace", "-f", "-")
-		a.mayNot(t, "only that of a copy", replace("own-claim", `"kubernetes.io/pvc-protection"`, `"a/b"`), "replace", "-f", "-")
-		a.mayNot(t, "what a claim asks for", replace("own-claim", `"annotations": {`, `"labels": {"a": "b"}, "annotations": {`), "replace", "-f", "-")
+		a.mayNot(t, "only the cloning finalizer", replace("own-claim", `"kubernetes.io/pvc-protection"`, `"a/b"`), "replace", "-f", "-")
+		a.mayNot(t, "the spec or labels of a claim", replace("own-claim", `"annotations": {`, `"labels": {"a": "b"}, "annotations": {`), "replace", "-f", "-")
 		// For kubectl, which looks before it patches.
 		s.kubectl(t, "create", "clusterrole", "look", "--verb=get", "--resource=persistentvolumeclaims/status")
 		s.kubectl(t, "create", "clusterrolebinding", "look", "--clusterrole=look", "--serviceaccount=kube-system:pmemctl-csi")
 		const status = `{"status":{"conditions":[{"type":"Resizing","status":"True"}]}}`
 		a.may(t, "", "patch", "pvc", "own-claim", "--subresource=status", "-p", status)
-		a.mayNot(t, "claims for its volumes only", "", "patch", "pvc", "foreign-claim", "--subresource=status", "-p", status)
+		a.mayNot(t, "only claims for its own volumes", "", "patch", "pvc", "foreign-claim", "--subresource=status", "-p", status)
 	})
 
 	t.Run("capacity", func(t *testing.T) {
@@ -112,7 +112,7 @@ func TestAdmission(t *testing.T) {
 			return fmt.Sprintf(`{apiVersion: storage.k8s.io/v1, kind: CSIStorageCapacity, metadata: {name: %s, namespace: kube-system, ownerReferences: [{apiVersion: v1, kind: Pod, controller: true, name: driver-%s, uid: %s}]},
  storageClassName: pmem-lvm, capacity: 1Gi, nodeTopology: {matchLabels: {%s/node: %s}}}`, name, pod, uid[pod], driverName, node)
 		}
-		const another, belongs = "tells the capacity of no other node", "belongs to the pod that tells it"
+		const another, belongs = "may not publish the capacity of another node", "owned by the pod that publishes it"
 		a.may(t, capacity("own", "node0", "node0"), "create", "-f", "-")
 		a.mayNot(t, another, capacity("there", "node1", "node0"), "create", "-f", "-")
 		a.mayNot(t, belongs, capacity("kept", "node0", "node1"), "create", "-f", "-")
@@ -129,7 +129,7 @@ func TestAdmission(t *testing.T) {
 	t.Run("leases", func(t *testing.T) {
 		lease := `{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {name: %s, namespace: kube-system}}`
 		a.may(t, fmt.Sprintf(lease, "external-resizer-localplugin-csi-alibabacloud-com"), "create", "-f", "-")
-		a.mayNot(t, "the only lease", fmt.Sprintf(lease, "another"), "create", "-f", "-")
+		a.mayNot(t, "only the lease of its resizer", fmt.Sprintf(lease, "another"), "create", "-f", "-")
 	})
 
 	t.Run("a token without a node", func(t *testing.T) {
