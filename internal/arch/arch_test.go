@@ -31,9 +31,10 @@ var mayImport = map[string][]string{
 	"volume":            {"ndctl", "lvm", "mount", "blockdev", "devuser", "hostlock", "run"},
 	"volume/volumetest": {"volume", "mount"},
 	"model":             {"ndctl", "lvm", "mount", "blockdev", "hostlock", "volume"},
-	"metrics":           {"volume"},
+	"metrics":           {"volume", "doctor"},
+	"doctor":            {"volume", "hostconf", "hostlock", "mount", "lvm"},
 	"csi":               {"volume", "mount"},
-	"cli":               {"csi", "metrics", "volume", "hostconf", "ndctl", "dax", "lvm", "mount", "blockdev", "run"},
+	"cli":               {"csi", "metrics", "doctor", "volume", "hostconf", "ndctl", "dax", "lvm", "mount", "blockdev", "run"},
 	"cli/gendocs":       {"cli"},
 }
 

@@ -110,3 +110,7 @@ func readLine(file string) string {
 	data, _ := os.ReadFile(file)
 	return strings.TrimSpace(string(data))
 }
+
+// HasDAX reports whether a block device supports DAX (queue/dax in
+// Documentation/ABI/stable/sysfs-block).
+func HasDAX(n Number) bool { return readLine("/sys/dev/block/"+n.String()+"/queue/dax") == "1" }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/dax"
+	"github.com/pmemctl/pmemctl/internal/doctor"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
@@ -58,6 +59,7 @@ type service interface {
 	vgs
 	volumes
 	eraser
+	doctor.Host
 }
 
 func newApp() *app {

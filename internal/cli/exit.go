@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"errors"
+
 	"github.com/pmemctl/pmemctl/internal/errs"
 )
 
@@ -18,6 +20,8 @@ const (
 	exitBusy        = 9
 	exitAborted     = 10
 	exitDamaged     = 11
+	exitWarning     = 12  // of doctor
+	exitFault       = 13  // of doctor
 	exitDeadline    = 124 // as timeout(1)
 	exitCanceled    = 130 // as the shell after SIGINT
 )
@@ -40,4 +44,17 @@ var exitCodes = map[errs.Kind]int{
 	errs.Canceled:    exitCanceled,
 }
 
-func exitCode(err error) int { return exitCodes[errs.KindOf(err)] }
+func exitCode(err error) int {
+	if diagnosed := (diagnosis{}); errors.As(err, &diagnosed) {
+		return diagnosed.code
+	}
+	return exitCodes[errs.KindOf(err)]
+}
+
+// diagnosis is the error of a command that worked and found something wrong.
+type diagnosis struct {
+	code int
+	text string
+}
+
+func (d diagnosis) Error() string { return d.text }

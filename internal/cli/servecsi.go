@@ -41,6 +41,11 @@ type serveCSIOptions struct {
 	inline                                bool
 }
 
+const (
+	defaultDriver     = "csi.pmemctl.io"
+	defaultKubeletDir = "/var/lib/kubelet"
+)
+
 func newServeCSICommand(a *app, runF runFunc[serveCSIOptions]) *cobra.Command {
 	var o serveCSIOptions
 	cmd := &cobra.Command{
@@ -62,7 +67,7 @@ A flag that is not given is read from the environment: --init from PMEMCTL_INIT,
 	fl.StringVar(&o.endpoint, "endpoint", os.Getenv("CSI_ENDPOINT"), "Unix `socket` to serve on, for example unix:///csi/csi.sock (default $CSI_ENDPOINT)")
 	fl.StringVar(&o.controllerEndpoint, "controller-endpoint", "", "serve the controller service only on this second `socket`, where a provisioner for all nodes cannot reach it")
 	fl.StringVar(&o.nodeID, "nodeid", os.Getenv("KUBE_NODE_NAME"), "`name` of this node (default $KUBE_NODE_NAME)")
-	fl.StringVar(&o.driver, "driver", "csi.pmemctl.io", "`name` of the driver")
+	fl.StringVar(&o.driver, "driver", defaultDriver, "`name` of the driver")
 	fl.StringVar(&o.topologyKey, "topology-key", "", "topology `key` whose value is the node's name (default DRIVER/node)")
 	fl.BoolVar(&o.topologyRegions, "topology-regions", false, "add topology segments for regions and NUMA nodes with PMEM: DRIVER/region0=true, DRIVER/numa0=true")
 	fl.StringVar(&o.kind, "type", "all", "`type` of volumes that this node serves: lvm, direct or all")
@@ -72,7 +77,7 @@ A flag that is not given is read from the environment: --init from PMEMCTL_INIT,
 	fl.BoolVar(&o.nodeExpansion, "node-expansion", false, "expand volumes only through the node service, for a single external-resizer that serves all nodes")
 	fl.StringVar(&o.registrationDir, "registration-dir", "", "register in this `directory` of kubelet (plugins_registry), without a registrar sidecar; for example /registration")
 	fl.StringVar(&o.registrationEndpoint, "registration-endpoint", "", "`path` of the socket as kubelet sees it (default /var/lib/kubelet/plugins/DRIVER/csi.sock)")
-	fl.StringVar(&o.kubeletDir, "kubelet-dir", "/var/lib/kubelet", "kubelet's root `directory` (its --root-dir): volumes are mounted only below it, and the inline volumes of its pods are kept")
+	fl.StringVar(&o.kubeletDir, "kubelet-dir", defaultKubeletDir, "kubelet's root `directory` (its --root-dir): volumes are mounted only below it, and the inline volumes of its pods are kept")
 	fl.BoolVar(&o.inline, "inline", false, "allow inline (ephemeral) volumes: anyone who may create a pod can then use PMEM")
 	fl.StringVar(&o.inlineMaxSize, "inline-max-size", "1Gi", "maximum `size` of an inline volume")
 	fl.StringVar(&o.eraseRate, "erase-rate", defaultEraseRate, "`rate` of erasing deleted volumes: a share of the time, bytes per second such as 500Mi, or max; the maximum is used while a volume waits for the space or little is free")
@@ -152,7 +157,7 @@ func (a *app) serveCSI(ctx context.Context, o *serveCSIOptions) error {
 		log.Warn("the sockets for kubelet and for the sidecars are in the same directory: a compromised sidecar can mount volumes", "next", "use a separate directory for --controller-endpoint")
 	}
 	a.host.TargetRoot = config.KubeletDir
-	server := &csi.Server{Config: config, Volumes: a.host, Log: log, Metrics: csi.NewMetrics(metrics.New(a.host))}
+	server := &csi.Server{Config: config, Volumes: a.host, Log: log, Metrics: csi.NewMetrics(metrics.New(a.host, a.checker(hostconf.Host{Root: o.hostDir}).CheckView))}
 	a.host.Locks.Waiting = func(name, holder string) { log.Info("waiting for a lock", "lock", name, "holder", holder) }
 	server.Resume = a.host.Resume
 	if o.init && !(config.Only && config.Type == volume.TypeDirect) {

@@ -9,6 +9,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 )
 
 // healthTimeout limits a health check, which never waits for other work.
@@ -58,6 +59,27 @@ func (s *Server) livez(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, "ok")
+}
+
+// Ask returns the name and the version of the driver that serves a socket. The error says that it
+// does not answer, or why it cannot create volumes.
+func Ask(ctx context.Context, socket string) (name, version string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return "", "", err
+	}
+	defer conn.Close()
+	client := csi.NewIdentityClient(conn)
+	info, err := client.GetPluginInfo(ctx, &csi.GetPluginInfoRequest{})
+	if err != nil {
+		return "", "", fmt.Errorf("does not answer: %s", status.Convert(err).Message())
+	}
+	if _, err = client.Probe(ctx, &csi.ProbeRequest{}); err != nil {
+		err = fmt.Errorf("is not ready: %s", status.Convert(err).Message())
+	}
+	return info.GetName(), info.GetVendorVersion(), err
 }
 
 func answers(ctx context.Context, socket string) error {

@@ -410,3 +410,18 @@ func TestWaitsForErasing(t *testing.T) {
 		assert.Equal(t, 2, f.timesCalled("create"), "%s: first where there is room now", name)
 	}
 }
+
+// TestAsk: another process learns who serves a socket, and why it is not ready.
+func TestAsk(t *testing.T) {
+	f := newFakeVolumes()
+	s := newServer(f)
+	socket := strings.TrimPrefix(serveFake(t, s), "unix://")
+	name, version, err := Ask(t.Context(), socket)
+	require.NoError(t, err)
+	assert.Equal(t, []string{s.Driver, s.Version}, []string{name, version})
+	f.fail = errs.New(errs.NotFound, "", "no persistent memory found", "modprobe nfit")
+	_, _, err = Ask(t.Context(), socket)
+	assert.ErrorContains(t, err, "is not ready: no persistent memory found")
+	_, _, err = Ask(t.Context(), socket+".missing")
+	assert.ErrorContains(t, err, "does not answer")
+}

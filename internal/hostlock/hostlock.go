@@ -76,7 +76,7 @@ func (l Locks) try(name string) (lock *Lock, holder string, err error) {
 	if err := os.MkdirAll(l.Dir, 0o700); err != nil {
 		return nil, "", lockError(name, err)
 	}
-	path := filepath.Join(l.Dir, strings.ReplaceAll(name, " ", "-")+".lock")
+	path := filepath.Join(l.Dir, fileName(name))
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, "", lockError(name, err)
@@ -109,6 +109,8 @@ func (l Locks) try(name string) (lock *Lock, holder string, err error) {
 	fmt.Fprintf(f, "%s (pid %d)", strings.Join(os.Args, " "), os.Getpid())
 	return &Lock{file: f, path: path, shared: shared}, "", nil
 }
+
+func fileName(name string) string { return strings.ReplaceAll(name, " ", "-") + ".lock" }
 
 // lockShared locks the byte of the shared file that corresponds to the name, with an open file
 // description lock (fcntl(2)); nil if there is no such file.

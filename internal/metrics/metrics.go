@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/pmemctl/pmemctl/internal/doctor"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
@@ -21,12 +22,15 @@ type Host interface {
 	DeletedIn(volume.View) []volume.Volume
 }
 
-// New returns a collector of the state of a host.
-func New(host Host) prometheus.Collector { return &collector{host: host} }
+// New returns a collector of the state of a host. check runs the checks of doctor; nil omits them.
+func New(host Host, check func(context.Context, volume.View, error) []doctor.Finding) prometheus.Collector {
+	return &collector{host: host, check: check}
+}
 
 // collector reads the host at its own rate, once for all concurrent requests.
 type collector struct {
-	host Host
+	host  Host
+	check func(context.Context, volume.View, error) []doctor.Finding
 
 	mu          sync.Mutex
 	reading     chan struct{} // closed when the read in progress has finished; nil if there is none
@@ -40,6 +44,9 @@ type collector struct {
 	healthTold  time.Time // when dimms and badblocks were read
 	dimms       []pmem.DIMM
 	badblocks   map[string]uint64 // of regions, in blocks of 512 bytes
+	checked     time.Time
+	findings    []doctor.Finding // when it was checked
+	checking    bool
 }
 
 var (
@@ -62,6 +69,8 @@ var (
 	eraseOldest   = prometheus.NewDesc("pmemctl_erase_oldest_seconds", "Age of the oldest deleted volume that is not yet erased, in seconds since its deletion.", nil, nil)
 	eraseFailed   = prometheus.NewDesc("pmemctl_erase_failed", "Number of deleted volumes that could not be erased.", nil, nil)
 	dimmHealth    = prometheus.NewDesc("pmemctl_dimm_health", "1 for the health state that the firmware of the DIMM reports.", []string{"dimm", "state"}, nil)
+	checkState    = prometheus.NewDesc("pmemctl_check_state", "Result of a check of pmemctl doctor: 0 ok, 1 note, 2 warning, 3 fault.", []string{"check", "object"}, nil)
+	checkAge      = prometheus.NewDesc("pmemctl_check_age_seconds", "Age of the results of the checks, in seconds.", nil, nil)
 	readErrorDesc = prometheus.NewDesc("pmemctl_read_error", "1 if the last attempt to read the host failed.", nil, nil)
 	viewAge       = prometheus.NewDesc("pmemctl_view_age_seconds", "Age of these values, in seconds since the host was read. It grows while the host does not respond.", nil, nil)
 	healthAge     = prometheus.NewDesc("pmemctl_health_age_seconds", "Age of the health and media errors of the DIMMs, in seconds.", nil, nil)
@@ -75,6 +84,8 @@ const (
 	// firmware are read, however many requests there are.
 	viewEvery   = 15 * time.Second
 	healthEvery = time.Minute
+	// checkEvery is the minimum interval of the checks, which also run the host's lvm.
+	checkEvery = 5 * time.Minute
 	// ScrapeTimeout is less than the 10 seconds that Prometheus waits.
 	ScrapeTimeout = 8 * time.Second
 	// readTimeout limits the lvm command of a read.
@@ -128,6 +139,20 @@ func (c *collector) read(withHealth bool) {
 	}
 	close(c.reading)
 	c.reading = nil
+	if withHealth && c.check != nil && !c.checking && time.Since(c.checked) >= checkEvery {
+		c.checking = true
+		go c.runChecks(view, err)
+	}
+}
+
+// runChecks checks what read has read. It may take longer than a scrape.
+func (c *collector) runChecks(view volume.View, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
+	defer cancel()
+	findings := c.check(ctx, view, err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.findings, c.checked, c.checking = findings, time.Now(), false
 }
 
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
@@ -141,6 +166,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	gauge(readErrorDesc, number(c.err != nil))
+	if c.findings != nil {
+		gauge(checkAge, time.Since(c.checked).Seconds())
+	}
+	for object, worst := range worstOf(c.findings) {
+		gauge(checkState, float64(worst.Rank()), object.check, object.name)
+	}
 	if c.viewed.IsZero() {
 		return
 	}
@@ -210,6 +241,20 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			gauge(dimmHealth, 1, d.Dev, d.Health.State)
 		}
 	}
+}
+
+type checkedObject struct{ check, name string }
+
+// worstOf returns the worst state of each object.
+func worstOf(findings []doctor.Finding) map[checkedObject]doctor.State {
+	worst := map[checkedObject]doctor.State{}
+	for _, f := range findings {
+		object := checkedObject{f.Check, f.Object}
+		if have, ok := worst[object]; !ok || f.State.Rank() > have.Rank() {
+			worst[object] = f.State
+		}
+	}
+	return worst
 }
 
 func fragmentation(r pmem.Region) float64 {

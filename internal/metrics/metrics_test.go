@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pmemctl/pmemctl/internal/doctor"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
@@ -174,4 +175,43 @@ func TestDamageIsAMetric(t *testing.T) {
 	assert.Equal(t, 1.0, got["pmemctl_region_damaged region7"])
 	assert.NotContains(t, got, "pmemctl_region_damaged region0")
 	assert.Equal(t, 3.0, got["pmemctl_volumes_out_of_sight"])
+}
+
+// TestChecks: the checks of doctor are exported by their worst states, and run every few minutes,
+// one at a time, however long they take.
+func TestChecks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ran atomic.Int32
+		takes := time.Second
+		registry := prometheus.NewRegistry()
+		registry.MustRegister(New(&countedHost{}, func(context.Context, volume.View, error) []doctor.Finding {
+			ran.Add(1)
+			time.Sleep(takes)
+			return []doctor.Finding{{Check: "dimm", Object: "nmem0", State: doctor.Fault}, {Check: "dimm", Object: "nmem0", State: doctor.Warning}, {Check: "kernel", State: doctor.OK}}
+		}))
+		states := func() map[string]float64 {
+			families, err := registry.Gather()
+			assert.NoError(t, err)
+			got := map[string]float64{}
+			for _, f := range families {
+				for _, m := range f.GetMetric() {
+					if f.GetName() == "pmemctl_check_state" {
+						got[m.GetLabel()[0].GetValue()+" "+m.GetLabel()[1].GetValue()] = m.GetGauge().GetValue()
+					}
+				}
+			}
+			return got
+		}
+		assert.Empty(t, states(), "a scrape does not wait for them")
+		time.Sleep(takes)
+		want := map[string]float64{"dimm nmem0": 3, "kernel ": 0}
+		assert.Equal(t, want, states())
+		takes = time.Hour
+		for range 100 {
+			time.Sleep(viewEvery)
+			assert.Equal(t, want, states())
+		}
+		assert.Equal(t, int32(2), ran.Load())
+		time.Sleep(takes)
+	})
 }

@@ -40,6 +40,7 @@ type Host struct {
 
 	metadataFull bool
 	noDAX        bool
+	smallFaults  bool
 	lost         []*region // that are missing now
 
 	steps  []string
@@ -334,6 +335,13 @@ func (h *Host) RefuseDAX() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.noDAX = true
+}
+
+// SmallFaults makes files be mapped in pieces of 4 KiB.
+func (h *Host) SmallFaults() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.smallFaults = true
 }
 
 // LoseRegion removes a region with all of its content; FindRegion restores it.

@@ -3,6 +3,7 @@ package model
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -258,6 +259,21 @@ func (m mounts) DAX(_ string, p mount.Point) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return mount.HasDAXOption(p) && !m.noDAX, nil
+}
+
+func (m mounts) WhyNoDAX(string, blockdev.Number, mount.Point) string {
+	return "it is mounted without the option dax"
+}
+
+func (m mounts) MapFile(dir string) (mount.Mapped, error) {
+	_, p, ok, err := m.At(dir)
+	if err != nil || !ok {
+		return mount.Mapped{}, errors.Join(err, os.ErrNotExist)
+	}
+	dax, err := m.DAX(dir, p)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return mount.Mapped{Sync: dax, Huge: dax && !m.smallFaults}, err
 }
 
 func (m mounts) FaultOf(n blockdev.Number, _ mount.Point, _ []mount.Point) mount.Fault {

@@ -29,7 +29,7 @@ func (v View) Capacities() []Capacity {
 	all := []Capacity{}
 	for _, r := range v.PMEM.Regions {
 		c := Capacity{Type: TypeDirect, Region: r.Dev, Total: r.Size}
-		if reason, _ := unusable(r, v); reason != "" {
+		if reason, _ := v.Unusable(r); reason != "" {
 			c.Reason = reason
 		} else {
 			c = capacityOf(r)
@@ -45,7 +45,7 @@ func (v View) Capacities() []Capacity {
 			all = append(all, Capacity{Type: TypeLVM, VG: vg.Name, Total: vg.Size, Reason: "it is damaged"})
 			continue
 		}
-		if reason := metadataFull(vg); reason != "" {
+		if reason := MetadataFull(vg); reason != "" {
 			all = append(all, Capacity{Type: TypeLVM, VG: vg.Name, Total: vg.Size, Reason: reason})
 			continue
 		}

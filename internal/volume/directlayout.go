@@ -29,7 +29,7 @@ func (directLayout) places(v View, spec Spec) ([]place, error) {
 		if !spec.mayUse(r.Dev) {
 			continue
 		}
-		if reason, next := unusable(r, v); reason != "" {
+		if reason, next := v.Unusable(r); reason != "" {
 			if spec.Region != "" {
 				return nil, errs.New(errs.Unsupported, "region "+r.Dev, reason, next)
 			}
@@ -73,7 +73,7 @@ func (v View) noRegion(wanted string) error {
 		return NoPMEM(v.PMEM)
 	}
 	for _, r := range v.PMEM.Regions {
-		if reason, next := unusable(r, v); reason != "" {
+		if reason, next := v.Unusable(r); reason != "" {
 			return errs.New(errs.Unsupported, "region "+r.Dev, reason, next)
 		}
 	}
@@ -93,9 +93,9 @@ func NoPMEM(s pmem.System) error {
 		"check whether the DIMMs are configured for App Direct in the firmware: pmemctl dimm list")
 }
 
-// unusable says why no namespace can be created in a region, and what to do; "" if one can, or if
+// Unusable says why no namespace can be created in a region, and what to do; "" if one can, or if
 // the region is only full.
-func unusable(r pmem.Region, v View) (reason, next string) {
+func (v View) Unusable(r pmem.Region) (reason, next string) {
 	switch {
 	case r.Type != "pmem":
 		return "is of type " + r.Type + ", not pmem", "use another region: pmemctl region list"

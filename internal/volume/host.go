@@ -134,6 +134,10 @@ type Mounts interface {
 	Separate(ctx context.Context, device string) error
 	// DAX reports whether new files below a mount point use DAX.
 	DAX(path string, p mount.Point) (bool, error)
+	// WhyNoDAX returns why a mounted file system does not use DAX; "" if no reason is known.
+	WhyNoDAX(device string, n blockdev.Number, p mount.Point) string
+	// MapFile maps an unnamed file in a directory, and writes to it.
+	MapFile(dir string) (mount.Mapped, error)
 	// FaultOf returns what the kernel found wrong with a mounted file system; "" if nothing.
 	FaultOf(n blockdev.Number, p mount.Point, all []mount.Point) mount.Fault
 	// Usage returns the usage of the file system at a path; os.ErrNotExist if it is not on the
@@ -232,6 +236,10 @@ func (KernelMounts) Grow(ctx context.Context, device string, p mount.Point) erro
 func (KernelMounts) Separate(ctx context.Context, device string) error {
 	return mount.Separate(ctx, device)
 }
+func (KernelMounts) WhyNoDAX(device string, n blockdev.Number, p mount.Point) string {
+	return mount.WhyNoDAX(device, n, p)
+}
+func (KernelMounts) MapFile(dir string) (mount.Mapped, error) { return mount.MapFile(dir) }
 func (KernelMounts) FaultOf(n blockdev.Number, p mount.Point, all []mount.Point) mount.Fault {
 	return mount.FaultOf(n, p, all)
 }

@@ -46,7 +46,7 @@ func (lvmLayout) places(v View, spec Spec) ([]place, error) {
 		step := vg.ExtentSize * uint64(stripes)
 		usable := pmem.RoundUp(spec.Size, step)
 		p := place{name: name, free: vg.Free, rawFree: vg.Free, smallest: step, largest: largest, below: usable - step}
-		if p.full = metadataFull(vg); p.full != "" {
+		if p.full = MetadataFull(vg); p.full != "" {
 			p.free, p.largest = 0, 0
 		}
 		p.plan = Plan{Name: spec.Name, Type: TypeLVM, VG: vg.Name, vgUUID: vg.UUID, Asked: spec.Size, Usable: usable, Raw: usable, devices: devices}
@@ -186,8 +186,8 @@ func largestLV(vg lvm.VG, stripes int) uint64 {
 // expand volumes: about a hundred times what such a change adds.
 const metadataReserve = 32 * pmem.KiB
 
-// metadataFull says why no volume can be created in a volume group; "" if one can.
-func metadataFull(vg lvm.VG) string {
+// MetadataFull says why no volume can be created in a volume group; "" if one can.
+func MetadataFull(vg lvm.VG) string {
 	if vg.MetadataSize == 0 || vg.MetadataFree >= metadataReserve { // 0: unknown
 		return ""
 	}

@@ -166,7 +166,7 @@ func (v View) fitNamespace(r pmem.Region, q NamespaceRequest) (uint64, error) {
 		}
 		return 0, nil
 	}
-	if reason, next := unusable(r, v); reason != "" {
+	if reason, next := v.Unusable(r); reason != "" {
 		return 0, errs.New(errs.Unsupported, "region "+r.Dev, reason, next)
 	}
 	if r.LabelsFull {

@@ -105,7 +105,7 @@ func (v View) regionsToInit(names []string) ([]pmem.Region, error) {
 		if !ok {
 			return nil, v.noRegion(name)
 		}
-		if reason, next := unusable(r, v); reason != "" {
+		if reason, next := v.Unusable(r); reason != "" {
 			return nil, errs.New(errs.Unsupported, "region "+r.Dev, reason, next)
 		}
 		if !slices.ContainsFunc(regions, func(have pmem.Region) bool { return have.Dev == name }) {
@@ -116,7 +116,7 @@ func (v View) regionsToInit(names []string) ([]pmem.Region, error) {
 		return regions, nil
 	}
 	for _, r := range v.PMEM.Regions {
-		if reason, _ := unusable(r, v); reason == "" {
+		if reason, _ := v.Unusable(r); reason == "" {
 			regions = append(regions, r)
 		}
 	}

@@ -1,0 +1,112 @@
+package volume
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/pmemctl/pmemctl/internal/blockdev"
+	"github.com/pmemctl/pmemctl/internal/hostlock"
+	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/mount"
+)
+
+// Condition is a volume with what the kernel makes of it, for a diagnosis.
+type Condition struct {
+	Volume
+	// Suspended: all I/O waits. Gone: the device below was removed.
+	Suspended, Gone bool
+	Mounts          []MountCondition
+	// Content is what a volume that is not mounted contains, or "". ContentErr is why it cannot be
+	// read.
+	Content    string
+	ContentErr error
+	// Busy: a process changes the volume.
+	Busy bool
+}
+
+// MountCondition is a mount point of a volume.
+type MountCondition struct {
+	mount.Point
+	Fault mount.Fault
+	// DAX as the mount options say it. WhyNoDAX is the reason if it is off and the reason is known.
+	DAX      bool
+	WhyNoDAX string
+}
+
+// ReadOnly reports whether nothing can be written at the mount point.
+func (m MountCondition) ReadOnly() bool { return slices.Contains(m.Options, "ro") }
+
+// Conditions returns the condition of each volume of a view that was read with LookAtEverything. It
+// writes nothing.
+func (s *Service) Conditions(ctx context.Context, v View) ([]Condition, error) {
+	uses, err := s.Mounts.Uses()
+	if err != nil {
+		return nil, err
+	}
+	held, err := s.Locks.Held()
+	if err != nil {
+		return nil, err
+	}
+	all := []Condition{}
+	for _, vol := range v.Examined() {
+		c := Condition{Volume: vol, Suspended: s.isSuspended(vol), Gone: vol.Type == TypeLVM && s.hasGone(vol)}
+		c.Busy = slices.ContainsFunc(held, func(h hostlock.Held) bool { return h.Is(volumeLock(vol.Name)) || h.Is(eraseLock(vol)) })
+		if n, err := s.Devices.Identify(vol.Device); vol.Device != "" && err == nil && !c.Suspended && !c.Gone {
+			c.Mounts = s.mountConditions(vol, n, uses)
+			if len(c.Mounts) == 0 && vol.State == Ready {
+				content, err := s.Mounts.Probe(ctx, vol.Device)
+				c.Content, c.ContentErr = content.Type, err
+			}
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+func (s *Service) mountConditions(vol Volume, n blockdev.Number, uses []mount.Use) []MountCondition {
+	var points []mount.Point
+	for _, u := range uses {
+		if u.Number == n && !u.Node {
+			points = append(points, u.Point)
+		}
+	}
+	var found []MountCondition
+	for _, p := range points {
+		m := MountCondition{Point: p, Fault: s.Mounts.FaultOf(n, p, points), DAX: mount.HasDAXOption(p)}
+		if !m.DAX {
+			m.WhyNoDAX = s.Mounts.WhyNoDAX(vol.Device, n, p)
+		}
+		found = append(found, m)
+	}
+	return found
+}
+
+// Stranded is a device of the device mapper on PMEM that was removed.
+type Stranded struct {
+	Name, Node string
+	VG, LV     string // "" if it is not LVM's
+}
+
+// Stranded lists the mapped devices whose underlying device was removed.
+func (s *Service) Stranded() ([]Stranded, error) {
+	mapped, err := s.Devices.Mapped()
+	if err != nil {
+		return nil, err
+	}
+	var all []Stranded
+	for _, m := range mapped {
+		if s.Devices.Gone(m.Number) {
+			vg, lv, _, _ := lvm.ParseMapper(m.Name, m.UUID)
+			all = append(all, Stranded{Name: m.Name, Node: m.Node(), VG: vg, LV: lv})
+		}
+	}
+	slices.SortFunc(all, func(a, b Stranded) int { return cmp.Compare(a.Name, b.Name) })
+	return all, nil
+}
+
+// HeldLocks lists the locks that processes hold.
+func (s *Service) HeldLocks() ([]hostlock.Held, error) { return s.Locks.Held() }
+
+// MapFile shows how the kernel maps a file of a mounted volume. It writes a temporary file.
+func (s *Service) MapFile(path string) (mount.Mapped, error) { return s.Mounts.MapFile(path) }
