@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/pmem"
@@ -55,5 +56,5 @@ func groupText(vg lvm.VG) string {
 		devices = append(devices, pv.Name)
 	}
 	slices.Sort(devices)
-	return fmt.Sprintf("%s, %s free, on %v", pmem.FormatSize(vg.Size), pmem.FormatSize(vg.Free), devices)
+	return fmt.Sprintf("%s, %s free, on %s", pmem.FormatSize(vg.Size), pmem.FormatSize(vg.Free), strings.Join(devices, ", "))
 }
