@@ -118,7 +118,7 @@ bench-huge: deps build $(BUILD)/pmemlab ## one create, expand and delete on 768 
 
 bench-k8s: deps image kubernetes $(BUILD)/pmemcluster ## time from a claim to a running pod, compared with hostPath volumes
 	@scripts/deps.sh kubernetes
-	$(BUILD)/pmemcluster -nodes 1 -dimm 2 scripts/bench-k8s.sh
+	$(BUILD)/pmemcluster -nodes 1 -dimm $(or $(BENCH_DIMM),2) scripts/bench-k8s.sh
 
 lint: ## gofmt, go vet, staticcheck, shellcheck
 	@test -z "$$(gofmt -l cmd internal test)" || { echo "gofmt these:"; gofmt -l cmd internal test; exit 1; }

@@ -2,7 +2,7 @@
 # From a claim to a running pod: the time that pmemctl's volumes add, compared with the same
 # pods with hostPath volumes, which are directories. One and 20 at a time, alternating; prints
 # the median of each, and their ratio. For the lab's cluster (make bench-k8s).
-#	BENCH_ROUNDS=3 BENCH_MANY=20
+#	BENCH_ROUNDS=3 BENCH_MANY=20 BENCH_SIZE=16Mi
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -10,7 +10,9 @@ if [ "$(kubectl config current-context)" != lab ]; then
 	echo "bench: this is for the lab's cluster: make bench-k8s" >&2
 	exit 1
 fi
-rounds=${BENCH_ROUNDS:-3} many=${BENCH_MANY:-20}
+rounds=${BENCH_ROUNDS:-3} many=${BENCH_MANY:-20} size=${BENCH_SIZE:-16Mi}
+counts="1 $many"
+[ "$many" -gt 1 ] || counts=1
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
@@ -24,7 +26,7 @@ pods() {
 apiVersion: v1
 kind: PersistentVolumeClaim
 metadata: {name: bench-$i, labels: {app: bench}}
-spec: {accessModes: [ReadWriteOnce], storageClassName: pmem-$1, resources: {requests: {storage: 16Mi}}}
+spec: {accessModes: [ReadWriteOnce], storageClassName: pmem-$1, resources: {requests: {storage: $size}}}
 ---
 END
 		fi
@@ -65,13 +67,13 @@ echo "bench: once before, not counted, for the image to be pulled" >&2
 life hostPath 1
 rm "$dir/hostPath.1"
 for _ in $(seq "$rounds"); do
-	for count in 1 "$many"; do
+	for count in $counts; do
 		for kind in hostPath lvm direct; do life "$kind" "$count"; done
 	done
 done
 printf '%-10s%6s%14s%14s%8s%22s\n' VOLUMES PODS PMEMCTL HOSTPATH RATIO "ADDED PER POD"
 for kind in lvm direct; do
-	for count in 1 "$many"; do
+	for count in $counts; do
 		with=$(median "$kind" "$count") without=$(median hostPath "$count")
 		printf '%-10s%6d%11d ms%11d ms%8s%19d ms\n' "$kind" "$count" "$with" "$without" \
 			"$(awk -v a="$with" -v b="$without" 'BEGIN { printf "%.2f", a / b }')" "$(((with - without) / count))"

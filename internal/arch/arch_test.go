@@ -32,9 +32,10 @@ var mayImport = map[string][]string{
 	"volume/volumetest": {"volume", "mount"},
 	"model":             {"ndctl", "lvm", "mount", "blockdev", "hostlock", "volume"},
 	"metrics":           {"volume", "doctor"},
+	"report":            {"doctor", "volume", "hostlock", "mount", "lvm", "ndctl"},
 	"doctor":            {"volume", "hostconf", "hostlock", "mount", "lvm"},
 	"csi":               {"volume", "mount"},
-	"cli":               {"csi", "metrics", "doctor", "volume", "hostconf", "ndctl", "dax", "lvm", "mount", "blockdev", "run"},
+	"cli":               {"csi", "metrics", "doctor", "report", "volume", "hostconf", "ndctl", "dax", "lvm", "mount", "blockdev", "run"},
 	"cli/gendocs":       {"cli"},
 }
 

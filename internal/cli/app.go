@@ -15,10 +15,11 @@ import (
 
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/dax"
-	"github.com/pmemctl/pmemctl/internal/doctor"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
+	"github.com/pmemctl/pmemctl/internal/report"
+	"github.com/pmemctl/pmemctl/internal/run"
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
@@ -39,8 +40,9 @@ type app struct {
 	ndctl   reader
 	dax     daxDevices
 	service service
-	host    *volume.Service // the same service: serve-csi configures it, and gc uses its locks
-	close   func()          // stops what the service started
+	host    *volume.Service  // the same service: serve-csi configures it, and gc uses its locks
+	collect report.Collector // of the files for a report
+	close   func()           // stops what the service started
 }
 
 // reader reads the PMEM of the host; ndctl.Lib implements it.
@@ -53,18 +55,19 @@ type service interface {
 	Look(context.Context) (volume.View, error)
 	LookAtEverything(context.Context) (volume.View, error)
 	Damage(volume.View) []volume.Damage
+	MountsOn(device string) []volume.Mounted
 	ChangeHost(ctx context.Context, do func() error) error
 	regions
 	namespaces
 	vgs
 	volumes
 	eraser
-	doctor.Host
+	report.Source
 }
 
 func newApp() *app {
 	a := &app{
-		root: func() bool { return os.Geteuid() == 0 }, ndctl: ndctl.Lib{}, dax: dax.Lib{}, detach: detach,
+		root: func() bool { return os.Geteuid() == 0 }, ndctl: ndctl.Lib{}, dax: dax.Lib{}, detach: detach, collect: report.Collector{Run: run.Command},
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		interactive: term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
 		bars:        term.IsTerminal(int(os.Stderr.Fd())),

@@ -239,6 +239,7 @@ type fakeLook struct {
 	damage []volume.Damage
 }
 
+func (f fakeLook) MountsOn(string) []volume.Mounted              { return nil }
 func (f fakeLook) Look(ctx context.Context) (volume.View, error) { return f.look(ctx) }
 func (f fakeLook) Damage(volume.View) []volume.Damage            { return f.damage }
 

@@ -13,7 +13,7 @@ import (
 )
 
 func newDIMMCommand(a *app) *cobra.Command {
-	list := listing(&cobra.Command{
+	list := hostListing(a, &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the DIMMs with their health", Example: "  pmemctl dimm list\n  pmemctl dimm list -o wide", Args: cobra.NoArgs,
 	}, func(_ context.Context, o outputFlag, _ []string) error {
 		s, err := a.ndctl.Snapshot(ndctl.Select{DIMMs: true, Health: true})
@@ -69,7 +69,7 @@ func valueOf[T any](v *T, format string) string {
 }
 
 func newBusCommand(a *app) *cobra.Command {
-	list := listing(&cobra.Command{
+	list := hostListing(a, &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the NVDIMM buses", Example: "  pmemctl bus list", Args: cobra.NoArgs,
 	}, func(_ context.Context, o outputFlag, _ []string) error {
 		s, err := a.ndctl.Snapshot(ndctl.Select{})

@@ -46,10 +46,13 @@ Nothing is written, unless --touch is given.`,
 	fl.StringVar(&o.kubeletDir, "kubelet-dir", defaultKubeletDir, "kubelet's root `directory`")
 	fl.StringVar(&o.driver, "driver", defaultDriver, "`name` of the CSI driver")
 	addOutputFlag(cmd, &o.output)
-	return cmd
+	return fromArchive(a, cmd)
 }
 
 func (a *app) examine(ctx context.Context, o *doctorOptions) error {
+	if host, ok := a.service.(recorded); ok {
+		return a.showFindings(o.output, doctor.CheckAgain(ctx, host, host.Findings()))
+	}
 	checker := a.checker(o.host)
 	checker.Touch = o.touch
 	checker.Server = &doctor.Server{KubeletDir: o.kubeletDir, Driver: o.driver, Ask: csi.Ask, Propagates: doctor.Propagates}

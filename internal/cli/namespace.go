@@ -63,7 +63,7 @@ func newNamespaceListCommand(a *app, runF runFunc[namespaceListOptions]) *cobra.
 	cmd.Flags().StringVarP(&o.region, "region", "r", "", "list only those in this `region`")
 	_ = cmd.RegisterFlagCompletionFunc("region", a.completeRegions(0))
 	addOutputFlag(cmd, &o.output)
-	return cmd
+	return fromArchive(a, cmd)
 }
 
 func (a *app) listNamespaces(_ context.Context, o *namespaceListOptions) error {
@@ -79,7 +79,7 @@ func (a *app) listNamespaces(_ context.Context, o *namespaceListOptions) error {
 }
 
 func newNamespaceShowCommand(a *app) *cobra.Command {
-	return listing(&cobra.Command{
+	return hostListing(a, &cobra.Command{
 		Use: "show NAMESPACE|UUID", Short: "Show a namespace", Example: "  pmemctl namespace show namespace0.0", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeNamespaces(1),
 	}, func(_ context.Context, o outputFlag, args []string) error {
 		n, err := a.service.GetNamespace(args[0])

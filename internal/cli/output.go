@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/report"
 )
 
 // outputFlag is the flag -o of commands that list or show.
@@ -64,6 +65,46 @@ func listing(cmd *cobra.Command, work func(ctx context.Context, o outputFlag, ar
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return work(cmd.Context(), o, args) }
 	return cmd
 }
+
+// hostListing is listing for a command that shows the host, or that of an archive.
+func hostListing(a *app, cmd *cobra.Command, work func(ctx context.Context, o outputFlag, args []string) error) *cobra.Command {
+	return fromArchive(a, listing(cmd, work))
+}
+
+// fromArchive adds the flag --from to a command that changes nothing: it shows the host as an
+// archive of pmemctl report has it.
+func fromArchive(a *app, cmd *cobra.Command) *cobra.Command {
+	var archive string
+	cmd.Flags().StringVar(&archive, "from", "", "show the host of an `archive` that pmemctl report created")
+	before, work := cmd.PreRunE, cmd.RunE
+	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+		if archive != "" || before == nil {
+			return nil
+		}
+		return before(cmd, args)
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if archive != "" {
+			host, err := report.Open(archive)
+			if err != nil {
+				return err
+			}
+			a.ndctl, a.service = host, recorded{Host: host}
+		}
+		return work(cmd, args)
+	}
+	return cmd
+}
+
+// recorded is the service of an archive. Commands with --from change nothing, so that it needs no
+// other methods.
+type recorded struct {
+	*report.Host
+	changes
+}
+
+// changes are the methods of a service that an archive does not have.
+type changes struct{ service }
 
 // column is a column of a table; wide ones are shown only with -o wide.
 type column[T any] struct {

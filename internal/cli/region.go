@@ -71,7 +71,7 @@ func regionState(r pmem.Region) string {
 }
 
 func newRegionListCommand(a *app) *cobra.Command {
-	return listing(&cobra.Command{
+	return hostListing(a, &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the regions", Example: "  pmemctl region list\n  pmemctl region list -o wide", Args: cobra.NoArgs,
 	}, func(_ context.Context, o outputFlag, _ []string) error {
 		s, err := a.ndctl.Snapshot(ndctl.Select{Badblocks: true})
@@ -86,7 +86,7 @@ func newRegionListCommand(a *app) *cobra.Command {
 }
 
 func newRegionShowCommand(a *app) *cobra.Command {
-	return listing(&cobra.Command{
+	return hostListing(a, &cobra.Command{
 		Use: "show REGION", Short: "Show a region with its DIMMs, namespaces and bad blocks",
 		Example: "  pmemctl region show region0",
 		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completeRegions(1),

@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/pmem"
@@ -29,7 +28,7 @@ type node struct {
 }
 
 func newTreeCommand(a *app) *cobra.Command {
-	return listing(&cobra.Command{
+	return hostListing(a, &cobra.Command{
 		Use: "tree", Short: "Show all layers as a tree, from the bus to the mount",
 		Long: `Shows bus, DIMM, region, namespace, physical volume, volume group, logical volume,
 file system and mount, each with its size and the overhead of the layer. Objects that
@@ -45,7 +44,7 @@ pmemctl did not create are marked foreign.`,
 		if len(v.PMEM.Buses) == 0 {
 			return volume.NoPMEM(v.PMEM)
 		}
-		t := tree{v}
+		t := tree{v, a.service.MountsOn}
 		nodes := t.buses()
 		if o.structured() {
 			return errors.Join(showObject(a.stdout, o, map[string]any{"tree": nodes}), a.damage(v, ""))
@@ -85,7 +84,10 @@ func (n *node) print(w io.Writer, first, rest string) {
 	}
 }
 
-type tree struct{ view volume.View }
+type tree struct {
+	view     volume.View
+	mountsOn func(device string) []volume.Mounted
+}
 
 func (t tree) buses() []*node {
 	var nodes []*node
@@ -187,7 +189,7 @@ func (t tree) blockDevice(n pmem.Namespace) *node {
 		}
 	}
 	device := &node{Kind: "device", Name: path, Size: n.Size}
-	device.Children = mountNodes(path)
+	device.Children = t.mounts(path)
 	return device
 }
 
@@ -209,7 +211,7 @@ func (t tree) physicalVolume(n pmem.Namespace, vg lvm.VG, pv lvm.PV) *node {
 			logical.Owner = volume.OwnerPmemctl
 		}
 		if lv.Active {
-			logical.Children = mountNodes(lv.MapperPath())
+			logical.Children = t.mounts(lv.MapperPath())
 		} else {
 			notes = append(notes, "inactive")
 		}
@@ -219,25 +221,13 @@ func (t tree) physicalVolume(n pmem.Namespace, vg lvm.VG, pv lvm.PV) *node {
 	return device
 }
 
-// mountNodes returns the mounted file systems of a device, with their size as in df and their
-// overhead.
-func mountNodes(device string) []*node {
-	number, err := blockdev.NumberOf(device)
-	if err != nil {
-		return nil
-	}
-	points, err := mount.Points(number)
-	if err != nil {
-		return nil
-	}
+// mounts returns the mounted file systems of a device, with their size as in df.
+func (t tree) mounts(device string) []*node {
 	var nodes []*node
-	for _, p := range points {
-		n := &node{Kind: p.FSType, Name: "on " + p.Path}
-		if mount.HasDAXOption(p) {
+	for _, m := range t.mountsOn(device) {
+		n := &node{Kind: m.FSType, Name: "on " + m.Path, Size: m.Size}
+		if mount.HasDAXOption(m.Point) {
 			n.Note = "dax"
-		}
-		if size, err := mount.Size(p.Path); err == nil {
-			n.Size = size
 		}
 		nodes = append(nodes, n)
 	}

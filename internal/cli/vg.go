@@ -167,7 +167,7 @@ func vgColumns() []column[volume.VGInfo] {
 }
 
 func newVGListCommand(a *app) *cobra.Command {
-	return listing(&cobra.Command{
+	return hostListing(a, &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the volume groups on PMEM", Example: "  pmemctl vg list\n  pmemctl vg list -o wide", Args: cobra.NoArgs,
 		PreRunE: a.asRoot("reading volume groups"),
 	}, func(ctx context.Context, o outputFlag, _ []string) error {
@@ -176,7 +176,7 @@ func newVGListCommand(a *app) *cobra.Command {
 }
 
 func newVGShowCommand(a *app) *cobra.Command {
-	return listing(&cobra.Command{
+	return hostListing(a, &cobra.Command{
 		Use: "show VG", Short: "Show a volume group", Example: "  pmemctl vg show pmemvgregion0", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVGs(1),
 		PreRunE: a.asRoot("reading volume groups"),
 	}, func(ctx context.Context, o outputFlag, args []string) error {

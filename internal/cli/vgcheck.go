@@ -14,7 +14,7 @@ import (
 )
 
 func newVGCheckCommand(a *app) *cobra.Command {
-	return listing(&cobra.Command{
+	return hostListing(a, &cobra.Command{
 		Use: "check [VG]", Short: "Check the labels and metadata copies of volume groups",
 		Long: `Reads the LVM data on the devices of pmemctl's volume groups, byte for byte: the label
 and each copy of the metadata. Changes nothing. The exit code is 11 if something is

@@ -197,7 +197,7 @@ func (a *app) showPlan(o outputFlag, p volume.Plan) error {
 }
 
 func newVolumeListCommand(a *app) *cobra.Command {
-	return listing(&cobra.Command{
+	return hostListing(a, &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the volumes", Example: "  pmemctl volume list\n  pmemctl volume list -o wide", Args: cobra.NoArgs,
 		PreRunE: a.asRoot("listing volumes"),
 	}, func(ctx context.Context, o outputFlag, _ []string) error {
@@ -215,7 +215,7 @@ func newVolumeListCommand(a *app) *cobra.Command {
 }
 
 func newVolumeShowCommand(a *app) *cobra.Command {
-	return listing(&cobra.Command{
+	return hostListing(a, &cobra.Command{
 		Use: "show NAME", Short: "Show a volume", Example: "  pmemctl volume show db\n  pmemctl volume show db -o json", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVolumes(1),
 		PreRunE: a.asRoot("reading volumes"),
 	}, func(ctx context.Context, o outputFlag, args []string) error {
@@ -455,7 +455,7 @@ func (a *app) unmountVolume(ctx context.Context, o *volumeUnmountOptions) error 
 }
 
 func newCapacityCommand(a *app) *cobra.Command {
-	return listing(&cobra.Command{
+	return hostListing(a, &cobra.Command{
 		Use: "capacity", Short: "Show the space for new volumes, in usable bytes", Example: "  pmemctl capacity\n  pmemctl capacity -o wide", Args: cobra.NoArgs,
 		PreRunE: a.asRoot("reading capacities"),
 	}, func(ctx context.Context, o outputFlag, _ []string) error {

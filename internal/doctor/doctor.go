@@ -95,13 +95,7 @@ func (c Checker) CheckView(ctx context.Context, v volume.View, err error) []Find
 	if err != nil {
 		r.failed("host", "", err)
 	} else {
-		checkBuses(r, v)
-		checkDIMMs(r, v)
-		checkRegions(r, v)
-		checkNamespaces(r, v)
-		checkGroups(r, v)
-		c.checkDamage(r, v)
-		c.checkVolumes(ctx, r, v)
+		c.checkPMEM(ctx, r, v)
 		checkErasing(r, c.Host.DeletedIn(v), time.Now())
 	}
 	c.checkMapper(r)
@@ -110,6 +104,37 @@ func (c Checker) CheckView(ctx context.Context, v volume.View, err error) []Find
 	c.checkHostConf(ctx, r)
 	c.checkServer(ctx, r)
 	return r.findings
+}
+
+// checkPMEM runs the checks that depend only on the view and the condition of its volumes.
+func (c Checker) checkPMEM(ctx context.Context, r *report, v volume.View) {
+	checkDamage(r, c.Host.Damage(v))
+	checkBuses(r, v)
+	checkDIMMs(r, v)
+	checkRegions(r, v)
+	checkNamespaces(r, v)
+	checkGroups(r, v)
+	c.checkVolumes(ctx, r, v)
+}
+
+// CheckAgain returns the earlier findings of a host, with those about its PMEM found again from
+// what was recorded of it.
+func CheckAgain(ctx context.Context, recorded Host, earlier []Finding) []Finding {
+	v, err := recorded.LookAtEverything(ctx)
+	if err != nil {
+		return earlier
+	}
+	var again report
+	Checker{Host: recorded}.checkPMEM(ctx, &again, v)
+	ofPMEM := func(f Finding) bool {
+		return slices.Contains([]string{"bus", "dimm", "region", "namespace", "namespaces", "volume group", "volume", "volumes"}, f.Check)
+	}
+	first := slices.IndexFunc(earlier, ofPMEM)
+	if first < 0 {
+		return append(again.findings, earlier...)
+	}
+	kept := slices.DeleteFunc(slices.Clone(earlier), ofPMEM)
+	return slices.Insert(kept, first, again.findings...)
 }
 
 // report collects findings.

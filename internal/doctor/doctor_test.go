@@ -205,7 +205,7 @@ func TestFindings(t *testing.T) {
 		"device removed":       {unmounted(func(v *volume.Condition) { v.Gone = true }), "volume", "db", Fault, "was removed", "unmount db"},
 		"suspended":            {unmounted(func(v *volume.Condition) { v.Suspended = true }), "volume", "db", Fault, "all I/O waits", "resume"},
 		"being changed":        {unmounted(func(v *volume.Condition) { v.Suspended, v.Busy = true, true }), "volume", "db", Note, "being changed", ""},
-		"not readable content": {unmounted(func(v *volume.Condition) { v.ContentErr = errors.New("input/output error") }), "volume", "db", Fault, "input/output error", "show db"},
+		"not readable content": {unmounted(func(v *volume.Condition) { v.Unreadable = "input/output error" }), "volume", "db", Fault, "input/output error", "show db"},
 		"unwell":               {unmounted(func(v *volume.Condition) { v.Health = "has 8 bad blocks" }), "volume", "db", Warning, "8 bad blocks", "show db"},
 		"errors":               {mounted(func(m *volume.MountCondition) { m.Fault = mount.Erred }), "volume", "db", Warning, "/mnt/db: its file system has errors", "unmount db /mnt/db"},
 		"shut down":            {mounted(func(m *volume.MountCondition) { m.Fault = mount.ShutDown }), "volume", "db", Fault, "/mnt/db: its file system was shut down", "dmesg"},
@@ -277,6 +277,20 @@ func TestFindings(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCheckAgain: what is about PMEM is found again, and the rest is kept.
+func TestCheckAgain(t *testing.T) {
+	f, c := healthy(t)
+	earlier := c.Check(t.Context())
+	assert.Equal(t, earlier, CheckAgain(t.Context(), f, earlier))
+	f.view.PMEM.DIMMs[0].Health.State = "fatal"
+	again := CheckAgain(t.Context(), f, earlier)
+	assert.Equal(t, Fault, Worst(again))
+	assert.Len(t, again, len(earlier))
+	assert.Equal(t, Fault, Worst(CheckAgain(t.Context(), f, nil)))
+	f.lookErr = errors.New("not recorded")
+	assert.Equal(t, earlier, CheckAgain(t.Context(), f, earlier))
 }
 
 // TestNoKubelet: a host without Kubernetes is healthy.

@@ -23,6 +23,11 @@ func checkGroups(r *report, v volume.View) {
 			r.add("volume group", vg.Name, Warning, volume.MetadataFull(vg), "delete volumes that are not needed, or create a second group: pmemctl vg init")
 		}
 	}
+	for _, vg := range v.OwnVGs() {
+		if !r.has("volume group", vg.Name) {
+			r.ok("volume group", vg.Name, groupText(vg))
+		}
+	}
 	for _, vg := range v.Foreign.VGs {
 		r.add("volume group", vg.Name, Note, "is on PMEM, was not created by pmemctl and is left alone", "")
 	}
@@ -31,9 +36,9 @@ func checkGroups(r *report, v volume.View) {
 	}
 }
 
-// checkDamage adds what the service finds damaged, and then the groups without a finding.
-func (c Checker) checkDamage(r *report, v volume.View) {
-	for _, d := range c.Host.Damage(v) {
+// checkDamage adds what the service finds damaged. The other checks add nothing to it.
+func checkDamage(r *report, damage []volume.Damage) {
+	for _, d := range damage {
 		switch {
 		case d.VG != "":
 			r.add("volume group", d.VG, Fault, d.Reason, d.Next)
@@ -41,11 +46,6 @@ func (c Checker) checkDamage(r *report, v volume.View) {
 			r.add("volume", d.Volume, Fault, d.Reason, d.Next)
 		default:
 			r.add("region", d.Region, Fault, d.Reason, d.Next)
-		}
-	}
-	for _, vg := range v.OwnVGs() {
-		if !r.has("volume group", vg.Name) {
-			r.ok("volume group", vg.Name, groupText(vg))
 		}
 	}
 }

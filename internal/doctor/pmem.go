@@ -88,6 +88,9 @@ func checkHealth(d pmem.DIMM, problem func(state State, detail, next string)) {
 
 func checkRegions(r *report, v volume.View) {
 	for _, region := range v.PMEM.Regions {
+		if r.has("region", region.Dev) {
+			continue
+		}
 		before := len(r.findings)
 		if reason, next := v.Unusable(region); reason != "" {
 			state := Warning

@@ -37,15 +37,15 @@ func (c Checker) checkVolume(r *report, vol volume.Condition) {
 	case vol.State == volume.Creating:
 		problem(Warning, "is unfinished: its creation was interrupted", "repeat the command that created it, or: pmemctl volume delete "+vol.Name)
 	case vol.State == volume.Damaged:
-		problem(Fault, orElse(vol.Health, "is damaged"), show)
+		problem(Fault, strings.TrimSuffix("is damaged: "+vol.Health, ": "), show)
 	case vol.Gone:
 		problem(Fault, "the device below it was removed", "unmount it, and mount it again: pmemctl volume unmount "+vol.Name)
 	case vol.Suspended && vol.Busy:
 		problem(Note, "is suspended, because it is being changed", "")
 	case vol.Suspended:
 		problem(Fault, "is suspended: all I/O waits", "resume it: pmemctl volume mount, or expand, or any change by pmemctl")
-	case vol.ContentErr != nil:
-		problem(Fault, "its content cannot be read: "+vol.ContentErr.Error(), show)
+	case vol.Unreadable != "":
+		problem(Fault, "its content cannot be read: "+vol.Unreadable, show)
 	case vol.Health != "":
 		problem(Warning, vol.Health, show)
 	}

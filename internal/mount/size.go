@@ -11,15 +11,6 @@ import (
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 )
 
-// Size returns the size in bytes of the file system at a path, as df shows it.
-func Size(path string) (uint64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(path, &st); err != nil {
-		return 0, &os.PathError{Op: "statfs", Path: path, Err: err}
-	}
-	return st.Blocks * uint64(st.Bsize), nil
-}
-
 // Usage returns statfs(2) of a path on the device, or os.ErrNotExist if the path is not on it:
 // after an unmount, the path is on the host's file system.
 func Usage(path string, device blockdev.Number) (fs unix.Statfs_t, err error) {

@@ -17,10 +17,9 @@ type Condition struct {
 	// Suspended: all I/O waits. Gone: the device below was removed.
 	Suspended, Gone bool
 	Mounts          []MountCondition
-	// Content is what a volume that is not mounted contains, or "". ContentErr is why it cannot be
+	// Content is what a volume that is not mounted contains, or "". Unreadable is why it cannot be
 	// read.
-	Content    string
-	ContentErr error
+	Content, Unreadable string
 	// Busy: a process changes the volume.
 	Busy bool
 }
@@ -56,7 +55,9 @@ func (s *Service) Conditions(ctx context.Context, v View) ([]Condition, error) {
 			c.Mounts = s.mountConditions(vol, n, uses)
 			if len(c.Mounts) == 0 && vol.State == Ready {
 				content, err := s.Mounts.Probe(ctx, vol.Device)
-				c.Content, c.ContentErr = content.Type, err
+				if c.Content = content.Type; err != nil {
+					c.Unreadable = err.Error()
+				}
 			}
 		}
 		all = append(all, c)

@@ -400,6 +400,30 @@ func (s *Service) MountedAt(vol Volume) []mount.Point {
 	return points
 }
 
+// Mounted is a mounted file system.
+type Mounted struct {
+	mount.Point
+	Size uint64 // bytes, as df shows it; 0 if unknown
+}
+
+// MountsOn returns the mount points of the device at a path.
+func (s *Service) MountsOn(device string) []Mounted {
+	n, err := s.Devices.NumberOf(device)
+	if err != nil {
+		return nil
+	}
+	points, _ := s.Mounts.Points(n)
+	var mounted []Mounted
+	for _, p := range points {
+		m := Mounted{Point: p}
+		if fs, err := s.Mounts.Usage(p.Path, n); err == nil {
+			m.Size = fs.Blocks * uint64(fs.Bsize)
+		}
+		mounted = append(mounted, m)
+	}
+	return mounted
+}
+
 // mountedAt is MountedAt; a volume whose device does not exist is mounted nowhere.
 func (s *Service) mountedAt(vol Volume) ([]mount.Point, error) {
 	if vol.Device == "" {

@@ -57,6 +57,11 @@ func (v View) Examined() []Volume {
 	return v.Volumes()
 }
 
+// Recorded returns a view as it was read earlier, with the volumes as they were examined.
+func Recorded(sys pmem.System, own, foreign lvm.State, examined []Volume) View {
+	return View{PMEM: sys, LVM: own, Foreign: foreign, examined: examined}
+}
+
 // mayBeMember reports whether a namespace may be a device of one of pmemctl's volume groups.
 // Volumes and foreign namespaces never are.
 func mayBeMember(n pmem.Namespace) bool {
