@@ -36,6 +36,8 @@ func TestComplete(t *testing.T) {
 		"volume mount db":                      directories,
 		"volume create --type lvm --size 1Gi":  noFiles,
 		"volume create db --type":              "lvm direct " + noFiles,
+		"volume create db --size":              "max " + noFiles,
+		"volume expand db --size":              "max " + noFiles,
 		"volume create db --region":            "region0 region1 " + noFiles,
 		"volume create db --vg":                "pmemvgregion0 pmemvgregion1 " + noFiles,
 		"volume create db --fs":                "ext4 xfs none " + noFiles,

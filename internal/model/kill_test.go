@@ -134,9 +134,11 @@ func operations(t *testing.T) []operation {
 				all = append(all, of("mount", volumetest.Mounted("a", filepath.Join(dir, "mnt")), "a"))
 			}
 			if kind == volume.TypeLVM {
-				grown := of("expand", volumetest.Expand("a", 2*size))
-				all = append(all, grown)
+				all = append(all, of("expand", volumetest.Expand("a", 2*size)), of("expand to the maximum", volumetest.ExpandMax("a")))
 			}
+			largest := spec
+			largest.Max, largest.Size = true, 0
+			all = append(all, operation{name: "create the largest " + string(kind) + " " + fs, prepare: []volumetest.Action{init}, do: volumetest.Create(largest)})
 		}
 	}
 	return all

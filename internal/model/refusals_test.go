@@ -29,6 +29,7 @@ func calls(path string) map[string]func(s *volume.Service, name string) error {
 		"get":     func(s *volume.Service, name string) error { return volumetest.Second(s.Get(ctx, name)) },
 		"show":    func(s *volume.Service, name string) error { return volumetest.Second(s.Show(ctx, name)) },
 		"expand":  func(s *volume.Service, name string) error { return volumetest.Expand(name, pmem.GiB)(nil, s) },
+		"grow":    func(s *volume.Service, name string) error { return volumetest.ExpandMax(name)(nil, s) },
 		"delete":  func(s *volume.Service, name string) error { return volumetest.Second(s.Delete(ctx, name, true)) },
 		"mount":   func(s *volume.Service, name string) error { return volumetest.Mounted(name, path)(nil, s) },
 		"unmount": func(s *volume.Service, name string) error { return volumetest.Second(s.Unmount(ctx, name, "")) },

@@ -156,6 +156,16 @@ func (su suite) expandAndClone(t *testing.T) {
 			c, err := s.CapacityFor(ctx, Spec("any", kind, 1))
 			require.NoError(t, err)
 			IsKind(t, errs.NoSpace, Expand("db", 4*c.Largest)(h, s), "has room for")
+			require.NoError(t, Create(Spec("all", kind, 64*pmem.MiB))(h, s))
+			require.NoError(t, ExpandMax("all")(h, s))
+			all, err := s.Get(ctx, "all")
+			require.NoError(t, err)
+			v, err := s.Look(ctx)
+			require.NoError(t, err)
+			vg, err := v.FindVG(all.VG)
+			require.NoError(t, err)
+			assert.Zero(t, vg.Free)
+			require.NoError(t, Erased("all")(h, s))
 		}
 		require.NoError(t, Expand("db", 1)(h, s), "it has that")
 		vol, err := s.Get(ctx, "db")
@@ -206,6 +216,65 @@ func (su suite) expandAndClone(t *testing.T) {
 		}
 		IsKind(t, errs.NotFound, Second(s.Clone(ctx, "nothing", volume.Spec{Name: "x"})), "does not exist")
 		assert.Equal(t, errs.NotFound, errs.KindOf(Second(s.Get(ctx, "x"))))
+	})
+}
+
+// largest: the largest volume has all that is free, and leaves room for none of the smallest size;
+// a second call leaves it as it is.
+func (su suite) largest(t *testing.T) {
+	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
+		largest := func(name string) volume.Spec { return volume.Spec{Name: name, Type: kind, Max: true, FS: mount.Ext4} }
+		smallest := Spec("smallest", kind, 1)
+		c, err := s.CapacityFor(ctx, smallest)
+		require.NoError(t, err)
+		plan, err := s.Plan(ctx, largest("a"))
+		require.NoError(t, err)
+		assert.Equal(t, c.Largest, plan.Usable)
+		limited := largest("limited")
+		limited.Limit = 100*pmem.MiB + 1
+		vol, _, err := s.Create(ctx, limited)
+		require.NoError(t, err)
+		assert.Equal(t, uint64(100*pmem.MiB), vol.Size)
+		require.NoError(t, Erased("limited")(h, s))
+
+		for _, name := range []string{"a", "b"} { // one in each region
+			vol, created, err := s.Create(ctx, largest(name))
+			require.NoError(t, err)
+			assert.True(t, created)
+			assert.Equal(t, c.Largest, vol.Size)
+		}
+		IsKind(t, errs.NoSpace, Create(smallest)(h, s), "does not fit")
+		IsKind(t, errs.NoSpace, Create(largest("c"))(h, s), "does not fit")
+		want := State(t, s)
+		again, created, err := s.Create(ctx, largest("a"))
+		require.NoError(t, err)
+		assert.False(t, created)
+		assert.Equal(t, c.Largest, again.Size)
+		plan, err = s.Plan(ctx, largest("a"))
+		require.NoError(t, err)
+		assert.True(t, plan.Exists)
+		assert.Equal(t, c.Largest, plan.Asked)
+		other := largest("a")
+		other.FS = mount.XFS
+		IsKind(t, errs.Conflict, Create(other)(h, s), "exists with file system")
+		other = largest("a")
+		other.Limit = pmem.MiB
+		IsKind(t, errs.Conflict, Create(other)(h, s), "exists with size")
+		if kind == volume.TypeDirect {
+			IsKind(t, errs.FixedSize, ExpandMax("a")(h, s), "cannot grow in place")
+		} else {
+			require.NoError(t, ExpandMax("a")(h, s), "it has all there is")
+		}
+		assert.Equal(t, want, State(t, s))
+
+		require.NoError(t, Second(s.Delete(ctx, "a", true)))
+		want = State(t, s)
+		IsKind(t, errs.NoSpace, Create(largest("c"))(h, s), "must be erased first")
+		assert.Equal(t, want, State(t, s), "space is not free before it is erased")
+		require.NoError(t, Second(s.EraseAll(ctx, volume.EraseRate{}, true)))
+		vol, _, err = s.Create(ctx, largest("c"))
+		require.NoError(t, err)
+		assert.Equal(t, c.Largest, vol.Size)
 	})
 }
 
