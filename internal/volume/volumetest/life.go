@@ -452,6 +452,46 @@ func (su suite) regionsAndGroups(t *testing.T) {
 	assert.Empty(t, sys.PMEM.Namespaces)
 }
 
+// decommission: regions are given back when their volumes are gone and erased, and not before.
+func (su suite) decommission(t *testing.T) {
+	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
+		theirs, err := s.CreateNamespace(ctx, volume.NamespaceRequest{Region: "region1", Mode: pmem.ModeFSDAX, Size: 64 * pmem.MiB, Name: "theirs"})
+		require.NoError(t, err)
+		plan, err := s.PlanDecommission(ctx)
+		require.NoError(t, err)
+		require.Len(t, plan, 2)
+		c := Spec("db", kind, 64*pmem.MiB)
+		c.Region = "region0"
+		require.NoError(t, Create(c)(h, s))
+		require.NoError(t, Fill("db")(h, s))
+		want := State(t, s)
+		for _, refused := range []func() error{
+			func() error { return Second(s.PlanDecommission(ctx)) },
+			func() error { return Second(s.Decommission(ctx, plan)) },
+		} {
+			IsKind(t, errs.InUse, refused(), "volume db: still exists in ")
+		}
+		assert.Equal(t, want, State(t, s))
+		require.NoError(t, Second(s.Delete(ctx, "db", true)))
+		IsKind(t, errs.InUse, Second(s.Decommission(ctx, plan)), "not yet erased")
+		require.NoError(t, Second(s.EraseAll(ctx, volume.EraseRate{}, true)))
+
+		done, err := s.Decommission(ctx, plan)
+		require.NoError(t, err)
+		assert.Equal(t, plan, done)
+		v, err := s.Look(ctx)
+		require.NoError(t, err)
+		require.Len(t, v.PMEM.Namespaces, 1)
+		assert.Equal(t, theirs.UUID, v.PMEM.Namespaces[0].UUID)
+		assert.Empty(t, v.VGs())
+		assert.False(t, h.FreeHolds(Secret))
+		plan, err = s.PlanDecommission(ctx)
+		require.NoError(t, err)
+		assert.Empty(t, plan)
+		require.NoError(t, s.DestroyNamespace(ctx, theirs.UUID))
+	})
+}
+
 // spanAndStripes: a group across both regions, and a volume on both at once.
 func (su suite) spanAndStripes(t *testing.T) {
 	h := su.new(t)
