@@ -57,6 +57,7 @@ type service interface {
 	namespaces
 	vgs
 	volumes
+	decommissioner
 	eraser
 }
 

@@ -26,6 +26,7 @@ func TestComplete(t *testing.T) {
 		"region enable region0":                "region0 region1 " + noFiles,
 		"region init-labels":                   "region0 region1 " + noFiles,
 		"vg init":                              "region0 region1 " + noFiles,
+		"decommission region0":                 "region0 region1 " + noFiles,
 		"vg show":                              "pmemvgregion0 pmemvgregion1 " + noFiles,
 		"vg extend pmemvgregion0":              noFiles,
 		"vg check":                             "pmemvgregion0 pmemvgregion1 " + noFiles,

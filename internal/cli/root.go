@@ -58,7 +58,7 @@ func newRootCommand(a *app) *cobra.Command {
 	root.AddCommand(
 		newBusCommand(a), newDIMMCommand(a), newRegionCommand(a), newNamespaceCommand(a), newDAXCommand(a),
 		newVGCommand(a), newVolumeCommand(a), newCapacityCommand(a), newTreeCommand(a),
-		newGCCommand(a, nil), newHostCommand(a), newServeCSICommand(a, nil), newCompletionCommand(a), newVersionCommand(a),
+		newGCCommand(a, nil), newDecommissionCommand(a, nil), newHostCommand(a), newServeCSICommand(a, nil), newCompletionCommand(a), newVersionCommand(a),
 	)
 	checkArgs(root)
 	return root
