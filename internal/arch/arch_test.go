@@ -56,7 +56,7 @@ var only = map[string][]string{
 // a view, the place of a volume. pureImports is what they may import; of lvm and mount they use
 // only values.
 var (
-	pure        = []string{"mark.go", "spec.go", "view.go", "layout.go", "directlayout.go", "lvmlayout.go", "plan.go", "capacity.go", "erasing.go", "vgplan.go", "damage.go"}
+	pure        = []string{"mark.go", "spec.go", "view.go", "layout.go", "directlayout.go", "lvmlayout.go", "plan.go", "capacity.go", "erasing.go", "vgplan.go", "decommissionplan.go", "damage.go"}
 	pureImports = []string{"cmp", "errors", "fmt", "iter", "maps", "regexp", "slices", "strings", "time", "github.com/google/uuid", module + "pmem", module + "errs", module + "lvm", module + "mount"}
 )
 

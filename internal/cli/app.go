@@ -61,6 +61,7 @@ type service interface {
 	namespaces
 	vgs
 	volumes
+	decommissioner
 	eraser
 	report.Source
 }

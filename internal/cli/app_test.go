@@ -122,6 +122,7 @@ func TestRoot(t *testing.T) {
 		"namespace create --size 0":                 "creating a namespace",
 		"namespace destroy namespace0.0 --force":    "destroying a namespace",
 		"dax reconfigure dax0.0 --mode none":        "reconfiguring a dax device",
+		"decommission --dry-run":                    "giving back regions",
 		"gc --erase-rate none":                      "erasing volumes",
 		"host check":                                "checking the host's configuration",
 		"host setup --force":                        "setting up the host",

@@ -58,7 +58,8 @@ func newRootCommand(a *app) *cobra.Command {
 	root.AddCommand(
 		newBusCommand(a), newDIMMCommand(a), newRegionCommand(a), newNamespaceCommand(a), newDAXCommand(a),
 		newVGCommand(a), newVolumeCommand(a), newCapacityCommand(a), newTreeCommand(a),
-		newGCCommand(a, nil), newHostCommand(a), newDoctorCommand(a, nil), newReportCommand(a, nil), newServeCSICommand(a, nil), newCompletionCommand(a), newVersionCommand(a),
+		newGCCommand(a, nil), newDecommissionCommand(a, nil), newHostCommand(a), newDoctorCommand(a, nil), newReportCommand(a, nil),
+		newServeCSICommand(a, nil), newCompletionCommand(a), newVersionCommand(a),
 	)
 	checkArgs(root)
 	return root
@@ -134,6 +135,35 @@ func (s *sizeFlag) Set(text string) error {
 	n, err := pmem.ParseSize(text)
 	*s = sizeFlag(n)
 	return err
+}
+
+// sizeOrMax is a flag with a size in bytes, or max.
+type sizeOrMax struct {
+	size *uint64
+	max  *bool
+}
+
+const maxSize = "max"
+
+// addSizeOrMax adds the required flag --size.
+func addSizeOrMax(cmd *cobra.Command, size *uint64, isMax *bool, help string) {
+	cmd.Flags().VarP(sizeOrMax{size, isMax}, "size", "s", help+", for example 10Gi; max: all that is possible now")
+	_ = cmd.MarkFlagRequired("size")
+	completeValues(cmd, "size", maxSize)
+}
+
+func (s sizeOrMax) String() string {
+	if *s.max {
+		return maxSize
+	}
+	return (*sizeFlag)(s.size).String()
+}
+func (s sizeOrMax) Type() string { return "size" }
+func (s sizeOrMax) Set(text string) error {
+	if *s.size, *s.max = 0, text == maxSize; *s.max {
+		return nil
+	}
+	return (*sizeFlag)(s.size).Set(text)
 }
 
 // positive returns an error if one of the flags was given a size of 0.

@@ -24,6 +24,7 @@ type volumes interface {
 	Create(context.Context, volume.Spec) (v volume.Volume, created bool, err error)
 	Clone(ctx context.Context, source string, spec volume.Spec) (volume.Volume, error)
 	Expand(ctx context.Context, name string, size, limit uint64) (volume.Volume, error)
+	ExpandMax(ctx context.Context, name string) (volume.Volume, error)
 	Delete(ctx context.Context, name string, erase bool) (deleted []volume.Volume, err error)
 	Erase(context.Context, volume.Volume, volume.EraseRate) error
 	Mount(context.Context, volume.MountSpec) (volume.Volume, error)
@@ -97,7 +98,7 @@ type volumeCreateOptions struct {
 func newVolumeCreateCommand(a *app, runF runFunc[volumeCreateOptions]) *cobra.Command {
 	var o volumeCreateOptions
 	cmd := &cobra.Command{
-		Use:   "create NAME --type lvm|direct --size SIZE",
+		Use:   "create NAME --type lvm|direct --size SIZE|max",
 		Short: "Create a volume",
 		Long: `Creates a volume of at least the given size, with an empty file system suited to DAX.
 
@@ -106,12 +107,18 @@ top of it. If a volume of that name, type and size already exists, it is left
 unchanged, so the command can be repeated. Old data cannot be read from a new
 volume: the file system shows only what was written through it, and with --fs none
 the whole device is zeroed first. With --mount, the volume is then mounted with DAX,
-as by "pmemctl volume mount".`,
+as by "pmemctl volume mount".
+
+With --size max, the volume gets the largest size that is possible now with the other
+options, up to --limit; an existing volume is left unchanged, whatever its size. The
+space of deleted volumes that are still being erased is not free: "pmemctl gc" waits
+for it.`,
 		Example: `  pmemctl volume create db --type lvm --size 10Gi
   pmemctl volume create db --type lvm --size 10Gi --dry-run
   pmemctl volume create web --type lvm --size 10Gi --mount /mnt/web
   pmemctl volume create cache --type direct --size 10Gi --region region0 --fs xfs
-  pmemctl volume create raw --type lvm --size 10Gi --fs none`,
+  pmemctl volume create raw --type lvm --size 10Gi --fs none
+  pmemctl volume create big --type direct --size max --region region1`,
 		Args: cobra.ExactArgs(1), ValidArgsFunction: cobra.NoFileCompletions, PreRunE: a.asRoot("creating a volume"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if o.spec.Name = args[0]; cmd.Flags().Changed("mount") {
@@ -124,7 +131,7 @@ as by "pmemctl volume mount".`,
 	}
 	a.addPlaceFlags(cmd, &o.spec, "`type`: lvm or direct")
 	f := cmd.Flags()
-	f.VarP((*sizeFlag)(&o.spec.Size), "size", "s", "minimum size, for example 10Gi")
+	addSizeOrMax(cmd, &o.spec.Size, &o.spec.Max, "minimum size")
 	f.Var((*sizeFlag)(&o.spec.Limit), "limit", "maximum size (default: none)")
 	f.StringVar(&o.spec.FS, "fs", mount.Ext4, "file `system` to create: ext4, xfs or none")
 	f.StringArrayVar(&o.spec.MkfsOptions, "mkfs-option", nil, "`argument` for mkfs; may be repeated")
@@ -132,7 +139,6 @@ as by "pmemctl volume mount".`,
 	f.BoolVar(&o.dryRun, "dry-run", false, "show what would be created, and create nothing")
 	_ = cmd.MarkFlagDirname("mount")
 	_ = cmd.MarkFlagRequired("type")
-	_ = cmd.MarkFlagRequired("size")
 	completeValues(cmd, "fs", mount.Ext4, mount.XFS, mount.None)
 	addOutputFlag(cmd, &o.output)
 	return cmd
@@ -153,7 +159,9 @@ func (a *app) createVolume(ctx context.Context, o *volumeCreateOptions) error {
 		}
 		return a.showPlan(o.output, plan)
 	}
-	spec.SpaceWait = volume.AsLongAsItTakes
+	if !spec.Max { // which is what is free now
+		spec.SpaceWait = volume.AsLongAsItTakes
+	}
 	v, created, err := a.service.Create(ctx, spec)
 	if err != nil {
 		return err
@@ -304,14 +312,21 @@ func (a *app) unmountAndDelete(ctx context.Context, name string, o *volumeDelete
 type volumeExpandOptions struct {
 	name   string
 	size   uint64
+	max    bool
 	output outputFlag
 }
 
 func newVolumeExpandCommand(a *app, runF runFunc[volumeExpandOptions]) *cobra.Command {
 	var o volumeExpandOptions
 	cmd := &cobra.Command{
-		Use: "expand NAME --size SIZE", Short: "Expand an lvm volume and its file system, also while it is mounted",
-		Example: "  pmemctl volume expand db --size 20Gi",
+		Use: "expand NAME --size SIZE|max", Short: "Expand an lvm volume and its file system, also while it is mounted",
+		Long: `Expands an lvm volume and its file system, also while it is mounted. --size is the size
+that the volume has afterwards.
+
+With --size max, the volume gets all the space that can be added to it now; if there is
+none, nothing is changed. The space of deleted volumes that are still being erased is
+not free: "pmemctl gc" waits for it.`,
+		Example: "  pmemctl volume expand db --size 20Gi\n  pmemctl volume expand db --size max",
 		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completeVolumes(1), PreRunE: a.asRoot("expanding a volume"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := positive(cmd, "size"); err != nil {
@@ -321,18 +336,21 @@ func newVolumeExpandCommand(a *app, runF runFunc[volumeExpandOptions]) *cobra.Co
 			return runF.or(a.expandVolume)(cmd.Context(), &o)
 		},
 	}
-	cmd.Flags().VarP((*sizeFlag)(&o.size), "size", "s", "new minimum size, for example 20Gi")
-	_ = cmd.MarkFlagRequired("size")
+	addSizeOrMax(cmd, &o.size, &o.max, "new minimum size")
 	addOutputFlag(cmd, &o.output)
 	return cmd
 }
 
 func (a *app) expandVolume(ctx context.Context, o *volumeExpandOptions) error {
-	v, err := a.service.Expand(ctx, o.name, o.size, 0)
+	expand := func() (volume.Volume, error) { return a.service.Expand(ctx, o.name, o.size, 0) }
+	if o.max {
+		expand = func() (volume.Volume, error) { return a.service.ExpandMax(ctx, o.name) }
+	}
+	v, err := expand()
 	if err != nil {
 		return err
 	}
-	if v.Size >= o.size+volume.ExtentSize*uint64(max(v.Stripes, 1)) {
+	if !o.max && v.Size >= o.size+volume.ExtentSize*uint64(max(v.Stripes, 1)) {
 		a.note("volume %s has %s, more than the requested %s; a volume never shrinks", v.Name, pmem.FormatSize(v.Size), pmem.FormatSize(o.size))
 	}
 	return a.showVolume(o.output, v)

@@ -27,6 +27,13 @@ func TestVolumeCreateFlags(t *testing.T) {
 			spec: volume.Spec{Name: "db", Type: volume.TypeLVM, Size: pmem.GiB, VG: "pmemvg", Stripe: true, FS: mount.None}, output: outputTable}},
 		{args: "db -t lvm -s 1Gi --mount " + dir + "/./db", want: volumeCreateOptions{
 			spec: volume.Spec{Name: "db", Type: volume.TypeLVM, Size: pmem.GiB, FS: mount.Ext4}, mountPath: filepath.Join(dir, "db"), output: outputTable}},
+		{args: "db -t direct -s max --limit 2Gi --region region0", want: volumeCreateOptions{
+			spec: volume.Spec{Name: "db", Type: volume.TypeDirect, Max: true, Limit: 2 * pmem.GiB, Region: "region0", FS: mount.Ext4}, output: outputTable}},
+		{args: "db -t lvm -s max -s 1Gi", want: volumeCreateOptions{spec: volume.Spec{Name: "db", Type: volume.TypeLVM, Size: pmem.GiB, FS: mount.Ext4}, output: outputTable}},
+		{args: "db -t lvm -s 1Gi -s max", want: volumeCreateOptions{spec: volume.Spec{Name: "db", Type: volume.TypeLVM, Max: true, FS: mount.Ext4}, output: outputTable}},
+		{args: "db --size max", err: `required flag(s) "type" not set`},
+		{args: "db --type lvm --size Max", err: `invalid argument "Max" for "-s, --size" flag`},
+		{args: "db --type lvm --size 1Gi --limit max", err: `invalid argument "max" for "--limit" flag`},
 		{args: "--type lvm --size 1Gi", err: "accepts 1 arg(s), received 0"},
 		{args: "db copy --type lvm --size 1Gi", err: "accepts 1 arg(s), received 2"},
 		{args: "db --type lvm", err: `required flag(s) "size" not set`},
@@ -50,6 +57,7 @@ func TestVolumeExpandFlags(t *testing.T) {
 	testFlags(t, newVolumeExpandCommand, []flagTest[volumeExpandOptions]{
 		{args: "db --size 20Gi", want: volumeExpandOptions{name: "db", size: 20 * pmem.GiB, output: outputTable}},
 		{args: "db -s 1048576 -o yaml", want: volumeExpandOptions{name: "db", size: pmem.MiB, output: outputYAML}},
+		{args: "db -s max", want: volumeExpandOptions{name: "db", max: true, output: outputTable}},
 		{args: "db", err: `required flag(s) "size" not set`},
 		{args: "db --size 0", err: "expand: wrong usage: the size must be greater than 0"},
 	})
@@ -125,6 +133,11 @@ func (f *fakeVolumes) Expand(_ context.Context, name string, size, _ uint64) (vo
 	return f.volume, nil
 }
 
+func (f *fakeVolumes) ExpandMax(_ context.Context, name string) (volume.Volume, error) {
+	f.called("expand", name, "to the maximum")
+	return f.volume, f.createErr
+}
+
 func (f *fakeVolumes) Mount(_ context.Context, m volume.MountSpec) (volume.Volume, error) {
 	f.called("mount", m.Name, m.Path, m.FS)
 	return f.volume, f.mountErr
@@ -166,6 +179,9 @@ func TestVolumeCreate(t *testing.T) {
 	sh.ok(t, "volume create db --type lvm --size 1Gi")
 	assert.Equal(t, "volume db already exists\n", sh.stderr.String())
 
+	sh.ok(t, "volume create db --type lvm --size max --limit 2Gi")
+	assert.Equal(t, volume.Spec{Name: "db", Type: volume.TypeLVM, Max: true, Limit: 2 * pmem.GiB, FS: mount.Ext4}, f.spec, "it does not wait for space")
+
 	f.mountErr = errs.New(errs.Unsupported, path, "no DAX", "use another kernel")
 	assert.Equal(t, exitUnsupported, sh.run("volume create db --type lvm --size 1Gi --mount "+path))
 	assert.Contains(t, sh.stderr.String(), "volume db: exists, but is not mounted: "+path+": no DAX\n  next: use another kernel\n")
@@ -193,7 +209,12 @@ func TestVolumeExpand(t *testing.T) {
 	assert.Empty(t, sh.stderr.String(), "less than a step of both stripes")
 	sh.ok(t, "volume expand db --size 12Mi")
 	assert.Equal(t, "volume db has 16 MiB, more than the requested 12 MiB; a volume never shrinks\n", sh.stderr.String())
-	assert.Equal(t, []string{"expand db 13 MiB", "expand db 12 MiB"}, f.calls)
+	sh.ok(t, "volume expand db --size max -o json")
+	assert.Empty(t, sh.stderr.String())
+	assert.Contains(t, sh.stdout.String(), `"size": 16777216`)
+	assert.Equal(t, []string{"expand db 13 MiB", "expand db 12 MiB", "expand db to the maximum"}, f.calls)
+	f.createErr = errs.New(errs.FixedSize, "volume db", "is a direct volume", "")
+	assert.Equal(t, exitUnsupported, sh.run("volume expand db --size max"))
 }
 
 func TestVolumeMount(t *testing.T) {

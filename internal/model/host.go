@@ -61,7 +61,7 @@ var ErrDead = errors.New("the process is dead")
 func New(dir string, sizes ...uint64) *Host {
 	h := &Host{dir: dir, held: map[blockdev.Number]int{}}
 	for i, size := range sizes {
-		h.regions = append(h.regions, &region{dev: fmt.Sprintf("region%d", i), index: i, size: size, slots: 64})
+		h.regions = append(h.regions, &region{dev: fmt.Sprintf("region%d", i), index: i, size: size, slots: 64, ways: 1})
 	}
 	return h
 }
@@ -255,6 +255,13 @@ func (h *Host) SetSlots(region, slots int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.regions[region].slots = slots
+}
+
+// SetWays sets the number of DIMMs among which a region is interleaved.
+func (h *Host) SetWays(region int, ways uint) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.regions[region].ways = ways
 }
 
 // FillMetadata makes LVM's metadata have no room for a change that adds to it.

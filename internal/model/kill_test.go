@@ -50,6 +50,16 @@ func removeVG(_ volumetest.Host, s *volume.Service) error {
 	return s.RemoveVG(ctx, "pmemvgregion0", false)
 }
 
+func decommission(regions ...string) volumetest.Action {
+	return func(_ volumetest.Host, s *volume.Service) error {
+		plan, err := s.PlanDecommission(ctx, regions...)
+		if err != nil {
+			return err
+		}
+		return volumetest.Second(s.Decommission(ctx, plan))
+	}
+}
+
 func createNamespace(q volume.NamespaceRequest) volumetest.Action {
 	return func(_ volumetest.Host, s *volume.Service) error { return volumetest.Second(s.CreateNamespace(ctx, q)) }
 }
@@ -85,6 +95,7 @@ func operations(t *testing.T) []operation {
 	foreign := volume.NamespaceRequest{Region: "region0", Mode: pmem.ModeFSDAX, Size: 64 * pmem.MiB, UUID: "6d1cd3f0-33bf-4c86-9e32-8a9b0a1b8e5d"}
 	direct := volumetest.Spec("a", volume.TypeDirect, 16*pmem.MiB)
 	direct.Region = "region1"
+	lvm := volumetest.Spec("b", volume.TypeLVM, 16*pmem.MiB)
 	all := []operation{
 		{name: "namespace destroy", prepare: []volumetest.Action{createNamespace(foreign), volumetest.Create(direct), volumetest.Fill("a")}, keeps: []string{"a"},
 			do: orGone(func(_ volumetest.Host, s *volume.Service) error { return s.DestroyNamespace(ctx, foreign.UUID) })},
@@ -101,6 +112,11 @@ func operations(t *testing.T) []operation {
 		{name: "vg init", do: init},
 		{name: "vg init with more", prepare: []volumetest.Action{initVGs(20)}, do: init},
 		{name: "vg remove", prepare: []volumetest.Action{init}, do: orGone(removeVG)},
+		{name: "decommission", prepare: []volumetest.Action{init, volumetest.Create(lvm), volumetest.Fill("b"), volumetest.Erased("b")}, do: decommission()},
+		{name: "decommission a region", prepare: []volumetest.Action{init, createNamespace(foreign), volumetest.Create(direct), volumetest.Fill("a")}, keeps: []string{"a"},
+			do: decommission("region0")},
+		{name: "decommission a group of several regions", prepare: []volumetest.Action{volumetest.InitVGs(volume.VGInitSpec{Percent: 20, Span: true}), volumetest.InitVGs(volume.VGInitSpec{Percent: 50, Span: true})},
+			do: decommission()},
 	}
 	other := map[volume.Type]volume.Type{volume.TypeLVM: volume.TypeDirect, volume.TypeDirect: volume.TypeLVM}
 	for _, kind := range volumetest.Kinds {
@@ -134,9 +150,11 @@ func operations(t *testing.T) []operation {
 				all = append(all, of("mount", volumetest.Mounted("a", filepath.Join(dir, "mnt")), "a"))
 			}
 			if kind == volume.TypeLVM {
-				grown := of("expand", volumetest.Expand("a", 2*size))
-				all = append(all, grown)
+				all = append(all, of("expand", volumetest.Expand("a", 2*size)), of("expand to the maximum", volumetest.ExpandMax("a")))
 			}
+			largest := spec
+			largest.Max, largest.Size = true, 0
+			all = append(all, operation{name: "create the largest " + string(kind) + " " + fs, prepare: []volumetest.Action{init}, do: volumetest.Create(largest)})
 		}
 	}
 	return all

@@ -18,7 +18,8 @@ type region struct {
 	dev        string
 	index      int
 	size       uint64
-	slots      int // of its label area
+	slots      int  // of its label area
+	ways       uint // of its interleaving
 	disabled   bool
 	namespaces []*namespace
 	content    content
@@ -107,7 +108,7 @@ func (r *region) gaps() []extent {
 
 func (r *region) describe() pmem.Region {
 	d := pmem.Region{
-		Dev: r.dev, Bus: "ndbus0", Size: r.size, Align: 16 * pmem.MiB, Type: "pmem", State: pmem.StateEnabled, InterleaveWays: 1, Labels: true, ISetID: uint64(r.index) + 1,
+		Dev: r.dev, Bus: "ndbus0", Size: r.size, Align: 16 * pmem.MiB, Type: "pmem", State: pmem.StateEnabled, InterleaveWays: r.ways, Labels: true, ISetID: uint64(r.index) + 1,
 		Mappings: []pmem.Mapping{{DIMM: fmt.Sprintf("nmem%d", r.index), Length: r.size}}, LabelsFull: len(r.namespaces) >= r.slots,
 	}
 	if r.disabled {

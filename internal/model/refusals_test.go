@@ -29,6 +29,7 @@ func calls(path string) map[string]func(s *volume.Service, name string) error {
 		"get":     func(s *volume.Service, name string) error { return volumetest.Second(s.Get(ctx, name)) },
 		"show":    func(s *volume.Service, name string) error { return volumetest.Second(s.Show(ctx, name)) },
 		"expand":  func(s *volume.Service, name string) error { return volumetest.Expand(name, pmem.GiB)(nil, s) },
+		"grow":    func(s *volume.Service, name string) error { return volumetest.ExpandMax(name)(nil, s) },
 		"delete":  func(s *volume.Service, name string) error { return volumetest.Second(s.Delete(ctx, name, true)) },
 		"mount":   func(s *volume.Service, name string) error { return volumetest.Mounted(name, path)(nil, s) },
 		"unmount": func(s *volume.Service, name string) error { return volumetest.Second(s.Unmount(ctx, name, "")) },
@@ -77,8 +78,12 @@ func TestCannotLook(t *testing.T) {
 		"plan vg init": func(s *volume.Service, _ string) error {
 			return volumetest.Second(s.PlanVGInit(ctx, volume.VGInitSpec{}))
 		},
-		"vg regions":  func(s *volume.Service, _ string) error { return volumetest.Second(s.VGRegions(ctx, "pmemvgregion0")) },
-		"vg check":    func(s *volume.Service, _ string) error { return volumetest.Second(s.CheckVGs(ctx, "")) },
+		"vg regions":        func(s *volume.Service, _ string) error { return volumetest.Second(s.VGRegions(ctx, "pmemvgregion0")) },
+		"vg check":          func(s *volume.Service, _ string) error { return volumetest.Second(s.CheckVGs(ctx, "")) },
+		"plan decommission": func(s *volume.Service, _ string) error { return volumetest.Second(s.PlanDecommission(ctx)) },
+		"decommission": func(s *volume.Service, _ string) error {
+			return volumetest.Second(s.Decommission(ctx, []volume.RegionReturn{{Region: "region0", Namespaces: []string{"namespace0.0"}}}))
+		},
 		"plan repair": func(s *volume.Service, _ string) error { return volumetest.Second(s.PlanRepair(ctx, "pmemvgregion0")) },
 		"regions":     func(s *volume.Service, _ string) error { return volumetest.Second(s.Regions(ctx)) },
 		"enable":      func(s *volume.Service, _ string) error { return s.EnableRegion(ctx, "region0") },

@@ -61,6 +61,42 @@ func (v View) Capacities() []Capacity {
 	return all
 }
 
+// sized replaces Max by the size of the largest volume that fits, or of the smallest one if none
+// does, for the error.
+func (v View) sized(spec Spec) Spec {
+	if !spec.Max {
+		return spec
+	}
+	spec.Max = false
+	c := v.capacityFor(spec)
+	size := c.Largest
+	if spec.Limit != 0 && size > spec.Limit {
+		size = v.largestBelow(spec)
+	}
+	spec.Size = max(spec.Size, size, c.Smallest, 1)
+	return spec
+}
+
+// largestBelow returns the size of the largest volume up to the limit of the spec; 0 if there is
+// none.
+func (v View) largestBelow(spec Spec) (largest uint64) {
+	spec.Size = spec.Limit
+	places, err := layoutOf(spec.Type).places(v, spec)
+	if err != nil {
+		return 0
+	}
+	for _, p := range places {
+		size := p.plan.Usable
+		if size > spec.Limit {
+			size = p.below
+		}
+		if p.full == "" {
+			largest = max(largest, min(size, p.largest))
+		}
+	}
+	return largest
+}
+
 func (v View) capacityFor(spec Spec) Capacity {
 	c := Capacity{Type: spec.Type}
 	spec.Size = layoutOf(spec.Type).sizeForCapacity()

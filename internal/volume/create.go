@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,9 +34,9 @@ func (s *Service) Plan(ctx context.Context, spec Spec) (Plan, error) {
 		if err := s.matches(ctx, v, vol, spec); err != nil {
 			return Plan{}, err
 		}
-		return Plan{Name: vol.Name, Type: vol.Type, Region: first(vol.Regions), VG: vol.VG, Asked: spec.Size, Usable: vol.Size, Raw: vol.RawSize, Overhead: vol.RawSize - vol.Size, Stripes: vol.Stripes, Exists: true}, nil
+		return Plan{Name: vol.Name, Type: vol.Type, Region: first(vol.Regions), VG: vol.VG, Asked: cmp.Or(spec.Size, vol.Size), Usable: vol.Size, Raw: vol.RawSize, Overhead: vol.RawSize - vol.Size, Stripes: vol.Stripes, Exists: true}, nil
 	}
-	return v.plan(spec)
+	return v.plan(v.sized(spec))
 }
 
 func first(list []string) string {
@@ -126,6 +127,7 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 		return existing, made, nil, vanished(spec.Name, err)
 	}
 	s.noteDeleted(v)
+	spec = v.sized(spec)
 	plan, err := v.plan(spec)
 	if errs.Is(err, errs.NoSpace) {
 		return existing, made, v.erasingFor(spec, s.eraseFailed), err
@@ -165,7 +167,7 @@ func (s *Service) matches(ctx context.Context, v View, vol Volume, spec Spec) er
 	case spec.Stripe && vol.Stripes < 2 && v.couldStripe(vol.group()):
 		return differs("layout", "linear", "striped")
 	}
-	if want := layoutOf(vol.Type).sizeFor(v, vol, spec); want != vol.Size && !(spec.OrLarger && vol.Size > want) {
+	if want := layoutOf(vol.Type).sizeFor(v, vol, spec); want != vol.Size && !((spec.OrLarger || spec.Max) && vol.Size > want) {
 		return differs("size", pmem.FormatSize(vol.Size), sizeThatDiffers(spec.Size, vol.Size))
 	}
 	if spec.Limit != 0 && vol.Size > spec.Limit {

@@ -118,10 +118,14 @@ func (k direct) remove(_ context.Context, vol Volume) error {
 }
 
 // reserveExtension fails unless the volume is large enough.
-func (k direct) reserveExtension(_ context.Context, _ View, vol Volume, size, _ uint64) (*Volume, error) {
-	if size <= vol.Size {
+func (k direct) reserveExtension(_ context.Context, _ View, vol Volume, want growth) (*Volume, error) {
+	if !want.max && want.size <= vol.Size {
 		return nil, nil
 	}
+	size := "SIZE"
+	if !want.max {
+		size = fmt.Sprint(want.size)
+	}
 	return nil, errs.New(errs.FixedSize, subject(vol.Name), "is a direct volume, which cannot grow in place: its namespace would have to be created again, and its data would be lost",
-		fmt.Sprintf("copy it to a larger one: pmemctl volume clone %s NEWNAME --size %d", vol.Name, size))
+		fmt.Sprintf("copy it to a larger one: pmemctl volume clone %s NEWNAME --size %s", vol.Name, size))
 }

@@ -17,13 +17,32 @@ import (
 //
 // The new space is zeroed like that of a new volume before the volume gets it: it is first a
 // separate logical volume, whose extents the volume then takes over.
-func (s *Service) Expand(ctx context.Context, name string, size, limit uint64) (vol Volume, err error) {
+func (s *Service) Expand(ctx context.Context, name string, size, limit uint64) (Volume, error) {
 	if err := ValidateName(name); err != nil {
 		return Volume{}, err
 	}
 	if err := validateSize(name, size, limit); err != nil {
 		return Volume{}, err
 	}
+	return s.expand(ctx, name, growth{size: size, limit: limit})
+}
+
+// ExpandMax is Expand to the largest size that is possible now. That may be the present one.
+func (s *Service) ExpandMax(ctx context.Context, name string) (Volume, error) {
+	if err := ValidateName(name); err != nil {
+		return Volume{}, err
+	}
+	return s.expand(ctx, name, growth{max: true})
+}
+
+// growth is the size that a volume is to have: at least size and at most limit bytes (0: no limit),
+// or as much as is possible.
+type growth struct {
+	size, limit uint64
+	max         bool
+}
+
+func (s *Service) expand(ctx context.Context, name string, want growth) (vol Volume, err error) {
 	lock, err := s.lockVolume(ctx, name)
 	if err != nil {
 		return Volume{}, err
@@ -31,15 +50,19 @@ func (s *Service) Expand(ctx context.Context, name string, size, limit uint64) (
 	defer lock.Release()
 	s, done := s.operation()
 	defer done()
-	var reserve *Volume
-	err = s.changing(ctx, func() error {
-		vol, reserve, err = s.reserveExtension(ctx, name, size, limit)
-		return err
-	})
-	if err != nil {
-		return Volume{}, err
-	}
-	if reserve != nil {
+	// More than once if stripes cannot use all the space at once.
+	for more := true; more; more = want.max {
+		var reserve *Volume
+		err = s.changing(ctx, func() error {
+			vol, reserve, err = s.reserveExtension(ctx, name, want)
+			return err
+		})
+		if err != nil {
+			return Volume{}, err
+		}
+		if reserve == nil {
+			break
+		}
 		if err := s.fill(ctx, *reserve, Spec{FS: mount.None}); err != nil {
 			return Volume{}, s.undoCreate(ctx, *reserve, errs.Wrap("", subject(name), "could not be expanded", "", err))
 		}
@@ -56,7 +79,7 @@ func (s *Service) Expand(ctx context.Context, name string, size, limit uint64) (
 
 // reserveExtension creates the logical volume with the additional space; nil if the volume is
 // large enough. The host is locked.
-func (s *Service) reserveExtension(ctx context.Context, name string, size, limit uint64) (Volume, *Volume, error) {
+func (s *Service) reserveExtension(ctx context.Context, name string, want growth) (Volume, *Volume, error) {
 	v, err := s.Look(ctx)
 	if err != nil {
 		return Volume{}, nil, err
@@ -65,13 +88,13 @@ func (s *Service) reserveExtension(ctx context.Context, name string, size, limit
 	if err != nil {
 		return Volume{}, nil, err
 	}
-	if limit != 0 && vol.Size > limit {
-		return vol, nil, errs.New(errs.OutOfRange, subject(name), fmt.Sprintf("is %d bytes large, which exceeds the limit of %d; volumes do not shrink", vol.Size, limit), "raise the limit")
+	if want.limit != 0 && vol.Size > want.limit {
+		return vol, nil, errs.New(errs.OutOfRange, subject(name), fmt.Sprintf("is %d bytes large, which exceeds the limit of %d; volumes do not shrink", vol.Size, want.limit), "raise the limit")
 	}
 	if vol, err = s.activate(ctx, vol); err != nil {
 		return vol, nil, err
 	}
-	reserve, err := s.kindOf(vol.Type).reserveExtension(ctx, v, vol, size, limit)
+	reserve, err := s.kindOf(vol.Type).reserveExtension(ctx, v, vol, want)
 	return vol, reserve, err
 }
 

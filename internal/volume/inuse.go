@@ -98,6 +98,26 @@ func (s *Service) notMapped(n pmem.Namespace) error {
 	return nil
 }
 
+// notHeld returns an error if something has the block device of a namespace open exclusively.
+func (s *Service) notHeld(n pmem.Namespace) error {
+	if n.Blockdev == "" {
+		return nil
+	}
+	dev, err := s.Devices.HoldToRead(blockPath(n))
+	if errs.Is(err, errs.InUse) {
+		return s.namespaceInUse(n, err)
+	}
+	if err != nil {
+		return err
+	}
+	return dev.Close()
+}
+
+// namespaceInUse is the error for a namespace that cannot be disabled.
+func (s *Service) namespaceInUse(n pmem.Namespace, err error) error {
+	return errs.Wrap(errs.InUse, "namespace "+n.Dev, "is in use"+s.holders(n), "unmount it, or remove what is stacked on it: pmemctl tree", err)
+}
+
 func (s *Service) holders(n pmem.Namespace) string {
 	number, err := s.Devices.NumberOf("/dev/" + n.Blockdev)
 	if err != nil {

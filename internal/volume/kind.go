@@ -24,10 +24,9 @@ type kind interface {
 	isUnfinished(vol Volume) bool
 	// activate brings up the device of a finished volume. The host is locked.
 	activate(ctx context.Context, vol Volume) (Volume, error)
-	// reserveExtension creates a device with the additional space that a volume of at least size
-	// and at most limit bytes (0: no limit) needs; nil if it is large enough. FixedSize if the
-	// kind cannot grow. The host is locked.
-	reserveExtension(ctx context.Context, v View, vol Volume, size, limit uint64) (*Volume, error)
+	// reserveExtension creates a device with the additional space that a volume needs; nil if it is
+	// large enough. FixedSize if the kind cannot grow. The host is locked.
+	reserveExtension(ctx context.Context, v View, vol Volume, want growth) (*Volume, error)
 
 	// markDeleted marks a volume that is not in use as deleted; ndctl.ErrNoSlot or
 	// lvm.ErrMetadataFull if there is no room for the mark.

@@ -186,16 +186,19 @@ func (k logical) remove(ctx context.Context, vol Volume) error {
 	return err
 }
 
-func (k logical) reserveExtension(ctx context.Context, v View, vol Volume, size, limit uint64) (*Volume, error) {
+func (k logical) reserveExtension(ctx context.Context, v View, vol Volume, want growth) (*Volume, error) {
 	if err := v.whole(vol.group()); err != nil {
 		return nil, err
 	}
-	want := layoutOf(vol.Type).sizeFor(v, vol, Spec{Size: size})
-	if want <= vol.Size {
+	size := uint64(maxSize)
+	if !want.max {
+		size = layoutOf(vol.Type).sizeFor(v, vol, Spec{Size: want.size})
+	}
+	if size <= vol.Size {
 		return nil, k.removeAllUnfinished(ctx, v.find(vol.Name))
 	}
-	if limit != 0 && want > limit {
-		return nil, errs.New(errs.OutOfRange, subject(vol.Name), fmt.Sprintf("the smallest possible size of at least %d bytes is %d, above the limit of %d", size, want, limit), fmt.Sprintf("raise the limit to %d bytes", want))
+	if want.limit != 0 && size > want.limit {
+		return nil, errs.New(errs.OutOfRange, subject(vol.Name), fmt.Sprintf("the smallest possible size of at least %d bytes is %d, above the limit of %d", want.size, size, want.limit), fmt.Sprintf("raise the limit to %d bytes", size))
 	}
 	v, err := k.removeAbandoned(ctx, v, vol.Name)
 	if err != nil {
@@ -203,16 +206,15 @@ func (k logical) reserveExtension(ctx context.Context, v View, vol Volume, size,
 	}
 	k.noteDeleted(v)
 	vg, _ := v.LVM.Find(vol.group())
-	by := want - vol.Size
-	// It stays in its regions if they have room, and always if it is striped.
-	within, devices := v.onlyIn(vg, vol.Regions)
-	if vol.Stripes > 1 || by <= largestLV(within, 1) {
-		vg = within
-	} else {
-		devices = nil
-	}
-	if most := largestLV(vg, max(vol.Stripes, 1)); by > most {
-		err := errs.New(errs.NoSpace, subject(vol.Name), fmt.Sprintf("cannot grow to %s: volume group %s has room for %s", pmem.FormatSize(size), vg.Name, pmem.FormatSize(vol.Size+most)),
+	by := size - vol.Size
+	devices, most := v.roomToGrow(vg, vol, by)
+	switch {
+	case want.max && most == 0:
+		return nil, nil
+	case want.max:
+		by = most
+	case by > most:
+		err := errs.New(errs.NoSpace, subject(vol.Name), fmt.Sprintf("cannot grow to %s: volume group %s has room for %s", pmem.FormatSize(want.size), vg.Name, pmem.FormatSize(vol.Size+most)),
 			fmt.Sprintf("use --size %d or less, or enlarge the group: pmemctl vg extend %s --percent N", vol.Size+most, vg.Name))
 		// It does not wait for erasing, because it holds the lock of a volume that is in use.
 		if erasing := v.erasingIn(vol.group(), by, k.eraseFailed); len(erasing) > 0 {

@@ -182,6 +182,17 @@ func largestLV(vg lvm.VG, stripes int) uint64 {
 	return pmem.RoundDown(free[len(free)-stripes], vg.ExtentSize) * uint64(stripes)
 }
 
+// roomToGrow returns how much a volume can grow in its group, and the devices to allocate extents
+// from; none means any. It stays in its regions if they have room for some bytes, and always if it
+// is striped.
+func (v View) roomToGrow(vg lvm.VG, vol Volume, by uint64) (devices []string, most uint64) {
+	within, devices := v.onlyIn(vg, vol.Regions)
+	if vol.Stripes > 1 || by <= largestLV(within, 1) {
+		return devices, largestLV(within, max(vol.Stripes, 1))
+	}
+	return nil, largestLV(vg, 1)
+}
+
 // metadataReserve is the free space, in bytes, that must remain in LVM's metadata area to mark and
 // expand volumes: about a hundred times what such a change adds.
 const metadataReserve = 32 * pmem.KiB

@@ -220,7 +220,7 @@ func (s *Service) DestroyNamespace(ctx context.Context, key string) error {
 		device, err := s.NDCTL.EnableRaw(n.Dev)
 		if err != nil {
 			if errs.Is(err, errs.InUse) {
-				return errs.Wrap(errs.InUse, subject, "is in use"+s.holders(n), "unmount it, or remove what is stacked on it: pmemctl tree", err)
+				return s.namespaceInUse(n, err)
 			}
 			return errs.Wrap("", subject, "cannot be destroyed", "", err)
 		}

@@ -120,7 +120,7 @@ func (s *Service) InitLabels(ctx context.Context, plan LabelsPlan) error {
 			return err
 		}
 		if !now.same(plan) {
-			return errs.New(errs.Aborted, subject, "their content changed in the meantime, and nothing was done", "look at it, then try again: pmemctl tree")
+			return changedMeanwhile(subject)
 		}
 		for _, n := range plan.Namespaces {
 			if err := s.notMapped(n); err != nil {
@@ -136,6 +136,11 @@ func (s *Service) InitLabels(ctx context.Context, plan LabelsPlan) error {
 		}
 		return errs.Wrap("", subject, "labels could not be initialized", "see why: dmesg | tail", err)
 	})
+}
+
+// changedMeanwhile is the error for regions that differ from what was confirmed.
+func changedMeanwhile(subject string) error {
+	return errs.New(errs.Aborted, subject, "their content changed in the meantime, and nothing was done", "look at it, then try again: pmemctl tree")
 }
 
 // nextInUse returns the next step if something in some regions is in use.

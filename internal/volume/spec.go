@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -36,6 +37,8 @@ type Spec struct {
 	Type Type
 	// Size is the minimum size in bytes.
 	Size uint64
+	// Max requests the largest size that is possible now; an existing volume of any size has it.
+	Max bool
 	// Limit is the maximum size in bytes; 0 is no limit.
 	Limit uint64
 	// Region and VG are the place; "" leaves the choice to the service.
@@ -159,13 +162,17 @@ func (s *Spec) validate() error {
 	default:
 		return errs.New(errs.Invalid, subject(s.Name), fmt.Sprintf("file system %s is not supported", quote(s.FS)), "use ext4, xfs or none")
 	}
-	if err := validateSize(s.Name, s.Size, s.Limit); err != nil {
+	least, most := s.Size, s.Size
+	if s.Max {
+		least, most = max(s.Size, 1), cmp.Or(s.Limit, maxSize)
+	}
+	if err := validateSize(s.Name, least, s.Limit); err != nil {
 		return err
 	}
 	if err := validateMkfsOptions(s.FS, s.MkfsOptions); err != nil {
 		return err
 	}
-	if s.FS == mount.XFS && s.Size < mount.MinXFS {
+	if s.FS == mount.XFS && most < mount.MinXFS {
 		return errs.New(errs.OutOfRange, subject(s.Name), "XFS needs at least 300 MiB", "use --size 300Mi or more, or --fs ext4")
 	}
 	return layoutOf(s.Type).validate(*s)

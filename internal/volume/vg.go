@@ -83,60 +83,67 @@ func (s *Service) RemoveVG(ctx context.Context, name string, force bool) error {
 		return err
 	}
 	var regions []string
-	err := s.changing(ctx, func() error {
-		v, err := s.Look(ctx)
-		if err != nil {
-			return err
-		}
-		known := len(v.membersOf(name)) > 0
-		if v, err = s.enableMembers(ctx, v); err != nil && !force {
-			return err
-		}
-		if v, err = s.removeAbandoned(ctx, v, ""); err != nil {
-			return err
-		}
-		members := v.membersOf(name)
-		vg, err := v.ownGroup(name)
-		switch {
-		case errs.Is(err, errs.NotFound) && len(members) > 0:
-			if lost := s.Lost(v, name); lost != nil && !force {
-				return lost
-			}
-		case errs.Is(err, errs.NotFound) && known: // what was left of it has been removed
-			return nil
-		case err != nil:
-			return err
-		case v.present(vg.Ref()) != nil:
-			return v.present(vg.Ref())
-		case len(v.strays(vg)) > 0 && !force:
-			return s.Lost(v, name)
-		case len(v.strays(vg)) > 0: // the group itself remains
-			members = v.strays(vg)
-		case len(vg.LVs) > 0 && !slices.ContainsFunc(vg.LVs, func(lv lvm.LV) bool { vol, own := v.lvmVolume(lv); return !own || vol.State != Deleting }):
-			return errs.New(errs.InUse, "volume group "+name, "has deleted volumes that are not yet erased", "erase them first: pmemctl gc")
-		case len(vg.LVs) > 0:
-			return errs.New(errs.InUse, "volume group "+name, "has logical volumes, such as "+vg.LVs[0].Name, "delete them first: pmemctl volume delete NAME (a foreign one: lvremove)")
-		default:
-			if members, err = s.leave(ctx, v, vg); err != nil {
-				return errs.Wrap("", "volume group "+name, "could not be removed", "try again: pmemctl vg remove "+name, err)
-			}
-		}
-		if err := v.notElsewhere(name, members); err != nil {
-			return err
-		}
-		for _, n := range members {
-			if err := s.wipeEnds(ctx, n); err != nil && (n.Mode == pmem.ModeFSDAX || !force) {
-				return errs.Wrap("", "volume group "+name, "is removed, but its namespace "+n.Dev+" could not be wiped", "try again: pmemctl vg remove "+name, err)
-			}
-			if err := s.NDCTL.DestroyNamespace(n.UUID); err != nil {
-				return errs.Wrap("", "volume group "+name, "is removed, but its namespace "+n.Dev+" is not", "try again: pmemctl vg remove "+name, err)
-			}
-			regions = append(regions, n.Region)
-		}
-		return nil
+	err := s.changing(ctx, func() (err error) {
+		regions, err = s.removeVGNow(ctx, name, force)
+		return err
 	})
 	s.forgetEmptied(ctx, regions...)
 	return err
+}
+
+// removeVGNow is RemoveVG with the host locked. It returns the regions of the namespaces that it
+// destroyed.
+func (s *Service) removeVGNow(ctx context.Context, name string, force bool) (regions []string, err error) {
+	v, err := s.Look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	known := len(v.membersOf(name)) > 0
+	if v, err = s.enableMembers(ctx, v); err != nil && !force {
+		return nil, err
+	}
+	if v, err = s.removeAbandoned(ctx, v, ""); err != nil {
+		return nil, err
+	}
+	members := v.membersOf(name)
+	vg, err := v.ownGroup(name)
+	switch {
+	case errs.Is(err, errs.NotFound) && len(members) > 0:
+		if lost := s.Lost(v, name); lost != nil && !force {
+			return nil, lost
+		}
+	case errs.Is(err, errs.NotFound) && known: // what was left of it has been removed
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case v.present(vg.Ref()) != nil:
+		return nil, v.present(vg.Ref())
+	case len(v.strays(vg)) > 0 && !force:
+		return nil, s.Lost(v, name)
+	case len(v.strays(vg)) > 0: // the group itself remains
+		members = v.strays(vg)
+	case len(vg.LVs) > 0 && !slices.ContainsFunc(vg.LVs, func(lv lvm.LV) bool { vol, own := v.lvmVolume(lv); return !own || vol.State != Deleting }):
+		return nil, errs.New(errs.InUse, "volume group "+name, "has deleted volumes that are not yet erased", "erase them first: pmemctl gc")
+	case len(vg.LVs) > 0:
+		return nil, errs.New(errs.InUse, "volume group "+name, "has logical volumes, such as "+vg.LVs[0].Name, "delete them first: pmemctl volume delete NAME (a foreign one: lvremove)")
+	default:
+		if members, err = s.leave(ctx, v, vg); err != nil {
+			return nil, errs.Wrap("", "volume group "+name, "could not be removed", "try again: pmemctl vg remove "+name, err)
+		}
+	}
+	if err := v.notElsewhere(name, members); err != nil {
+		return nil, err
+	}
+	for _, n := range members {
+		if err := s.wipeEnds(ctx, n); err != nil && (n.Mode == pmem.ModeFSDAX || !force) {
+			return regions, errs.Wrap("", "volume group "+name, "is removed, but its namespace "+n.Dev+" could not be wiped", "try again: pmemctl vg remove "+name, err)
+		}
+		if err := s.NDCTL.DestroyNamespace(n.UUID); err != nil {
+			return regions, errs.Wrap("", "volume group "+name, "is removed, but its namespace "+n.Dev+" is not", "try again: pmemctl vg remove "+name, err)
+		}
+		regions = append(regions, n.Region)
+	}
+	return regions, nil
 }
 
 // leave removes the devices of an empty group from it. They are marked first, so that what a crash

@@ -43,6 +43,7 @@ var operations = []operation{
 	{name: "vg init", args: words("vg init --percent 5 region0")[0]},
 	{name: "vg init with more", setup: words("vg init --percent 5 region0"), args: words("vg init --percent 10 region0")[0]},
 	{name: "vg remove", setup: words("vg init --percent 5 region0"), args: words("vg remove pmemvgregion0")[0], gone: true},
+	{name: "decommission", setup: words("vg init --percent 5 region0"), args: words("decommission region0 --force")[0]},
 	{name: "create lvm", setup: words("vg init --percent 5 region0"), args: words("volume create a --type lvm --size 16Mi")[0], check: isExt4("a")},
 	{name: "create direct", args: words("volume create a --type direct --size 16Mi --region region0")[0], check: isExt4("a")},
 	{name: "delete lvm", setup: words("vg init --percent 5 region0", "volume create a --type lvm --size 16Mi"), args: words("volume delete a --force")[0], gone: true},

@@ -75,6 +75,11 @@ func Expand(name string, size uint64) Action {
 	return func(_ Host, s *volume.Service) error { return Second(s.Expand(ctx, name, size, 0)) }
 }
 
+// ExpandMax expands a volume as far as possible.
+func ExpandMax(name string) Action {
+	return func(_ Host, s *volume.Service) error { return Second(s.ExpandMax(ctx, name)) }
+}
+
 // Mounted mounts a volume.
 func Mounted(name, path string) Action {
 	return func(_ Host, s *volume.Service) error {

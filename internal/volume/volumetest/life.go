@@ -156,6 +156,16 @@ func (su suite) expandAndClone(t *testing.T) {
 			c, err := s.CapacityFor(ctx, Spec("any", kind, 1))
 			require.NoError(t, err)
 			IsKind(t, errs.NoSpace, Expand("db", 4*c.Largest)(h, s), "has room for")
+			require.NoError(t, Create(Spec("all", kind, 64*pmem.MiB))(h, s))
+			require.NoError(t, ExpandMax("all")(h, s))
+			all, err := s.Get(ctx, "all")
+			require.NoError(t, err)
+			v, err := s.Look(ctx)
+			require.NoError(t, err)
+			vg, err := v.FindVG(all.VG)
+			require.NoError(t, err)
+			assert.Zero(t, vg.Free)
+			require.NoError(t, Erased("all")(h, s))
 		}
 		require.NoError(t, Expand("db", 1)(h, s), "it has that")
 		vol, err := s.Get(ctx, "db")
@@ -206,6 +216,65 @@ func (su suite) expandAndClone(t *testing.T) {
 		}
 		IsKind(t, errs.NotFound, Second(s.Clone(ctx, "nothing", volume.Spec{Name: "x"})), "does not exist")
 		assert.Equal(t, errs.NotFound, errs.KindOf(Second(s.Get(ctx, "x"))))
+	})
+}
+
+// largest: the largest volume has all that is free, and leaves room for none of the smallest size;
+// a second call leaves it as it is.
+func (su suite) largest(t *testing.T) {
+	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
+		largest := func(name string) volume.Spec { return volume.Spec{Name: name, Type: kind, Max: true, FS: mount.Ext4} }
+		smallest := Spec("smallest", kind, 1)
+		c, err := s.CapacityFor(ctx, smallest)
+		require.NoError(t, err)
+		plan, err := s.Plan(ctx, largest("a"))
+		require.NoError(t, err)
+		assert.Equal(t, c.Largest, plan.Usable)
+		limited := largest("limited")
+		limited.Limit = 100*pmem.MiB + 1
+		vol, _, err := s.Create(ctx, limited)
+		require.NoError(t, err)
+		assert.Equal(t, uint64(100*pmem.MiB), vol.Size)
+		require.NoError(t, Erased("limited")(h, s))
+
+		for _, name := range []string{"a", "b"} { // one in each region
+			vol, created, err := s.Create(ctx, largest(name))
+			require.NoError(t, err)
+			assert.True(t, created)
+			assert.Equal(t, c.Largest, vol.Size)
+		}
+		IsKind(t, errs.NoSpace, Create(smallest)(h, s), "does not fit")
+		IsKind(t, errs.NoSpace, Create(largest("c"))(h, s), "does not fit")
+		want := State(t, s)
+		again, created, err := s.Create(ctx, largest("a"))
+		require.NoError(t, err)
+		assert.False(t, created)
+		assert.Equal(t, c.Largest, again.Size)
+		plan, err = s.Plan(ctx, largest("a"))
+		require.NoError(t, err)
+		assert.True(t, plan.Exists)
+		assert.Equal(t, c.Largest, plan.Asked)
+		other := largest("a")
+		other.FS = mount.XFS
+		IsKind(t, errs.Conflict, Create(other)(h, s), "exists with file system")
+		other = largest("a")
+		other.Limit = pmem.MiB
+		IsKind(t, errs.Conflict, Create(other)(h, s), "exists with size")
+		if kind == volume.TypeDirect {
+			IsKind(t, errs.FixedSize, ExpandMax("a")(h, s), "cannot grow in place")
+		} else {
+			require.NoError(t, ExpandMax("a")(h, s), "it has all there is")
+		}
+		assert.Equal(t, want, State(t, s))
+
+		require.NoError(t, Second(s.Delete(ctx, "a", true)))
+		want = State(t, s)
+		IsKind(t, errs.NoSpace, Create(largest("c"))(h, s), "must be erased first")
+		assert.Equal(t, want, State(t, s), "space is not free before it is erased")
+		require.NoError(t, Second(s.EraseAll(ctx, volume.EraseRate{}, true)))
+		vol, _, err = s.Create(ctx, largest("c"))
+		require.NoError(t, err)
+		assert.Equal(t, c.Largest, vol.Size)
 	})
 }
 
@@ -381,6 +450,46 @@ func (su suite) regionsAndGroups(t *testing.T) {
 	sys, err := s.Look(ctx)
 	require.NoError(t, err)
 	assert.Empty(t, sys.PMEM.Namespaces)
+}
+
+// decommission: regions are given back when their volumes are gone and erased, and not before.
+func (su suite) decommission(t *testing.T) {
+	su.forKinds(t, func(t *testing.T, h Host, s *volume.Service, kind volume.Type) {
+		theirs, err := s.CreateNamespace(ctx, volume.NamespaceRequest{Region: "region1", Mode: pmem.ModeFSDAX, Size: 64 * pmem.MiB, Name: "theirs"})
+		require.NoError(t, err)
+		plan, err := s.PlanDecommission(ctx)
+		require.NoError(t, err)
+		require.Len(t, plan, 2)
+		c := Spec("db", kind, 64*pmem.MiB)
+		c.Region = "region0"
+		require.NoError(t, Create(c)(h, s))
+		require.NoError(t, Fill("db")(h, s))
+		want := State(t, s)
+		for _, refused := range []func() error{
+			func() error { return Second(s.PlanDecommission(ctx)) },
+			func() error { return Second(s.Decommission(ctx, plan)) },
+		} {
+			IsKind(t, errs.InUse, refused(), "volume db: still exists in ")
+		}
+		assert.Equal(t, want, State(t, s))
+		require.NoError(t, Second(s.Delete(ctx, "db", true)))
+		IsKind(t, errs.InUse, Second(s.Decommission(ctx, plan)), "not yet erased")
+		require.NoError(t, Second(s.EraseAll(ctx, volume.EraseRate{}, true)))
+
+		done, err := s.Decommission(ctx, plan)
+		require.NoError(t, err)
+		assert.Equal(t, plan, done)
+		v, err := s.Look(ctx)
+		require.NoError(t, err)
+		require.Len(t, v.PMEM.Namespaces, 1)
+		assert.Equal(t, theirs.UUID, v.PMEM.Namespaces[0].UUID)
+		assert.Empty(t, v.VGs())
+		assert.False(t, h.FreeHolds(Secret))
+		plan, err = s.PlanDecommission(ctx)
+		require.NoError(t, err)
+		assert.Empty(t, plan)
+		require.NoError(t, s.DestroyNamespace(ctx, theirs.UUID))
+	})
 }
 
 // spanAndStripes: a group across both regions, and a volume on both at once.

@@ -39,7 +39,8 @@ func Run(t *testing.T, host func(*testing.T) Host) {
 	for name, test := range map[string]func(*testing.T){
 		"life": su.life, "conflicts": su.conflicts, "no space": su.noSpace, "expand and clone": su.expandAndClone, "publish": su.publish,
 		"mount refusals": su.mountRefusals, "no erase": su.noErase, "give up": su.giveUp, "regions and groups": su.regionsAndGroups,
-		"span and stripes": su.spanAndStripes, "unmount all": su.unmountAll, "both ends": su.bothEnds,
+		"span and stripes": su.spanAndStripes, "unmount all": su.unmountAll, "both ends": su.bothEnds, "largest": su.largest,
+		"decommission": su.decommission,
 	} {
 		t.Run(name, test)
 	}
