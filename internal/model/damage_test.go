@@ -448,6 +448,35 @@ func TestHiddenVolume(t *testing.T) {
 	volumetest.IsKind(t, errs.Unsupported, s.Absent(ctx, "db"), "was not found, but may be in volume group pmemvgregion0, whose namespace namespace0.0 is disabled")
 }
 
+// TestSeed: a namespace that a killed pmemctl created and never enabled does not prevent others; one
+// of another program is left alone.
+func TestSeed(t *testing.T) {
+	h := newHost(t)
+	s := h.Service()
+	spec := func(name string) volume.Spec {
+		spec := volumetest.Spec(name, volume.TypeDirect, 64*pmem.MiB)
+		spec.Region = "region0"
+		return spec
+	}
+	h.DieAt(2)
+	require.ErrorIs(t, volumetest.Create(spec("killed"))(h, s), model.ErrDead)
+	require.Equal(t, []string{"before set_size", "after set_size"}, h.Steps())
+	s = h.Service()
+	require.NoError(t, volumetest.Create(spec("b"))(h, s))
+	require.NoError(t, volumetest.Create(spec("killed"))(h, s))
+
+	h.DieAt(2)
+	_, err := s.NDCTL.CreateNamespace(pmem.NamespaceSpec{Region: "region0", Mode: pmem.ModeFSDAX, RawSize: 64 * pmem.MiB, Name: "theirs"})
+	require.ErrorIs(t, err, model.ErrDead)
+	s = h.Service()
+	before, err := s.Look(ctx)
+	require.NoError(t, err)
+	volumetest.IsKind(t, errs.Busy, volumetest.Create(spec("c"))(h, s), "another program created a namespace")
+	after, err := s.Look(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, before.PMEM.Namespaces, after.PMEM.Namespaces)
+}
+
 // TestVanished: an error for a device that has vanished at any step does not say that there is no
 // place for a new volume, for which a pod would be moved to another node, nor that a volume is
 // deleted.

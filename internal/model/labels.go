@@ -24,6 +24,9 @@ type region struct {
 	namespaces []*namespace
 	content    content
 	made       int // namespaces, ever
+	// seed is the namespace that was created last, until it is enabled for the first time. Until
+	// then, the kernel offers no other.
+	seed *namespace
 }
 
 // namespace is a label, and the kernel's state for it.
@@ -62,6 +65,9 @@ func (n *namespace) data() (from, size uint64) {
 // is locked.
 func (h *Host) bringUp(n *namespace) {
 	n.number, n.info = h.newNumber(259), ""
+	if n.region.seed == n {
+		n.region.seed = nil
+	}
 	block := n.region.content.read(n.from+pmem.InfoBlockOffset, 256)
 	if n.forceRaw || string(block[:15]) != "NVDIMM_PFN_INFO" {
 		return
@@ -168,6 +174,9 @@ func (l labels) CreateNamespace(spec pmem.NamespaceSpec) (pmem.Namespace, error)
 		return pmem.Namespace{}, errs.New(errs.NotFound, spec.Region, "does not exist", "")
 	}
 	r := l.regions[i]
+	if r.seed != nil {
+		return pmem.Namespace{}, &ndctl.Error{Op: "find an idle namespace", Dev: r.dev, Err: ndctl.ErrNoSeed}
+	}
 	n := &namespace{region: r, index: r.made, uuid: spec.UUID, name: spec.Name, size: spec.RawSize}
 	if n.uuid == "" {
 		n.uuid = uuid.NewString()
@@ -180,6 +189,7 @@ func (l labels) CreateNamespace(spec pmem.NamespaceSpec) (pmem.Namespace, error)
 		}
 		n.from = gaps[i].from
 		r.namespaces = append(r.namespaces, n)
+		r.seed = n
 		r.made++
 		return nil
 	})
@@ -299,6 +309,9 @@ func (l labels) DestroyNamespace(key string) error {
 		}
 		return l.step("delete", func() error {
 			n.region.namespaces = slices.DeleteFunc(n.region.namespaces, func(o *namespace) bool { return o == n })
+			if n.region.seed == n {
+				n.region.seed = nil
+			}
 			return nil
 		})
 	})
@@ -314,6 +327,29 @@ func (l labels) EnableRaw(key string) (string, error) {
 		return l.enable(n)
 	})
 	return d.Blockdev, err
+}
+
+func (l labels) AdvanceSeed(region string, owned func(string) bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.regions {
+		if r.dev != region || r.seed == nil {
+			continue
+		}
+		if !owned(r.seed.name) {
+			return &ndctl.Error{Op: "enable", Dev: r.seed.dev(), Err: ndctl.ErrNoSeed}
+		}
+		n := r.seed
+		n.forceRaw = true
+		if err := l.enable(n); err != nil {
+			return err
+		}
+		if err := l.down(n); err != nil {
+			return err
+		}
+		n.forceRaw = false
+	}
+	return nil
 }
 
 func (l labels) DisableRaw(key string) error {

@@ -32,6 +32,10 @@ var ErrNotFound = errs.Sentinel(errs.NotFound, "no such device")
 // returns ENXIO.
 var ErrNoSlot = fmt.Errorf("the label area has no free slot: %w", syscall.ENOSPC)
 
+// ErrNoSeed is wrapped if the kernel offers no namespace for the next creation: it does so only
+// after the last one was enabled once (drivers/nvdimm/region_devs.c, nd_region_advance_seeds).
+var ErrNoSeed = fmt.Errorf("the namespace that was created last was never enabled: %w", syscall.ENXIO)
+
 // noSlot adds ErrNoSlot to the error of a change if a slot was missing.
 func noSlot(err error, mappings []pmem.Mapping) error {
 	var e *Error

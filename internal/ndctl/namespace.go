@@ -97,10 +97,43 @@ func nextIdle(r *C.struct_ndctl_region, dev string) (*C.struct_ndctl_namespace, 
 		}
 	}
 	seed := C.ndctl_region_get_namespace_seed(r)
+	if seed != nil && !C.ndctl_namespace_is_active(seed) && C.ndctl_namespace_get_size(seed) > 0 {
+		return nil, &Error{Op: "find an idle namespace", Dev: dev, Err: ErrNoSeed}
+	}
 	if seed == nil || C.ndctl_namespace_is_active(seed) || C.ndctl_namespace_is_configuration_idle(seed) == 0 {
 		return nil, &Error{Op: "find an idle namespace", Dev: dev, Err: syscall.ENXIO}
 	}
 	return seed, nil
+}
+
+// AdvanceSeed makes the kernel offer a namespace for the next creation after ErrNoSeed, by enabling
+// the last one for a moment, without using its content. It does so only if owned reports that the
+// name of that one is the caller's: otherwise another program may be at work on it.
+func (l Lib) AdvanceSeed(region string, owned func(name string) bool) (err error) {
+	c, done, err := l.context()
+	if err != nil {
+		return err
+	}
+	defer func() { done(err) }()
+	r, err := findRegion(c, region)
+	if err != nil {
+		return err
+	}
+	seed := C.ndctl_region_get_namespace_seed(r)
+	if seed == nil || C.ndctl_namespace_is_active(seed) {
+		return nil
+	}
+	dev := C.GoString(C.ndctl_namespace_get_devname(seed))
+	if !owned(C.GoString(C.ndctl_namespace_get_alt_name(seed))) {
+		return &Error{Op: "enable", Dev: dev, Err: ErrNoSeed}
+	}
+	if err := enableRaw(seed, dev); err != nil {
+		return err
+	}
+	if err := disableSafely(seed); err != nil {
+		return err
+	}
+	return change("set_raw_mode", dev, func() C.int { return C.ndctl_namespace_set_raw_mode(seed, 0) })
 }
 
 func configure(r *C.struct_ndctl_region, n *C.struct_ndctl_namespace, dev string, spec pmem.NamespaceSpec) error {

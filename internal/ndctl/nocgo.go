@@ -54,6 +54,9 @@ func (Lib) RenameDisabled(string, string) error { return errNoCgo }
 // EnableRaw requires cgo.
 func (Lib) EnableRaw(string) (string, error) { return "", errNoCgo }
 
+// AdvanceSeed requires cgo.
+func (Lib) AdvanceSeed(string, func(string) bool) error { return errNoCgo }
+
 // DisableRaw requires cgo.
 func (Lib) DisableRaw(string) error { return errNoCgo }
 

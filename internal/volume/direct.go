@@ -42,7 +42,7 @@ func (k direct) make(_ context.Context, plan Plan) (Volume, error) {
 	if plan.forFS {
 		spec.InfoUUID = filesystemUUID(id)
 	}
-	n, err := k.NDCTL.CreateNamespace(spec)
+	n, err := k.createNamespace(spec)
 	if err != nil {
 		return Volume{}, errs.Wrap("", subject(plan.Name), "its namespace could not be created in "+plan.Region, "see why: dmesg | tail", err)
 	}

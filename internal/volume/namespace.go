@@ -126,7 +126,7 @@ func (s *Service) CreateNamespace(ctx context.Context, q NamespaceRequest) (n pm
 			return err
 		}
 		spec := pmem.NamespaceSpec{Region: r.Dev, Mode: q.Mode, Map: q.Map, RawSize: raw, Align: q.Align, Sector: q.SectorSize, Name: q.Name, UUID: q.UUID}
-		if n, err = s.NDCTL.CreateNamespace(spec); err != nil {
+		if n, err = s.createNamespace(spec); err != nil {
 			return errs.Wrap("", "region "+r.Dev, "the namespace could not be created", "see why: dmesg | tail", err)
 		}
 		if n.Size < q.Size {

@@ -24,6 +24,9 @@ type NDCTL interface {
 	EnabledFSDAX() []pmem.Namespace
 	Warm()
 	CreateNamespace(pmem.NamespaceSpec) (pmem.Namespace, error)
+	// AdvanceSeed enables the last namespace of a region for a moment, if the name is owned; see
+	// ndctl.ErrNoSeed.
+	AdvanceSeed(region string, owned func(name string) bool) error
 	RenameNamespace(key, name string) (pmem.Namespace, error)
 	RenameDisabled(key, name string) error
 	EnableNamespace(key string) (pmem.Namespace, error)

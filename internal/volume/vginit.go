@@ -301,7 +301,7 @@ func waitUntilGone(ctx context.Context, path string) error {
 
 // makeMember creates a namespace for a volume group and wipes both ends of it.
 func (s *Service) makeMember(ctx context.Context, region, vg string, raw uint64) (pmem.Namespace, error) {
-	n, err := s.NDCTL.CreateNamespace(pmem.NamespaceSpec{
+	n, err := s.createNamespace(pmem.NamespaceSpec{
 		Region: region, Mode: pmem.ModeFSDAX, Map: pmem.MapDev, RawSize: raw, Align: pmem.DefaultAlign, Name: markJoining + vg,
 	})
 	if err != nil {
