@@ -32,10 +32,11 @@ var mayImport = map[string][]string{
 	"volume/volumetest": {"volume", "mount"},
 	"model":             {"ndctl", "lvm", "mount", "blockdev", "hostlock", "volume"},
 	"metrics":           {"volume", "doctor"},
+	"bench":             {"volume", "mount"},
 	"report":            {"doctor", "volume", "hostlock", "mount", "lvm", "ndctl"},
 	"doctor":            {"volume", "hostconf", "hostlock", "mount", "lvm"},
 	"csi":               {"volume", "mount"},
-	"cli":               {"csi", "metrics", "doctor", "report", "volume", "hostconf", "ndctl", "dax", "lvm", "mount", "blockdev", "run"},
+	"cli":               {"csi", "metrics", "doctor", "report", "bench", "volume", "hostconf", "ndctl", "dax", "lvm", "mount", "blockdev", "run"},
 	"cli/gendocs":       {"cli"},
 }
 

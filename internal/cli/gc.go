@@ -37,7 +37,8 @@ func newGCCommand(a *app, runF runFunc[gcOptions]) *cobra.Command {
 		Use: "gc", Short: "Erase deleted volumes, and free their space", Args: cobra.NoArgs,
 		Long: `Zeroes the data of deleted volumes that are not yet erased, and frees their space:
 volumes deleted with "volume delete --wait=false", and volumes whose erasing was
-interrupted. serve-csi does this by itself.
+interrupted. serve-csi does this by itself. Volumes that a killed "pmemctl bench" left
+are removed.
 
 A volume that cannot be erased does not block the others; the exit code is then 11.
 With --give-up its space is freed without erasing it.`,
@@ -69,6 +70,9 @@ func (a *app) eraseDeleted(ctx context.Context, o *gcOptions) error {
 	}
 	if o.background {
 		return a.eraseUntilDone(ctx, rate)
+	}
+	if err := a.removeBenchLeftovers(ctx); err != nil {
+		return err
 	}
 	erased, err := a.service.EraseAll(ctx, rate, true)
 	if err == nil {

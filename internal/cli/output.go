@@ -121,8 +121,12 @@ func show[T any](a *app, o outputFlag, plural string, items []T, columns []colum
 	if o.structured() {
 		return showObject(a.stdout, o, map[string]any{plural: items})
 	}
-	var titles []string
-	var rows [][]string
+	titles, rows := cells(o, items, columns)
+	return writeTable(a.stdout, titles, rows)
+}
+
+// cells returns the titles and rows of a table.
+func cells[T any](o outputFlag, items []T, columns []column[T]) (titles []string, rows [][]string) {
 	for _, c := range columns {
 		if !c.wide || o == outputWide {
 			titles = append(titles, c.title)
@@ -137,7 +141,7 @@ func show[T any](a *app, o outputFlag, plural string, items []T, columns []colum
 		}
 		rows = append(rows, row)
 	}
-	return writeTable(a.stdout, titles, rows)
+	return titles, rows
 }
 
 func showObject(w io.Writer, o outputFlag, object any) error {

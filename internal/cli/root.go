@@ -57,7 +57,7 @@ func newRootCommand(a *app) *cobra.Command {
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(
 		newBusCommand(a), newDIMMCommand(a), newRegionCommand(a), newNamespaceCommand(a), newDAXCommand(a),
-		newVGCommand(a), newVolumeCommand(a), newCapacityCommand(a), newTreeCommand(a),
+		newVGCommand(a), newVolumeCommand(a), newCapacityCommand(a), newTreeCommand(a), newBenchCommand(a, nil),
 		newGCCommand(a, nil), newDecommissionCommand(a, nil), newHostCommand(a), newDoctorCommand(a, nil), newReportCommand(a, nil),
 		newServeCSICommand(a, nil), newCompletionCommand(a), newVersionCommand(a),
 	)

@@ -1,0 +1,88 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+)
+
+// hasEngine reports whether fio has the engine that maps files with MAP_SYNC.
+func hasEngine(list []byte) bool {
+	for name := range strings.FieldsSeq(string(list)) {
+		if name == "libpmem" {
+			return true
+		}
+	}
+	return false
+}
+
+// fileSize is the size of the file that is read and written: most of a volume.
+func (b *Bench) fileSize() uint64 { return b.Size / 4 * 3 }
+
+// layOut writes a file once, so that reads find data and writes no unwritten extents.
+func (b *Bench) layOut(ctx context.Context, file string) error {
+	_, err := b.Run(ctx, "fio", "--name=bench", "--filename="+file, fmt.Sprintf("--size=%d", b.fileSize()), "--rw=write", "--bs=1M", "--ioengine=psync", "--direct=1", "--end_fsync=1", "--output-format=json")
+	return errs.Wrap("", file, "cannot be written by fio", "", err)
+}
+
+func (b *Bench) fio(ctx context.Context, file string, access Access, rw, cpus string) (Measure, error) {
+	engine := "psync"
+	if access == Mapped {
+		engine = "libpmem"
+	}
+	args := []string{
+		"--name=bench", "--filename=" + file, fmt.Sprintf("--size=%d", b.fileSize()), "--rw=" + rw, "--bs=4k", "--ioengine=" + engine, "--direct=1",
+		fmt.Sprintf("--runtime=%dms", b.Time.Milliseconds()), "--time_based", "--norandommap", "--invalidate=0", "--output-format=json",
+	}
+	if cpus != "" {
+		args = append(args, "--cpus_allowed="+cpus)
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.Time+time.Minute)
+	defer cancel()
+	out, err := b.Run(ctx, "fio", args...)
+	if err != nil {
+		return Measure{}, errs.Wrap("", file, "cannot be measured by fio", "", err)
+	}
+	m, err := parse(out, rw)
+	return m, errs.Wrap("", "fio", "gave an answer that cannot be read", "report this, with: fio --version", err)
+}
+
+// parse reads fio's JSON (fio(1), JSON OUTPUT). Warnings may precede it.
+func parse(out []byte, rw string) (m Measure, err error) {
+	type direction struct {
+		IOPS float64 `json:"iops"`
+		BW   uint64  `json:"bw_bytes"`
+		CLat struct {
+			Percentile map[string]uint64 `json:"percentile"`
+		} `json:"clat_ns"`
+	}
+	var answer struct {
+		Jobs []struct {
+			Error       int `json:"error"`
+			Read, Write direction
+		} `json:"jobs"`
+	}
+	text := string(out)
+	if start := strings.Index(text, "{"); start > 0 {
+		text = text[start:]
+	}
+	if err := json.Unmarshal([]byte(text), &answer); err != nil {
+		return m, err
+	}
+	if len(answer.Jobs) != 1 || answer.Jobs[0].Error != 0 {
+		return m, fmt.Errorf("%d jobs, or an error of one", len(answer.Jobs))
+	}
+	d := answer.Jobs[0].Read
+	if rw == "randwrite" {
+		d = answer.Jobs[0].Write
+	}
+	median, p99 := d.CLat.Percentile["50.000000"], d.CLat.Percentile["99.000000"]
+	if median == 0 || p99 == 0 || d.IOPS <= 0 {
+		return m, fmt.Errorf("it has no latencies of %s", rw)
+	}
+	return Measure{MedianNS: median, P99NS: p99, PerSecond: d.IOPS, BytesASecond: d.BW}, nil
+}
