@@ -82,7 +82,7 @@ echo
 run pmemctl volume create db --type lvm --size 512Mi --dry-run
 shows "What would be made, and what it takes, before anything is."
 run pmemctl volume create db --type lvm --size 512Mi
-shows "A logical volume: cleared, with ext4 on it."
+shows "A logical volume with ext4 on it."
 run pmemctl volume create cache --type direct --size 512Mi
 shows "A namespace of its own, with exactly the requested size."
 run pmemctl volume mount db /mnt/db
@@ -136,6 +136,20 @@ shows "From the DIMM to the mount, with the bytes that each layer keeps for itse
 run pmemctl capacity
 shows "What can still be made, per type and place."
 
+echo "== Is it healthy, how fast is it, and what to send to a maintainer"
+echo
+run pmemctl host setup --force
+shows "Keeps udevd and the host's LVM from reading what tenants write to volumes."
+run pmemctl doctor --touch
+shows "Everything between the kernel and the mounts. A fault maps 2 MiB, and stores need no fsync."
+run pmemctl bench --time 1s --size 128Mi
+holds "bench removed its volumes" [ "$(pmemctl volume list -o json | jq '.volumes | length')" -eq 2 ]
+shows "Measured on volumes of its own, which are gone again."
+run pmemctl report --file /tmp/report.tar.gz
+shows "One archive, with what it contains."
+run pmemctl volume list --from /tmp/report.tar.gz
+shows "The host as the archive has it, on any machine."
+
 echo "== The same over CSI"
 echo
 serves pmemctl serve-csi --endpoint unix:///run/demo/csi.sock --nodeid lab --kubelet-dir /mnt --v 0
@@ -187,10 +201,10 @@ run pmemctl volume delete db cache --force
 shows "Erased with zeros, then removed."
 run pmemctl gc
 shows "Whatever is not erased yet is erased now, at full speed: web, if the server has not finished."
-run pmemctl vg remove pmemvgregion0
-shows "The volume group is gone, and its namespace with it."
-run pmemctl vg remove pmemvgregion1
-shows "The same for the other region."
+run pmemctl decommission --dry-run
+shows "What would be removed: nothing that has a volume."
+run pmemctl decommission --force
+shows "The volume groups are gone, and their namespaces with them."
 run pmemctl tree
 holds "all regions are free" all_free
 shows "All is free again."
