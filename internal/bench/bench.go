@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/pmem"
@@ -244,18 +246,27 @@ func regionOf(v volume.View, vol volume.Volume) pmem.Region {
 }
 
 func (b *Bench) against(ctx context.Context, dir string) (m Measurement, err error) {
+	fail := func(err error) (Measurement, error) {
+		return m, errs.Wrap(errs.Invalid, "--against "+dir, "cannot be measured", "name a directory with space that can be written to", err)
+	}
 	f, err := os.CreateTemp(dir, "pmemctl-bench-*")
 	if err != nil {
-		return m, errs.Wrap(errs.Invalid, "--against "+dir, "cannot be measured", "name a directory that can be written to", err)
+		return fail(err)
 	}
-	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
-	if err := f.Close(); err != nil {
+	defer func() { err = errors.Join(err, f.Close()) }()
+	// Without a name it disappears with this process, and fio cannot take a colon in its path for
+	// the end of the name. With its size, fio does not create it again.
+	if err := os.Remove(f.Name()); err != nil {
+		return fail(err)
+	}
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, int64(b.fileSize())); err != nil {
+		return fail(err)
+	}
+	file := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd())
+	if err := b.layOut(ctx, file); err != nil {
 		return m, err
 	}
-	if err := b.layOut(ctx, f.Name()); err != nil {
-		return m, err
-	}
-	return b.accesses(ctx, dir, f.Name(), Block, "")
+	return b.accesses(ctx, dir, file, Block, "")
 }
 
 func (b *Bench) accesses(ctx context.Context, target, file string, access Access, cpus string) (m Measurement, err error) {

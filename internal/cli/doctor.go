@@ -33,7 +33,7 @@ A warning is something that will or may fail, a fault something that does not wo
 data that is not reachable. The exit code is 0 if there is neither, 12 if the worst is
 a warning, and 13 if it is a fault.
 
-Nothing is written, unless --touch is given.`,
+Nothing is changed on the devices; --touch writes a temporary file.`,
 		Example: `  pmemctl doctor
   pmemctl doctor --touch
   pmemctl doctor -o json`,
@@ -54,14 +54,20 @@ func (a *app) examine(ctx context.Context, o *doctorOptions) error {
 		return a.showFindings(o.output, doctor.CheckAgain(ctx, host, host.Findings()))
 	}
 	checker := a.checker(o.host)
-	checker.Touch = o.touch
-	checker.Server = &doctor.Server{KubeletDir: o.kubeletDir, Driver: o.driver, Ask: csi.Ask, Propagates: doctor.Propagates}
+	checker.Content, checker.Touch, checker.Server = true, o.touch, csiServer(o.kubeletDir, o.driver)
 	return a.showFindings(o.output, checker.Check(ctx))
 }
 
 // checker checks this host, except its CSI server.
 func (a *app) checker(host hostconf.Host) doctor.Checker {
-	return doctor.Checker{Host: a.service, Kernel: doctor.ThisKernel(""), Installed: run.Installed, RunDir: a.host.RunDir, HostConf: host.Check}
+	return doctor.Checker{
+		Host: a.service, Kernel: func() doctor.Kernel { return doctor.ThisKernel("") }, Installed: run.Installed, RunDir: a.host.RunDir,
+		HostConf: host.CheckVisible,
+	}
+}
+
+func csiServer(kubeletDir, driver string) *doctor.Server {
+	return &doctor.Server{KubeletDir: kubeletDir, Driver: driver, Ask: csi.Ask, Propagates: doctor.Propagates}
 }
 
 // showFindings prints the findings; the error says the worst.

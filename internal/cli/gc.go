@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"os"
 	"time"
 
@@ -71,11 +72,9 @@ func (a *app) eraseDeleted(ctx context.Context, o *gcOptions) error {
 	if o.background {
 		return a.eraseUntilDone(ctx, rate)
 	}
-	if err := a.removeBenchLeftovers(ctx); err != nil {
-		return err
-	}
+	leftovers := a.removeBenchLeftovers(ctx)
 	erased, err := a.service.EraseAll(ctx, rate, true)
-	if err == nil {
+	if err = errors.Join(err, leftovers); err == nil {
 		a.say("volumes erased: %d", erased)
 	}
 	return err

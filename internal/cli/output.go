@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 
 	"github.com/olekukonko/tablewriter"
 	"github.com/olekukonko/tablewriter/renderer"
@@ -159,6 +160,17 @@ func showObject(w io.Writer, o outputFlag, object any) error {
 	return err
 }
 
+// printable replaces control characters, which a name from an archive or from another program may
+// have, and which a terminal would obey.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
+}
+
 // writeTable prints a table like kubectl: no lines, columns separated by spaces.
 func writeTable(w io.Writer, titles []string, rows [][]string) error {
 	var text strings.Builder
@@ -175,6 +187,11 @@ func writeTable(w io.Writer, titles []string, rows [][]string) error {
 		})),
 		tablewriter.WithConfig(tablewriter.Config{Header: cells, Row: cells, Behavior: tw.Behavior{TrimSpace: tw.Off}}),
 	)
+	for _, row := range rows {
+		for i := range row {
+			row[i] = printable(row[i])
+		}
+	}
 	table.Header(titles)
 	if err := table.Bulk(rows); err != nil {
 		return err

@@ -70,9 +70,9 @@ func (n *node) print(w io.Writer, first, rest string) {
 	if n.Owner == volume.OwnerForeign {
 		parts = append(parts, "foreign")
 	}
-	line := first + n.Kind + " " + n.Name
+	line := first + printable(n.Kind+" "+n.Name)
 	if len(parts) > 0 {
-		line += "  (" + strings.Join(parts, ", ") + ")"
+		line += "  (" + printable(strings.Join(parts, ", ")) + ")"
 	}
 	fmt.Fprintln(w, line)
 	for i, c := range n.Children {

@@ -2,6 +2,7 @@ package csi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -76,8 +77,12 @@ func Ask(ctx context.Context, socket string) (name, version string, err error) {
 	if err != nil {
 		return "", "", fmt.Errorf("does not answer: %s", status.Convert(err).Message())
 	}
-	if _, err = client.Probe(ctx, &csi.ProbeRequest{}); err != nil {
+	answer, err := client.Probe(ctx, &csi.ProbeRequest{})
+	switch {
+	case err != nil:
 		err = fmt.Errorf("is not ready: %s", status.Convert(err).Message())
+	case answer.GetReady() != nil && !answer.GetReady().GetValue():
+		err = errors.New("is not ready: the PMEM is being prepared")
 	}
 	return info.GetName(), info.GetVendorVersion(), err
 }

@@ -57,7 +57,7 @@ type Host interface {
 	LookAtEverything(context.Context) (volume.View, error)
 	Damage(volume.View) []volume.Damage
 	DeletedIn(volume.View) []volume.Volume
-	Conditions(context.Context, volume.View) ([]volume.Condition, error)
+	Conditions(ctx context.Context, v volume.View, content bool) ([]volume.Condition, error)
 	Stranded() ([]volume.Stranded, error)
 	HeldLocks() ([]hostlock.Held, error)
 	MapFile(path string) (mount.Mapped, error)
@@ -66,7 +66,7 @@ type Host interface {
 // Checker checks a host.
 type Checker struct {
 	Host   Host
-	Kernel Kernel
+	Kernel func() Kernel
 	// HostConf checks the configuration of udev and LVM; nil omits it.
 	HostConf func(context.Context) ([]hostconf.Finding, error)
 	// Installed returns an error if a program is not installed.
@@ -75,6 +75,8 @@ type Checker struct {
 	RunDir string
 	// Server is where a CSI server on this host may be; nil omits it.
 	Server *Server
+	// Content also looks at the content of volumes that are not mounted.
+	Content bool
 	// Touch also writes a temporary file to each volume that is mounted writable, to show how the
 	// kernel maps it.
 	Touch bool
@@ -96,7 +98,7 @@ func (c Checker) CheckView(ctx context.Context, v volume.View, err error) []Find
 		r.failed("host", "", err)
 	} else {
 		c.checkPMEM(ctx, r, v)
-		checkErasing(r, c.Host.DeletedIn(v), time.Now())
+		c.checkErasing(r, c.Host.DeletedIn(v), time.Now())
 	}
 	c.checkMapper(r)
 	c.checkLocks(r, time.Now())

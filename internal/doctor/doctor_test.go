@@ -37,7 +37,7 @@ type fakeHost struct {
 func (f *fakeHost) LookAtEverything(context.Context) (volume.View, error) { return f.view, f.lookErr }
 func (f *fakeHost) Damage(volume.View) []volume.Damage                    { return f.damage }
 func (f *fakeHost) DeletedIn(volume.View) []volume.Volume                 { return f.deleted }
-func (f *fakeHost) Conditions(context.Context, volume.View) ([]volume.Condition, error) {
+func (f *fakeHost) Conditions(context.Context, volume.View, bool) ([]volume.Condition, error) {
 	return f.conditions, f.conditionsErr
 }
 func (f *fakeHost) Stranded() ([]volume.Stranded, error) { return f.stranded, f.strandedErr }
@@ -71,7 +71,9 @@ func healthy(t *testing.T) (*fakeHost, *Checker) {
 	f.conditions = []volume.Condition{{Volume: volume.Volume{Name: "db", Type: volume.TypeLVM, State: volume.Ready, Size: pmem.GiB},
 		Mounts: []volume.MountCondition{{Point: mount.Point{Path: "/mnt/db", FSType: mount.Ext4, Options: []string{"rw", "dax=always"}}, DAX: true}}}}
 	return f, &Checker{
-		Host: f, Kernel: Kernel{Release: "6.1.0-40-amd64", Bus: true, Drivers: []string{"nd_pmem", "nd_region", "nvdimm"}, Mapper: true},
+		Host: f, Kernel: func() Kernel {
+			return Kernel{Release: "6.1.0-40-amd64", Bus: true, Drivers: []string{"nd_pmem", "nd_region", "nvdimm"}, Mapper: true}
+		},
 		Installed: func(string) error { return nil }, RunDir: run, Touch: true,
 		HostConf: func(context.Context) ([]hostconf.Finding, error) {
 			return []hostconf.Finding{{Check: "udev rule", State: hostconf.OK, Detail: "installed"}}, nil
@@ -119,7 +121,13 @@ func TestFindings(t *testing.T) {
 	mounted := func(do func(*volume.MountCondition)) change {
 		return vol(func(c *volume.Condition) { do(&c.Mounts[0]) })
 	}
-	kernel := func(do func(*Kernel)) change { return func(_ *fakeHost, c *Checker) { do(&c.Kernel) } }
+	kernel := func(do func(*Kernel)) change {
+		return func(_ *fakeHost, c *Checker) {
+			k := c.Kernel()
+			do(&k)
+			c.Kernel = func() Kernel { return k }
+		}
+	}
 	server := func(do func(*Server)) change { return func(_ *fakeHost, c *Checker) { do(c.Server) } }
 	without := func(program string) change {
 		return func(_ *fakeHost, c *Checker) {
@@ -211,13 +219,16 @@ func TestFindings(t *testing.T) {
 		"shut down":            {mounted(func(m *volume.MountCondition) { m.Fault = mount.ShutDown }), "volume", "db", Fault, "/mnt/db: its file system was shut down", "dmesg"},
 		"read-only":            {mounted(func(m *volume.MountCondition) { m.Fault = mount.MadeReadOnly }), "volume", "db", Fault, "made read-only", "dmesg"},
 		"no DAX":               {mounted(func(m *volume.MountCondition) { m.DAX, m.WhyNoDAX = false, "it is mounted with dax=never" }), "volume", "db", Warning, "/mnt/db: does not use DAX: it is mounted with dax=never", "unmount db"},
-		"no DAX, no reason":    {mounted(func(m *volume.MountCondition) { m.DAX = false }), "volume", "db", Warning, "the reason is not known", "unmount db"},
-		"no MAP_SYNC":          {func(f *fakeHost, _ *Checker) { f.mapped.Sync = false }, "volume", "db", Fault, "MAP_SYNC", "unmount db"},
-		"small faults":         {func(f *fakeHost, _ *Checker) { f.mapped.Huge = false }, "volume", "db", Warning, "4 KiB", "clone db"},
-		"full":                 {func(f *fakeHost, _ *Checker) { f.mapErr = errors.New("no space left on device") }, "volume", "db", Warning, "no space", "omit --touch"},
-		"erasing":              {deleted(time.Minute, volume.Erasure{Rate: 1, Done: pmem.GiB / 2}), "erasing", "", Note, "1, 512 MiB, the oldest for 1m", ""},
-		"waits for erasing":    {deleted(time.Minute, volume.Erasure{}), "erasing", "", Note, "1, 1 GiB", ""},
-		"erasing abandoned":    {deleted(time.Hour, volume.Erasure{}), "erasing", "", Warning, "nothing erases", "pmemctl gc"},
+		"DAX by file": {mounted(func(m *volume.MountCondition) {
+			m.DAX, m.WhyNoDAX, m.Options = false, "each file decides", []string{"rw", "dax=inode"}
+		}), "volume", "db", Note, "each file decides", ""},
+		"no DAX, no reason": {mounted(func(m *volume.MountCondition) { m.DAX = false }), "volume", "db", Warning, "the reason is not known", "unmount db"},
+		"no MAP_SYNC":       {func(f *fakeHost, _ *Checker) { f.mapped.Sync = false }, "volume", "db", Fault, "MAP_SYNC", "unmount db"},
+		"small faults":      {func(f *fakeHost, _ *Checker) { f.mapped.Huge = false }, "volume", "db", Warning, "4 KiB", "clone db"},
+		"full":              {func(f *fakeHost, _ *Checker) { f.mapErr = errors.New("no space left on device") }, "volume", "db", Warning, "no space", "omit --touch"},
+		"erasing":           {deleted(time.Minute, volume.Erasure{Rate: 1, Done: pmem.GiB / 2}), "erasing", "", Note, "1, 512 MiB, the oldest for 1m", ""},
+		"waits for erasing": {deleted(time.Minute, volume.Erasure{}), "erasing", "", Note, "1, 1 GiB", ""},
+		"erasing abandoned": {deleted(time.Hour, volume.Erasure{}), "erasing", "", Warning, "nothing erases", "pmemctl gc"},
 		"stranded": {func(f *fakeHost, _ *Checker) {
 			f.stranded = []volume.Stranded{{Name: "pmemvg-db", Node: "/dev/dm-0", VG: "pmemvg", LV: "db"}}
 		}, "device mapper", "pmemvg-db", Fault, "was removed", "volume unmount db"},

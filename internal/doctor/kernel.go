@@ -52,7 +52,7 @@ var drivers = []struct{ name, module, without string }{
 }
 
 func (c Checker) checkKernel(r *report) {
-	k := c.Kernel
+	k := c.Kernel()
 	var major, minor int
 	if n, _ := fmt.Sscanf(k.Release, "%d.%d", &major, &minor); n == 2 && (major < 5 || major == 5 && minor < 8) {
 		r.add("kernel", "", Warning, k.Release+" cannot tell whether a file uses DAX", "use Linux 5.8 or later")

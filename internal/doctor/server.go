@@ -45,7 +45,7 @@ func (c Checker) checkServer(ctx context.Context, r *report) {
 	case err != nil:
 		next := errs.NextStep(err)
 		if next == "" {
-			next = "see its log: kubectl logs -n pmemctl -l app=pmemctl-csi -c pmemctl"
+			next = "see its log: kubectl logs -n pmemctl -l app.kubernetes.io/name=pmemctl -c pmemctl"
 		}
 		r.add("csi", s.Driver, Fault, s.socket()+": "+err.Error(), next)
 	case name != s.Driver:
@@ -67,13 +67,17 @@ func (c Checker) checkServer(ctx context.Context, r *report) {
 	default:
 		r.ok("csi", "registration", "a socket is in "+registry)
 	}
-	switch shared, err := s.Propagates(s.KubeletDir); {
+	pods := filepath.Join(s.KubeletDir, "pods") // mounted by itself in the driver's container
+	if _, err := os.Stat(pods); err != nil {
+		pods = s.KubeletDir
+	}
+	switch shared, err := s.Propagates(pods); {
 	case err != nil:
-		r.add("csi", "mounts", Warning, "the mount table cannot be read: "+err.Error(), "findmnt -o TARGET,PROPAGATION -T "+s.KubeletDir)
+		r.add("csi", "mounts", Warning, "the mount table cannot be read: "+err.Error(), "findmnt -o TARGET,PROPAGATION -T "+pods)
 	case !shared:
-		r.add("csi", "mounts", Fault, "the mount of "+s.KubeletDir+" is private: what the driver mounts does not appear in pods", "mount --make-rshared /")
+		r.add("csi", "mounts", Fault, "the mount of "+pods+" is private: what the driver mounts does not appear in pods", "mount --make-rshared /")
 	default:
-		r.ok("csi", "mounts", s.KubeletDir+" is shared")
+		r.ok("csi", "mounts", pods+" is shared")
 	}
 }
 

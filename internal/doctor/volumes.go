@@ -13,7 +13,7 @@ import (
 )
 
 func (c Checker) checkVolumes(ctx context.Context, r *report, v volume.View) {
-	conditions, err := c.Host.Conditions(ctx, v)
+	conditions, err := c.Host.Conditions(ctx, v, c.Content)
 	if err != nil {
 		r.failed("volumes", "", err)
 		return
@@ -43,7 +43,7 @@ func (c Checker) checkVolume(r *report, vol volume.Condition) {
 	case vol.Suspended && vol.Busy:
 		problem(Note, "is suspended, because it is being changed", "")
 	case vol.Suspended:
-		problem(Fault, "is suspended: all I/O waits", "resume it: pmemctl volume mount, or expand, or any change by pmemctl")
+		problem(Fault, "is suspended: all I/O waits", "resume it: pmemctl volume mount "+vol.Name+" PATH; or: dmsetup resume")
 	case vol.Unreadable != "":
 		problem(Fault, "its content cannot be read: "+vol.Unreadable, show)
 	case vol.Health != "":
@@ -92,6 +92,10 @@ func (c Checker) checkMount(r *report, vol volume.Condition, m volume.MountCondi
 		problem(Fault, "its file system "+string(m.Fault), again+"; see why: dmesg | tail")
 		return
 	}
+	if !m.DAX && slices.Contains(m.Options, "dax=inode") {
+		problem(Note, m.WhyNoDAX, "")
+		return
+	}
 	if !m.DAX {
 		problem(Warning, "does not use DAX: "+orElse(m.WhyNoDAX, "the reason is not known"), again)
 		return
@@ -112,7 +116,7 @@ func (c Checker) checkMount(r *report, vol volume.Condition, m volume.MountCondi
 // abandonedAfter is when the erasing of a deleted volume should have begun.
 const abandonedAfter = 10 * time.Minute
 
-func checkErasing(r *report, deleted []volume.Volume, now time.Time) {
+func (c Checker) checkErasing(r *report, deleted []volume.Volume, now time.Time) {
 	if len(deleted) == 0 {
 		r.ok("erasing", "", "nothing is to be erased")
 		return
@@ -128,6 +132,10 @@ func checkErasing(r *report, deleted []volume.Volume, now time.Time) {
 		left += vol.RawSize - min(vol.RawSize, vol.Erasing.Done)
 		oldest = max(oldest, now.Sub(vol.Erasing.Since))
 		erasing = erasing || vol.Erasing.Rate > 0
+	}
+	held, _ := c.Host.HeldLocks() // of which checkLocks tells
+	for _, h := range held {
+		erasing = erasing || strings.HasPrefix(h.Name, "erasing")
 	}
 	detail := fmt.Sprintf("deleted volumes to be erased: %d, %s, the oldest for %s", waiting, pmem.FormatSize(left), oldest.Round(time.Second))
 	switch {

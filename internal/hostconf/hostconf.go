@@ -383,16 +383,10 @@ func Serve(ctx context.Context, root string, log *slog.Logger) []Finding {
 			log.Error("host setup failed", "error", err.Error(), "next", errs.NextStep(err))
 		}
 	}
-	findings, err := h.Check(ctx)
+	findings, err := h.CheckVisible(ctx)
 	if err != nil {
 		log.Error("host check failed", "error", err.Error())
 		return nil
-	}
-	if root == "" && inContainer() {
-		// The files are those of the container, but the effects of udevd are visible.
-		findings = slices.DeleteFunc(findings, func(f Finding) bool { return f.Check != "udev links" })
-		findings = append(findings, Finding{Check: "files", State: Note, Detail: "the host's /etc is not visible here",
-			Next: "use --host-dir, or run on the host: pmemctl host check"})
 	}
 	for _, f := range findings {
 		args := []any{"check", f.Check, "detail", f.Detail}
@@ -409,6 +403,19 @@ func Serve(ctx context.Context, root string, log *slog.Logger) []Finding {
 		}
 	}
 	return findings
+}
+
+// CheckVisible is Check, without what cannot be known in a container that does not have the host's
+// /etc.
+func (h Host) CheckVisible(ctx context.Context) ([]Finding, error) {
+	findings, err := h.Check(ctx)
+	if err != nil || h.Root != "" || !inContainer() {
+		return findings, err
+	}
+	// The files are those of the container, but the effects of udevd are visible.
+	findings = slices.DeleteFunc(findings, func(f Finding) bool { return f.Check != "udev links" })
+	return append(findings, Finding{Check: "files", State: Note, Detail: "the host's /etc is not visible here",
+		Next: "use --host-dir, or run on the host: pmemctl host check"}), nil
 }
 
 // inContainer checks for the marks of systemd, of common runtimes and of Kubernetes.

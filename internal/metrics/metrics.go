@@ -3,6 +3,7 @@ package metrics
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -47,6 +48,7 @@ type collector struct {
 	checked     time.Time
 	findings    []doctor.Finding // when it was checked
 	checking    bool
+	checkBegan  time.Time
 }
 
 var (
@@ -140,7 +142,7 @@ func (c *collector) read(withHealth bool) {
 	close(c.reading)
 	c.reading = nil
 	if withHealth && c.check != nil && !c.checking && time.Since(c.checked) >= checkEvery {
-		c.checking = true
+		c.checking, c.checkBegan = true, time.Now()
 		go c.runChecks(view, err)
 	}
 }
@@ -168,6 +170,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(readErrorDesc, number(c.err != nil))
 	if c.findings != nil {
 		gauge(checkAge, time.Since(c.checked).Seconds())
+	}
+	if c.checking && time.Since(c.checkBegan) > 2*readTimeout {
+		gauge(checkState, float64(doctor.Fault.Rank()), "checks", "") // a device does not answer
 	}
 	for object, worst := range worstOf(c.findings) {
 		gauge(checkState, float64(worst.Rank()), object.check, object.name)
@@ -249,7 +254,11 @@ type checkedObject struct{ check, name string }
 func worstOf(findings []doctor.Finding) map[checkedObject]doctor.State {
 	worst := map[checkedObject]doctor.State{}
 	for _, f := range findings {
-		object := checkedObject{f.Check, f.Object}
+		// A label must be valid UTF-8, and locks come and go.
+		object := checkedObject{f.Check, strings.ToValidUTF8(f.Object, "?")}
+		if f.Check == "locks" {
+			object.name = ""
+		}
 		if have, ok := worst[object]; !ok || f.State.Rank() > have.Rank() {
 			worst[object] = f.State
 		}

@@ -471,7 +471,7 @@ func TestSeed(t *testing.T) {
 	s = h.Service()
 	before, err := s.Look(ctx)
 	require.NoError(t, err)
-	volumetest.IsKind(t, errs.Busy, volumetest.Create(spec("c"))(h, s), "another program created a namespace")
+	volumetest.IsKind(t, errs.Busy, volumetest.Create(spec("c"))(h, s), "its last namespace has not been enabled")
 	after, err := s.Look(ctx)
 	require.NoError(t, err)
 	assert.Equal(t, before.PMEM.Namespaces, after.PMEM.Namespaces)

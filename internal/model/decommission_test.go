@@ -132,11 +132,11 @@ func TestDecommissionRefusals(t *testing.T) {
 			require.NoError(d.t, volumetest.Second(d.s.Delete(ctx, "b", true)))
 		}, "region0 region1", errs.InUse, "volume b: is deleted, but not yet erased, in region region0", "pmemctl gc", true},
 		"an unfinished lvm volume": {true, func(d *onDisk) { killed(d, volumetest.Create(volumetest.Spec("b", volume.TypeLVM, 64*pmem.MiB))) }, "", errs.InUse,
-			"volume b: is unfinished, and exists in ", "pmemctl volume delete b", true},
-		"an unfinished direct volume": {true, func(d *onDisk) { killed(d, volumetest.Create(direct("b"))) }, "", errs.InUse, "volume b: is unfinished, and exists in ", "pmemctl volume delete b", true},
+			"volume b: still exists, unfinished, in ", "pmemctl volume delete b", true},
+		"an unfinished direct volume": {true, func(d *onDisk) { killed(d, volumetest.Create(direct("b"))) }, "", errs.InUse, "volume b: still exists, unfinished, in ", "pmemctl volume delete b", true},
 		"an unfinished expansion": {false, func(d *onDisk) { killed(d, volumetest.Expand("a", 128*pmem.MiB)) }, "", errs.InUse,
-			"volume a: is unfinished, and exists in volume group pmemvg", "pmemctl volume delete a", true},
-		"an unfinished copy": {false, func(d *onDisk) { killed(d, clone(volume.Spec{Name: "b", Type: volume.TypeDirect})) }, "", errs.InUse, "volume b: is unfinished, and exists in ", "pmemctl volume delete a", true},
+			"volume a: still exists, unfinished, in volume group pmemvg", "pmemctl volume delete a", true},
+		"an unfinished copy": {false, func(d *onDisk) { killed(d, clone(volume.Spec{Name: "b", Type: volume.TypeDirect})) }, "", errs.InUse, "volume b: still exists, unfinished, in ", "pmemctl volume delete a", true},
 		"a published raw volume": {true, func(d *onDisk) {
 			spec := direct("b")
 			spec.FS = mount.None

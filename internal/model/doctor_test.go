@@ -20,7 +20,9 @@ func diagnose(t *testing.T, h *model.Host, s *volume.Service, touch bool) []doct
 	t.Helper()
 	steps := len(h.Steps())
 	checker := doctor.Checker{
-		Host: s, Kernel: doctor.Kernel{Release: "6.1.0", Bus: true, Drivers: []string{"nd_pmem", "nd_region", "nvdimm"}, Mapper: true},
+		Host: s, Kernel: func() doctor.Kernel {
+			return doctor.Kernel{Release: "6.1.0", Bus: true, Drivers: []string{"nd_pmem", "nd_region", "nvdimm"}, Mapper: true}
+		}, Content: true,
 		Installed: func(string) error { return nil }, RunDir: filepath.Join(t.TempDir(), "missing"), Touch: touch,
 	}
 	var bad []doctor.Finding

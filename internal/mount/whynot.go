@@ -16,6 +16,8 @@ import (
 // Documentation/filesystems/dax.rst); "" if none is known. device is its block device.
 func WhyNoDAX(device string, n blockdev.Number, p Point) string {
 	switch {
+	case slices.Contains(p.Options, "dax=inode"):
+		return "it is mounted with dax=inode, so each file decides"
 	case slices.Contains(p.Options, "dax=never"):
 		return "it is mounted with dax=never"
 	case !blockdev.HasDAX(n):

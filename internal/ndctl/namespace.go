@@ -131,7 +131,7 @@ func (l Lib) AdvanceSeed(region string, owned func(name string) bool) (err error
 		return err
 	}
 	if err := disableSafely(seed); err != nil {
-		return err
+		return err // it stays raw, as its owner makes it anyway
 	}
 	return change("set_raw_mode", dev, func() C.int { return C.ndctl_namespace_set_raw_mode(seed, 0) })
 }

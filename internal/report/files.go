@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -11,6 +12,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // File is a file of an archive.
@@ -92,8 +95,11 @@ func (c Collector) Collect(ctx context.Context) []File {
 	} {
 		c.tree(dir.path, dir.what, add)
 	}
-	logs, _ := filepath.Glob(c.path("var/log/pods/*pmemctl*/pmemctl/*.log"))
+	logs, _ := filepath.Glob(c.path("var/log/pods/*_pmemctl-csi-*_*/pmemctl/*.log"))
 	for _, log := range logs {
+		if real, err := filepath.EvalSymlinks(log); err != nil || real != log {
+			continue // not the runtime's
+		}
 		data, err := tail(log)
 		add("log/"+filepath.Base(filepath.Dir(filepath.Dir(log)))+"-"+filepath.Base(log), "log of serve-csi", data, err)
 	}
@@ -125,13 +131,22 @@ func wordsAbout(text []byte) []byte {
 	return []byte(strings.Join(words, " ") + "\n")
 }
 
-// tail returns the last maxFile bytes of a file.
+func deviceOf(path string) (uint64, error) {
+	var st unix.Stat_t
+	err := unix.Lstat(path, &st)
+	return st.Dev, err
+}
+
+// tail returns the last maxFile bytes of a regular file.
 func tail(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, fmt.Errorf("%s is not a regular file", path))
+	}
 	if info, err := f.Stat(); err == nil && info.Size() > maxFile {
 		if _, err := f.Seek(-maxFile, io.SeekEnd); err != nil {
 			return nil, err
@@ -140,10 +155,23 @@ func tail(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxFile))
 }
 
-// tree adds the regular files below a path.
+// tree adds the regular files below a path, on the same file system.
 func (c Collector) tree(path, what string, add func(name, what string, data []byte, err error)) {
+	on, err := deviceOf(c.path(path))
+	if err != nil {
+		return // does not exist
+	}
 	_ = filepath.WalkDir(c.path(path), func(file string, entry fs.DirEntry, err error) error {
-		if err != nil || !entry.Type().IsRegular() {
+		if err != nil {
+			return nil
+		}
+		if entry.IsDir() {
+			if dev, err := deviceOf(file); err != nil || dev != on {
+				return fs.SkipDir // something is mounted there, perhaps a volume
+			}
+			return nil
+		}
+		if !entry.Type().IsRegular() {
 			return nil
 		}
 		name := strings.TrimPrefix(file, c.path()+"/")

@@ -57,7 +57,10 @@ func (h *Host) Damage(volume.View) []volume.Damage { return h.state.Damage }
 func (h *Host) DeletedIn(volume.View) []volume.Volume { return h.state.Deleted }
 
 // Conditions is that of the service.
-func (h *Host) Conditions(context.Context, volume.View) ([]volume.Condition, error) {
+func (h *Host) Conditions(context.Context, volume.View, bool) ([]volume.Condition, error) {
+	if h.state.ConditionsErr != "" {
+		return nil, errors.New(h.state.ConditionsErr)
+	}
 	return h.state.Conditions, nil
 }
 

@@ -17,7 +17,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pmemctl/pmemctl/internal/doctor"
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/hostlock"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/pmem"
@@ -127,12 +129,26 @@ func FuzzReadState(f *testing.F) {
 
 // TestHashNames: no name stays, equal names stay equal, and the host is otherwise the same.
 func TestHashNames(t *testing.T) {
-	files := []File{{Name: "log/pvc-7.log", What: "a log", Data: []byte("create pvc-7 on node-a: /mnt/secret/x pvc-77 pmemvg-pvc--7 xpvc-7\n")}}
-	s, hashed, err := HashNames(sample(), files, "node-a")
+	files := []File{{Name: "log/pvc-7.log"}, {Name: "var/lib/pmemctl/lvm/g/1.vg"},
+		{Name: "proc/pvc-7", What: "a file", Data: []byte("create pvc-7 on node-a: /mnt/secret/x pvc-77 pmemvg-pvc--7 xpvc-7 /mnt/a\\040b\n")}}
+	named := sample()
+	// Names that look like something else, or are elsewhere only.
+	for _, name := range []string{"11", "2026", "region0", "namespace0.0", "true"} {
+		named.Volumes = append(named.Volumes, volume.Volume{Name: name, State: volume.Ready})
+	}
+	named.Damage = append(named.Damage, volume.Damage{Volume: "lost-one", Reason: "volume lost-one is lost"})
+	named.Stranded = []volume.Stranded{{Name: "pmemvg-gone--one", LV: "gone-one", VG: "pmemvg"}, {Name: "cryptic"}}
+	named.Locks = []hostlock.Held{{Name: "volume-locked-one", Holder: "pmemctl volume create locked-one (pid 7)"}}
+	named.Mounted["/dev/pmem1"] = []volume.Mounted{{Point: mount.Point{Path: "/mnt/a b"}}}
+	named.Findings = []doctor.Finding{{Check: "volume", Object: "lost-one", Detail: "lost-one is lost"}}
+	s, hashed, err := HashNames(named, files, "node-a")
 	require.NoError(t, err)
+	require.Len(t, hashed, 1, "files with former names are omitted")
+	assert.Equal(t, named.Time, s.Time)
+	assert.Equal(t, "info", NewHost(s).state.PMEM.Namespaces[0].InfoUUID)
 	text, err := json.Marshal(s)
 	require.NoError(t, err)
-	for _, name := range []string{"pvc-7", "pvc--7", "pvc-8", "/mnt/secret"} {
+	for _, name := range []string{"pvc-7", "pvc--7", "pvc-8", "/mnt/secret", "lost-one", "gone-one", "gone--one", "cryptic", "locked-one", "/mnt/a b"} {
 		assert.NotContains(t, string(text), name)
 	}
 	name := s.Volumes[0].Name
@@ -145,7 +161,11 @@ func TestHashNames(t *testing.T) {
 	assert.Equal(t, volume.Ready, s.Volumes[0].State)
 	assert.Equal(t, sample().PMEM.Regions[0].Dev, s.PMEM.Regions[0].Dev)
 	log := string(hashed[0].Data)
-	assert.Equal(t, "log/"+name+".log", hashed[0].Name)
+	assert.Equal(t, "proc/"+name, hashed[0].Name)
+	assert.NotContains(t, log, "/mnt/a")
+	again, _, err := HashNames(named, nil)
+	require.NoError(t, err)
+	assert.NotEqual(t, name, again.Volumes[0].Name, "the salt")
 	assert.Contains(t, log, "create "+name+" on x")
 	assert.Contains(t, log, "pvc-77", "another name")
 	assert.NotContains(t, log, "node-a")
@@ -171,6 +191,12 @@ func TestCollect(t *testing.T) {
 	} {
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(root, path)), 0o700))
 		require.NoError(t, os.WriteFile(filepath.Join(root, path), []byte(text), 0o600))
+	}
+	for path, to := range map[string]string{
+		"var/log/pods/x_pmemctl-csi-2_u/pmemctl/0.log": "etc/shadow", "run/pmemctl/link": "etc/shadow", "var/log/pods/x_pmemctl-csi-3_u": "var/log/pods/other_pod_u",
+	} {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(root, path)), 0o700))
+		require.NoError(t, os.Symlink(filepath.Join(root, to), filepath.Join(root, path)))
 	}
 	var ran []string
 	c := Collector{Root: root, Run: func(_ context.Context, name string, args ...string) ([]byte, error) {

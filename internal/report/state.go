@@ -24,20 +24,22 @@ type State struct {
 
 	PMEM pmem.System `json:"pmem"`
 	// Hidden has what the output of commands omits.
-	Hidden     hidden                      `json:"hidden"`
-	LVM        lvm.State                   `json:"lvm"`
-	Foreign    lvm.State                   `json:"foreign"`
-	LookErr    string                      `json:"look_error,omitempty"` // in place of the above
-	Volumes    []volume.Volume             `json:"volumes"`
-	Conditions []volume.Condition          `json:"conditions"`
-	Mounted    map[string][]volume.Mounted `json:"mounted"` // by device
-	Damage     []volume.Damage             `json:"damage"`
-	Deleted    []volume.Volume             `json:"deleted"`
-	Stranded   []volume.Stranded           `json:"stranded"`
-	Locks      []hostlock.Held             `json:"locks"`
-	Parts      []volume.VGPart             `json:"vg_parts"`
-	Findings   []doctor.Finding            `json:"findings"`
-	ReadErrors []string                    `json:"read_errors,omitempty"`
+	Hidden     hidden             `json:"hidden"`
+	LVM        lvm.State          `json:"lvm"`
+	Foreign    lvm.State          `json:"foreign"`
+	LookErr    string             `json:"look_error,omitempty"` // in place of the above
+	Volumes    []volume.Volume    `json:"volumes"`
+	Conditions []volume.Condition `json:"conditions"`
+	// ConditionsErr is the reason why Conditions could not be read.
+	ConditionsErr string                      `json:"conditions_error,omitempty"`
+	Mounted       map[string][]volume.Mounted `json:"mounted"` // by device
+	Damage        []volume.Damage             `json:"damage"`
+	Deleted       []volume.Volume             `json:"deleted"`
+	Stranded      []volume.Stranded           `json:"stranded"`
+	Locks         []hostlock.Held             `json:"locks"`
+	Parts         []volume.VGPart             `json:"vg_parts"`
+	Findings      []doctor.Finding            `json:"findings"`
+	ReadErrors    []string                    `json:"read_errors,omitempty"`
 }
 
 // hidden are fields of regions and namespaces that are not printed, by device name.
@@ -76,8 +78,10 @@ func Read(ctx context.Context, from Source, checker doctor.Checker, version stri
 			s.Mounted[device] = mounted
 		}
 	}
-	s.Conditions, err = from.Conditions(ctx, v)
-	failed(err)
+	if s.Conditions, err = from.Conditions(ctx, v, true); err != nil {
+		s.ConditionsErr = err.Error()
+		failed(err)
+	}
 	s.Stranded, err = from.Stranded()
 	failed(err)
 	s.Locks, err = from.HeldLocks()

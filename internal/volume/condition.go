@@ -36,24 +36,27 @@ type MountCondition struct {
 // ReadOnly reports whether nothing can be written at the mount point.
 func (m MountCondition) ReadOnly() bool { return slices.Contains(m.Options, "ro") }
 
-// Conditions returns the condition of each volume of a view that was read with LookAtEverything. It
-// writes nothing.
-func (s *Service) Conditions(ctx context.Context, v View) ([]Condition, error) {
+// Conditions returns the condition of each volume of a view that was read with LookAtEverything;
+// with content, also the content of those that are not mounted. It writes nothing to a device.
+func (s *Service) Conditions(ctx context.Context, v View, content bool) ([]Condition, error) {
 	uses, err := s.Mounts.Uses()
-	if err != nil {
-		return nil, err
-	}
-	held, err := s.Locks.Held()
 	if err != nil {
 		return nil, err
 	}
 	all := []Condition{}
 	for _, vol := range v.Examined() {
 		c := Condition{Volume: vol, Suspended: s.isSuspended(vol), Gone: vol.Type == TypeLVM && s.hasGone(vol)}
-		c.Busy = slices.ContainsFunc(held, func(h hostlock.Held) bool { return h.Is(volumeLock(vol.Name)) || h.Is(eraseLock(vol)) })
+		if vol.State == Creating || c.Suspended {
+			if c, err = s.settled(ctx, c); err != nil {
+				return nil, err
+			}
+			if vol = c.Volume; vol.Name == "" {
+				continue // it is gone
+			}
+		}
 		if n, err := s.Devices.Identify(vol.Device); vol.Device != "" && err == nil && !c.Suspended && !c.Gone {
 			c.Mounts = s.mountConditions(vol, n, uses)
-			if len(c.Mounts) == 0 && vol.State == Ready {
+			if content && len(c.Mounts) == 0 && vol.State == Ready {
 				content, err := s.Mounts.Probe(ctx, vol.Device)
 				if c.Content = content.Type; err != nil {
 					c.Unreadable = err.Error()
@@ -63,6 +66,30 @@ func (s *Service) Conditions(ctx context.Context, v View) ([]Condition, error) {
 		all = append(all, c)
 	}
 	return all, nil
+}
+
+// settled returns the condition of a volume that may only have been in the middle of a change: Busy
+// if its lock is held, or else what it is now, with a Name of "" if there is none any more.
+func (s *Service) settled(ctx context.Context, c Condition) (Condition, error) {
+	lock, err := s.Locks.Try(volumeLock(c.Name))
+	if err != nil {
+		return c, err
+	}
+	if lock == nil {
+		c.Busy = true
+		return c, nil
+	}
+	defer lock.Release()
+	v, err := s.Look(ctx)
+	if err != nil {
+		return c, err
+	}
+	for _, vol := range v.Volumes() {
+		if vol.UUID == c.UUID {
+			return Condition{Volume: vol, Suspended: s.isSuspended(vol), Gone: vol.Type == TypeLVM && s.hasGone(vol)}, nil
+		}
+	}
+	return Condition{}, nil
 }
 
 func (s *Service) mountConditions(vol Volume, n blockdev.Number, uses []mount.Use) []MountCondition {

@@ -121,7 +121,7 @@ func (vol Volume) remains(mounts []mount.Point) error {
 	case vol.State == Deleting:
 		return in("is deleted, but not yet erased,", "pmemctl gc")
 	case vol.State == Creating:
-		return in("is unfinished, and exists", "wait until it is created, copied or expanded; if that was interrupted: pmemctl volume delete "+vol.Name)
+		return in("still exists, unfinished,", "wait until it is created, copied or expanded; if that was interrupted: pmemctl volume delete "+vol.Name)
 	case vol.State == Damaged:
 		return in("is damaged, and still exists", "see: pmemctl volume show "+vol.Name+"; if its data is not needed: pmemctl volume delete "+vol.Name)
 	case len(mounts) > 0:

@@ -84,7 +84,7 @@ func TestRemains(t *testing.T) {
 		"lvm":        {lvm, nil, "still exists in volume group pmemvg", "pmemctl volume delete db"},
 		"direct":     {direct, nil, "still exists in region region0", "pmemctl volume delete db"},
 		"mounted":    {lvm, []mount.Point{{Path: "/mnt/db"}}, "is mounted on /mnt/db, and still exists in volume group pmemvg", "pmemctl volume delete --unmount db"},
-		"unfinished": {in(direct, Creating), nil, "is unfinished, and exists in region region0", "pmemctl volume delete db"},
+		"unfinished": {in(direct, Creating), nil, "still exists, unfinished, in region region0", "pmemctl volume delete db"},
 		"deleted":    {in(lvm, Deleting), nil, "is deleted, but not yet erased, in volume group pmemvg", "pmemctl gc"},
 		"damaged":    {in(direct, Damaged), nil, "is damaged, and still exists in region region0", "pmemctl volume show db"},
 	} {

@@ -36,7 +36,7 @@ func (s *Service) WatchUnerased(ctx context.Context) (<-chan struct{}, error) {
 				return
 			case <-watcher.Errors: // an overflow: something changed
 			case event := <-watcher.Events:
-				if event.Name == dir { // removed: nothing is watched any more
+				if event.Name == dir && event.Has(fsnotify.Remove|fsnotify.Rename) { // nothing is watched any more
 					return
 				}
 			}
