@@ -283,11 +283,19 @@ func (s *Service) inEraseOrder(deleted []Volume) []Volume {
 			class[vol.UUID] = 1
 		}
 	}
+	old := time.Now().Add(-smallestFirstFor)
 	slices.SortStableFunc(deleted, func(a, b Volume) int {
-		return cmp.Or(cmp.Compare(class[a.UUID], class[b.UUID]), cmp.Compare(a.RawSize, b.RawSize))
+		bySize := cmp.Compare(a.RawSize, b.RawSize)
+		if a.Erasing.Since.Before(old) || b.Erasing.Since.Before(old) {
+			bySize = a.Erasing.Since.Compare(b.Erasing.Since)
+		}
+		return cmp.Or(cmp.Compare(class[a.UUID], class[b.UUID]), bySize)
 	})
 	return deleted
 }
+
+// smallestFirstFor is how long a deleted volume may have to wait for smaller ones.
+const smallestFirstFor = time.Minute
 
 // EraseAll erases the deleted volumes, one after the other, and returns how many. One that cannot
 // be erased does not block the others; with failedToo, those that failed before are tried again.

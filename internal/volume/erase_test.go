@@ -63,12 +63,29 @@ func TestScarce(t *testing.T) {
 	assert.True(t, v.isScarce(inGroup))
 }
 
+// TestEraseOrder: the smallest is erased first, but small ones do not keep a large one waiting for
+// ever.
+func TestEraseOrder(t *testing.T) {
+	s := &Service{RunDir: t.TempDir()}
+	a := Volume{Name: "a", UUID: "a", Type: TypeLVM, VG: "vg", RawSize: 100}
+	s.keepErasure(a, Erasure{Since: time.Now().Add(-2 * smallestFirstFor)})
+	small := Volume{Name: "small", UUID: "small", Type: TypeLVM, VG: "vg", RawSize: 1}
+	s.keepErasure(small, Erasure{Since: time.Now()})
+	old := Volume{Name: "old", UUID: "old", Type: TypeLVM, VG: "vg", RawSize: 1}
+	s.keepErasure(old, Erasure{Since: time.Now().Add(-smallestFirstFor - time.Second)})
+	var names []string
+	for _, vol := range s.inEraseOrder([]Volume{small, old, a}) {
+		names = append(names, vol.Name)
+	}
+	assert.Equal(t, []string{"a", "old", "small"}, names)
+}
+
 func TestErasureRecord(t *testing.T) {
 	s := &Service{Devices: KernelDevices{}, Mounts: KernelMounts{}, RunDir: t.TempDir()}
 	a := Volume{Name: "a", UUID: "uuid-a", Type: TypeLVM, VG: "vg", RawSize: 100, State: Deleting}
 	b := Volume{Name: "b", UUID: "uuid-b", Type: TypeDirect, Regions: []string{"region0"}, RawSize: 10, State: Deleting}
 	assert.Empty(t, s.Unerased())
-	since := time.Now().Add(-time.Hour).Round(time.Second)
+	since := time.Now().Add(-30 * time.Second).Round(time.Second)
 	s.keepErasure(a, Erasure{Since: since, Done: 40, Rate: 20})
 	e := s.erasure(a)
 	assert.True(t, since.Equal(e.Since))
