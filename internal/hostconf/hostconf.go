@@ -415,7 +415,7 @@ func (h Host) CheckVisible(ctx context.Context) ([]Finding, error) {
 	// The files are those of the container, but the effects of udevd are visible.
 	findings = slices.DeleteFunc(findings, func(f Finding) bool { return f.Check != "udev links" })
 	return append(findings, Finding{Check: "files", State: Note, Detail: "the host's /etc is not visible here",
-		Next: "use --host-dir, or run on the host: pmemctl host check"}), nil
+		Next: "name its directory: serve-csi --host-dir, or --root; or run on the host: pmemctl host check"}), nil
 }
 
 // inContainer checks for the marks of systemd, of common runtimes and of Kubernetes.
