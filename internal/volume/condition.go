@@ -93,12 +93,7 @@ func (s *Service) settled(ctx context.Context, c Condition) (Condition, error) {
 }
 
 func (s *Service) mountConditions(vol Volume, n blockdev.Number, uses []mount.Use) []MountCondition {
-	var points []mount.Point
-	for _, u := range uses {
-		if u.Number == n && !u.Node {
-			points = append(points, u.Point)
-		}
-	}
+	points := pointsOf(n, uses)
 	var found []MountCondition
 	for _, p := range points {
 		m := MountCondition{Point: p, Fault: s.Mounts.FaultOf(n, p, points), DAX: mount.HasDAXOption(p)}

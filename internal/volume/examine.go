@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/mount"
@@ -47,12 +48,7 @@ func (s *Service) examineMounted(vol Volume, uses []mount.Use) Volume {
 	if err != nil {
 		return vol
 	}
-	var points []mount.Point
-	for _, u := range uses {
-		if u.Number == n && !u.Node {
-			points = append(points, u.Point)
-		}
-	}
+	points := pointsOf(n, uses)
 	if len(points) == 0 {
 		return vol
 	}
@@ -65,6 +61,16 @@ func (s *Service) examineMounted(vol Volume, uses []mount.Use) Volume {
 		vol.State, vol.Health = Damaged, "its file system "+string(fault)
 	}
 	return vol
+}
+
+// pointsOf returns the mount points of a device among some uses.
+func pointsOf(n blockdev.Number, uses []mount.Use) (points []mount.Point) {
+	for _, u := range uses {
+		if u.Number == n && !u.Node {
+			points = append(points, u.Point)
+		}
+	}
+	return points
 }
 
 // Damage lists what is damaged on the host, with the volumes that are not visible because of it.
