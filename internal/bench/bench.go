@@ -67,7 +67,7 @@ type Property struct {
 	Largest     uint64        `json:"largest_possible"`
 }
 
-// Result is the result of Run.
+// Result is the result of Measure.
 type Result struct {
 	Measurements []Measurement `json:"measurements"`
 	Properties   []Property    `json:"properties"`

@@ -10,6 +10,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/csi"
 	"github.com/pmemctl/pmemctl/internal/doctor"
 	"github.com/pmemctl/pmemctl/internal/hostconf"
+	"github.com/pmemctl/pmemctl/internal/mount"
 	"github.com/pmemctl/pmemctl/internal/run"
 )
 
@@ -62,12 +63,12 @@ func (a *app) examine(ctx context.Context, o *doctorOptions) error {
 func (a *app) checker(host hostconf.Host) doctor.Checker {
 	return doctor.Checker{
 		Host: a.service, Kernel: func() doctor.Kernel { return doctor.ThisKernel("") }, Installed: run.Installed, RunDir: a.host.RunDir,
-		HostConf: host.CheckVisible,
+		CheckHost: a.host.CheckHost, HostConf: host.CheckVisible,
 	}
 }
 
 func csiServer(kubeletDir, driver string) *doctor.Server {
-	return &doctor.Server{KubeletDir: kubeletDir, Driver: driver, Ask: csi.Ask, Propagates: doctor.Propagates}
+	return &doctor.Server{KubeletDir: kubeletDir, Driver: driver, Ask: csi.Ask, Propagates: mount.Propagates}
 }
 
 // showFindings prints the findings; the error says the worst.

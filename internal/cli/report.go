@@ -42,7 +42,7 @@ The commands that list or show have --from ARCHIVE, which shows the host as it w
 
 func (a *app) report(ctx context.Context, o *reportOptions) error {
 	checker := a.checker(hostconf.Host{})
-	checker.Content, checker.Server = true, csiServer(defaultKubeletDir, defaultDriver)
+	checker.Server = csiServer(defaultKubeletDir, defaultDriver)
 	state := report.Read(ctx, a.service, checker, Version)
 	files := a.collect.Collect(ctx)
 	if o.hashNames {

@@ -67,6 +67,9 @@ type Host interface {
 type Checker struct {
 	Host   Host
 	Kernel func() Kernel
+	// CheckHost returns an error if no volume can be created on this host, as in a container that
+	// lacks something.
+	CheckHost func(context.Context) error
 	// HostConf checks the configuration of udev and LVM; nil omits it.
 	HostConf func(context.Context) ([]hostconf.Finding, error)
 	// Installed returns an error if a program is not installed.
@@ -94,6 +97,7 @@ func (c Checker) CheckView(ctx context.Context, v volume.View, err error) []Find
 	r := &report{}
 	c.checkKernel(r)
 	c.checkPrograms(r)
+	c.checkHost(ctx, r)
 	if err != nil {
 		r.failed("host", "", err)
 	} else {

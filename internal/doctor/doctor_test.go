@@ -74,7 +74,7 @@ func healthy(t *testing.T) (*fakeHost, *Checker) {
 		Host: f, Kernel: func() Kernel {
 			return Kernel{Release: "6.1.0-40-amd64", Bus: true, Drivers: []string{"nd_pmem", "nd_region", "nvdimm"}, Mapper: true}
 		},
-		Installed: func(string) error { return nil }, RunDir: run, Touch: true,
+		Installed: func(string) error { return nil }, RunDir: run, Touch: true, CheckHost: func(context.Context) error { return nil },
 		HostConf: func(context.Context) ([]hostconf.Finding, error) {
 			return []hostconf.Finding{{Check: "udev rule", State: hostconf.OK, Detail: "installed"}}, nil
 		},
@@ -97,7 +97,7 @@ func TestHealthy(t *testing.T) {
 		assert.Empty(t, f.Next, f)
 		assert.NotEmpty(t, f.Detail, f)
 	}
-	for _, check := range []string{"kernel", "modules", "programs", "bus", "dimm", "region", "namespaces", "volume group", "volume", "erasing", "device mapper", "locks", "state", "host", "csi"} {
+	for _, check := range []string{"kernel", "modules", "programs", "creation", "bus", "dimm", "region", "namespaces", "volume group", "volume", "erasing", "device mapper", "locks", "state", "host", "csi"} {
 		assert.True(t, checks[check], check)
 	}
 }
@@ -154,11 +154,15 @@ func TestFindings(t *testing.T) {
 		detail string
 		next   string
 	}{
-		"old kernel":          {kernel(func(k *Kernel) { k.Release = "5.4.0" }), "kernel", "", Warning, "5.4.0 cannot tell", "5.8"},
-		"no bus":              {kernel(func(k *Kernel) { k.Bus = false }), "modules", "", Fault, "not loaded", "modprobe nfit"},
-		"no nd_pmem":          {kernel(func(k *Kernel) { k.Drivers = k.Drivers[1:] }), "modules", "", Fault, "nd_pmem: namespaces have no block device", "modprobe -a nd_pmem"},
-		"no mapper":           {kernel(func(k *Kernel) { k.Mapper = false }), "modules", "", Warning, "device mapper", "modprobe dm_mod"},
-		"sysfs read-only":     {kernel(func(k *Kernel) { k.ReadOnly = true }), "sysfs", "", Warning, "read-only", "privileged"},
+		"old kernel": {kernel(func(k *Kernel) { k.Release = "5.4.0" }), "kernel", "", Warning, "5.4.0 cannot tell", "5.8"},
+		"no bus":     {kernel(func(k *Kernel) { k.Bus = false }), "modules", "", Fault, "not loaded", "modprobe nfit"},
+		"no nd_pmem": {kernel(func(k *Kernel) { k.Drivers = k.Drivers[1:] }), "modules", "", Fault, "nd_pmem: namespaces have no block device", "modprobe -a nd_pmem"},
+		"no mapper":  {kernel(func(k *Kernel) { k.Mapper = false }), "modules", "", Warning, "device mapper", "modprobe dm_mod"},
+		"no creation": {func(_ *fakeHost, c *Checker) {
+			c.CheckHost = func(context.Context) error {
+				return errs.New(errs.Unsupported, "/dev", "is not the host's", "mount the host's /dev into the container")
+			}
+		}, "creation", "", Fault, "is not the host's", "mount"},
 		"no lvm":              {without("lvm"), "programs", "lvm", Fault, "required for lvm volumes", "install"},
 		"no e2fsck":           {without("e2fsck"), "programs", "e2fsck", Warning, "checking ext4", "install"},
 		"no xfs":              {without("mkfs.xfs"), "programs", "mkfs.xfs", Note, "volumes with XFS", "install"},
@@ -341,11 +345,4 @@ func TestThisKernel(t *testing.T) {
 		require.NoError(t, os.MkdirAll(filepath.Join(root, dir), 0o700))
 	}
 	assert.Equal(t, Kernel{Release: k.Release, Bus: true, Drivers: []string{"nd_pmem"}, Mapper: true}, ThisKernel(root))
-}
-
-func TestPropagates(t *testing.T) {
-	_, err := Propagates(t.TempDir())
-	assert.NoError(t, err)
-	_, err = Propagates("/no/such/directory")
-	assert.Error(t, err)
 }

@@ -12,6 +12,20 @@ import (
 	"github.com/pmemctl/pmemctl/internal/hostconf"
 )
 
+// checkHost adds what keeps volumes from being created. Other checks say that there is no PMEM, or
+// no program.
+func (c Checker) checkHost(ctx context.Context, r *report) {
+	err := c.CheckHost(ctx)
+	if errs.Is(err, errs.NotFound) || r.has("programs", "lvm") {
+		return
+	}
+	if err != nil {
+		r.failed("creation", "", err)
+		return
+	}
+	r.ok("creation", "", "nothing on this host prevents it")
+}
+
 func (c Checker) checkMapper(r *report) {
 	stranded, err := c.Host.Stranded()
 	if err != nil {

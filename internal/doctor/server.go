@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/moby/sys/mountinfo"
-
 	"github.com/pmemctl/pmemctl/internal/errs"
 )
 
@@ -79,24 +77,4 @@ func (c Checker) checkServer(ctx context.Context, r *report) {
 	default:
 		r.ok("csi", "mounts", pods+" is shared")
 	}
-}
-
-// Propagates reports whether the mount that contains a directory is shared
-// (mount_namespaces(7)).
-func Propagates(dir string) (bool, error) {
-	dir, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return false, err
-	}
-	infos, err := mountinfo.GetMounts(mountinfo.ParentsFilter(dir))
-	if err != nil {
-		return false, err
-	}
-	var at *mountinfo.Info
-	for _, i := range infos {
-		if at == nil || len(i.Mountpoint) >= len(at.Mountpoint) {
-			at = i
-		}
-	}
-	return at != nil && strings.Contains(at.Optional, "shared:"), nil
 }

@@ -23,7 +23,7 @@ func diagnose(t *testing.T, h *model.Host, s *volume.Service, touch bool) []doct
 		Host: s, Kernel: func() doctor.Kernel {
 			return doctor.Kernel{Release: "6.1.0", Bus: true, Drivers: []string{"nd_pmem", "nd_region", "nvdimm"}, Mapper: true}
 		}, Content: true,
-		Installed: func(string) error { return nil }, RunDir: filepath.Join(t.TempDir(), "missing"), Touch: touch,
+		Installed: func(string) error { return nil }, CheckHost: s.CheckHost, RunDir: filepath.Join(t.TempDir(), "missing"), Touch: touch,
 	}
 	var bad []doctor.Finding
 	for _, f := range checker.Check(ctx) {

@@ -199,3 +199,10 @@ func TestDAXAndFaults(t *testing.T) {
 	assert.False(t, isShutDown(dir))
 	assert.False(t, refusesFiles([]Point{p}))
 }
+
+func TestPropagates(t *testing.T) {
+	_, err := Propagates(t.TempDir())
+	assert.NoError(t, err)
+	_, err = Propagates("/no/such/directory")
+	assert.Error(t, err)
+}

@@ -3,6 +3,7 @@ package mount
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
@@ -94,4 +95,24 @@ func Detach(path, real string) error {
 		return &os.PathError{Op: "unmount", Path: path, Err: err}
 	}
 	return nil
+}
+
+// Propagates reports whether the mount that contains a directory is shared
+// (mount_namespaces(7)).
+func Propagates(dir string) (bool, error) {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return false, err
+	}
+	infos, err := mountinfo.GetMounts(mountinfo.ParentsFilter(dir))
+	if err != nil {
+		return false, err
+	}
+	var at *mountinfo.Info
+	for _, i := range infos {
+		if at == nil || len(i.Mountpoint) >= len(at.Mountpoint) {
+			at = i
+		}
+	}
+	return at != nil && strings.Contains(at.Optional, "shared:"), nil
 }

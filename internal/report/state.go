@@ -64,10 +64,10 @@ func Read(ctx context.Context, from Source, checker doctor.Checker, version stri
 		}
 	}
 	v, err := from.LookAtEverything(ctx)
-	s.Findings = checker.CheckView(ctx, v, err)
 	if err != nil {
 		s.LookErr = err.Error()
 		failed(err)
+		s.Findings = checker.CheckView(ctx, v, err)
 		return s
 	}
 	s.PMEM, s.LVM, s.Foreign, s.Volumes = v.PMEM, v.LVM, v.Foreign, v.Examined()
@@ -88,6 +88,8 @@ func Read(ctx context.Context, from Source, checker doctor.Checker, version stri
 	failed(err)
 	s.Parts, err = from.CheckVGs(ctx, "")
 	failed(err)
+	checker.Host = NewHost(s) // which was read once
+	s.Findings = checker.CheckView(ctx, v, nil)
 	return s
 }
 
