@@ -98,7 +98,7 @@ func TestMeasure(t *testing.T) {
 	assert.Empty(t, r.Warnings)
 	assert.Len(t, steps, 10)
 	assert.Contains(t, steps[9], "9 of 10")
-	assert.Contains(t, strings.Join(f.runs, "\n"), "--ioengine=libpmem --direct=1 --runtime=1000ms")
+	assert.Contains(t, strings.Join(f.runs, "\n"), "--ioengine=libpmem --direct=1 --thread --output-format=json --runtime=1000ms")
 	nothingLeft(t, s, b)
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
@@ -108,7 +108,7 @@ func TestMeasure(t *testing.T) {
 // TestMeasureFails: whatever fails, no volume is left.
 func TestMeasureFails(t *testing.T) {
 	broken := errors.New("broken")
-	for _, at := range []string{"enghelp", "rw=write", "psync --direct=1 --runtime", "libpmem", "randwrite"} {
+	for _, at := range []string{"enghelp", "rw=write", "bs=4k --ioengine=psync", "libpmem", "randwrite"} {
 		_, s, f, b := newBench(t)
 		b.Against = []string{t.TempDir()}
 		f.fail = func(run string) error {

@@ -23,9 +23,18 @@ func hasEngine(list []byte) bool {
 // fileSize is the size of the file that is read and written: most of a volume.
 func (b *Bench) fileSize() uint64 { return b.Size / 4 * 3 }
 
+// job returns the arguments of fio for one job on a file. It is a thread: a process of its own
+// would be in a session of its own, outlive fio when that is killed, and keep the volume mounted.
+func (b *Bench) job(file, rw, blocks, engine string, more ...string) []string {
+	return append([]string{
+		"--name=bench", "--filename=" + file, fmt.Sprintf("--size=%d", b.fileSize()), "--rw=" + rw, "--bs=" + blocks, "--ioengine=" + engine,
+		"--direct=1", "--thread", "--output-format=json",
+	}, more...)
+}
+
 // layOut writes a file once, so that reads find data and writes no unwritten extents.
 func (b *Bench) layOut(ctx context.Context, file string) error {
-	_, err := b.Run(ctx, "fio", "--name=bench", "--filename="+file, fmt.Sprintf("--size=%d", b.fileSize()), "--rw=write", "--bs=1M", "--ioengine=psync", "--direct=1", "--end_fsync=1", "--output-format=json")
+	_, err := b.Run(ctx, "fio", b.job(file, "write", "1M", "psync", "--end_fsync=1")...)
 	return errs.Wrap("", file, "cannot be written by fio", "", err)
 }
 
@@ -34,10 +43,7 @@ func (b *Bench) fio(ctx context.Context, file string, access Access, rw, cpus st
 	if access == Mapped {
 		engine = "libpmem"
 	}
-	args := []string{
-		"--name=bench", "--filename=" + file, fmt.Sprintf("--size=%d", b.fileSize()), "--rw=" + rw, "--bs=4k", "--ioengine=" + engine, "--direct=1",
-		fmt.Sprintf("--runtime=%dms", b.Time.Milliseconds()), "--time_based", "--norandommap", "--invalidate=0", "--output-format=json",
-	}
+	args := b.job(file, rw, "4k", engine, fmt.Sprintf("--runtime=%dms", b.Time.Milliseconds()), "--time_based", "--norandommap", "--invalidate=0")
 	if cpus != "" {
 		args = append(args, "--cpus_allowed="+cpus)
 	}

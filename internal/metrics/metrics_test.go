@@ -205,6 +205,7 @@ func TestChecks(t *testing.T) {
 		}
 		assert.Empty(t, states(), "a scrape does not wait for them")
 		time.Sleep(takes)
+		synctest.Wait()
 		want := map[string]float64{"dimm nmem0": 3, "kernel ": 0, "locks ": 1, "device mapper a?": 3}
 		assert.Equal(t, want, states())
 		takes = time.Hour
