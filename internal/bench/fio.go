@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -32,10 +33,18 @@ func (b *Bench) job(file, rw, blocks, engine string, more ...string) []string {
 	}, more...)
 }
 
+func (b *Bench) run(ctx context.Context, file, failure string, args []string) ([]byte, error) {
+	out, err := b.Run(ctx, "fio", args...)
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return nil, errs.New(errs.Canceled, "", "interrupted", "")
+	}
+	return out, errs.Wrap("", file, failure, "", err)
+}
+
 // layOut writes a file once, so that reads find data and writes no unwritten extents.
 func (b *Bench) layOut(ctx context.Context, file string) error {
-	_, err := b.Run(ctx, "fio", b.job(file, "write", "1M", "psync", "--end_fsync=1")...)
-	return errs.Wrap("", file, "cannot be written by fio", "", err)
+	_, err := b.run(ctx, file, "cannot be written by fio", b.job(file, "write", "1M", "psync", "--end_fsync=1"))
+	return err
 }
 
 func (b *Bench) fio(ctx context.Context, file string, access Access, rw, cpus string) (Measure, error) {
@@ -49,9 +58,9 @@ func (b *Bench) fio(ctx context.Context, file string, access Access, rw, cpus st
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.Time+time.Minute)
 	defer cancel()
-	out, err := b.Run(ctx, "fio", args...)
+	out, err := b.run(ctx, file, "cannot be measured by fio", args)
 	if err != nil {
-		return Measure{}, errs.Wrap("", file, "cannot be measured by fio", "", err)
+		return Measure{}, err
 	}
 	m, err := parse(out, rw)
 	return m, errs.Wrap("", "fio", "gave an answer that cannot be read", "report this, with: fio --version", err)
