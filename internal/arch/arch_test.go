@@ -33,10 +33,11 @@ var mayImport = map[string][]string{
 	"model":             {"ndctl", "lvm", "mount", "blockdev", "hostlock", "volume"},
 	"metrics":           {"volume", "doctor"},
 	"bench":             {"volume", "mount"},
+	"persistentvolume":  {"volume"},
 	"report":            {"doctor", "volume", "hostlock", "mount", "lvm", "ndctl"},
 	"doctor":            {"volume", "hostconf", "hostlock", "mount", "lvm"},
 	"csi":               {"volume", "mount"},
-	"cli":               {"csi", "metrics", "doctor", "report", "bench", "volume", "hostconf", "ndctl", "dax", "lvm", "mount", "blockdev", "run"},
+	"cli":               {"csi", "metrics", "doctor", "report", "bench", "persistentvolume", "volume", "hostconf", "ndctl", "dax", "lvm", "mount", "blockdev", "run"},
 	"cli/gendocs":       {"cli"},
 }
 
@@ -57,7 +58,7 @@ var only = map[string][]string{
 // a view, the place of a volume. pureImports is what they may import; of lvm and mount they use
 // only values.
 var (
-	pure        = []string{"mark.go", "spec.go", "view.go", "layout.go", "directlayout.go", "lvmlayout.go", "plan.go", "capacity.go", "erasing.go", "vgplan.go", "decommissionplan.go", "damage.go"}
+	pure        = []string{"mark.go", "spec.go", "view.go", "layout.go", "directlayout.go", "lvmlayout.go", "plan.go", "capacity.go", "erasing.go", "vgplan.go", "decommissionplan.go", "adoptplan.go", "damage.go"}
 	pureImports = []string{"cmp", "errors", "fmt", "iter", "maps", "regexp", "slices", "strings", "time", "github.com/google/uuid", module + "pmem", module + "errs", module + "lvm", module + "mount"}
 )
 

@@ -62,6 +62,7 @@ type service interface {
 	vgs
 	volumes
 	decommissioner
+	adopter
 	eraser
 	report.Source
 }
@@ -69,7 +70,7 @@ type service interface {
 func newApp() *app {
 	a := &app{
 		root: func() bool { return os.Geteuid() == 0 }, ndctl: ndctl.Lib{}, dax: dax.Lib{}, detach: detach, collect: report.Collector{Run: run.Command},
-		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		stdin: bufio.NewReader(os.Stdin), stdout: os.Stdout, stderr: os.Stderr,
 		interactive: term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
 		bars:        term.IsTerminal(int(os.Stderr.Fd())),
 	}

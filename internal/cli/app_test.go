@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -29,7 +30,7 @@ type shell struct {
 func newShell(s service, answers ...string) *shell {
 	sh := &shell{}
 	sh.app = &app{
-		stdin: strings.NewReader(strings.Join(answers, "\n")), stdout: &sh.stdout, stderr: &sh.stderr, interactive: len(answers) > 0, bars: len(answers) > 0,
+		stdin: bufio.NewReader(strings.NewReader(strings.Join(answers, "\n"))), stdout: &sh.stdout, stderr: &sh.stderr, interactive: len(answers) > 0, bars: len(answers) > 0,
 		root: func() bool { return true }, detach: func(args ...string) { sh.detached = args }, dax: &fakeDAX{}, service: s, host: &volume.Service{StateDir: "/no/such/directory"},
 	}
 	return sh
@@ -123,6 +124,7 @@ func TestRoot(t *testing.T) {
 		"namespace destroy namespace0.0 --force":    "destroying a namespace",
 		"dax reconfigure dax0.0 --mode none":        "reconfiguring a dax device",
 		"decommission --dry-run":                    "giving back regions",
+		"adopt --dry-run":                           "taking over volumes",
 		"gc --erase-rate none":                      "erasing volumes",
 		"host check":                                "checking the host's configuration",
 		"host setup --force":                        "setting up the host",

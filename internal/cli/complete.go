@@ -40,6 +40,22 @@ func (a *app) completeNamespaces(most int) completer {
 	})
 }
 
+// completeAdoptable completes foreign volume groups, and namespaces that are not pmemctl's.
+func (a *app) completeAdoptable(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	return completeFrom(0, func(cmd *cobra.Command) (names []string) {
+		v, _ := a.service.Look(cmd.Context())
+		for _, vg := range v.Foreign.VGs {
+			names = append(names, vg.Name)
+		}
+		for _, n := range v.PMEM.Namespaces {
+			if _, own := volume.Owned(n.Name); !own {
+				names = append(names, n.Dev)
+			}
+		}
+		return names
+	})(cmd, args, prefix)
+}
+
 func (a *app) completeDAX(most int) completer {
 	return completeFrom(most, func(*cobra.Command) (names []string) {
 		devices, _ := a.dax.List()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pmemctl/pmemctl/internal/dax"
 	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
@@ -27,6 +28,7 @@ func TestComplete(t *testing.T) {
 		"region init-labels":                   "region0 region1 " + noFiles,
 		"vg init":                              "region0 region1 " + noFiles,
 		"decommission region0":                 "region0 region1 " + noFiles,
+		"adopt":                                noFiles,
 		"vg show":                              "pmemvgregion0 pmemvgregion1 " + noFiles,
 		"vg extend pmemvgregion0":              noFiles,
 		"vg check":                             "pmemvgregion0 pmemvgregion1 " + noFiles,
@@ -73,12 +75,14 @@ func TestCompleteFlags(t *testing.T) {
 
 // TestCompleteVGs: foreign groups are not completed, and errors complete nothing.
 func TestCompleteVGs(t *testing.T) {
-	view := volume.View{LVM: lvm.State{VGs: []lvm.VG{{Name: "pmemvg", Tags: []string{"pmemctl"}}}}, Foreign: lvm.State{VGs: []lvm.VG{{Name: "theirs"}}}}
+	view := volume.View{PMEM: pmem.System{Namespaces: []pmem.Namespace{{Dev: "namespace0.0", Name: "pmemctl:db"}, {Dev: "namespace0.1", Name: "theirs"}}}, LVM: lvm.State{VGs: []lvm.VG{{Name: "pmemvg", Tags: []string{"pmemctl"}}}}, Foreign: lvm.State{VGs: []lvm.VG{{Name: "theirs"}}}}
 	f := newFakeVGs()
 	f.look = func(context.Context) (volume.View, error) { return view, nil }
 	names, directive := newShell(f).completeVGs(1)(&cobra.Command{}, nil, "")
 	assert.Equal(t, []string{"pmemvg"}, names)
 	assert.Equal(t, cobra.ShellCompDirectiveNoFileComp, directive)
+	names, _ = newShell(f).completeAdoptable(&cobra.Command{}, nil, "")
+	assert.Equal(t, []string{"theirs", "namespace0.1"}, names)
 	f.look = func(context.Context) (volume.View, error) { return volume.View{}, errBroken }
 	names, _ = newShell(f).completeVGs(1)(&cobra.Command{}, nil, "")
 	assert.Empty(t, names)

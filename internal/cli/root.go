@@ -58,7 +58,7 @@ func newRootCommand(a *app) *cobra.Command {
 	root.AddCommand(
 		newBusCommand(a), newDIMMCommand(a), newRegionCommand(a), newNamespaceCommand(a), newDAXCommand(a),
 		newVGCommand(a), newVolumeCommand(a), newCapacityCommand(a), newTreeCommand(a), newBenchCommand(a, nil),
-		newGCCommand(a, nil), newDecommissionCommand(a, nil), newHostCommand(a), newDoctorCommand(a, nil), newReportCommand(a, nil),
+		newGCCommand(a, nil), newDecommissionCommand(a, nil), newAdoptCommand(a, nil), newAdoptPVCommand(a, nil), newHostCommand(a), newDoctorCommand(a, nil), newReportCommand(a, nil),
 		newServeCSICommand(a, nil), newCompletionCommand(a), newVersionCommand(a),
 	)
 	checkArgs(root)

@@ -352,6 +352,20 @@ func (c *Client) Activate(ctx context.Context, vg VGRef, name string) error {
 	return c.change(ctx, vg, "lvchange", "-ay", vg.Name+"/"+name)
 }
 
+// AddTag adds a tag to a volume group.
+func (c *Client) AddTag(ctx context.Context, vg VGRef, tag string) error {
+	return c.change(ctx, vg, "vgchange", "--addtag", tag, vg.Name)
+}
+
+// AddLVTags adds tags to a logical volume.
+func (c *Client) AddLVTags(ctx context.Context, vg VGRef, name string, tags ...string) error {
+	args := []string{"lvchange"}
+	for _, t := range tags {
+		args = append(args, "--addtag", t)
+	}
+	return c.change(ctx, vg, append(args, vg.Name+"/"+name)...)
+}
+
 // MakeNodes creates missing device nodes, for example in a container without udevd.
 func (c *Client) MakeNodes(ctx context.Context, vg VGRef) error {
 	return c.change(ctx, vg, "vgmknodes", vg.Name)

@@ -13,8 +13,11 @@ type Group struct {
 	Seqno      uint64    // sequence number of the change
 	Time       time.Time // of the change
 	ExtentSize uint64    // bytes
-	PVs        []GroupPV
-	LVs        []GroupLV
+	// Shared says why the group is not this host's alone: a lock type, a system ID, or exported; ""
+	// if it is.
+	Shared string
+	PVs    []GroupPV
+	LVs    []GroupLV
 }
 
 // GroupPV is a physical volume of a Group. Sizes are bytes.
@@ -103,6 +106,14 @@ func ParseGroup(text []byte) (Group, error) {
 		made := n.parse(top.text("creation_time"))
 		s := e.section
 		g := Group{Name: e.key, UUID: s.text("id"), Seqno: n.parse(s.text("seqno")), ExtentSize: n.parse(s.text("extent_size")), Time: time.Unix(int64(min(made, maxNumber)), 0)}
+		switch lock, system := s.text("lock_type"), s.text("system_id"); {
+		case lock != "" && lock != "none":
+			g.Shared = "lock type " + lock
+		case system != "":
+			g.Shared = "system ID " + system
+		case slices.Contains(s.list("status"), "EXPORTED"):
+			g.Shared = "exported"
+		}
 		for _, p := range s.at("physical_volumes") {
 			pv := GroupPV{key: p.key, UUID: p.section.text("id"), DeviceSize: n.parse(p.section.text("dev_size")), DataStart: n.parse(p.section.text("pe_start"))}
 			count := n.parse(p.section.text("pe_count"))

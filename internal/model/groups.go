@@ -12,6 +12,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/pmem"
+	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
 // metadata is the size of LVM's metadata at each end of a physical volume, in bytes.
@@ -118,8 +119,24 @@ func newUUID() string {
 	return strings.Join(parts, "-")
 }
 
-// groups is LVM on the host.
-type groups struct{ *Host }
+// groups is LVM on the host. It sees the devices of some namespaces.
+type groups struct {
+	*Host
+	sees func(name string) bool
+}
+
+// Which namespaces LVM sees.
+func ofOwnGroups(name string) bool {
+	owner, own := volume.Owned(name)
+	return own && strings.HasPrefix(owner, "volume group ")
+}
+
+func ofNobody(name string) bool {
+	_, own := volume.Owned(name)
+	return !own
+}
+
+func noVolumes(name string) bool { return ofOwnGroups(name) || ofNobody(name) }
 
 func (g *group) taken(p *pv) []run {
 	var all []run
@@ -177,7 +194,7 @@ func (l groups) Report(context.Context) (lvm.State, error) {
 		vg := lvm.VG{Name: g.name, UUID: g.uuid, ExtentSize: g.extentSize, Tags: slices.Clone(g.tags)}
 		seen := false
 		for _, p := range g.pvs {
-			if !l.there(p) {
+			if !l.there(p) || !l.sees(p.on.name) {
 				vg.PartialPVMissing = true
 				continue
 			}
@@ -487,6 +504,20 @@ func (l groups) Refresh(_ context.Context, ref lvm.VGRef, name string) error {
 		if m := l.device(v); m != nil {
 			m.suspended = false
 		}
+		return nil
+	})
+}
+
+func (l groups) AddTag(_ context.Context, ref lvm.VGRef, tag string) error {
+	return l.command("vgchange", ref, func(g *group) error {
+		g.tags = append(g.tags, tag)
+		return nil
+	})
+}
+
+func (l groups) AddLVTags(_ context.Context, ref lvm.VGRef, name string, tags ...string) error {
+	return l.ofLV("lvchange", ref, name, func(v *lv) error {
+		v.tags = append(v.tags, tags...)
 		return nil
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -78,15 +79,10 @@ func (h *Host) Service() *volume.Service {
 	h.held = map[blockdev.Number]int{} // who held something is gone
 	h.mu.Unlock()
 	return &volume.Service{
-		NDCTL: labels{h}, LVM: groups{h}, Foreign: nothing{}, Disks: nothing{}, Devices: devices{h}, Mounts: mounts{h},
+		NDCTL: labels{h}, LVM: groups{h, ofOwnGroups}, Foreign: groups{h, ofNobody}, Disks: groups{h, ofNobody}, All: groups{h, noVolumes}, Devices: devices{h}, Mounts: mounts{h},
 		Locks: hostlock.Locks{Dir: filepath.Join(h.dir, "locks")}, RunDir: h.run(), StateDir: filepath.Join(h.dir, "state"), ArchiveDir: filepath.Join(h.dir, "lvm"),
 	}
 }
-
-// nothing is LVM's view of devices that are not pmemctl's: none.
-type nothing struct{}
-
-func (nothing) Report(context.Context) (lvm.State, error) { return lvm.State{}, nil }
 
 // DieAt makes the process die at the step with a number, counted from 1.
 func (h *Host) DieAt(n int) {
@@ -285,6 +281,22 @@ func (h *Host) AddForeign(vg, name string) {
 			}
 		}
 	}
+}
+
+// CreateForeignVG creates a volume group on devices, without a tag, and volumes in it by their sizes
+// in bytes.
+func (h *Host) CreateForeignVG(name string, volumes map[string]uint64, devices ...string) error {
+	const extentSize = 4 * pmem.MiB // LVM's default
+	l := groups{h, ofNobody}
+	if err := l.CreateVG(context.Background(), name, "theirs", extentSize, 0, devices...); err != nil {
+		return err
+	}
+	for _, lv := range slices.Sorted(maps.Keys(volumes)) {
+		if err := l.CreateLV(context.Background(), lvm.NewLV{VG: lvm.VGRef{Name: name}, Name: lv, Size: volumes[lv]}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // SetTable has the mapped device of a logical volume have another table.

@@ -118,6 +118,7 @@ func operations(t *testing.T) []operation {
 		{name: "decommission a group of several regions", prepare: []volumetest.Action{volumetest.InitVGs(volume.VGInitSpec{Percent: 20, Span: true}), volumetest.InitVGs(volume.VGInitSpec{Percent: 50, Span: true})},
 			do: decommission()},
 	}
+	all = append(all, operation{name: "adopt", prepare: []volumetest.Action{theirs}, do: adoptAll, keeps: []string{"data", "raw", "disk"}})
 	other := map[volume.Type]volume.Type{volume.TypeLVM: volume.TypeDirect, volume.TypeDirect: volume.TypeLVM}
 	for _, kind := range volumetest.Kinds {
 		for _, fs := range []string{mount.Ext4, mount.XFS, mount.None} {

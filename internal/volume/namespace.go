@@ -209,7 +209,7 @@ func (s *Service) DestroyNamespace(ctx context.Context, key string) error {
 		switch mark, name := parseMark(n.Name); mark {
 		case markRemoving:
 			return errs.New(errs.Conflict, subject, "belongs to deleted volume "+name+", and is being erased", "pmemctl gc")
-		case markVolume, markMaking:
+		case markVolume, markAdopted, markMaking:
 			return errs.New(errs.Conflict, subject, "belongs to volume "+name, "pmemctl volume delete "+name)
 		case markMember, markJoining:
 			return errs.New(errs.Conflict, subject, "belongs to volume group "+name, "pmemctl vg remove "+name)

@@ -78,6 +78,8 @@ type Service struct {
 	// Disks sees all disks that are not pmemctl's, to find duplicate names of a volume group
 	// before it is created.
 	Disks Reporter
+	// All sees all namespaces but volumes.
+	All AdoptLVM
 	// Devices and Mounts are those of the host.
 	Devices Devices
 	Mounts  Mounts

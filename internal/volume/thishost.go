@@ -19,16 +19,16 @@ func OnThisHost() (s *Service, end func()) {
 	seeing := func(devices func(NDCTL) ([]string, error)) *lvm.Client {
 		return &lvm.Client{RunDir: hostlock.DefaultDir, Devices: func() ([]string, error) { return devices(lib) }}
 	}
-	own, foreign, disks := seeing(MemberDevices), seeing(ForeignPMEM), seeing(OtherDisks)
+	own, foreign, disks, all := seeing(MemberDevices), seeing(ForeignPMEM), seeing(OtherDisks), seeing(NoVolumes)
 	s = &Service{
 		NDCTL: lib, KeepNDCTL: func() (NDCTL, func()) { return lib.Keep() },
-		LVM: own, Foreign: foreign, Disks: disks,
+		LVM: own, Foreign: foreign, Disks: disks, All: all,
 		Devices: KernelDevices{}, Mounts: KernelMounts{},
 		Locks:  hostlock.Locks{Dir: hostlock.DefaultDir, Shared: ndctl.BusNode},
 		RunDir: hostlock.DefaultDir, StateDir: StateDir, ArchiveDir: ArchiveDir,
 	}
 	return s, func() {
-		for _, c := range []*lvm.Client{own, foreign, disks} {
+		for _, c := range []*lvm.Client{own, foreign, disks, all} {
 			c.Close()
 		}
 	}

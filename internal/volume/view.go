@@ -101,8 +101,8 @@ func directVolume(n pmem.Namespace) (Volume, bool) {
 		return Volume{}, false // foreign, whatever its name
 	}
 	switch mark {
-	case markVolume:
-		vol.State = Ready
+	case markVolume, markAdopted:
+		vol.State, vol.forFS = Ready, vol.forFS || mark == markAdopted
 		if n.Enabled() && n.Mode != pmem.ModeFSDAX {
 			// Its info block is lost, and the device does not show the volume.
 			vol.State, vol.Device = Damaged, ""

@@ -1,0 +1,90 @@
+package persistentvolume
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/volume"
+)
+
+var ours = Rewriting{From: []string{PMEMCSI, Alibaba}, Driver: "csi.pmemctl.io", TopologyKey: "csi.pmemctl.io/node"}
+
+// TestRewrite: PersistentVolumes as the drivers write them become pmemctl's.
+func TestRewrite(t *testing.T) {
+	for _, name := range []string{"pmem-csi", "alibaba"} {
+		in, err := os.Open(filepath.Join("testdata", name+".json"))
+		require.NoError(t, err)
+		defer in.Close()
+		list, kept, err := ours.Rewrite(in)
+		require.NoError(t, err)
+		assert.Empty(t, kept)
+		got, err := json.MarshalIndent(list, "", "  ")
+		require.NoError(t, err)
+		want, err := os.ReadFile(filepath.Join("testdata", name+".want.json"))
+		require.NoError(t, err)
+		assert.Equal(t, string(want), string(got)+"\n")
+		for _, pv := range list.Items {
+			assert.NoError(t, volume.ValidateName(text(pv, "spec", "csi", "volumeHandle")))
+		}
+	}
+}
+
+// TestRewriteKeeps: what cannot be pmemctl's is left out, with the reason.
+func TestRewriteKeeps(t *testing.T) {
+	const affinity = `"nodeAffinity":{"required":{"nodeSelectorTerms":[{"matchExpressions":[{"key":"pmem-csi.intel.com/node","operator":"In","values":["n"]}]}]}}`
+	pv := func(spec string) string {
+		return `{"kind":"PersistentVolume","metadata":{"name":"a"},"spec":{` + spec + `}}`
+	}
+	for in, reason := range map[string]string{
+		`{"kind":"PersistentVolume","metadata":{"name":"a","deletionTimestamp":"2026-01-01T00:00:00Z"},"spec":{"csi":{"driver":"pmem-csi.intel.com"}}}`: "it is being deleted",
+		pv(`"csi":{"driver":"pmem-csi.intel.com","volumeHandle":"a"}`):                                                                                  "it has no node affinity",
+		pv(`"csi":{"driver":"pmem-csi.intel.com","volumeHandle":"a/b"},` + affinity):                                                                    `its volumeHandle "a/b" cannot be the name of a volume`,
+		pv(`"csi":{"driver":"pmem-csi.intel.com"},` + affinity):                                                                                         `its volumeHandle "" cannot`,
+		pv(`"csi":{"driver":"pmem-csi.intel.com","volumeHandle":"a"},` + strings.ReplaceAll(affinity, "pmem-csi.intel.com/node", "zone")):               `the key "zone"`,
+		pv(`"csi":{"driver":"pmem-csi.intel.com","volumeHandle":"a"},` + strings.ReplaceAll(affinity, "matchExpressions", "matchFields")):               "is not a list of labels",
+	} {
+		list, kept, err := ours.Rewrite(strings.NewReader(in))
+		require.NoError(t, err)
+		assert.Empty(t, list.Items)
+		if assert.Len(t, kept, 1, in) {
+			assert.Equal(t, "a", kept[0].Name)
+			assert.Contains(t, kept[0].Reason, reason)
+		}
+	}
+	for _, in := range []string{
+		pv(`"csi":{"driver":"csi.pmemctl.io","volumeHandle":"a"},` + affinity),
+		pv(`"hostPath":{"path":"/"}`), `{"kind":"Pod"}`, `{}`, `{"items":[1,null]}`, `{"items":[]}`,
+	} {
+		list, kept, err := ours.Rewrite(strings.NewReader(in))
+		require.NoError(t, err)
+		assert.Empty(t, list.Items)
+		assert.Empty(t, kept)
+	}
+	_, _, err := ours.Rewrite(strings.NewReader("NAME CAPACITY"))
+	assert.True(t, errs.Is(err, errs.Invalid))
+}
+
+func FuzzRewrite(f *testing.F) {
+	for _, name := range []string{"pmem-csi", "alibaba"} {
+		in, err := os.ReadFile(filepath.Join("testdata", name+".json"))
+		require.NoError(f, err)
+		f.Add(string(in))
+	}
+	f.Fuzz(func(t *testing.T, in string) {
+		list, _, err := ours.Rewrite(strings.NewReader(in))
+		if err != nil {
+			return
+		}
+		for _, pv := range list.Items {
+			assert.NoError(t, volume.ValidateName(text(pv, "spec", "csi", "volumeHandle")))
+			assert.Equal(t, "csi.pmemctl.io", text(pv, "spec", "csi", "driver"))
+		}
+	})
+}

@@ -1,0 +1,256 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// AdoptLVM is what Adopt requires of LVM; *lvm.Client implements it. It sees all namespaces but
+// volumes, so that a group is complete also when only some of its devices are adopted.
+type AdoptLVM interface {
+	Reporter
+	Activate(ctx context.Context, vg lvm.VGRef, name string) error
+	Deactivate(ctx context.Context, vg lvm.VGRef, name string) error
+	RenameLV(ctx context.Context, vg lvm.VGRef, name, to string) error
+	AddTag(ctx context.Context, vg lvm.VGRef, tag string) error
+	AddLVTags(ctx context.Context, vg lvm.VGRef, name string, tags ...string) error
+}
+
+// NoVolumes returns the names of the block devices of all namespaces but volumes.
+func NoVolumes(from NDCTL) ([]string, error) {
+	foreign, err := ForeignPMEM(from)
+	if err != nil {
+		return nil, err
+	}
+	members, err := MemberDevices(from)
+	return append(members, foreign...), err
+}
+
+// PlanAdopt returns what Adopt would do with the requested volume groups and namespaces, or with
+// all that pmemctl did not create. It changes nothing.
+func (s *Service) PlanAdopt(ctx context.Context, requests ...AdoptRequest) ([]Adoption, error) {
+	v, err := s.Look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(v.PMEM.Regions) == 0 {
+		return nil, NoPMEM(v.PMEM)
+	}
+	return s.planAdopt(ctx, v, requests)
+}
+
+func (s *Service) planAdopt(ctx context.Context, v View, requests []AdoptRequest) ([]Adoption, error) {
+	all, err := s.All.Report(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(all.Problems) > 0 {
+		return nil, errs.New(errs.Damaged, "volume groups", "cannot all be read: "+all.Problems[0], "see what LVM reports: pvs -a")
+	}
+	plan, err := v.planAdopt(all, requests, func(device string) (string, error) {
+		content, err := s.Mounts.Probe(ctx, device)
+		return content.Type, err
+	})
+	for i := range plan {
+		s.examineGroup(&plan[i])
+	}
+	return plan, err
+}
+
+// examineGroup refuses a group whose metadata has what lvm's report does not show: snapshots, parts
+// of other volumes, and what other hosts share.
+func (s *Service) examineGroup(a *Adoption) {
+	if a.Kind != groupToAdopt || a.err != nil {
+		return
+	}
+	var newest lvm.Group
+	for _, n := range a.namespaces {
+		for _, c := range s.readMember(n).disk.Copies {
+			if c.Text != nil && c.Group.UUID == a.uuid && c.Group.Seqno > newest.Seqno {
+				newest = c.Group
+			}
+		}
+	}
+	switch {
+	case newest.Seqno == 0:
+		a.refuse(errs.Damaged, "has no metadata that can be read", "see what it is: pvck --dump headers "+blockPath(a.namespaces[0]))
+	case newest.Shared != "":
+		a.refuse(errs.Unsupported, "is shared with other hosts or exported: "+newest.Shared, "make it a group of this host alone: vgchange(8), vgimport(8)")
+	}
+	for _, lv := range newest.LVs {
+		if _, plain := newest.Table(lv, nil); !plain {
+			a.refuse(errs.Unsupported, "has "+lv.Name+", which is neither linear nor striped", "remove snapshots, thin pools, caches and mirrors: lvs -a "+a.Object)
+		}
+	}
+}
+
+// Adopt makes volumes of the objects of a plan, in place: their data is neither read nor written,
+// except for signatures. Nothing may be in use, because the name of a namespace can only be changed
+// while it is disabled. If anything is not as planned, nothing is changed. An interrupted call can
+// be repeated with a new plan.
+func (s *Service) Adopt(ctx context.Context, plan []Adoption) (done []Adoption, err error) {
+	if err := errors.Join(errorsOf(plan)...); err != nil {
+		return nil, err
+	}
+	err = s.changing(ctx, func() error {
+		v, err := s.Look(ctx)
+		if err != nil {
+			return err
+		}
+		var requests []AdoptRequest
+		for _, a := range plan {
+			q := AdoptRequest{Object: a.Object}
+			if a.Kind == namespaceToAdopt {
+				q.Name = a.Volumes[0].Name
+			}
+			requests = append(requests, q)
+		}
+		now, err := s.planAdopt(ctx, v, requests)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(errorsOf(now)...); err != nil {
+			return err
+		}
+		if !slices.EqualFunc(now, plan, Adoption.same) {
+			return changedMeanwhile("what was to be adopted")
+		}
+		for _, a := range now {
+			if err := s.unused(a); err != nil {
+				return err
+			}
+		}
+		for _, a := range now {
+			if err := s.adopt(ctx, a); err != nil {
+				return errs.Wrap("", a.subject(), "is not completely adopted yet", "continue: pmemctl adopt "+a.Object, err)
+			}
+			a.Done = true
+			done = append(done, a)
+		}
+		if v, err = s.Look(ctx); err == nil {
+			s.rememberRegions(v)
+		}
+		return err
+	})
+	return done, err
+}
+
+// same reports whether two plans adopt the same.
+func (a Adoption) same(b Adoption) bool {
+	return a.uuid == b.uuid && slices.EqualFunc(a.Volumes, b.Volumes, func(x, y Adopted) bool {
+		return x.UUID == y.UUID && x.Name == y.Name && x.Size == y.Size && x.Content == y.Content
+	})
+}
+
+// unused returns an error if something uses the volumes of a group, or a namespace.
+func (s *Service) unused(a Adoption) error {
+	for _, vol := range a.Volumes {
+		if a.Kind != groupToAdopt || !vol.lv.Active {
+			continue
+		}
+		dev, err := s.Devices.HoldToRead(vol.lv.MapperPath())
+		if errs.Is(err, errs.InUse) {
+			return errs.Wrap(errs.InUse, a.subject(), "has the logical volume "+vol.OldName+", which is in use", "unmount it: findmnt "+vol.lv.MapperPath()+"; stop what uses it: lsof "+vol.lv.MapperPath(), err)
+		}
+		if err != nil {
+			return err
+		}
+		if err := dev.Close(); err != nil {
+			return err
+		}
+	}
+	if a.Kind == groupToAdopt {
+		return nil // its devices are held by its logical volumes
+	}
+	return s.notHeld(a.namespaces[0])
+}
+
+func (s *Service) adopt(ctx context.Context, a Adoption) error {
+	if a.Kind == groupToAdopt {
+		return s.adoptGroup(ctx, a)
+	}
+	mark := markVolume
+	if isFilesystem(a.Volumes[0].Content) {
+		mark = markAdopted
+	}
+	return s.adoptNamespace(a.namespaces[0], mark+a.Volumes[0].Name)
+}
+
+// adoptNamespace gives a namespace its mark, and verifies that it comes up with the same device.
+func (s *Service) adoptNamespace(n pmem.Namespace, name string) error {
+	renamed, err := s.NDCTL.RenameNamespace(n.UUID, name)
+	if err != nil {
+		return err
+	}
+	if renamed.Mode != pmem.ModeFSDAX || renamed.Size != n.Size {
+		return errs.New(errs.Internal, "namespace "+n.Dev, fmt.Sprintf("did not come up as fsdax with %d bytes", n.Size), "see why: dmesg | tail")
+	}
+	return nil
+}
+
+// adoptLV takes down a logical volume, and gives it pmemctl's tags and a name that pmemctl allows.
+func (s *Service) adoptLV(ctx context.Context, group lvm.VGRef, vol Adopted) error {
+	tags := []string{tag}
+	if !vol.lv.HasTag(tag) {
+		if !vol.lv.Active {
+			if err := s.All.Activate(ctx, group, vol.OldName); err != nil {
+				return err
+			}
+		}
+		content, err := s.Mounts.Probe(ctx, vol.lv.MapperPath())
+		if err != nil {
+			return err
+		}
+		if isFilesystem(content.Type) {
+			tags = append(tags, tagForFS)
+		}
+	}
+	if err := s.All.Deactivate(ctx, group, vol.OldName); err != nil {
+		return err
+	}
+	if vol.Name != vol.OldName {
+		if err := s.All.RenameLV(ctx, group, vol.OldName, vol.Name); err != nil {
+			return err
+		}
+	}
+	if vol.lv.HasTag(tag) {
+		return nil
+	}
+	return s.All.AddLVTags(ctx, group, vol.Name, tags...)
+}
+
+// adoptGroup marks the volumes first, then the group, and its devices last: only then is it
+// pmemctl's.
+func (s *Service) adoptGroup(ctx context.Context, a Adoption) error {
+	ref := a.group.Ref()
+	for _, vol := range a.Volumes {
+		if err := s.adoptLV(ctx, ref, vol); err != nil {
+			return err
+		}
+	}
+	if !a.group.HasTag(tag) {
+		if err := s.All.AddTag(ctx, ref, tag); err != nil {
+			return err
+		}
+	}
+	for _, n := range a.namespaces {
+		if err := s.notHeld(n); err != nil {
+			return err
+		}
+	}
+	for _, n := range a.namespaces {
+		if mark, _ := parseMark(n.Name); mark == markMember {
+			continue
+		}
+		if err := s.adoptNamespace(n, markMember+a.Object); err != nil {
+			return err
+		}
+	}
+	return nil
+}
