@@ -35,6 +35,8 @@ image: build ## build the container image, as an OCI archive: build/pmemctl-imag
 
 install: ## install pmemctl, its man pages and completions (DESTDIR=, prefix=)
 	install -D -m 755 $(BUILD)/pmemctl $(DESTDIR)$(prefix)/sbin/pmemctl
+	install -d $(DESTDIR)/sbin
+	ln -sf $(prefix)/sbin/pmemctl $(DESTDIR)/sbin/mount.pmemctl
 	install -d $(DESTDIR)$(prefix)/share/man/man8
 	install -m 644 man/*.8 $(DESTDIR)$(prefix)/share/man/man8/
 	install -D -m 644 completions/pmemctl.bash $(DESTDIR)$(prefix)/share/bash-completion/completions/pmemctl

@@ -16,6 +16,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/dax"
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/hostconf"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 	"github.com/pmemctl/pmemctl/internal/report"
@@ -42,6 +43,7 @@ type app struct {
 	service service
 	host    *volume.Service  // the same service: serve-csi configures it, and gc uses its locks
 	collect report.Collector // of the files for a report
+	etc     hostconf.Host    // for /etc/fstab
 	close   func()           // stops what the service started
 }
 

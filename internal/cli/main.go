@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/hostconf"
 )
 
 // Main runs the command of the process's arguments and returns its exit code.
@@ -22,6 +24,9 @@ func Main() int {
 	context.AfterFunc(ctx, stop)
 	app := newApp()
 	defer app.close()
+	if filepath.Base(os.Args[0]) == hostconf.MountHelper {
+		return app.mountHelper(ctx, os.Args[1:])
+	}
 	err := newRootCommand(app).ExecuteContext(ctx)
 	if err == nil {
 		return exitOK

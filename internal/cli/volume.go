@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -285,6 +286,9 @@ func (a *app) deleteVolumes(ctx context.Context, o *volumeDeleteOptions) error {
 		if err != nil {
 			return err
 		}
+		if len(a.etc.Persisted(name)) > 0 {
+			a.note("volume %s: /etc/fstab mounts it at boot; to end that: pmemctl volume unmount %s --persist", name, name)
+		}
 		if !o.wait && len(deleted) > 0 {
 			a.say("volume %s deleted; its space is free when it is erased: pmemctl capacity", name)
 			continue
@@ -399,15 +403,25 @@ func (a *app) cloneVolume(ctx context.Context, o *volumeCloneOptions) error {
 	return a.showVolume(o.output, v)
 }
 
-func newVolumeMountCommand(a *app, runF runFunc[volume.MountSpec]) *cobra.Command {
-	var m volume.MountSpec
+type volumeMountOptions struct {
+	spec    volume.MountSpec
+	persist bool
+}
+
+func newVolumeMountCommand(a *app, runF runFunc[volumeMountOptions]) *cobra.Command {
+	var o volumeMountOptions
+	m := &o.spec
 	cmd := &cobra.Command{
 		Use: "mount NAME PATH", Short: "Mount a volume with DAX",
 		Long: `Mounts a volume on a directory, which is created if missing, and asks the kernel
 whether DAX is in effect; if it is not, the volume is unmounted again. An all-zero
 volume is formatted first; a volume with content other than a file system is left
-unchanged.`,
+unchanged.
+
+With --persist, a line in /etc/fstab mounts the volume at each boot, by its name. The
+host boots without it if it cannot be mounted.`,
 		Example: `  pmemctl volume mount db /mnt/db
+  pmemctl volume mount db /mnt/db --persist
   pmemctl volume mount db /mnt/db --options noexec,nosuid
   pmemctl volume mount db /mnt/db --read-only --no-dax`,
 		Args: cobra.ExactArgs(2),
@@ -420,7 +434,7 @@ unchanged.`,
 		PreRunE: a.asRoot("mounting a volume"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			m.Name, m.Path = args[0], args[1]
-			return runF.or(a.mountVolume)(cmd.Context(), &m)
+			return runF.or(a.mountVolume)(cmd.Context(), &o)
 		},
 	}
 	f := cmd.Flags()
@@ -428,14 +442,32 @@ unchanged.`,
 	f.StringSliceVar(&m.Options, "options", nil, "mount `options`, separated by commas")
 	f.BoolVar(&m.NoDAX, "no-dax", false, "mount without DAX")
 	f.BoolVar(&m.ReadOnly, "read-only", false, "mount read-only")
+	f.BoolVar(&o.persist, "persist", false, "also mount it at each boot")
 	completeValues(cmd, "fs", mount.Ext4, mount.XFS)
 	return cmd
 }
 
-func (a *app) mountVolume(ctx context.Context, m *volume.MountSpec) error {
+func (a *app) mountVolume(ctx context.Context, o *volumeMountOptions) error {
+	m := &o.spec
+	entry, err := fstabEntry(*m)
+	if o.persist && err == nil {
+		err = a.etc.MayPersist(entry)
+	}
+	if o.persist && err != nil {
+		return err
+	}
 	v, err := a.service.Mount(ctx, *m)
 	if err != nil {
 		return err
+	}
+	if o.persist {
+		err := a.service.ChangeHost(ctx, func() error {
+			_, err := a.etc.Persist(entry)
+			return err
+		})
+		if err != nil {
+			return errs.Wrap("", "volume "+m.Name, "is mounted on "+m.Path+", but will not be at the next boot", "", err)
+		}
 	}
 	a.say("%s is mounted on %s", v.Device, m.Path)
 	a.noteHealth(v)
@@ -443,14 +475,15 @@ func (a *app) mountVolume(ctx context.Context, m *volume.MountSpec) error {
 }
 
 type volumeUnmountOptions struct {
-	name string
-	path string // "" is everywhere
+	name    string
+	path    string // "" is everywhere
+	persist bool
 }
 
 func newVolumeUnmountCommand(a *app, runF runFunc[volumeUnmountOptions]) *cobra.Command {
 	var o volumeUnmountOptions
 	cmd := &cobra.Command{
-		Use: "unmount NAME", Aliases: []string{"umount"}, Short: "Unmount a volume", Example: "  pmemctl volume unmount db\n  pmemctl volume unmount db --path /mnt/db", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVolumes(1),
+		Use: "unmount NAME", Aliases: []string{"umount"}, Short: "Unmount a volume", Example: "  pmemctl volume unmount db\n  pmemctl volume unmount db --path /mnt/db\n  pmemctl volume unmount db --persist", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeVolumes(1),
 		PreRunE: a.asRoot("unmounting a volume"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.name = args[0]
@@ -458,18 +491,43 @@ func newVolumeUnmountCommand(a *app, runF runFunc[volumeUnmountOptions]) *cobra.
 		},
 	}
 	cmd.Flags().StringVar(&o.path, "path", "", "unmount only from this `directory` (default: from everywhere)")
+	cmd.Flags().BoolVar(&o.persist, "persist", false, "also do not mount it at boot any more")
 	return cmd
 }
 
 func (a *app) unmountVolume(ctx context.Context, o *volumeUnmountOptions) error {
 	paths, err := a.service.Unmount(ctx, o.name, o.path)
-	if err != nil {
+	if err == nil {
+		for _, p := range paths {
+			a.say("%s unmounted", p)
+		}
+	}
+	if !o.persist {
+		if left := a.etc.Persisted(o.name); err == nil && len(left) > 0 {
+			a.note("volume %s: is mounted on %s again at the next boot; to end that: pmemctl volume unmount %s --persist", o.name, strings.Join(left, ", "), o.name)
+		}
 		return err
 	}
-	for _, p := range paths {
-		a.say("%s unmounted", p)
+	// The line may have outlived the volume, or its mount.
+	if err != nil && !errs.Is(err, errs.NotFound) {
+		return err
 	}
-	return nil
+	path := o.path
+	if path != "" {
+		var failed error
+		if path, failed = filepath.Abs(path); failed != nil {
+			return failed
+		}
+	}
+	var removed []string
+	failed := a.service.ChangeHost(ctx, func() (err error) {
+		removed, err = a.etc.Unpersist(o.name, path)
+		return err
+	})
+	if len(removed) > 0 {
+		err = nil
+	}
+	return errors.Join(err, failed)
 }
 
 func newCapacityCommand(a *app) *cobra.Command {

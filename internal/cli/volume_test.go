@@ -76,15 +76,17 @@ func TestVolumeCloneFlags(t *testing.T) {
 }
 
 func TestVolumeMountFlags(t *testing.T) {
-	testFlags(t, newVolumeMountCommand, []flagTest[volume.MountSpec]{
-		{args: "db /mnt/db", want: volume.MountSpec{Name: "db", Path: "/mnt/db"}},
-		{args: "db /mnt/db --fs xfs --options noexec,nosuid --options noatime --no-dax --read-only", want: volume.MountSpec{
-			Name: "db", Path: "/mnt/db", FS: mount.XFS, Options: []string{"noexec", "nosuid", "noatime"}, NoDAX: true, ReadOnly: true}},
+	testFlags(t, newVolumeMountCommand, []flagTest[volumeMountOptions]{
+		{args: "db /mnt/db", want: volumeMountOptions{spec: volume.MountSpec{Name: "db", Path: "/mnt/db"}}},
+		{args: "db /mnt/db --persist", want: volumeMountOptions{spec: volume.MountSpec{Name: "db", Path: "/mnt/db"}, persist: true}},
+		{args: "db /mnt/db --fs xfs --options noexec,nosuid --options noatime --no-dax --read-only", want: volumeMountOptions{spec: volume.MountSpec{
+			Name: "db", Path: "/mnt/db", FS: mount.XFS, Options: []string{"noexec", "nosuid", "noatime"}, NoDAX: true, ReadOnly: true}}},
 		{args: "db", err: "accepts 2 arg(s), received 1"},
 	})
 	testFlags(t, newVolumeUnmountCommand, []flagTest[volumeUnmountOptions]{
 		{args: "db", want: volumeUnmountOptions{name: "db"}},
 		{args: "db --path /mnt/db", want: volumeUnmountOptions{name: "db", path: "/mnt/db"}},
+		{args: "db --persist", want: volumeUnmountOptions{name: "db", persist: true}},
 		{args: "", err: "accepts 1 arg(s), received 0"},
 	})
 }

@@ -25,6 +25,8 @@ type MountSpec struct {
 	Options  []string
 	NoDAX    bool
 	ReadOnly bool
+	// Formatted requires that the volume has a file system: an empty one is not formatted.
+	Formatted bool
 
 	opened *target // Path, if another program chose it
 }
@@ -291,6 +293,8 @@ func (s *Service) ensureFilesystem(ctx context.Context, vol Volume, m MountSpec)
 		return content.Type, nil
 	case content.Type != "":
 		return "", unknownContent(m.Name, "has content that is not ext4 or XFS ("+content.Type+")")
+	case m.Formatted:
+		return "", errs.New(errs.Damaged, subject(m.Name), "has no file system any more, and is not formatted at boot", "find out what happened to its data: pmemctl doctor; to format it if it is empty: pmemctl volume mount "+m.Name+" "+m.Path)
 	case m.ReadOnly:
 		return "", errs.New(errs.Unsupported, subject(m.Name), "has no file system, and a read-only mount does not create one", "mount it once without --read-only")
 	case want == mount.XFS && vol.Size < mount.MinXFS:

@@ -29,14 +29,17 @@ pmemctl volume create cache --type direct --size 64Mi --region region0
 pmemctl vg init --percent 25 region0
 pmemctl volume create db --type lvm --size 64Mi
 pmemctl volume delete gone --force
+ln -s "$(command -v pmemctl)" /sbin/mount.pmemctl
 for v in db cache; do
-	pmemctl volume mount $v /mnt/$v
+	pmemctl volume mount $v /mnt/$v --persist
 	head -c 8M /dev/urandom > /mnt/$v/file
 	md5sum < /mnt/$v/file > /mnt/$v/sum
 	sync -f /mnt/$v
 done
 pmemctl volume show cache -o json
 `)
+	fstab := guestOutput(t, m, "cat", "/etc/fstab")
+	assert.Contains(t, fstab, "db /mnt/db pmemctl nofail 0 0\n")
 	before := guestOutput(t, m, "sh", "-c", "pmemctl volume show cache -o json | jq -r '.volumes[0].namespace'")
 	// Half made when the power goes: zeroing 3 GiB takes long enough.
 	cut, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -48,15 +51,20 @@ echo b > /proc/sysrq-trigger; sleep 10`}})
 	m.Kill()
 
 	m = boot(t, cfg)
+	// The root of the guest is new; of fstab, mount -a does what any init does.
 	after := guestOutput(t, m, "sh", "-ec", `
+ln -s "$(command -v pmemctl)" /sbin/mount.pmemctl
+mkdir /mnt/db /mnt/cache
+echo "$0" > /etc/fstab
 pmemctl volume list
+mount -a
+mount -a
 for v in db cache; do
-	pmemctl volume mount $v /mnt/$v
 	test "$(md5sum < /mnt/$v/file)" = "$(cat /mnt/$v/sum)"
 	grep -q "/mnt/$v ext4 .*dax=always" /proc/mounts
 done
 pmemctl volume show cache -o json | jq -r '.volumes[0].namespace'
-`)
+`, fstab)
 	assert.NotContains(t, after, before, "the namespace has another name after the reboot, or this test shows nothing")
 	assert.Regexp(t, `half +direct .*creating`, after, "what was half made is not shown as ready")
 	t.Logf("cache was %safter the reboot:\n%s", before, after)
@@ -64,8 +72,10 @@ pmemctl volume show cache -o json | jq -r '.volumes[0].namespace'
 	out := guestOutput(t, m, "sh", "-ec", `
 pmemctl volume create half --type direct --size 64Mi --region region1
 pmemctl volume list
-pmemctl volume unmount db
-pmemctl volume unmount cache
+umount /mnt/db
+pmemctl volume unmount db --persist
+pmemctl volume unmount cache --persist
+! grep pmemctl /etc/fstab
 pmemctl volume delete half db cache --force
 pmemctl vg remove pmemvgregion0
 ndctl list -N
