@@ -63,8 +63,7 @@ func (s *Service) planAdopt(ctx context.Context, v View, requests []AdoptRequest
 	return plan, err
 }
 
-// examineGroup refuses a group whose metadata has what lvm's report does not show: snapshots, parts
-// of other volumes, and what other hosts share.
+// examineGroup judges a group by its metadata on the devices.
 func (s *Service) examineGroup(a *Adoption) {
 	if a.Kind != groupToAdopt || a.err != nil {
 		return
@@ -77,17 +76,7 @@ func (s *Service) examineGroup(a *Adoption) {
 			}
 		}
 	}
-	switch {
-	case newest.Seqno == 0:
-		a.refuse(errs.Damaged, "has no metadata that can be read", "see what it is: pvck --dump headers "+blockPath(a.namespaces[0]))
-	case newest.Shared != "":
-		a.refuse(errs.Unsupported, "is shared with other hosts or exported: "+newest.Shared, "make it a group of this host alone: vgchange(8), vgimport(8)")
-	}
-	for _, lv := range newest.LVs {
-		if _, plain := newest.Table(lv, nil); !plain {
-			a.refuse(errs.Unsupported, "has "+lv.Name+", which is neither linear nor striped", "remove snapshots, thin pools, caches and mirrors: lvs -a "+a.Object)
-		}
-	}
+	a.judge(newest)
 }
 
 // Adopt makes volumes of the objects of a plan, in place: their data is neither read nor written,

@@ -183,9 +183,7 @@ func (p *adoptPlanner) addGroup(vg lvm.VG) error {
 		a.refuse(errs.Damaged, reason, next)
 	}
 	for _, lv := range vg.LVs {
-		if err := p.addVolume(&a, lv); err != nil {
-			return err
-		}
+		p.addVolume(&a, lv)
 	}
 	p.plan = append(p.plan, a)
 	return nil
@@ -236,8 +234,24 @@ func (p *adoptPlanner) checkNamespace(a *Adoption, n pmem.Namespace) {
 	}
 }
 
+// judge refuses a group whose metadata has what lvm's report does not show: snapshots, parts of
+// other volumes, and what other hosts share.
+func (a *Adoption) judge(g lvm.Group) {
+	switch {
+	case g.Seqno == 0:
+		a.refuse(errs.Damaged, "has no metadata that can be read", "see what it is: pvck --dump headers "+blockPath(a.namespaces[0]))
+	case g.Shared != "":
+		a.refuse(errs.Unsupported, "is shared with other hosts or exported: "+g.Shared, "make it a group of this host alone: vgchange(8), vgimport(8)")
+	}
+	for _, lv := range g.LVs {
+		if _, plain := g.Table(lv, nil); !plain {
+			a.refuse(errs.Unsupported, "has "+lv.Name+", which is neither linear nor striped", "remove snapshots, thin pools, caches and mirrors: lvs -a "+a.Object)
+		}
+	}
+}
+
 // addVolume adds a logical volume of a group.
-func (p *adoptPlanner) addVolume(a *Adoption, lv lvm.LV) error {
+func (p *adoptPlanner) addVolume(a *Adoption, lv lvm.LV) {
 	vol := Adopted{Name: AdoptedName(lv.Name), OldName: lv.Name, UUID: lv.UUID, Size: lv.Size, Content: Unread, lv: lv}
 	if mark, _ := parseMark(lv.Name); mark != "" && lv.HasTag(tag) {
 		vol.Name = lv.Name // deleted, or not finished
@@ -252,14 +266,19 @@ func (p *adoptPlanner) addVolume(a *Adoption, lv lvm.LV) error {
 		a.refuse(errs.Unsupported, "has the logical volume "+lv.Name+" of type "+lv.Type+"; pmemctl knows linear and striped", "convert it (lvconvert), or copy its data and remove it: lvremove "+a.Object+"/"+lv.Name)
 	}
 	p.names[vol.Name] = true
-	if lv.Active {
-		var err error
-		if vol.Content, err = p.content(lv.MapperPath()); err != nil {
-			return err
-		}
+	if lv.Active && a.err == nil {
+		vol.Content = p.read(a, lv.MapperPath())
 	}
 	a.Volumes = append(a.Volumes, vol)
-	return nil
+}
+
+// read returns the content of a device.
+func (p *adoptPlanner) read(a *Adoption, device string) string {
+	content, err := p.content(device)
+	if err != nil {
+		a.refuse(errs.Damaged, "has a device that cannot be read: "+err.Error(), "see why: dmesg | tail")
+	}
+	return content
 }
 
 func (p *adoptPlanner) addNamespace(n pmem.Namespace) error {
@@ -293,11 +312,7 @@ func (p *adoptPlanner) addNamespace(n pmem.Namespace) error {
 		a.refuse(errs.Conflict, "would be a second volume "+name, "give it another name: "+give)
 	}
 	if a.err == nil {
-		vol := Adopted{Name: name, OldName: n.Name, UUID: n.UUID, Size: n.Size}
-		var err error
-		if vol.Content, err = p.content(blockPath(n)); err != nil {
-			return err
-		}
+		vol := Adopted{Name: name, OldName: n.Name, UUID: n.UUID, Size: n.Size, Content: p.read(&a, blockPath(n))}
 		switch {
 		case vol.Content == "LVM2_member":
 			a.refuse(errs.Damaged, "has the label of a physical volume, and is in no group that can be read", "see what it is: pvck --dump headers "+blockPath(n))

@@ -73,7 +73,7 @@ func (lvmLayout) places(v View, spec Spec) ([]place, error) {
 	}
 	if spec.VG != "" {
 		if vg, ok := v.group(spec.VG); ok && !v.Owns(vg) {
-			return nil, errs.New(errs.Conflict, "volume group "+spec.VG, "was not created by pmemctl and is left unchanged", "list pmemctl's groups: pmemctl vg list")
+			return nil, errs.New(errs.Conflict, "volume group "+spec.VG, "was not created by pmemctl and is left unchanged", "list pmemctl's groups: pmemctl vg list; to take it over: pmemctl adopt "+spec.VG)
 		}
 		return nil, errs.New(errs.NotFound, "volume group "+spec.VG, "does not exist", "see what there is: pmemctl vg list")
 	}

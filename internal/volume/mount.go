@@ -100,7 +100,11 @@ func (s *Service) Mount(ctx context.Context, m MountSpec) (Volume, error) {
 	if err != nil {
 		next := mount.HowToRepair(vol.Device, fs, err)
 		if next == "" {
-			return vol, errs.Wrap("", subject(m.Name), "cannot be mounted on "+path, "see the kernel's reason: dmesg | tail", err)
+			next = "see the kernel's reason: dmesg | tail"
+			if !m.NoDAX && errors.Is(err, unix.EINVAL) { // for example, blocks of 1 KiB
+				next += "; or mount it without DAX: --no-dax"
+			}
+			return vol, errs.Wrap("", subject(m.Name), "cannot be mounted on "+path, next, err)
 		}
 		return vol, errs.Wrap(errs.Unsupported, subject(m.Name), "cannot be mounted on "+path+", because its "+fs+" is damaged"+s.andMedium(vol), next, err)
 	}

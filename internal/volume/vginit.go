@@ -380,11 +380,7 @@ func (s *Service) checkNamesakes(ctx context.Context, v View, steps []VGInitStep
 			if len(vg.PVs) > 0 {
 				where = " on " + vg.PVs[0].Name
 			}
-			adopt := ""
-			if _, onPMEM := v.Foreign.VG(name); onPMEM {
-				adopt = "take it over (pmemctl adopt " + name + "), "
-			}
-			return errs.New(errs.Conflict, "volume group "+name, "exists"+where+" and was not created by pmemctl", adopt+"rename it (vgrename "+name+" NEWNAME), or choose a name: pmemctl vg init --span --name NAME")
+			return errs.New(errs.Conflict, "volume group "+name, "exists"+where+" and was not created by pmemctl", "rename it (vgrename "+name+" NEWNAME), or choose a name: pmemctl vg init --span --name NAME")
 		}
 	}
 	return nil

@@ -167,7 +167,7 @@ func (v View) planRegion(r pmem.Region, spec VGInitSpec) (VGInitStep, error) {
 	}
 	if vg, ok := v.group(step.VG); ok {
 		if !v.Owns(vg) {
-			return step, errs.New(errs.Conflict, "volume group "+vg.Name, "exists and was not created by pmemctl", "rename it (vgrename "+vg.Name+" NEWNAME), or choose a name: pmemctl vg init --span --name NAME "+r.Dev)
+			return step, errs.New(errs.Conflict, "volume group "+vg.Name, "exists and was not created by pmemctl", "take it over (pmemctl adopt "+vg.Name+"), rename it (vgrename "+vg.Name+" NEWNAME), or choose a name: pmemctl vg init --span --name NAME "+r.Dev)
 		}
 		if step.group.UUID == "" {
 			if vg, err := v.ownGroup(step.VG); err != nil {
