@@ -78,9 +78,9 @@ test-guest: build guest-tests ## integration tests on a real kernel, in QEMU gue
 test-guest-rest: build guest-tests ## the other integration tests
 	PMEMCTL_REST=1 $(GUESTS)
 
-test-k8s-short: deps image kubernetes ## a driver and volumes of both types on a real Kubernetes, an upgrade, deletion
+test-k8s-short: deps image kubernetes ## a driver and volumes of both types on a real Kubernetes, an upgrade, a takeover, deletion
 	@scripts/deps.sh kubernetes
-	$(GO) test -tags lab -count=1 -timeout 1h -v -run '^TestMany$$/^(deploy|metrics|both types on one node|upgrade|delete)$$' ./test/kubernetes
+	$(GO) test -tags lab -count=1 -timeout 1h -v -run '^TestMany$$/^(deploy|metrics|both types on one node|upgrade|adopt|delete)$$' ./test/kubernetes
 
 test-k8s: deps image kubernetes ## the full Kubernetes tests: the page, more claims than room, pods created and deleted
 	@scripts/deps.sh kubernetes

@@ -40,7 +40,7 @@ var (
 				"TestSuite", "TestScripts/regions", "TestDevicesGone", "TestEraseLater", "TestNoOldDataThroughFilesystem",
 				"TestParallelCreates", "TestSignal", "TestTroublesStopped", "TestUpgrade", "TestUpgradeCSI", "TestVGRepairGone",
 			}, []string{
-				"TestScripts/regions/bad-input", "TestScripts/regions/bench", "TestScripts/regions/damage", "TestScripts/regions/foreign", "TestScripts/regions/full-metadata",
+				"TestScripts/regions/adopt", "TestScripts/regions/bad-input", "TestScripts/regions/bench", "TestScripts/regions/damage", "TestScripts/regions/foreign", "TestScripts/regions/full-metadata",
 				"TestScripts/regions/gone-region", "TestScripts/regions/init-leftovers", "TestScripts/regions/lost-dimm",
 				"TestDevicesGoneRegion", "TestDevicesGoneFromSpan", "TestDevicesFaults", "TestDevicesRawOrMounted",
 				"TestEraseForSpace", "TestEraseBadMedium", "TestEraseCopy",

@@ -29,6 +29,7 @@ func TestMany(t *testing.T) {
 		{"a burst that does not fit", s.burst},
 		{"pods come and go", s.comeAndGo},
 		{"upgrade", s.upgrade},
+		{"adopt", s.adopt},
 		{"move to the base", s.moveToBase},
 		{"delete", s.deleteMany},
 	})
