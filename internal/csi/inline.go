@@ -106,7 +106,7 @@ func (s *Server) removeAbandonedInline(ctx context.Context, volumes []volume.Vol
 		if !volume.IsInline(vol.Name) || !s.work.begin(vol.Name) {
 			continue
 		}
-		wanted, err := podVolumes(s.KubeletDir)
+		wanted, err := PodVolumes(s.KubeletDir)
 		if err == nil && !wanted[vol.Name] {
 			err = s.Volumes.DeleteAsCreated(ctx, vol.Name)
 		}
@@ -117,11 +117,11 @@ func (s *Server) removeAbandonedInline(ctx context.Context, volumes []volume.Vol
 	}
 }
 
-// podVolumes returns the names that the CSI volumes of all pods on this node would have as inline
+// PodVolumes returns the names that the CSI volumes of all pods on this node would have as inline
 // volumes. Kubelet writes vol_data.json before it requests a volume, and removes it after
 // unpublishing the volume (Kubernetes, pkg/volume/csi/csi_mounter.go). It returns an error if a
 // volume may have been missed.
-func podVolumes(kubeletDir string) (map[string]bool, error) {
+func PodVolumes(kubeletDir string) (map[string]bool, error) {
 	dir := filepath.Join(kubeletDir, "pods")
 	unknown := func(reason string, cause error) error {
 		next := "check that it is kubelet's directory, in the server's container too (--kubelet-dir); if no pod needs the volume: pmemctl volume delete"

@@ -50,6 +50,44 @@ func (s *Service) removeAbandoned(ctx context.Context, v View, mine string) (Vie
 	return s.Look(ctx)
 }
 
+// Abandoned lists the volumes that killed processes left unfinished. It changes nothing.
+func (s *Service) Abandoned(ctx context.Context) (abandoned []Volume, err error) {
+	v, err := s.Look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, vol := range inState(v.Volumes(), Creating) {
+		lock, err := s.Locks.Try(volumeLock(vol.Name))
+		if err != nil {
+			return nil, err
+		}
+		if lock != nil { // nobody is at work on it
+			lock.Release()
+			abandoned = append(abandoned, vol)
+		}
+	}
+	return abandoned, nil
+}
+
+// RemoveAbandoned removes what Abandoned lists, and returns an error for each volume that cannot be
+// removed.
+func (s *Service) RemoveAbandoned(ctx context.Context) error {
+	return s.changing(ctx, func() error {
+		v, err := s.Look(ctx)
+		if err == nil {
+			_, err = s.removeAbandoned(ctx, v, "")
+		}
+		if err != nil {
+			return err
+		}
+		left, err := s.Abandoned(ctx)
+		for _, vol := range left {
+			err = errors.Join(err, errs.New(errs.Damaged, subject(vol.Name), "is unfinished, and gc cannot remove it", "see what it is: pmemctl tree; try: pmemctl volume delete "+vol.Name))
+		}
+		return err
+	})
+}
+
 // removeAbandonedNow finds and removes what is unfinished under a name whose lock the caller
 // holds. The host is locked.
 func (s *Service) removeAbandonedNow(ctx context.Context, name string) error {
