@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,9 +21,9 @@ type adopter interface {
 }
 
 type adoptOptions struct {
-	objects       []string // none means all that can be adopted
-	dryRun, force bool
-	output        outputFlag
+	objects            []string // none means all that can be adopted
+	dryRun, force, raw bool
+	output             outputFlag
 }
 
 func newAdoptCommand(a *app, runF runFunc[adoptOptions]) *cobra.Command {
@@ -40,8 +41,10 @@ neither is started again. Without --force, each group and namespace is asked abo
 the command is interrupted, run it again: it continues.
 
 The volumes keep their names, cut to 54 characters; NAMESPACE=NAME gives a namespace
-another one. A namespace without a file system is adopted only if it is named: it
-becomes a raw block volume. For PersistentVolumes, see "pmemctl adopt-pv".`,
+another one. A volume without a file system is adopted only if its namespace or group is
+named: it becomes a raw block volume. With --raw, one with a file system does too, as a
+PersistentVolume with volumeMode: Block requires. For PersistentVolumes, see "pmemctl
+adopt-pv".`,
 		Example: `  pmemctl adopt --dry-run
   pmemctl adopt ndbus0region0fsdax
   pmemctl adopt namespace1.0=db --force`,
@@ -53,6 +56,7 @@ becomes a raw block volume. For PersistentVolumes, see "pmemctl adopt-pv".`,
 	}
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "show what would be adopted, and change nothing")
 	cmd.Flags().BoolVar(&o.force, "force", false, "do not ask")
+	cmd.Flags().BoolVar(&o.raw, "raw", false, "make raw block volumes of the named group or namespaces, also if they have a file system")
 	addOutputFlag(cmd, &o.output)
 	return cmd
 }
@@ -64,11 +68,18 @@ func (a *app) adopt(ctx context.Context, o *adoptOptions) error {
 		if object == "" || given && name == "" {
 			return errs.New(errs.Invalid, fmt.Sprintf("%q", arg), "is not of the form VG, NAMESPACE or NAMESPACE=NAME", "pmemctl adopt --help")
 		}
-		requests = append(requests, volume.AdoptRequest{Object: object, Name: name})
+		requests = append(requests, volume.AdoptRequest{Object: object, Name: name, Raw: o.raw})
+	}
+	if o.raw && len(requests) == 0 {
+		return errs.New(errs.Invalid, "--raw", "requires a group or a namespace", "name what is to be raw: pmemctl adopt NAME --raw")
 	}
 	plan, err := a.service.PlanAdopt(ctx, requests...)
 	if err != nil {
 		return err
+	}
+	if len(plan) == 0 && len(requests) > 0 {
+		a.note("nothing to do: %s: already pmemctl's", strings.Join(o.objects, ", "))
+		return a.showAdoptions(o.output, plan)
 	}
 	if !slices.ContainsFunc(plan, volume.Adoption.Fits) && len(requests) == 0 {
 		a.note("nothing to do: there is nothing that can be adopted")
@@ -100,7 +111,7 @@ func (a *app) adopt(ctx context.Context, o *adoptOptions) error {
 		return errs.New(errs.Aborted, "", "nothing was changed", "")
 	}
 	done, err := a.service.Adopt(ctx, chosen)
-	if err != nil {
+	if err != nil && len(done) == 0 {
 		return err
 	}
 	for i, p := range plan {
@@ -110,7 +121,7 @@ func (a *app) adopt(ctx context.Context, o *adoptOptions) error {
 			}
 		}
 	}
-	return a.showAdoptions(o.output, plan)
+	return errors.Join(a.showAdoptions(o.output, plan), err)
 }
 
 func questionAbout(p volume.Adoption) string {

@@ -20,6 +20,7 @@ func TestAdoptFlags(t *testing.T) {
 	testFlags(t, newAdoptCommand, []flagTest[adoptOptions]{
 		{args: "", want: adoptOptions{objects: []string{}, output: outputTable}},
 		{args: "pmemvgregion0 namespace1.0=db --dry-run -o json", want: adoptOptions{objects: []string{"pmemvgregion0", "namespace1.0=db"}, dryRun: true, output: outputJSON}},
+		{args: "db --raw", want: adoptOptions{objects: []string{"db"}, raw: true, output: outputTable}},
 		{args: "--force", want: adoptOptions{objects: []string{}, force: true, output: outputTable}},
 		{args: "--yes", err: "unknown flag: --yes"},
 	})
@@ -44,6 +45,7 @@ func adoptable(t *testing.T, answers ...string) *shell {
 		return "/dev/" + n.Blockdev
 	}
 	require.NoError(t, h.CreateForeignVG("ndbus0region0fsdax", map[string]uint64{"pvc-ab-1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6": 16 * pmem.MiB}, made("region0", "pmem-csi")))
+	require.NoError(t, s.Mounts.Format(context.Background(), mount.Space{Device: "/dev/mapper/ndbus0region0fsdax-pvc--ab--1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6", Size: 16 * pmem.MiB}, mount.Ext4))
 	require.NoError(t, s.Mounts.Format(context.Background(), mount.Space{Device: made("region1", "db"), Size: 64 * pmem.MiB}, mount.Ext4))
 	made("region1", "")
 	sh := newShell(s, answers...)
@@ -71,7 +73,9 @@ namespace1.1         namespace      -          region1   78 MiB   -             
 	sh.ok(t, "adopt --force", "volume list")
 	assert.Contains(t, sh.stdout.String(), volumes)
 	assert.Contains(t, sh.stdout.String(), "db ")
-	sh.ok(t, "adopt", "adopt namespace1.1=raw --force", "volume show raw")
+	sh.ok(t, "adopt", "adopt namespace1.1=raw --force", "volume show raw", "adopt namespace1.1 --force", "adopt db")
+	assert.Contains(t, sh.stderr.String(), "nothing to do: db: already pmemctl's")
+	assert.Equal(t, exitInvalid, sh.run("adopt --raw"))
 	sh.ok(t, "adopt")
 	assert.Contains(t, sh.stderr.String(), "nothing to do")
 	sh.ok(t, "adopt -o json")
@@ -101,6 +105,10 @@ func TestAdoptPV(t *testing.T) {
 	assert.Equal(t, exitNotFound, sh.run("adopt-pv --from other "+old))
 	assert.Equal(t, exitNotFound, sh.run("adopt-pv "+filepath.Join(t.TempDir(), "none")))
 	assert.Equal(t, exitInvalid, sh.run("adopt-pv"))
+	assert.Equal(t, exitInvalid, sh.run("adopt-pv --from d --driver d "+old))
+	sh.ok(t, "adopt-pv --driver localplugin.csi.alibabacloud.com "+old)
+	sh.ok(t, "adopt-pv --rename pvc-7b-1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6=db "+old)
+	assert.Contains(t, sh.stdout.String(), `"volumeHandle": "db"`)
 	broken := filepath.Join(t.TempDir(), "pv.json")
 	require.NoError(t, os.WriteFile(broken, []byte(`{"kind":"PersistentVolume","metadata":{"name":"a"},"spec":{"csi":{"driver":"pmem-csi.intel.com","volumeHandle":"v"}}}`), 0o600))
 	assert.Equal(t, exitNotFound, sh.run("adopt-pv "+broken))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -27,7 +28,8 @@ func newAdoptPVCommand(a *app, runF runFunc[adoptPVOptions]) *cobra.Command {
 		Short: "Rewrite the PersistentVolumes of another driver for pmemctl",
 		Long: `Reads PersistentVolumes as "kubectl get pv -o json" prints them, from FILE or standard
 input, and prints those of the other driver as pmemctl would have them: the same names,
-claims and nodes. It changes nothing in the cluster.
+claims and nodes, and the reclaim policy Retain; the annotation
+pmemctl.io/old-reclaim-policy has the old one. It changes nothing in the cluster.
 
 Run "pmemctl adopt" on the nodes first. The guide of taking over describes how the
 objects are replaced without deleting a claim or a volume.`,
@@ -39,6 +41,12 @@ objects are replaced without deleting a claim or a volume.`,
 				o.file = args[0]
 			}
 			o.rewriting.TopologyKey = cmp.Or(o.rewriting.TopologyKey, o.rewriting.Driver+"/node")
+			if slices.Contains(o.rewriting.From, o.rewriting.Driver) {
+				if cmd.Flags().Changed("from") {
+					return errs.New(errs.Invalid, "--from", "names pmemctl's own driver "+o.rewriting.Driver, "name the driver that created the volumes")
+				}
+				o.rewriting.From = slices.DeleteFunc(o.rewriting.From, func(d string) bool { return d == o.rewriting.Driver })
+			}
 			return runF.or(a.adoptPV)(cmd.Context(), &o)
 		},
 	}
@@ -46,6 +54,7 @@ objects are replaced without deleting a claim or a volume.`,
 	fl.StringSliceVar(&o.rewriting.From, "from", []string{persistentvolume.PMEMCSI, persistentvolume.Alibaba}, "`drivers` whose PersistentVolumes are rewritten")
 	fl.StringVar(&o.rewriting.Driver, "driver", defaultDriver, "`name` of pmemctl's driver")
 	fl.StringVar(&o.rewriting.TopologyKey, "topology-key", "", "topology `key` of pmemctl's driver (default DRIVER/node)")
+	fl.StringToStringVar(&o.rewriting.Names, "rename", nil, "`HANDLE=NAME`: the name that adopt gave the volume of this volumeHandle")
 	return cmd
 }
 

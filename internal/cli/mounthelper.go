@@ -84,7 +84,7 @@ func parseHelperArgs(args []string) (m volume.MountSpec, fake bool, err error) {
 	if len(names) != 2 {
 		return m, false, bad("requires a volume and a directory")
 	}
-	m.Name, m.Path, m.Formatted = names[0], names[1], true
+	m.Name, m.Path, m.Formatted = hostconf.FstabVolume(names[0]), names[1], true
 	return m, fake, nil
 }
 
@@ -120,7 +120,9 @@ func (a *app) mountAtBoot(ctx context.Context, m volume.MountSpec) error {
 		if err == nil {
 			a.noteHealth(v)
 		}
-		if !errs.Is(err, errs.NotFound) || time.Since(begun) > bootWait {
+		// Of a volume in several regions, some may come later.
+		mayCome := errs.Is(err, errs.NotFound) || errs.Is(err, errs.Damaged) || errs.Is(err, errs.Unsupported)
+		if !mayCome || time.Since(begun) > bootWait {
 			return err
 		}
 		select {

@@ -26,7 +26,7 @@ func TestHelperArgs(t *testing.T) {
 		e, err := fstabEntry(m)
 		require.NoError(t, err)
 		for _, args := range [][]string{
-			{e.Volume, e.Path, "-o", "rw,nofail,x-systemd.automount,comment=a," + strings.Join(e.Options, ",")},
+			{"pmemctl:" + e.Volume, e.Path, "-o", "rw,nofail,x-systemd.automount,comment=a," + strings.Join(e.Options, ",")},
 			{"-sn", "-t", "pmemctl", "-o", strings.Join(e.Options, ","), e.Volume, e.Path, "-v"},
 		} {
 			got, fake, err := parseHelperArgs(args)
@@ -76,7 +76,7 @@ func TestMountAtBoot(t *testing.T) {
 	assert.Equal(t, exitOK, sh.mountHelper(context.Background(), []string{"db", "/mnt/db"}))
 	assert.Equal(t, 3, f.looks)
 	assert.True(t, f.got.Formatted)
-	f.looks, f.err = 0, errs.New(errs.Damaged, "volume db", "is damaged", "")
+	f.looks, f.err = 0, errs.New(errs.InUse, "volume db", "is in use", "")
 	assert.Equal(t, mountFailed, sh.mountHelper(context.Background(), []string{"db", "/mnt/db"}))
 	assert.Equal(t, 3, f.looks)
 	f.looks, bootWait = 0, 0
@@ -107,7 +107,7 @@ func TestVolumePersist(t *testing.T) {
 	assert.Contains(t, sh.stdout.String(), `"mounts": []`)
 	require.NoError(t, os.WriteFile(filepath.Join(sh.etc.Root, "sbin", hostconf.MountHelper), nil, 0o755))
 	sh.ok(t, "volume mount db "+dir+"/db --persist", "volume mount db "+dir+"/db --persist")
-	line := "db " + dir + "/db pmemctl nofail 0 0\n"
+	line := "pmemctl:db " + dir + "/db pmemctl nofail 0 0\n"
 	assert.Equal(t, line, fstab())
 	sh.ok(t, "volume unmount db")
 	assert.Contains(t, sh.stderr.String(), "is mounted on "+dir+"/db again at the next boot")

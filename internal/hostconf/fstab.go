@@ -13,6 +13,13 @@ import (
 // volume stays the same across reboots; the names of its devices do not.
 const fstabType = "pmemctl"
 
+// fstabPrefix is before the name of a volume. mount(8) takes a name that exists in its working
+// directory, "/" at boot, for a path.
+const fstabPrefix = fstabType + ":"
+
+// FstabVolume returns the name of the volume in the first field of a line.
+func FstabVolume(source string) string { return strings.TrimPrefix(source, fstabPrefix) }
+
 // MountHelper is the name under which mount(8) runs pmemctl, and helperDir where it looks for it
 // (util-linux, FS_SEARCH_PATH).
 const (
@@ -62,7 +69,7 @@ func (h Host) fstabWith(e FstabEntry) (text string, changed bool, err error) {
 		if !ok || fields[1] != e.Path {
 			continue
 		}
-		if fields[0] == e.Volume && fields[2] == fstabType && fields[3] == strings.Join(e.options(), ",") {
+		if FstabVolume(fields[0]) == e.Volume && fields[2] == fstabType && fields[3] == strings.Join(e.options(), ",") {
 			return text, false, nil
 		}
 		return "", false, errs.New(errs.Conflict, h.path("etc/fstab"), "already has a line for "+e.Path+": "+strings.TrimSpace(line), "remove it, or choose another directory")
@@ -70,7 +77,7 @@ func (h Host) fstabWith(e FstabEntry) (text string, changed bool, err error) {
 	if text != "" && !strings.HasSuffix(text, "\n") {
 		text += "\n"
 	}
-	return text + strings.Join([]string{e.Volume, fstabEscapes.Replace(e.Path), fstabType, strings.Join(e.options(), ","), "0", "0"}, " ") + "\n", true, nil
+	return text + strings.Join([]string{fstabPrefix + e.Volume, fstabEscapes.Replace(e.Path), fstabType, strings.Join(e.options(), ","), "0", "0"}, " ") + "\n", true, nil
 }
 
 // options begin with nofail: the host boots without the volume.
@@ -85,7 +92,7 @@ func (h Host) Unpersist(volume, path string) (paths []string, err error) {
 	}
 	var kept strings.Builder
 	for line := range strings.Lines(text) {
-		if fields, ok := fstabFields(line); ok && fields[0] == volume && fields[2] == fstabType && (path == "" || path == fields[1]) {
+		if fields, ok := fstabFields(line); ok && FstabVolume(fields[0]) == volume && fields[2] == fstabType && (path == "" || path == fields[1]) {
 			paths = append(paths, fields[1])
 			continue
 		}
@@ -101,7 +108,7 @@ func (h Host) Unpersist(volume, path string) (paths []string, err error) {
 func (h Host) Persisted(volume string) (paths []string) {
 	text, _ := h.readFstab()
 	for line := range strings.Lines(text) {
-		if fields, ok := fstabFields(line); ok && fields[0] == volume && fields[2] == fstabType && !slices.Contains(paths, fields[1]) {
+		if fields, ok := fstabFields(line); ok && FstabVolume(fields[0]) == volume && fields[2] == fstabType && !slices.Contains(paths, fields[1]) {
 			paths = append(paths, fields[1])
 		}
 	}

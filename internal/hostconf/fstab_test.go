@@ -41,7 +41,7 @@ func TestPersist(t *testing.T) {
 	added, err := h.Persist(db)
 	require.NoError(t, err)
 	assert.True(t, added)
-	const line = "db /mnt/a\\040b\\134c pmemctl nofail,ro,noatime 0 0\n"
+	const line = "pmemctl:db /mnt/a\\040b\\134c pmemctl nofail,ro,noatime 0 0\n"
 	assert.Equal(t, before+"\n"+line, content(t, file))
 	info, err := os.Stat(file)
 	require.NoError(t, err)
@@ -74,9 +74,9 @@ func TestPersist(t *testing.T) {
 func TestPersistRefusals(t *testing.T) {
 	db := FstabEntry{Volume: "db", Path: "/mnt/db"}
 	for fstab, reason := range map[string]string{
-		"/dev/sda1 /mnt/db ext4 defaults 0 0\n": "already has a line for /mnt/db: /dev/sda1 /mnt/db ext4 defaults 0 0",
-		"web /mnt/db pmemctl nofail 0 0\n":      "already has a line",
-		"db /mnt/db pmemctl nofail,ro 0 0\n":    "already has a line",
+		"/dev/sda1 /mnt/db ext4 defaults 0 0\n":      "already has a line for /mnt/db: /dev/sda1 /mnt/db ext4 defaults 0 0",
+		"pmemctl:web /mnt/db pmemctl nofail 0 0\n":   "already has a line",
+		"pmemctl:db /mnt/db pmemctl nofail,ro 0 0\n": "already has a line",
 	} {
 		h, file := persisting(t, fstab)
 		for _, err := range []error{h.MayPersist(db), func() error { _, err := h.Persist(db); return err }()} {

@@ -1,6 +1,7 @@
 package model_test
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -64,7 +65,8 @@ func theirs(host volumetest.Host, s *volume.Service) error {
 // adoptAll adopts all that there is. A kill while a namespace is renamed leaves it disabled, and
 // the plan says so.
 func adoptAll(_ volumetest.Host, s *volume.Service) error {
-	plan, err := s.PlanAdopt(ctx)
+	requests := []volume.AdoptRequest{{Object: "theirs"}, {Object: "disk"}}
+	plan, err := s.PlanAdopt(ctx, requests...)
 	if err != nil {
 		return err
 	}
@@ -79,7 +81,7 @@ func adoptAll(_ volumetest.Host, s *volume.Service) error {
 					return err
 				}
 			}
-			if plan, err = s.PlanAdopt(ctx); err != nil {
+			if plan, err = s.PlanAdopt(ctx, requests...); err != nil {
 				return err
 			}
 		}
@@ -97,7 +99,7 @@ func TestAdopt(t *testing.T) {
 	s := h.Service()
 	require.NoError(t, theirs(h, s))
 	before, steps := volumetest.State(t, s), h.Steps()
-	plan, err := s.PlanAdopt(ctx)
+	plan, err := s.PlanAdopt(ctx, volume.AdoptRequest{Object: "theirs"}, volume.AdoptRequest{Object: "disk"})
 	require.NoError(t, err)
 	require.Len(t, plan, 2)
 	assert.Equal(t, "theirs", plan[0].Object)
@@ -146,6 +148,54 @@ func named(a volume.Adoption) (names []string) {
 	return names
 }
 
+// TestAdoptRaw: with --raw a volume with a file system can be used as a raw one.
+func TestAdoptRaw(t *testing.T) {
+	h := newHost(t)
+	s := h.Service()
+	require.NoError(t, theirs(h, s))
+	plan, err := s.PlanAdopt(ctx, volume.AdoptRequest{Object: "theirs", Raw: true}, volume.AdoptRequest{Object: "disk", Name: "vm", Raw: true})
+	require.NoError(t, err)
+	_, err = s.Adopt(ctx, plan)
+	require.NoError(t, err)
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	require.NoError(t, err)
+	for _, name := range []string{"data", "raw", "vm"} {
+		require.NoError(t, s.Publish(ctx, volume.PublishSpec{Name: name, Target: filepath.Join(dir, name)}), name)
+	}
+}
+
+// TestAdoptPartly: a group of which only one device is adopted says how to continue.
+func TestAdoptPartly(t *testing.T) {
+	h := newHost(t)
+	s := h.Service()
+	require.NoError(t, theirs(h, s))
+	plan, err := s.PlanAdopt(ctx, volume.AdoptRequest{Object: "theirs"})
+	require.NoError(t, err)
+	names := 0
+	for i := 1; names < 1; i++ { // until the first namespace has its name
+		h2 := newHost(t)
+		s2 := h2.Service()
+		require.NoError(t, theirs(h2, s2))
+		if plan, err = s2.PlanAdopt(ctx, volume.AdoptRequest{Object: "theirs"}); err == nil {
+			h2.DieAt(i)
+			_, err = s2.Adopt(ctx, plan)
+		}
+		require.Error(t, err)
+		s = h2.Service()
+		v, err := s.Look(ctx)
+		require.NoError(t, err)
+		if names = len(v.OwnVGs()); names == 0 {
+			continue
+		}
+		damage := v.Damage()
+		require.Len(t, damage, 1)
+		if v.PMEM.Namespaces[0].Enabled() && v.PMEM.Namespaces[1].Enabled() {
+			assert.Equal(t, "is only partly adopted", damage[0].Reason)
+			assert.Equal(t, "continue: pmemctl adopt theirs", damage[0].Next)
+		}
+	}
+}
+
 // TestAdoptRefuses: what does not fit is left as it is, with the reason.
 func TestAdoptRefuses(t *testing.T) {
 	const csiName = "pvc-ab-1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6"
@@ -172,11 +222,43 @@ func TestAdoptRefuses(t *testing.T) {
 		}, volume.AdoptRequest{Object: "theirs"}, errs.Conflict, "there is already a volume data"},
 		{"a device is missing", func(t *testing.T, h *model.Host, _ *volume.Service) { h.LoseRegion("region1") },
 			volume.AdoptRequest{Object: "theirs"}, errs.Damaged, "is missing a device"},
-		{"a group on what is named like a volume", func(t *testing.T, h *model.Host, s *volume.Service) {
+		{"a group on what is named like a volume is not read", func(t *testing.T, h *model.Host, s *volume.Service) {
 			n, err := foreignNamespace(s, "region0", csiName, 32*pmem.MiB)
 			require.NoError(t, err)
 			require.NoError(t, h.CreateForeignVG("trap", nil, "/dev/"+n.Blockdev))
-		}, volume.AdoptRequest{}, errs.Conflict, "its user may have written the group"},
+		}, volume.AdoptRequest{Object: "trap"}, errs.NotFound, "is neither a volume group on PMEM nor a namespace"},
+		{"the UUID of a group is on another device too", func(t *testing.T, h *model.Host, s *volume.Service) {
+			n, err := foreignNamespace(s, "region1", "vm", 64*pmem.MiB)
+			require.NoError(t, err)
+			label, err := h.ReadDevice("/dev/pmem0", 0, 2*pmem.MiB)
+			require.NoError(t, err)
+			require.NoError(t, h.WriteDevice("/dev/"+n.Blockdev, 0, label))
+		}, volume.AdoptRequest{Object: "theirs"}, errs.Conflict, "has the UUID of another group, which is on namespace1.1"},
+		{"a raw volume, not named", nil, volume.AdoptRequest{}, errs.Unsupported, "has the logical volume raw with nothing that is recognized, not ext4 or xfs"},
+		{"a volume that is not active, not named", func(t *testing.T, h *model.Host, s *volume.Service) {
+			require.NoError(t, s.All.Deactivate(ctx, lvm.VGRef{Name: "theirs"}, "data"))
+		}, volume.AdoptRequest{}, errs.Unsupported, "has the logical volume data, which is not active"},
+		{"a volume with the mark of an unfinished one", func(t *testing.T, h *model.Host, s *volume.Service) {
+			require.NoError(t, s.All.AddLVTags(ctx, lvm.VGRef{Name: "theirs"}, "data", "pmemctl.removing"))
+		}, volume.AdoptRequest{Object: "theirs"}, errs.Conflict, "with a mark that a pmemctl made"},
+		{"a volume with the name of a deleted one", func(t *testing.T, h *model.Host, s *volume.Service) {
+			require.NoError(t, s.All.RenameLV(ctx, lvm.VGRef{Name: "theirs"}, "data", "pmemctl+-data+1"))
+			require.NoError(t, s.All.AddLVTags(ctx, lvm.VGRef{Name: "theirs"}, "pmemctl+-data+1", "pmemctl"))
+		}, volume.AdoptRequest{Object: "theirs"}, errs.Conflict, "with a mark that a pmemctl made"},
+		{"a tagged volume with a name that is taken", func(t *testing.T, h *model.Host, s *volume.Service) {
+			spec := volumetest.Spec("data", volume.TypeDirect, 16*pmem.MiB)
+			spec.Region = "region1"
+			require.NoError(t, volumetest.Create(spec)(h, s))
+			require.NoError(t, s.All.AddLVTags(ctx, lvm.VGRef{Name: "theirs"}, "data", "pmemctl"))
+		}, volume.AdoptRequest{Object: "theirs"}, errs.Conflict, "there is already a volume data"},
+		{"a process has a namespace open", func(_ *testing.T, h *model.Host, _ *volume.Service) { h.SetUsers("/dev/pmem0.1", 17) },
+			volume.AdoptRequest{Object: "disk"}, errs.InUse, "is open in process 17"},
+		{"a process has a volume open", func(_ *testing.T, h *model.Host, _ *volume.Service) { h.SetUsers("/dev/mapper/theirs-raw", 17) },
+			volume.AdoptRequest{Object: "theirs"}, errs.InUse, "has the logical volume raw, which is in use by a process"},
+		{"a name that two things have", func(t *testing.T, h *model.Host, s *volume.Service) {
+			_, err := foreignNamespace(s, "region1", "theirs", 32*pmem.MiB)
+			require.NoError(t, err)
+		}, volume.AdoptRequest{Object: "theirs"}, errs.Invalid, "is the name of several volume groups or namespaces"},
 		{"a member has the mark of another group", func(t *testing.T, h *model.Host, s *volume.Service) {
 			for _, lv := range []string{"data", "raw"} {
 				require.NoError(t, s.All.Deactivate(ctx, lvm.VGRef{Name: "theirs"}, lv))
@@ -189,7 +271,7 @@ func TestAdoptRefuses(t *testing.T) {
 			n, err := foreignNamespace(s, "region0", "", 32*pmem.MiB)
 			require.NoError(t, err)
 			require.NoError(t, h.CreateForeignVG("theirs", nil, "/dev/"+n.Blockdev))
-		}, volume.AdoptRequest{Object: "theirs"}, errs.Conflict, "has the name of another volume group"},
+		}, volume.AdoptRequest{}, errs.Conflict, "has the name of another volume group"},
 		{"a namespace without a name", func(t *testing.T, h *model.Host, s *volume.Service) {
 			_, err := foreignNamespace(s, "region1", "", 32*pmem.MiB)
 			require.NoError(t, err)

@@ -136,7 +136,9 @@ func ofNobody(name string) bool {
 	return !own
 }
 
-func noVolumes(name string) bool { return ofOwnGroups(name) || ofNobody(name) }
+func noVolumes(name string) bool {
+	return volume.MayBePV(pmem.Namespace{Name: name, Blockdev: "pmem", Mode: pmem.ModeFSDAX})
+}
 
 func (g *group) taken(p *pv) []run {
 	var all []run

@@ -25,7 +25,14 @@ type Rewriting struct {
 	From        []string // names of drivers
 	Driver      string   // pmemctl's name
 	TopologyKey string   // of pmemctl's driver; its value is the name of the node
+	// Names are the names of volumes that "adopt NAMESPACE=NAME" or lvrename gave them, by the old
+	// volumeHandle.
+	Names map[string]string
 }
+
+// OldPolicy is the annotation with the reclaim policy of the old object. The new one has Retain, so
+// that nothing is deleted before its claim is bound again.
+const OldPolicy = "pmemctl.io/old-reclaim-policy"
 
 // List is a Kubernetes List of objects.
 type List struct {
@@ -53,12 +60,25 @@ func (r Rewriting) Rewrite(in io.Reader) (List, []Kept, error) {
 		objects = items
 	}
 	var kept []Kept
+	handles := map[string]int{} // of all volumes that pmemctl has or would have
+	for _, o := range objects {
+		old, _ := o.(map[string]any)
+		switch driver := text(old, "spec", "csi", "driver"); {
+		case driver == r.Driver:
+			handles[text(old, "spec", "csi", "volumeHandle")]++
+		case slices.Contains(r.From, driver):
+			handles[r.name(old)]++
+		}
+	}
 	for _, o := range objects {
 		old, _ := o.(map[string]any)
 		if old["kind"] != "PersistentVolume" || !slices.Contains(r.From, text(old, "spec", "csi", "driver")) {
 			continue
 		}
 		pv, reason := r.rewrite(old)
+		if name := r.name(old); handles[name] > 1 {
+			reason = "there are several with the volume " + name + "; give one of them another name, and name it with --rename"
+		}
 		if reason != "" {
 			kept = append(kept, Kept{text(old, "metadata", "name"), reason})
 			continue
@@ -73,18 +93,22 @@ func (r Rewriting) rewrite(old map[string]any) (pv map[string]any, reason string
 	if text(old, "metadata", "deletionTimestamp") != "" {
 		return nil, "it is being deleted"
 	}
-	handle := text(old, "spec", "csi", "volumeHandle")
-	if volume.ValidateName(volume.AdoptedName(handle)) != nil {
-		return nil, fmt.Sprintf("its volumeHandle %q cannot be the name of a volume", handle)
+	if phase := text(old, "status", "phase"); phase == "Released" || phase == "Failed" {
+		return nil, "it is " + phase + ": its claim is gone, and the new object would lead to the deletion of the volume"
+	}
+	name := r.name(old)
+	if volume.ValidateName(name) != nil {
+		return nil, fmt.Sprintf("its volumeHandle %q cannot be the name of a volume", text(old, "spec", "csi", "volumeHandle"))
 	}
 	affinity, reason := r.affinity(old)
 	if reason != "" {
 		return nil, reason
 	}
-	source := map[string]any{"driver": r.Driver, "volumeHandle": volume.AdoptedName(handle)}
+	source := map[string]any{"driver": r.Driver, "volumeHandle": name}
 	copyKeys(source, object(old, "spec", "csi"), "fsType", "readOnly")
 	spec := map[string]any{"csi": source, "nodeAffinity": affinity}
-	copyKeys(spec, object(old, "spec"), "accessModes", "capacity", "mountOptions", "persistentVolumeReclaimPolicy", "storageClassName", "volumeMode")
+	copyKeys(spec, object(old, "spec"), "accessModes", "capacity", "mountOptions", "storageClassName", "volumeMode")
+	spec["persistentVolumeReclaimPolicy"] = "Retain"
 	// With the claim's UID, the claim is bound to the new object as it was to the old one.
 	if claim := object(old, "spec", "claimRef"); claim != nil {
 		claim = maps.Clone(claim)
@@ -101,8 +125,20 @@ func (r Rewriting) rewrite(old map[string]any) (pv map[string]any, reason string
 	}
 	// The external-provisioner deletes only volumes of its own driver.
 	annotations["pv.kubernetes.io/provisioned-by"] = r.Driver
+	if _, again := annotations[OldPolicy]; !again {
+		annotations[OldPolicy] = text(old, "spec", "persistentVolumeReclaimPolicy")
+	}
 	meta["annotations"] = annotations
 	return map[string]any{"apiVersion": "v1", "kind": "PersistentVolume", "metadata": meta, "spec": spec}, ""
+}
+
+// name returns the name of the volume of an object.
+func (r Rewriting) name(old map[string]any) string {
+	handle := text(old, "spec", "csi", "volumeHandle")
+	if name, renamed := r.Names[handle]; renamed {
+		return name
+	}
+	return volume.AdoptedName(handle)
 }
 
 // affinity returns the node affinity with the old driver's topology key replaced. pmem-csi and
@@ -117,12 +153,12 @@ func (r Rewriting) affinity(old map[string]any) (affinity map[string]any, reason
 		for _, e := range expressions {
 			expression, _ := e.(map[string]any)
 			switch key := text(expression, "key"); key {
-			case PMEMCSI + "/node":
+			case text(old, "spec", "csi", "driver") + "/node":
 				expression = maps.Clone(expression)
 				expression["key"] = r.TopologyKey
 			case "kubernetes.io/hostname", r.TopologyKey:
 			default:
-				return nil, fmt.Sprintf("its node affinity has the key %q, whose nodes are not known", key)
+				return nil, fmt.Sprintf("its node affinity has the key %q, whose nodes are not known; write the object by hand", key)
 			}
 			all = append(all, expression)
 		}

@@ -58,6 +58,34 @@ func TestRewriteKeeps(t *testing.T) {
 			assert.Contains(t, kept[0].Reason, reason)
 		}
 	}
+	// Two handles with the same first 54 characters, and one that pmemctl has already.
+	long := strings.Repeat("a", 54)
+	object := func(driver, handle string) string {
+		return strings.Replace(pv(`"csi":{"driver":"`+driver+`","volumeHandle":"`+handle+`"},`+affinity), `"metadata"`, `"status":{"phase":"Bound"},"metadata"`, 1)
+	}
+	for _, in := range []string{
+		object(PMEMCSI, long+"1") + "," + object(PMEMCSI, long+"2"),
+		object(PMEMCSI, "db") + "," + object("csi.pmemctl.io", "db"),
+	} {
+		in = `{"items":[` + in + `]}`
+		list, kept, err := ours.Rewrite(strings.NewReader(in))
+		require.NoError(t, err)
+		assert.Empty(t, list.Items)
+		if assert.NotEmpty(t, kept) {
+			assert.Contains(t, kept[0].Reason, "there are several with the volume ")
+		}
+		renaming := ours
+		renaming.Names = map[string]string{long + "1": "other", "db": "other"}
+		list, _, err = renaming.Rewrite(strings.NewReader(in))
+		require.NoError(t, err)
+		assert.NotEmpty(t, list.Items)
+	}
+	for _, phase := range []string{"Released", "Failed"} {
+		list, kept, err := ours.Rewrite(strings.NewReader(strings.Replace(object(PMEMCSI, "a"), "Bound", phase, 1)))
+		require.NoError(t, err)
+		assert.Empty(t, list.Items)
+		assert.Contains(t, kept[0].Reason, "it is "+phase)
+	}
 	for _, in := range []string{
 		pv(`"csi":{"driver":"csi.pmemctl.io","volumeHandle":"a"},` + affinity),
 		pv(`"hostPath":{"path":"/"}`), `{"kind":"Pod"}`, `{}`, `{"items":[1,null]}`, `{"items":[]}`,

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
+	"github.com/pmemctl/pmemctl/internal/ndctl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
@@ -22,14 +23,26 @@ type AdoptLVM interface {
 	AddLVTags(ctx context.Context, vg lvm.VGRef, name string, tags ...string) error
 }
 
-// NoVolumes returns the names of the block devices of all namespaces but volumes.
+// NoVolumes returns the names of the block devices of all namespaces but volumes, also those of
+// other drivers: what a tenant wrote must not become a group.
 func NoVolumes(from NDCTL) ([]string, error) {
-	foreign, err := ForeignPMEM(from)
+	sys, err := from.Snapshot(ndctl.Select{Namespaces: true})
 	if err != nil {
 		return nil, err
 	}
-	members, err := MemberDevices(from)
-	return append(members, foreign...), err
+	var names []string
+	for _, n := range sys.Namespaces {
+		if MayBePV(n) {
+			names = append(names, n.Blockdev)
+		}
+	}
+	return names, nil
+}
+
+// MayBePV reports whether a namespace is no volume, as far as its name shows.
+func MayBePV(n pmem.Namespace) bool {
+	_, own := Owned(n.Name)
+	return n.Blockdev != "" && (mayBeMember(n) || !own && !looksLikeVolume(n))
 }
 
 // PlanAdopt returns what Adopt would do with the requested volume groups and namespaces, or with
@@ -47,31 +60,40 @@ func (s *Service) PlanAdopt(ctx context.Context, requests ...AdoptRequest) ([]Ad
 
 func (s *Service) planAdopt(ctx context.Context, v View, requests []AdoptRequest) ([]Adoption, error) {
 	all, err := s.All.Report(ctx)
+	if err != nil && ctx.Err() == nil {
+		all, err = lvm.State{Problems: []string{err.Error()}}, nil // namespaces can be adopted all the same
+	}
 	if err != nil {
 		return nil, err
-	}
-	if len(all.Problems) > 0 {
-		return nil, errs.New(errs.Damaged, "volume groups", "cannot all be read: "+all.Problems[0], "see what LVM reports: pvs -a")
 	}
 	plan, err := v.planAdopt(all, requests, func(device string) (string, error) {
 		content, err := s.Mounts.Probe(ctx, device)
 		return content.Type, err
 	})
 	for i := range plan {
-		s.examineGroup(&plan[i])
+		s.examineGroup(&plan[i], v)
 	}
 	return plan, err
 }
 
 // examineGroup judges a group by its metadata on the devices.
-func (s *Service) examineGroup(a *Adoption) {
+func (s *Service) examineGroup(a *Adoption, v View) {
 	if a.Kind != groupToAdopt || a.err != nil {
 		return
 	}
 	var newest lvm.Group
-	for _, n := range a.namespaces {
+	for _, n := range v.PMEM.Namespaces {
+		if !MayBePV(n) {
+			continue
+		}
+		member := slices.ContainsFunc(a.namespaces, func(m pmem.Namespace) bool { return m.UUID == n.UUID })
 		for _, c := range s.readMember(n).disk.Copies {
-			if c.Text != nil && c.Group.UUID == a.uuid && c.Group.Seqno > newest.Seqno {
+			switch {
+			case c.Text == nil || c.Guessed || c.Group.UUID != a.uuid:
+			case !member:
+				// LVM would believe the newer of the two, whoever wrote it.
+				a.refuse(errs.Conflict, "has the UUID of another group, which is on "+n.Dev, "one of them is a copy, perhaps by a tenant; see both: pvck --dump headers "+blockPath(n)+"; pmemctl tree")
+			case c.Group.Seqno > newest.Seqno:
 				newest = c.Group
 			}
 		}
@@ -94,7 +116,7 @@ func (s *Service) Adopt(ctx context.Context, plan []Adoption) (done []Adoption, 
 		}
 		var requests []AdoptRequest
 		for _, a := range plan {
-			q := AdoptRequest{Object: a.Object}
+			q := AdoptRequest{Object: a.uuid, Raw: a.raw}
 			if a.Kind == namespaceToAdopt {
 				q.Name = a.Volumes[0].Name
 			}
@@ -117,7 +139,7 @@ func (s *Service) Adopt(ctx context.Context, plan []Adoption) (done []Adoption, 
 		}
 		for _, a := range now {
 			if err := s.adopt(ctx, a); err != nil {
-				return errs.Wrap("", a.subject(), "is not completely adopted yet", "continue: pmemctl adopt "+a.Object, err)
+				return errs.Wrap("", a.subject(), "is not completely adopted yet", "continue: "+a.command(), err)
 			}
 			a.Done = true
 			done = append(done, a)
@@ -137,27 +159,52 @@ func (a Adoption) same(b Adoption) bool {
 	})
 }
 
-// unused returns an error if something uses the volumes of a group, or a namespace.
+// unused returns an error if something uses the volumes of a group, or a namespace: has it mounted,
+// held, open, or bound into a container.
 func (s *Service) unused(a Adoption) error {
 	for _, vol := range a.Volumes {
-		if a.Kind != groupToAdopt || !vol.lv.Active {
-			continue
-		}
-		dev, err := s.Devices.HoldToRead(vol.lv.MapperPath())
-		if errs.Is(err, errs.InUse) {
-			return errs.Wrap(errs.InUse, a.subject(), "has the logical volume "+vol.OldName+", which is in use", "unmount it: findmnt "+vol.lv.MapperPath()+"; stop what uses it: lsof "+vol.lv.MapperPath(), err)
-		}
-		if err != nil {
-			return err
-		}
-		if err := dev.Close(); err != nil {
-			return err
+		if a.Kind == groupToAdopt && vol.lv.Active {
+			if err := s.unusedDevice(a, "logical volume "+vol.OldName, vol.lv.MapperPath()); err != nil {
+				return err
+			}
 		}
 	}
 	if a.Kind == groupToAdopt {
 		return nil // its devices are held by its logical volumes
 	}
-	return s.notHeld(a.namespaces[0])
+	if err := s.notHeld(a.namespaces[0]); err != nil {
+		return err
+	}
+	return s.unusedDevice(a, "device "+blockPath(a.namespaces[0]), blockPath(a.namespaces[0]))
+}
+
+func (s *Service) unusedDevice(a Adoption, what, path string) error {
+	used := func(by, next string, cause error) error {
+		return errs.Wrap(errs.InUse, a.subject(), "has the "+what+", which is in use"+by, next, cause)
+	}
+	dev, err := s.Devices.HoldToRead(path)
+	if err == nil {
+		err = dev.Close()
+	}
+	if errs.Is(err, errs.InUse) {
+		return used("", "unmount it: findmnt "+path+"; stop what uses it: lsof "+path, err)
+	}
+	if err != nil {
+		return err
+	}
+	number, err := s.Devices.Identify(path)
+	if err != nil {
+		return err
+	}
+	if bound, err := s.Mounts.BoundNodes(number); err != nil {
+		return err
+	} else if len(bound) > 0 {
+		return used(" by a container", "stop it: umount "+bound[0], errs.New(errs.InUse, path, "is published at "+bound[0], ""))
+	}
+	if pids := s.openFor(s.Devices.Node(path)); len(pids) > 0 {
+		return used(" by a process", fmt.Sprintf("see what it is: ps %d", pids[0]), errs.New(errs.InUse, path, fmt.Sprintf("is open in process %d", pids[0]), ""))
+	}
+	return nil
 }
 
 func (s *Service) adopt(ctx context.Context, a Adoption) error {
@@ -165,7 +212,7 @@ func (s *Service) adopt(ctx context.Context, a Adoption) error {
 		return s.adoptGroup(ctx, a)
 	}
 	mark := markVolume
-	if isFilesystem(a.Volumes[0].Content) {
+	if a.forFS(a.Volumes[0].Content) {
 		mark = markAdopted
 	}
 	return s.adoptNamespace(a.namespaces[0], mark+a.Volumes[0].Name)
@@ -184,8 +231,8 @@ func (s *Service) adoptNamespace(n pmem.Namespace, name string) error {
 }
 
 // adoptLV takes down a logical volume, and gives it pmemctl's tags and a name that pmemctl allows.
-func (s *Service) adoptLV(ctx context.Context, group lvm.VGRef, vol Adopted) error {
-	tags := []string{tag}
+func (s *Service) adoptLV(ctx context.Context, a Adoption, vol Adopted) error {
+	group, tags := a.group.Ref(), []string{tag}
 	if !vol.lv.HasTag(tag) {
 		if !vol.lv.Active {
 			if err := s.All.Activate(ctx, group, vol.OldName); err != nil {
@@ -196,7 +243,7 @@ func (s *Service) adoptLV(ctx context.Context, group lvm.VGRef, vol Adopted) err
 		if err != nil {
 			return err
 		}
-		if isFilesystem(content.Type) {
+		if a.forFS(content.Type) {
 			tags = append(tags, tagForFS)
 		}
 	}
@@ -219,7 +266,7 @@ func (s *Service) adoptLV(ctx context.Context, group lvm.VGRef, vol Adopted) err
 func (s *Service) adoptGroup(ctx context.Context, a Adoption) error {
 	ref := a.group.Ref()
 	for _, vol := range a.Volumes {
-		if err := s.adoptLV(ctx, ref, vol); err != nil {
+		if err := s.adoptLV(ctx, a, vol); err != nil {
 			return err
 		}
 	}

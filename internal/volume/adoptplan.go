@@ -19,6 +19,8 @@ type AdoptRequest struct {
 	Object string
 	// Name is the name of the volume that a namespace becomes; "" is the name of the namespace.
 	Name string
+	// Raw: volumes with a file system become raw block volumes too.
+	Raw bool
 }
 
 // Adoption is what Adopt does with a volume group or a namespace that pmemctl did not create.
@@ -34,6 +36,7 @@ type Adoption struct {
 	Reason string `json:"reason,omitempty"`
 	Next   string `json:"next,omitempty"`
 
+	raw        bool
 	uuid       string
 	group      lvm.VG
 	namespaces []pmem.Namespace
@@ -102,9 +105,9 @@ func AdoptedName(name string) string { return name[:min(len(name), MaxName)] }
 // everything that pmemctl did not create. all is what LVM has on all namespaces but volumes, and
 // content returns what is on a device.
 func (v View) planAdopt(all lvm.State, requests []AdoptRequest, content func(device string) (string, error)) ([]Adoption, error) {
-	p := adoptPlanner{view: v, all: all, requests: requests, content: content, names: map[string]bool{}}
+	p := adoptPlanner{view: v, all: all, requests: requests, content: content, names: map[string]string{}, matches: make([]int, len(requests))}
 	for _, vol := range v.Volumes() {
-		p.names[vol.Name] = true
+		p.names[vol.Name] = vol.UUID
 	}
 	for _, vg := range all.VGs {
 		if err := p.addGroup(vg); err != nil {
@@ -116,9 +119,14 @@ func (v View) planAdopt(all lvm.State, requests []AdoptRequest, content func(dev
 			return nil, err
 		}
 	}
-	for _, q := range requests {
-		if !slices.ContainsFunc(p.seen, q.names) {
+	for i, q := range requests {
+		switch {
+		case p.matches[i] == 0 && len(all.Problems) > 0:
+			return nil, errs.New(errs.Damaged, quote(q.Object), "is not found, but lvm could not read everything: "+all.Problems[0], "see what LVM reports: pvs -a")
+		case p.matches[i] == 0:
 			return nil, errs.New(errs.NotFound, quote(q.Object), "is neither a volume group on PMEM nor a namespace", "see what there is: pmemctl tree")
+		case p.matches[i] > 1:
+			return nil, errs.New(errs.Invalid, quote(q.Object), "is the name of several volume groups or namespaces", "use the UUID of one of them: pmemctl vg list -o wide; pmemctl namespace list -o wide")
 		}
 	}
 	return p.plan, nil
@@ -129,23 +137,20 @@ type adoptPlanner struct {
 	all      lvm.State
 	requests []AdoptRequest
 	content  func(device string) (string, error)
-	names    map[string]bool // of volumes that exist or are planned
-	seen     []string        // objects, whatever becomes of them
+	names    map[string]string // UUIDs of the volumes that exist or are planned, by name
+	matches  []int             // how many objects each request names
 	plan     []Adoption
 }
 
-func (q AdoptRequest) names(object string) bool { return q.Object == object }
-
 // wanted reports whether something that has these names is requested.
 func (p *adoptPlanner) wanted(names ...string) (q AdoptRequest, named, wanted bool) {
-	names = slices.DeleteFunc(names, func(n string) bool { return n == "" })
-	p.seen = append(p.seen, names...)
-	for _, q := range p.requests {
-		if slices.Contains(names, q.Object) {
-			return q, true, true
+	for i, r := range p.requests {
+		if r.Object != "" && slices.Contains(names, r.Object) {
+			p.matches[i]++
+			q, named = r, true
 		}
 	}
-	return q, false, len(p.requests) == 0
+	return q, named, named || len(p.requests) == 0
 }
 
 // isAdopted reports whether a group is pmemctl's already, with all of its devices.
@@ -158,20 +163,30 @@ func (v View) isAdopted(vg lvm.VG) bool {
 }
 
 func (p *adoptPlanner) addGroup(vg lvm.VG) error {
-	q, named, wanted := p.wanted(vg.Name)
+	q, named, wanted := p.wanted(vg.Name, vg.UUID)
 	if !wanted || p.view.isAdopted(vg) {
 		return nil
 	}
-	a := Adoption{Object: vg.Name, Kind: groupToAdopt, MadeBy: madeBy(vg.Name), Regions: []string{}, Size: vg.Size, Volumes: []Adopted{}, uuid: vg.UUID, group: vg}
+	a := Adoption{Object: vg.Name, Kind: groupToAdopt, MadeBy: madeBy(vg.Name), Regions: []string{}, Size: vg.Size, Volumes: []Adopted{}, uuid: vg.UUID, group: vg, raw: q.Raw}
 	if q.Name != "" {
 		return errs.New(errs.Invalid, a.subject(), "keeps its name", "omit ="+q.Name+"; to give it another: vgrename "+vg.Name+" "+q.Name)
 	}
+	if vg.PartialPVMissing {
+		next := "bring it back: pmemctl region list; pvs -a"
+		for _, n := range p.view.PMEM.Namespaces {
+			if !n.Enabled() {
+				next = "if it is " + n.Dev + ", which is disabled: ndctl enable-namespace " + n.Dev + "; " + next
+			}
+		}
+		a.refuse(errs.Damaged, "is missing a device", next)
+	}
+	if len(p.all.Problems) > 0 {
+		a.refuse(errs.Damaged, "may not be what it seems, because lvm could not read everything: "+p.all.Problems[0], "see what LVM reports: pvs -a")
+	}
 	for _, pv := range vg.PVs {
-		p.addMember(&a, pv, named)
+		p.addMember(&a, pv)
 	}
 	switch {
-	case vg.PartialPVMissing:
-		a.refuse(errs.Damaged, "is missing a device", "bring it back: pmemctl region list; pvs -a")
 	case ValidateName(vg.Name) != nil:
 		a.refuse(errs.Unsupported, "has a name that pmemctl cannot use", "rename it: vgrename "+vg.Name+" NEWNAME")
 	case slices.ContainsFunc(p.all.VGs, func(o lvm.VG) bool { return o.Name == vg.Name && o.UUID != vg.UUID }):
@@ -183,14 +198,14 @@ func (p *adoptPlanner) addGroup(vg lvm.VG) error {
 		a.refuse(errs.Damaged, reason, next)
 	}
 	for _, lv := range vg.LVs {
-		p.addVolume(&a, lv)
+		p.addVolume(&a, lv, named)
 	}
 	p.plan = append(p.plan, a)
 	return nil
 }
 
 // addMember checks a physical volume of a group.
-func (p *adoptPlanner) addMember(a *Adoption, pv lvm.PV, named bool) {
+func (p *adoptPlanner) addMember(a *Adoption, pv lvm.PV) {
 	n, ok := p.view.namespaceOf(pv.Name)
 	if !ok {
 		a.refuse(errs.Unsupported, "has "+pv.Name+", which is no namespace but a part of one, or another disk", "take it out of the group: pvmove "+pv.Name+"; vgreduce "+a.Object+" "+pv.Name)
@@ -208,11 +223,10 @@ func (p *adoptPlanner) addMember(a *Adoption, pv lvm.PV, named bool) {
 		a.refuse(errs.Conflict, "has the namespace "+n.Dev+", which pmemctl created for "+owner, "see what it is: pmemctl tree; pmemctl vg check")
 	case pv.DeviceSize != n.Size:
 		a.refuse(errs.Damaged, fmt.Sprintf("records %s with %d bytes, but it has %d", pv.Name, pv.DeviceSize, n.Size), "see what LVM reports: pvs -a")
-	case !named && n.Name != pmemCSIName && madeBy(n.Name) != "":
-		// Its content may be that of a tenant, who could write the metadata of any group.
-		a.refuse(errs.Conflict, "is in namespace "+n.Dev+", which is named like a volume: its user may have written the group", "if it is a volume group of this host: pmemctl adopt "+a.Object)
 	}
-	a.MadeBy = cmp.Or(madeBy(n.Name), a.MadeBy)
+	if n.Name == pmemCSIName {
+		a.MadeBy = madeBy(n.Name)
+	}
 }
 
 // checkNamespace checks what any namespace of pmemctl must be.
@@ -251,23 +265,32 @@ func (a *Adoption) judge(g lvm.Group) {
 }
 
 // addVolume adds a logical volume of a group.
-func (p *adoptPlanner) addVolume(a *Adoption, lv lvm.LV) {
+func (p *adoptPlanner) addVolume(a *Adoption, lv lvm.LV, named bool) {
 	vol := Adopted{Name: AdoptedName(lv.Name), OldName: lv.Name, UUID: lv.UUID, Size: lv.Size, Content: Unread, lv: lv}
-	if mark, _ := parseMark(lv.Name); mark != "" && lv.HasTag(tag) {
-		vol.Name = lv.Name // deleted, or not finished
-	}
+	mark, _ := parseMark(lv.Name)
+	marked := slices.ContainsFunc(lv.Tags, func(t string) bool { return strings.HasPrefix(t, tag+".") && t != tagForFS })
+	rename := "rename it: lvrename " + a.Object + " " + lv.Name + " NEWNAME"
+	taken, exists := p.names[vol.Name]
 	switch {
-	case lv.HasTag(tag): // by an interrupted call
+	case mark != "" || marked || lv.HasTag(tagForFS) && !lv.HasTag(tag):
+		a.refuse(errs.Conflict, "has the logical volume "+lv.Name+" with a mark that a pmemctl made for an unfinished or deleted volume", "see what it is: lvs -o+lv_tags "+a.Object+"; remove it, or its tags")
 	case ValidateName(vol.Name) != nil:
-		a.refuse(errs.Unsupported, "has the logical volume "+lv.Name+", whose name pmemctl cannot use", "rename it: lvrename "+a.Object+" "+lv.Name+" NEWNAME")
-	case p.names[vol.Name]:
-		a.refuse(errs.Conflict, "has the logical volume "+lv.Name+", and there is already a volume "+vol.Name, "rename it: lvrename "+a.Object+" "+lv.Name+" NEWNAME")
+		a.refuse(errs.Unsupported, "has the logical volume "+lv.Name+", whose name pmemctl cannot use", rename)
+	case exists && taken != lv.UUID: // the same UUID: an interrupted call marked it
+		a.refuse(errs.Conflict, "has the logical volume "+lv.Name+", and there is already a volume "+vol.Name, rename)
 	case lv.Type != "linear" && lv.Type != "striped":
 		a.refuse(errs.Unsupported, "has the logical volume "+lv.Name+" of type "+lv.Type+"; pmemctl knows linear and striped", "convert it (lvconvert), or copy its data and remove it: lvremove "+a.Object+"/"+lv.Name)
+	case !lv.Active && !lv.HasTag(tag) && !named:
+		a.refuse(errs.Unsupported, "has the logical volume "+lv.Name+", which is not active, so its content is unknown", "lvchange -ay "+a.Object+"/"+lv.Name)
 	}
-	p.names[vol.Name] = true
+	if a.err == nil {
+		p.names[vol.Name] = lv.UUID
+	}
 	if lv.Active && a.err == nil {
 		vol.Content = p.read(a, lv.MapperPath())
+		if !isFilesystem(vol.Content) && !named && !lv.HasTag(tag) {
+			a.refuse(errs.Unsupported, "has the logical volume "+lv.Name+" with "+cmp.Or(vol.Content, "nothing that is recognized")+", not ext4 or xfs", "if that is to be a raw block volume: pmemctl adopt "+a.Object)
+		}
 	}
 	a.Volumes = append(a.Volumes, vol)
 }
@@ -282,15 +305,23 @@ func (p *adoptPlanner) read(a *Adoption, device string) string {
 }
 
 func (p *adoptPlanner) addNamespace(n pmem.Namespace) error {
-	q, named, wanted := p.wanted(n.Dev, n.UUID, n.Name)
+	names := []string{n.Dev, n.UUID, n.Name}
 	_, own := Owned(n.Name)
+	if vol, ok := directVolume(n); ok { // perhaps adopted by the same command line
+		for _, r := range p.requests {
+			if AdoptedName(r.Object) == vol.Name {
+				names = append(names, r.Object)
+			}
+		}
+	}
+	q, named, wanted := p.wanted(names...)
 	inGroup := slices.ContainsFunc(p.all.VGs, func(vg lvm.VG) bool {
 		return slices.ContainsFunc(vg.PVs, func(pv lvm.PV) bool { return pv.Name == blockPath(n) })
 	})
 	if !wanted || own || inGroup && !named {
 		return nil
 	}
-	a := Adoption{Object: n.Dev, Kind: namespaceToAdopt, MadeBy: madeBy(n.Name), Regions: []string{n.Region}, Size: n.Size, Volumes: []Adopted{}, uuid: n.UUID, namespaces: []pmem.Namespace{n}}
+	a := Adoption{Object: n.Dev, Kind: namespaceToAdopt, MadeBy: madeBy(n.Name), Regions: []string{n.Region}, Size: n.Size, Volumes: []Adopted{}, uuid: n.UUID, namespaces: []pmem.Namespace{n}, raw: q.Raw}
 	name := cmp.Or(q.Name, AdoptedName(n.Name))
 	if q.Name != "" {
 		if err := ValidateName(q.Name); err != nil {
@@ -308,7 +339,7 @@ func (p *adoptPlanner) addNamespace(n pmem.Namespace) error {
 		a.refuse(errs.Invalid, "has no name", "give it one: "+give)
 	case ValidateName(name) != nil:
 		a.refuse(errs.Invalid, "has a name that pmemctl cannot use", "give it another: "+give)
-	case p.names[name]:
+	case p.names[name] != "":
 		a.refuse(errs.Conflict, "would be a second volume "+name, "give it another name: "+give)
 	}
 	if a.err == nil {
@@ -319,12 +350,33 @@ func (p *adoptPlanner) addNamespace(n pmem.Namespace) error {
 		case !isFilesystem(vol.Content) && !named:
 			a.refuse(errs.Unsupported, "has "+cmp.Or(vol.Content, "nothing that is recognized")+", not ext4 or xfs", "if it is to be a raw block volume: "+strings.TrimSuffix(give, "NAME")+name)
 		}
-		p.names[name] = true
+		if a.err == nil {
+			p.names[name] = n.UUID
+		}
 		a.Volumes = append(a.Volumes, vol)
 	}
 	p.plan = append(p.plan, a)
 	return nil
 }
+
+// forFS reports whether a volume with a content gets the mark that its file system hides old bytes.
+func (a Adoption) forFS(content string) bool { return isFilesystem(content) && !a.raw }
+
+// command is the command line that adopts it.
+func (a Adoption) command() string {
+	command := "pmemctl adopt " + a.Object
+	if a.Kind == namespaceToAdopt && len(a.Volumes) > 0 {
+		command += "=" + a.Volumes[0].Name
+	}
+	if a.raw {
+		command += " --raw"
+	}
+	return command
+}
+
+// looksLikeVolume reports whether a namespace has a name that other drivers give to volumes: its
+// content is a tenant's.
+func looksLikeVolume(n pmem.Namespace) bool { return n.Name != pmemCSIName && madeBy(n.Name) != "" }
 
 // isFilesystem reports whether a content is a file system that pmemctl mounts.
 func isFilesystem(content string) bool { return content == mount.Ext4 || content == mount.XFS }

@@ -64,7 +64,7 @@ func (v View) Damage() []Damage {
 		}
 	}
 	for _, vg := range v.OwnVGs() {
-		if reason, next := incomplete(vg); reason != "" {
+		if reason, next := v.incomplete(vg); reason != "" {
 			all = append(all, Damage{VG: vg.Name, Reason: reason, Next: next})
 		}
 	}
@@ -115,6 +115,14 @@ func (v View) groupOf(device string) (lvm.VG, bool) {
 	return lvm.VG{}, false
 }
 
+// incomplete is the function incomplete, which does not know that devices may be foreign yet.
+func (v View) incomplete(vg lvm.VG) (reason, next string) {
+	if _, partly := v.Foreign.Find(lvm.VGRef{UUID: vg.UUID}); partly && vg.PartialPVMissing && vg.UUID != "" {
+		return "is only partly adopted", "continue: pmemctl adopt " + vg.Name
+	}
+	return incomplete(vg)
+}
+
 // incomplete says why a volume group must not be changed: LVM would then write metadata without
 // the missing device, or claim bytes that a device does not have.
 func incomplete(vg lvm.VG) (reason, next string) {
@@ -137,7 +145,7 @@ func (v View) whole(g lvm.VGRef) error {
 		return err
 	}
 	vg, readable := v.LVM.Find(g)
-	if reason, next := incomplete(vg); reason != "" {
+	if reason, next := v.incomplete(vg); reason != "" {
 		return errs.New(errs.Damaged, "volume group "+g.Name, reason, next)
 	}
 	if readable { // and complete: other namespaces with its mark are not part of it
@@ -158,7 +166,7 @@ func (v View) present(g lvm.VGRef) error {
 	if !vg.PartialPVMissing {
 		return nil
 	}
-	reason, next := incomplete(vg)
+	reason, next := v.incomplete(vg)
 	return errs.New(errs.Unsupported, "volume group "+g.Name, reason, next)
 }
 

@@ -17,7 +17,7 @@ const (
 	tagForFS    = "pmemctl.filesystem"
 
 	markVolume   = "pmemctl:"  // a direct volume
-	markAdopted  = "pmemctl@"  // a direct volume with a file system that another program created
+	markAdopted  = "pmemctl:@" // a direct volume with a file system that another program created; the host's udev rule knows the colon
 	markMaking   = "pmemctl+"  // a volume, or an extension of one, not yet cleared and formatted
 	markRemoving = "pmemctl+-" // a deleted volume, which is being erased or waits for it
 	markMember   = "pmemctl="  // belongs to a volume group
@@ -43,7 +43,7 @@ func parseMark(s string) (mark, name string) {
 		s = markRemoving + s
 	}
 	// No volume name begins with a hyphen, so the longer mark is tried first.
-	for _, m := range []string{markRemoving, markVolume, markAdopted, markMaking, markMember, markJoining} {
+	for _, m := range []string{markRemoving, markAdopted, markVolume, markMaking, markMember, markJoining} {
 		if name, ok := strings.CutPrefix(s, m); ok && ValidateName(name) == nil {
 			return m, name
 		}

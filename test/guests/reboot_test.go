@@ -39,7 +39,7 @@ done
 pmemctl volume show cache -o json
 `)
 	fstab := guestOutput(t, m, "cat", "/etc/fstab")
-	assert.Contains(t, fstab, "db /mnt/db pmemctl nofail 0 0\n")
+	assert.Contains(t, fstab, "pmemctl:db /mnt/db pmemctl nofail 0 0\n")
 	before := guestOutput(t, m, "sh", "-c", "pmemctl volume show cache -o json | jq -r '.volumes[0].namespace'")
 	// Half made when the power goes: zeroing 3 GiB takes long enough.
 	cut, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -55,6 +55,8 @@ echo b > /proc/sysrq-trigger; sleep 10`}})
 	after := guestOutput(t, m, "sh", "-ec", `
 ln -s "$(command -v pmemctl)" /sbin/mount.pmemctl
 mkdir /mnt/db /mnt/cache
+mkdir /db # mount(8) must not take it for the source
+cd /
 echo "$0" > /etc/fstab
 pmemctl volume list
 mount -a
