@@ -53,6 +53,8 @@ umount /mnt/old`)
 	require.NoError(t, err)
 	s.kubectl(t, "label", "node", "node0", "pmem-csi.intel.com/node-")
 	bound()
+	require.Equal(t, "Retain Delete", s.kubectl(t, "get", "pv", pv, "-o", `jsonpath={.spec.persistentVolumeReclaimPolicy} {.metadata.annotations.pmemctl\.io/old-reclaim-policy}`))
+	s.kubectl(t, "patch", "pv", pv, "-p", `{"spec":{"persistentVolumeReclaimPolicy":"Delete"}}`)
 	assert.Equal(t, claim, s.kubectl(t, "get", "pvc", "taken", "-o", "jsonpath={.metadata.uid}"))
 	assert.Equal(t, driverName, s.kubectl(t, "get", "pv", pv, "-o", "jsonpath={.spec.csi.driver}"))
 
