@@ -123,6 +123,9 @@ func TestVolumePersist(t *testing.T) {
 	assert.Equal(t, exitNotFound, sh.run("volume unmount db --persist"))
 
 	// At boot nothing is formatted.
+	wait := bootWait
+	defer func() { bootWait = wait }()
+	bootWait = 0
 	sh.ok(t, "volume create raw --type direct --size 16Mi --fs none")
 	assert.Equal(t, mountFailed, sh.mountHelper(context.Background(), []string{"raw", dir + "/raw"}))
 	assert.Contains(t, sh.stderr.String(), "has no file system any more, and is not formatted at boot")

@@ -166,23 +166,17 @@ func TestAdoptRaw(t *testing.T) {
 
 // TestAdoptPartly: a group of which only one device is adopted says how to continue.
 func TestAdoptPartly(t *testing.T) {
-	h := newHost(t)
-	s := h.Service()
-	require.NoError(t, theirs(h, s))
-	plan, err := s.PlanAdopt(ctx, volume.AdoptRequest{Object: "theirs"})
-	require.NoError(t, err)
 	names := 0
 	for i := 1; names < 1; i++ { // until the first namespace has its name
-		h2 := newHost(t)
-		s2 := h2.Service()
-		require.NoError(t, theirs(h2, s2))
-		if plan, err = s2.PlanAdopt(ctx, volume.AdoptRequest{Object: "theirs"}); err == nil {
-			h2.DieAt(i)
-			_, err = s2.Adopt(ctx, plan)
-		}
+		h := newHost(t)
+		s := h.Service()
+		require.NoError(t, theirs(h, s))
+		plan, err := s.PlanAdopt(ctx, volume.AdoptRequest{Object: "theirs"})
+		require.NoError(t, err)
+		h.DieAt(i)
+		_, err = s.Adopt(ctx, plan)
 		require.Error(t, err)
-		s = h2.Service()
-		v, err := s.Look(ctx)
+		v, err := h.Service().Look(ctx)
 		require.NoError(t, err)
 		if names = len(v.OwnVGs()); names == 0 {
 			continue
