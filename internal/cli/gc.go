@@ -55,7 +55,8 @@ func newGCCommand(a *app, runF runFunc[gcOptions]) *cobra.Command {
 - inline volumes of Kubernetes without a pod: kubelet has no directory for them. Asks first
 - volumes that a killed "pmemctl bench" left
 
---dry-run lists them. serve-csi does all but the last by itself. Nothing else is touched.
+--dry-run lists them; nothing else is touched. serve-csi erases, and deletes inline
+volumes without a pod, by itself. The next creation removes unfinished volumes.
 
 A volume that cannot be removed does not block the others; the exit code is then 11.
 With --give-up its space is freed without erasing it.`,
