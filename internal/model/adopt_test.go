@@ -248,7 +248,7 @@ func TestAdoptRefuses(t *testing.T) {
 		{"a process has a namespace open", func(_ *testing.T, h *model.Host, _ *volume.Service) { h.SetUsers("/dev/pmem0.1", 17) },
 			volume.AdoptRequest{Object: "disk"}, errs.InUse, "is open in process 17"},
 		{"a process has a volume open", func(_ *testing.T, h *model.Host, _ *volume.Service) { h.SetUsers("/dev/mapper/theirs-raw", 17) },
-			volume.AdoptRequest{Object: "theirs"}, errs.InUse, "has the logical volume raw, which is in use by a process"},
+			volume.AdoptRequest{Object: "theirs"}, errs.InUse, "has the logical volume raw, which is in use: volume theirs: is open in process 17"},
 		{"a name that two things have", func(t *testing.T, h *model.Host, s *volume.Service) {
 			_, err := foreignNamespace(s, "region1", "theirs", 32*pmem.MiB)
 			require.NoError(t, err)

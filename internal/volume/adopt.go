@@ -179,32 +179,11 @@ func (s *Service) unused(a Adoption) error {
 }
 
 func (s *Service) unusedDevice(a Adoption, what, path string) error {
-	used := func(by, next string, cause error) error {
-		return errs.Wrap(errs.InUse, a.subject(), "has the "+what+", which is in use"+by, next, cause)
-	}
-	dev, err := s.Devices.HoldToRead(path)
-	if err == nil {
-		err = dev.Close()
-	}
+	err := s.notInUse(Volume{Name: a.Object, Device: path})
 	if errs.Is(err, errs.InUse) {
-		return used("", "unmount it: findmnt "+path+"; stop what uses it: lsof "+path, err)
+		return errs.Wrap(errs.InUse, a.subject(), "has the "+what+", which is in use", "unmount it: findmnt "+path+"; stop what uses it: lsof "+path, err)
 	}
-	if err != nil {
-		return err
-	}
-	number, err := s.Devices.Identify(path)
-	if err != nil {
-		return err
-	}
-	if bound, err := s.Mounts.BoundNodes(number); err != nil {
-		return err
-	} else if len(bound) > 0 {
-		return used(" by a container", "stop it: umount "+bound[0], errs.New(errs.InUse, path, "is published at "+bound[0], ""))
-	}
-	if pids := s.openFor(s.Devices.Node(path)); len(pids) > 0 {
-		return used(" by a process", fmt.Sprintf("see what it is: ps %d", pids[0]), errs.New(errs.InUse, path, fmt.Sprintf("is open in process %d", pids[0]), ""))
-	}
-	return nil
+	return err
 }
 
 func (s *Service) adopt(ctx context.Context, a Adoption) error {
