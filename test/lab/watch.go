@@ -105,7 +105,17 @@ func (m *Machine) connect(ctx context.Context, socket string, l limits) error {
 			m.exited <- err
 			return fmt.Errorf("QEMU ended: %v", err)
 		case err := <-ready:
-			return err
+			if err == nil {
+				return nil
+			}
+			// The connection of a QEMU that ends breaks first. How it ended says more.
+			select {
+			case ended := <-m.exited:
+				m.exited <- ended
+				return fmt.Errorf("QEMU ended: %v", ended)
+			case <-time.After(time.Second):
+				return err
+			}
 		case <-time.After(20 * time.Millisecond):
 		}
 		if err := m.hangs(time.Since(begun), l); err != nil {

@@ -55,6 +55,10 @@ func fakeQEMU(script, socket string) {
 		}
 	case "is slow":
 		time.Sleep(600 * time.Millisecond)
+	case "breaks off and panics":
+		(<-conn).Close()
+		time.Sleep(100 * time.Millisecond)
+		os.Exit(3)
 	case "panics":
 		fmt.Println("[    0.000000] Linux version 6.1\n[    0.500000] Kernel panic - not syncing")
 		os.Exit(3)
@@ -85,6 +89,7 @@ func TestBootWatched(t *testing.T) {
 		"two hang":                  {starts: []string{"spins", "spins", "well"}, boots: 3, repeat: 2},
 		"all hang":                  {starts: []string{"spins", "spins", "spins", "well"}, boots: 3, repeat: 2, err: "hangs at boot: no word of the kernel"},
 		"a panic is no hang":        {starts: []string{"panics", "well"}, boots: 1, err: "QEMU ended: exit status 3"},
+		"its connection first":      {starts: []string{"breaks off and panics", "well"}, boots: 1, err: "QEMU ended: exit status 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
