@@ -80,7 +80,7 @@ test-guest-rest: build guest-tests ## the other integration tests
 
 test-k8s-short: deps image kubernetes ## a driver and volumes of both types on a real Kubernetes, an upgrade, a takeover, deletion
 	@scripts/deps.sh kubernetes
-	$(GO) test -tags lab -count=1 -timeout 1h -v -run '^TestMany$$/^(deploy|metrics|both types on one node|upgrade|adopt|delete)$$' ./test/kubernetes
+	$(GO) test -tags lab -count=1 -timeout 1h -v -run '^TestMany$$/^(deploy|former driver|metrics|both types on one node|upgrade|servers|adopt|delete)$$' ./test/kubernetes
 
 test-k8s: deps image kubernetes ## the full Kubernetes tests: the page, more claims than room, pods created and deleted
 	@scripts/deps.sh kubernetes
@@ -88,7 +88,7 @@ test-k8s: deps image kubernetes ## the full Kubernetes tests: the page, more cla
 
 test-k8s-pods: deps image kubernetes ## create and delete 50 pods with volumes, three times
 	@scripts/deps.sh kubernetes
-	PMEMCTL_PODS=50 PMEMCTL_ROUNDS=3 $(GO) test -tags lab -count=1 -timeout 4h -v -run '^TestMany$$/(deploy|both|pods|upgrade|delete)' ./test/kubernetes
+	PMEMCTL_PODS=50 PMEMCTL_ROUNDS=3 $(GO) test -tags lab -count=1 -timeout 4h -v -run '^TestMany$$/(deploy|former|both|pods|upgrade|delete)' ./test/kubernetes
 
 test-crash: build guest-tests ## kill -9 at every step of every operation
 	PMEMCTL_CRASH=all $(GUESTS) -run '^TestGuests$$/^(crash|old_data)$$'

@@ -13,7 +13,7 @@ shellcheck man-db
 for what in "$@"; do
 	case $what in
 	image) packages="$packages mmdebstrap umoci" ;;
-	kubernetes) packages="$packages etcd-server containerd crun containernetworking-plugins iproute2 iptables busybox-static curl" ;;
+	kubernetes) packages="$packages etcd-server containerd crun containernetworking-plugins iproute2 iptables busybox-static curl redis-tools memcached" ;;
 	esac
 done
 

@@ -34,18 +34,15 @@ pmemctl.io/old-reclaim-policy has the old one. It changes nothing in the cluster
 Run "pmemctl adopt" on the nodes first. The guide of taking over describes how the
 objects are replaced without deleting a claim or a volume.`,
 		Example: `  pmemctl adopt-pv old.json
-  pmemctl adopt-pv --from localplugin.csi.alibabacloud.com old.json`,
+  pmemctl adopt-pv --driver localplugin.csi.alibabacloud.com old.json   # overlay ack`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				o.file = args[0]
 			}
 			o.rewriting.TopologyKey = cmp.Or(o.rewriting.TopologyKey, o.rewriting.Driver+"/node")
-			if slices.Contains(o.rewriting.From, o.rewriting.Driver) {
-				if cmd.Flags().Changed("from") {
-					return errs.New(errs.Invalid, "--from", "names pmemctl's own driver "+o.rewriting.Driver, "name the driver that created the volumes")
-				}
-				o.rewriting.From = slices.DeleteFunc(o.rewriting.From, func(d string) bool { return d == o.rewriting.Driver })
+			if o.rewriting.Driver != persistentvolume.Alibaba && slices.Contains(o.rewriting.From, o.rewriting.Driver) {
+				return errs.New(errs.Invalid, "--from", "names pmemctl's own driver "+o.rewriting.Driver, "name the driver that created the volumes")
 			}
 			return runF.or(a.adoptPV)(cmd.Context(), &o)
 		},

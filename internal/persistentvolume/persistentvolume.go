@@ -63,16 +63,16 @@ func (r Rewriting) Rewrite(in io.Reader) (List, []Kept, error) {
 	handles := map[string]int{} // of all volumes that pmemctl has or would have
 	for _, o := range objects {
 		old, _ := o.(map[string]any)
-		switch driver := text(old, "spec", "csi", "driver"); {
-		case driver == r.Driver:
-			handles[text(old, "spec", "csi", "volumeHandle")]++
-		case slices.Contains(r.From, driver):
+		switch {
+		case r.concerns(old):
 			handles[r.name(old)]++
+		case text(old, "spec", "csi", "driver") == r.Driver:
+			handles[text(old, "spec", "csi", "volumeHandle")]++
 		}
 	}
 	for _, o := range objects {
 		old, _ := o.(map[string]any)
-		if old["kind"] != "PersistentVolume" || !slices.Contains(r.From, text(old, "spec", "csi", "driver")) {
+		if old["kind"] != "PersistentVolume" || !r.concerns(old) {
 			continue
 		}
 		pv, reason := r.rewrite(old)
@@ -86,6 +86,27 @@ func (r Rewriting) Rewrite(in io.Reader) (List, []Kept, error) {
 		list.Items = append(list.Items, pv)
 	}
 	return list, kept, nil
+}
+
+// concerns reports whether an object is one of the other drivers. The overlay ack has the name of
+// Alibaba Cloud's driver, but pmemctl's topology key.
+func (r Rewriting) concerns(old map[string]any) bool {
+	driver := text(old, "spec", "csi", "driver")
+	return slices.Contains(r.From, driver) && (driver != r.Driver || !slices.Equal(affinityKeys(old), []string{r.TopologyKey}))
+}
+
+// affinityKeys returns the labels in the node affinity of an object.
+func affinityKeys(old map[string]any) (keys []string) {
+	terms, _ := object(old, "spec", "nodeAffinity", "required")["nodeSelectorTerms"].([]any)
+	for _, t := range terms {
+		term, _ := t.(map[string]any)
+		expressions, _ := term["matchExpressions"].([]any)
+		for _, e := range expressions {
+			expression, _ := e.(map[string]any)
+			keys = append(keys, text(expression, "key"))
+		}
+	}
+	return keys
 }
 
 // rewrite returns a new object: nothing of the old driver is taken over unseen.
@@ -141,8 +162,12 @@ func (r Rewriting) name(old map[string]any) string {
 	return volume.AdoptedName(handle)
 }
 
-// affinity returns the node affinity with the old driver's topology key replaced. pmem-csi and
-// pmemctl both have the name of the node as the value.
+// alibabaKey is the topology key of Alibaba Cloud's driver, whose value is the name of the node
+// too. No external-provisioner of pmemctl's would delete a volume with this key.
+const alibabaKey = "kubernetes.io/hostname"
+
+// affinity returns the node affinity with the old driver's topology key replaced. The drivers and
+// pmemctl all have the name of the node as the value.
 func (r Rewriting) affinity(old map[string]any) (affinity map[string]any, reason string) {
 	terms, _ := object(old, "spec", "nodeAffinity", "required")["nodeSelectorTerms"].([]any)
 	var rewritten []any
@@ -152,11 +177,12 @@ func (r Rewriting) affinity(old map[string]any) (affinity map[string]any, reason
 		var all []any
 		for _, e := range expressions {
 			expression, _ := e.(map[string]any)
-			switch key := text(expression, "key"); key {
-			case text(old, "spec", "csi", "driver") + "/node":
+			driver := text(old, "spec", "csi", "driver")
+			switch key := text(expression, "key"); {
+			case key == driver+"/node", key == alibabaKey && driver == Alibaba:
 				expression = maps.Clone(expression)
 				expression["key"] = r.TopologyKey
-			case "kubernetes.io/hostname", r.TopologyKey:
+			case key == alibabaKey, key == r.TopologyKey:
 			default:
 				return nil, fmt.Sprintf("its node affinity has the key %q, whose nodes are not known; write the object by hand", key)
 			}

@@ -99,6 +99,28 @@ func TestRewriteKeeps(t *testing.T) {
 	assert.True(t, errs.Is(err, errs.Invalid))
 }
 
+// TestRewriteForTheSameDriver: with the overlay ack, those of Alibaba Cloud's driver get pmemctl's
+// topology key, and those of pmemctl stay as they are.
+func TestRewriteForTheSameDriver(t *testing.T) {
+	ack := Rewriting{From: []string{PMEMCSI, Alibaba}, Driver: Alibaba, TopologyKey: Alibaba + "/node"}
+	old, err := os.ReadFile(filepath.Join("testdata", "alibaba.json"))
+	require.NoError(t, err)
+	list, kept, err := ack.Rewrite(strings.NewReader(string(old)))
+	require.NoError(t, err)
+	assert.Empty(t, kept)
+	require.Len(t, list.Items, 1)
+	assert.Equal(t, []string{Alibaba + "/node"}, affinityKeys(list.Items[0]))
+	assert.Equal(t, Alibaba, text(list.Items[0], "spec", "csi", "driver"))
+
+	again, err := json.Marshal(list)
+	require.NoError(t, err)
+	list, kept, err = ack.Rewrite(strings.NewReader(string(again)))
+	require.NoError(t, err)
+	assert.Empty(t, kept)
+	assert.Empty(t, list.Items, "they are pmemctl's now")
+
+}
+
 func FuzzRewrite(f *testing.F) {
 	for _, name := range []string{"pmem-csi", "alibaba"} {
 		in, err := os.ReadFile(filepath.Join("testdata", name+".json"))

@@ -24,11 +24,13 @@ func TestMany(t *testing.T) {
 	s := start(t, 1, false)
 	inOrder(t, []step{
 		{"deploy", s.deployMany},
+		{"former driver", s.former},
 		{"metrics", s.metrics},
 		{"both types on one node", s.bothTypes},
 		{"a burst that does not fit", s.burst},
 		{"pods come and go", s.comeAndGo},
 		{"upgrade", s.upgrade},
+		{"servers", s.servers},
 		{"adopt", s.adopt},
 		{"move to the base", s.moveToBase},
 		{"delete", s.deleteMany},
@@ -37,6 +39,7 @@ func TestMany(t *testing.T) {
 
 // deployMany applies an image under another tag first, to be upgraded later.
 func (s *suite) deployMany(t *testing.T) {
+	s.prepareFormer(t)
 	s.kubectl(t, "label", "node", "node0", label+"=") // no type is both
 	s.kubectl(t, "label", "node", "node1", label+"=", label+"/type=lvm")
 	s.apply(t, file(t, "servicemonitor-crd.yaml"))

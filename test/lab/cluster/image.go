@@ -6,10 +6,12 @@ import (
 	"compress/gzip"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -137,10 +139,31 @@ func ReadArchive(archive, dir string) (map[string]Image, error) {
 func (i Image) Named(names ...string) Image { return Image{names, i.image} }
 
 // busyboxCommands are those that the tests run in pods.
-var busyboxCommands = []string{"cat", "cmp", "cp", "dd", "df", "echo", "ls", "mount", "rm", "sh", "sha256sum", "sleep", "stat", "sync", "test", "touch", "true", "wc"}
+var busyboxCommands = []string{"cat", "cmp", "cp", "dd", "df", "echo", "ls", "mount", "nc", "rm", "sh", "sha256sum", "sleep", "stat", "sync", "tail", "test", "touch", "true", "wc"}
+
+// withLibraries adds Debian's programs, by their path in the image, and the shared
+// libraries that they need.
+func (c Contents) withLibraries(programs map[string]string) (Contents, error) {
+	files := maps.Clone(c.Files)
+	for in, program := range programs {
+		files[in] = program
+		out, err := exec.Command("ldd", program).CombinedOutput()
+		if err != nil {
+			return c, fmt.Errorf("ldd %s: %w: %s", program, err, out)
+		}
+		for _, library := range libraryPath.FindAllString(string(out), -1) {
+			files[library] = library
+		}
+	}
+	c.Files = files
+	return c, nil
+}
+
+var libraryPath = regexp.MustCompile(`/lib\S+`)
 
 // BaseImages are those that a cluster needs beside pmemctl's: the sidecars, built from
-// their sources, busybox with more programs in /bin, and what keeps a pod alive.
+// their sources, busybox with more programs in /bin, what keeps a pod alive, and the
+// servers of deploy/examples.
 func BaseImages(programs string, more ...string) ([]Image, error) {
 	const busybox = "/bin/busybox" // Debian's busybox-static
 	inPods := Contents{Files: map[string]string{"/bin/busybox": busybox}, Links: map[string]string{}, Entrypoint: []string{"/bin/sh"}}
@@ -149,6 +172,16 @@ func BaseImages(programs string, more ...string) ([]Image, error) {
 	}
 	for _, p := range more {
 		inPods.Files["/bin/"+filepath.Base(p)] = p
+	}
+	// One program is all of Redis, by the name that it is started under; the package with
+	// that name for it would also start a server on this machine.
+	redis, err := inPods.withLibraries(map[string]string{"/usr/bin/redis-server": "/usr/bin/redis-check-rdb", "/usr/bin/redis-cli": "/usr/bin/redis-cli", "/usr/bin/redis-benchmark": "/usr/bin/redis-benchmark"})
+	if err != nil {
+		return nil, err
+	}
+	memcached, err := inPods.withLibraries(map[string]string{"/usr/bin/memcached": "/usr/bin/memcached"})
+	if err != nil {
+		return nil, err
 	}
 	sidecar := func(name string) Contents {
 		return Contents{Files: map[string]string{"/" + name: filepath.Join(programs, name)}, Entrypoint: []string{"/" + name}}
@@ -160,6 +193,8 @@ func BaseImages(programs string, more ...string) ([]Image, error) {
 	}{
 		{Contents{Files: map[string]string{"/bin/busybox": busybox}, Entrypoint: []string{"/bin/busybox", "sleep", "1000000000"}}, []string{pauseImage}},
 		{inPods, []string{"busybox:latest", "busybox:1"}},
+		{redis, []string{"redis:7.0"}},
+		{memcached, []string{"memcached:1.6"}},
 		{sidecar("csi-provisioner"), []string{"registry.k8s.io/sig-storage/csi-provisioner:v6.3.0"}},
 		{sidecar("csi-resizer"), []string{"registry.k8s.io/sig-storage/csi-resizer:v2.2.0"}},
 	} {
