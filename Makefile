@@ -78,7 +78,7 @@ test-guest: build guest-tests ## integration tests on a real kernel, in QEMU gue
 test-guest-rest: build guest-tests ## the other integration tests
 	PMEMCTL_REST=1 $(GUESTS)
 
-test-k8s-short: deps image kubernetes ## a driver and volumes of both types on a real Kubernetes, an upgrade, a takeover, deletion
+test-k8s-short: deps image kubernetes ## a driver and volumes of both types on a real Kubernetes, an upgrade, servers, takeovers, deletion
 	@scripts/deps.sh kubernetes
 	$(GO) test -tags lab -count=1 -timeout 1h -v -run '^TestMany$$/^(deploy|former driver|metrics|both types on one node|upgrade|servers|adopt|delete)$$' ./test/kubernetes
 

@@ -89,10 +89,13 @@ func (r Rewriting) Rewrite(in io.Reader) (List, []Kept, error) {
 }
 
 // concerns reports whether an object is one of the other drivers. The overlay ack has the name of
-// Alibaba Cloud's driver, but pmemctl's topology key.
+// Alibaba Cloud's driver, whose topology key tells its objects from pmemctl's.
 func (r Rewriting) concerns(old map[string]any) bool {
 	driver := text(old, "spec", "csi", "driver")
-	return slices.Contains(r.From, driver) && (driver != r.Driver || !slices.Equal(affinityKeys(old), []string{r.TopologyKey}))
+	if driver == r.Driver && (r.TopologyKey == alibabaKey || !slices.Contains(affinityKeys(old), alibabaKey)) {
+		return false
+	}
+	return slices.Contains(r.From, driver)
 }
 
 // affinityKeys returns the labels in the node affinity of an object.

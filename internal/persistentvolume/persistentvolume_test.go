@@ -119,6 +119,23 @@ func TestRewriteForTheSameDriver(t *testing.T) {
 	assert.Empty(t, kept)
 	assert.Empty(t, list.Items, "they are pmemctl's now")
 
+	// One of pmemctl's with the segments of --topology-regions, and none at all.
+	for _, own := range []string{
+		strings.ReplaceAll(string(old), `{"key": "kubernetes.io/hostname",`, `{"key": "`+Alibaba+`/region0", "operator": "In", "values": ["true"]}, {"key": "`+Alibaba+`/node",`),
+		strings.ReplaceAll(string(old), "nodeAffinity", "none"),
+	} {
+		require.NotEqual(t, string(old), own)
+		list, kept, err := ack.Rewrite(strings.NewReader(own))
+		require.NoError(t, err)
+		assert.Empty(t, kept)
+		assert.Empty(t, list.Items)
+	}
+	ack.TopologyKey = alibabaKey
+	list, kept, err = ack.Rewrite(strings.NewReader(string(old)))
+	require.NoError(t, err)
+	assert.Empty(t, kept)
+	assert.Empty(t, list.Items, "the server has the same key")
+
 }
 
 func FuzzRewrite(f *testing.F) {

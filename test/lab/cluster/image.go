@@ -173,8 +173,8 @@ func BaseImages(programs string, more ...string) ([]Image, error) {
 	for _, p := range more {
 		inPods.Files["/bin/"+filepath.Base(p)] = p
 	}
-	// One program is all of Redis, by the name that it is started under; the package with
-	// that name for it would also start a server on this machine.
+	// One program is all of Redis, by the name that it is started under; the package
+	// redis-server adds only that name, and a service.
 	redis, err := inPods.withLibraries(map[string]string{"/usr/bin/redis-server": "/usr/bin/redis-check-rdb", "/usr/bin/redis-cli": "/usr/bin/redis-cli", "/usr/bin/redis-benchmark": "/usr/bin/redis-benchmark"})
 	if err != nil {
 		return nil, err
