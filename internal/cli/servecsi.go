@@ -31,6 +31,7 @@ type serveCSIOptions struct {
 	kind                                  string
 	verbosity                             int
 	init, span, topologyRegions           bool
+	initWhole                             []string
 	nodeExpansion                         bool
 	percent                               int
 	registrationDir, registrationEndpoint string
@@ -74,6 +75,7 @@ A flag that is not given is read from the environment: --init from PMEMCTL_INIT,
 	fl.BoolVar(&o.init, "init", false, "prepare the PMEM at startup, as vg init does; without this flag nothing is prepared")
 	fl.IntVar(&o.percent, "percent", 0, "with --init: `percentage` of each region for lvm volumes (default 100)")
 	fl.BoolVar(&o.span, "span", false, "with --init: create one volume group across all regions")
+	fl.StringSliceVar(&o.initWhole, "init-whole", nil, "with --init: `regions` without labels to give to volume groups entirely, if nothing is recognized in them; nothing is erased")
 	fl.BoolVar(&o.nodeExpansion, "node-expansion", false, "expand volumes only through the node service, for a single external-resizer that serves all nodes")
 	fl.StringVar(&o.registrationDir, "registration-dir", "", "register in this `directory` of kubelet (plugins_registry), without a registrar sidecar; for example /registration")
 	fl.StringVar(&o.registrationEndpoint, "registration-endpoint", "", "`path` of the socket as kubelet sees it (default /var/lib/kubelet/plugins/DRIVER/csi.sock)")
@@ -215,13 +217,20 @@ func together(ctx context.Context, parts []func(context.Context) error) error {
 	return errors.Join(failed...)
 }
 
-// prepare runs vg init.
-func (a *app) prepare(ctx context.Context, o *serveCSIOptions, log *slog.Logger) error {
-	steps, err := a.service.InitVGs(ctx, volume.VGInitSpec{Percent: o.percent, Span: o.span})
-	for _, step := range steps { // also if others are damaged
-		log.Info("prepared", "region", step.Region, "vg", step.VG, "raw_had", step.Has, "raw_added", step.Add, "note", step.Reason)
+// prepare runs vg init, first for the regions of --init-whole.
+func (a *app) prepare(ctx context.Context, o *serveCSIOptions, log *slog.Logger) (failed error) {
+	var specs []volume.VGInitSpec
+	for _, region := range o.initWhole {
+		specs = append(specs, volume.VGInitSpec{Regions: []string{region}, Whole: true, Span: o.span, MayErase: map[string]string{region: volume.NothingFound}})
 	}
-	return err
+	for _, spec := range append(specs, volume.VGInitSpec{Percent: o.percent, Span: o.span}) {
+		steps, err := a.service.InitVGs(ctx, spec)
+		for _, step := range steps { // also if others are damaged
+			log.Info("prepared", "region", step.Region, "vg", step.VG, "raw_had", step.Has, "raw_added", step.Add, "note", step.Reason)
+		}
+		failed = errors.Join(failed, err)
+	}
+	return failed
 }
 
 // tellDamage logs the damage found at startup, and records the regions with volumes.

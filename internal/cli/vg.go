@@ -31,9 +31,9 @@ func newVGCommand(a *app) *cobra.Command {
 }
 
 type vgInitOptions struct {
-	spec   volume.VGInitSpec
-	dryRun bool
-	output outputFlag
+	spec          volume.VGInitSpec
+	dryRun, force bool
+	output        outputFlag
 }
 
 func (o *vgInitOptions) addFlags(cmd *cobra.Command) {
@@ -64,13 +64,17 @@ func newVGInitCommand(a *app, runF runFunc[vgInitOptions]) *cobra.Command {
 with --span, one volume group across all regions. Without REGION, all regions that can
 be divided are used. The rest of a region is for direct volumes and other namespaces.
 
+A region without labels cannot be divided. With --whole, the named regions are given to
+volume groups entirely: what is in them is shown, and erased if you agree.
+
 Running the command again changes nothing; with a larger share it extends the groups. A
 group never shrinks. Namespaces and groups that pmemctl did not create are left
 unchanged.`,
 		Example: `  pmemctl vg init --percent 50
   pmemctl vg init --percent 50 --dry-run
   pmemctl vg init --size 512Gi region0
-  pmemctl vg init --span --name pmemvg region0 region1`,
+  pmemctl vg init --span --name pmemvg region0 region1
+  pmemctl vg init region0 --whole      # without labels; asks before it erases`,
 		ValidArgsFunction: a.completeRegions(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("name") {
@@ -92,12 +96,45 @@ unchanged.`,
 		},
 	}
 	o.addFlags(cmd)
+	cmd.Flags().BoolVar(&o.spec.Whole, "whole", false, "give regions without labels to volume groups entirely, and erase what is in them")
+	cmd.Flags().BoolVar(&o.force, "force", false, "with --whole: do not ask")
 	cmd.Flags().BoolVar(&o.spec.Span, "span", false, "create one volume group across all the regions")
 	cmd.Flags().StringVar(&name, "name", volume.DefaultSpanVG, "`name` of the volume group with --span")
 	return cmd
 }
 
+// confirmWhole asks whether what is in regions without labels may be erased.
+func (a *app) confirmWhole(ctx context.Context, o *vgInitOptions) error {
+	steps, err := a.service.PlanVGInit(ctx, o.spec)
+	// What an interrupted call left is settled by InitVGs, which erases nothing without consent.
+	if err != nil && !errs.Is(err, errs.Damaged) && !errs.Is(err, errs.Conflict) {
+		return err
+	}
+	o.spec.MayErase = map[string]string{}
+	var question []string
+	for _, s := range steps {
+		if s.Erases == "" {
+			continue
+		}
+		o.spec.MayErase[s.Region] = s.Erases
+		loss := ", which will be lost"
+		if s.Erases == volume.NothingFound {
+			loss = " that is recognized"
+		}
+		question = append(question, fmt.Sprintf("Region %s (%s) contains %s%s. All of it is given to volume group %s.", s.Region, pmem.FormatSize(s.Add), s.Erases, loss, s.VG))
+	}
+	if len(question) == 0 {
+		return nil
+	}
+	return a.confirm(o.force, strings.Join(question, "\n"))
+}
+
 func (a *app) initVGs(ctx context.Context, o *vgInitOptions) error {
+	if o.spec.Whole && !o.dryRun {
+		if err := a.confirmWhole(ctx, o); err != nil {
+			return err
+		}
+	}
 	do := a.service.InitVGs
 	if o.dryRun {
 		do = a.service.PlanVGInit
@@ -112,6 +149,9 @@ func (a *app) initVGs(ctx context.Context, o *vgInitOptions) error {
 		{title: "HAD", cell: func(s volume.VGInitStep) string { return pmem.FormatSize(s.Has) }},
 		{title: "ADDED", cell: func(s volume.VGInitStep) string { return pmem.FormatSize(s.Add) }},
 		{title: "NOTE", cell: func(s volume.VGInitStep) string {
+			if s.Erases != "" && o.dryRun {
+				return "erases what it contains: " + s.Erases
+			}
 			if s.Reason == "" && s.Add == 0 {
 				return "unchanged"
 			}

@@ -92,7 +92,7 @@ func checkRegions(r *report, v volume.View) {
 			continue
 		}
 		before := len(r.findings)
-		if reason, next := v.Unusable(region); reason != "" {
+		if reason, next := v.UnusableForGroups(region); reason != "" {
 			state := Warning
 			if region.Type != "pmem" || !region.Labels && region.Enabled() {
 				state = Note // it may be meant so
@@ -110,6 +110,9 @@ func checkRegions(r *report, v volume.View) {
 		}
 		if fragmented(region) {
 			r.add("region", region.Dev, Note, fmt.Sprintf("its free space of %s is in pieces of at most %s, which limits direct volumes", pmem.FormatSize(region.AvailableSize), pmem.FormatSize(region.MaxAvailableExtent)), "")
+		}
+		if owner := v.WholeOwner(region); owner != "" && len(r.findings) == before {
+			r.ok("region", region.Dev, fmt.Sprintf("%s, without labels, in volume group %s", pmem.FormatSize(region.Size), owner))
 		}
 		if len(r.findings) == before {
 			r.ok("region", region.Dev, fmt.Sprintf("%s, %s free, %s", pmem.FormatSize(region.Size), pmem.FormatSize(region.AvailableSize), interleaving(region)))

@@ -196,7 +196,7 @@ func (l groups) Report(context.Context) (lvm.State, error) {
 		vg := lvm.VG{Name: g.name, UUID: g.uuid, ExtentSize: g.extentSize, Tags: slices.Clone(g.tags)}
 		seen := false
 		for _, p := range g.pvs {
-			if !l.there(p) || !l.sees(p.on.name) {
+			if !l.there(p) || !l.sees(p.on.shownName()) {
 				vg.PartialPVMissing = true
 				continue
 			}

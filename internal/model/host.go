@@ -14,6 +14,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/google/uuid"
+
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/hostlock"
 	"github.com/pmemctl/pmemctl/internal/lvm"
@@ -79,7 +81,7 @@ func (h *Host) Service() *volume.Service {
 	h.held = map[blockdev.Number]int{} // who held something is gone
 	h.mu.Unlock()
 	return &volume.Service{
-		NDCTL: labels{h}, LVM: groups{h, ofOwnGroups}, Foreign: groups{h, ofNobody}, Disks: groups{h, ofNobody}, All: groups{h, noVolumes}, Devices: devices{h}, Mounts: mounts{h},
+		NDCTL: volume.WithUnlabelled(labels{h}, devices{h}, filepath.Join(h.dir, "lvm")), LVM: groups{h, ofOwnGroups}, Foreign: groups{h, ofNobody}, Disks: groups{h, ofNobody}, All: groups{h, noVolumes}, Devices: devices{h}, Mounts: mounts{h},
 		Locks: hostlock.Locks{Dir: filepath.Join(h.dir, "locks")}, RunDir: h.run(), StateDir: filepath.Join(h.dir, "state"), ArchiveDir: filepath.Join(h.dir, "lvm"),
 	}
 }
@@ -253,6 +255,18 @@ func (h *Host) SetSlots(region, slots int) {
 	h.regions[region].slots = slots
 }
 
+// RemoveLabels makes a region one without labels: its single namespace is raw, and has the content
+// that was there.
+func (h *Host) RemoveLabels(region int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := h.regions[region]
+	r.unlabelled = true
+	n := &namespace{region: r, size: r.size}
+	r.namespaces = []*namespace{n}
+	h.bringUp(n)
+}
+
 // SetWays sets the number of DIMMs among which a region is interleaved.
 func (h *Host) SetWays(region int, ways uint) {
 	h.mu.Lock()
@@ -413,6 +427,19 @@ func (h *Host) bind(key string, do func(*namespace)) error {
 func (h *Host) LoseInfoBlock(key string) error {
 	return h.bind(key, func(n *namespace) {
 		n.region.content.put(extent{from: n.from + pmem.InfoBlockOffset, to: n.from + 2*pmem.InfoBlockOffset})
+	})
+}
+
+// SetInfoUUID replaces the UUID in the info block of a namespace, which has an effect at the next
+// reboot.
+func (h *Host) SetInfoUUID(key, id string) error {
+	return h.bind(key, func(n *namespace) {
+		from := n.from + pmem.InfoBlockOffset
+		block, err := pmem.WithUUID(n.region.content.read(from, pmem.InfoBlockSize), uuid.MustParse(id))
+		if err != nil {
+			panic(err)
+		}
+		n.region.content.put(extent{from: from, to: from + pmem.InfoBlockSize, data: block})
 	})
 }
 

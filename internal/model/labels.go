@@ -2,6 +2,7 @@ package model
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -11,11 +12,13 @@ import (
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
+	"github.com/pmemctl/pmemctl/internal/volume"
 )
 
-// region is a region with labels. Offsets and sizes are bytes.
+// region is a region. Offsets and sizes are bytes.
 type region struct {
 	dev        string
+	unlabelled bool // with a single namespace, which has neither name nor UUID
 	index      int
 	size       uint64
 	slots      int  // of its label area
@@ -46,6 +49,14 @@ type namespace struct {
 func (n *namespace) dev() string { return fmt.Sprintf("namespace%d.%d", n.region.index, n.index) }
 func (n *namespace) up() bool    { return n.number != blockdev.Number{} }
 
+// shownName returns the name under which the service sees the namespace.
+func (n *namespace) shownName() string {
+	if name, marked := volume.MarkedName(n.info); n.region.unlabelled && marked {
+		return name
+	}
+	return n.name
+}
+
 func (n *namespace) block() string {
 	if n.index == 0 {
 		return fmt.Sprintf("pmem%d", n.region.index)
@@ -72,8 +83,8 @@ func (h *Host) bringUp(n *namespace) {
 	if n.forceRaw || string(block[:15]) != "NVDIMM_PFN_INFO" {
 		return
 	}
-	parent := uuid.UUID(block[32:48]).String()
-	if parent != n.uuid {
+	parent := uuid.UUID(block[32:48])
+	if parent.String() != n.uuid && (parent != uuid.Nil || n.uuid != "") {
 		return
 	}
 	n.info = uuid.UUID(block[16:32]).String()
@@ -85,7 +96,7 @@ func (h *Host) takeDown(n *namespace) { n.number, n.info = blockdev.Number{}, ""
 
 // describe returns the namespace as ndctl shows it.
 func (n *namespace) describe() pmem.Namespace {
-	d := pmem.Namespace{Dev: n.dev(), Region: n.region.dev, Mode: pmem.ModeFSDAX, Map: pmem.MapDev, RawSize: n.size, UUID: n.uuid, Name: n.name, State: pmem.StateDisabled, Labels: true}
+	d := pmem.Namespace{Dev: n.dev(), Region: n.region.dev, Mode: pmem.ModeFSDAX, Map: pmem.MapDev, RawSize: n.size, UUID: n.uuid, Name: n.name, State: pmem.StateDisabled, Labels: !n.region.unlabelled}
 	if n.up() {
 		d.State, d.Blockdev, d.InfoUUID, d.Align = pmem.StateEnabled, n.block(), n.info, pmem.DefaultAlign
 		_, d.Size = n.data()
@@ -114,11 +125,14 @@ func (r *region) gaps() []extent {
 
 func (r *region) describe() pmem.Region {
 	d := pmem.Region{
-		Dev: r.dev, Bus: "ndbus0", Size: r.size, Align: 16 * pmem.MiB, Type: "pmem", State: pmem.StateEnabled, InterleaveWays: r.ways, Labels: true, ISetID: uint64(r.index) + 1,
+		Dev: r.dev, Bus: "ndbus0", Size: r.size, Align: 16 * pmem.MiB, Type: "pmem", State: pmem.StateEnabled, InterleaveWays: r.ways, Labels: !r.unlabelled, ISetID: uint64(r.index) + 1,
 		Mappings: []pmem.Mapping{{DIMM: fmt.Sprintf("nmem%d", r.index), Length: r.size}}, LabelsFull: len(r.namespaces) >= r.slots,
 	}
 	if r.disabled {
 		d.State = pmem.StateDisabled
+	}
+	if r.unlabelled {
+		d.ISetID, d.Mappings, d.LabelsFull = 0, nil, false
 	}
 	for _, g := range r.gaps() {
 		d.AvailableSize += g.to - g.from
@@ -174,6 +188,9 @@ func (l labels) CreateNamespace(spec pmem.NamespaceSpec) (pmem.Namespace, error)
 		return pmem.Namespace{}, errs.New(errs.NotFound, spec.Region, "does not exist", "")
 	}
 	r := l.regions[i]
+	if r.unlabelled {
+		return l.reconfigure(r.namespaces[0], spec)
+	}
 	if r.seed != nil {
 		return pmem.Namespace{}, &ndctl.Error{Op: "find an idle namespace", Dev: r.dev, Err: ndctl.ErrNoSeed}
 	}
@@ -196,16 +213,39 @@ func (l labels) CreateNamespace(spec pmem.NamespaceSpec) (pmem.Namespace, error)
 	if err != nil {
 		return pmem.Namespace{}, err
 	}
-	err = l.step("enable", func() error {
+	return l.setUp(n, spec)
+}
+
+// reconfigure changes the single namespace of a region without labels.
+func (l labels) reconfigure(n *namespace, spec pmem.NamespaceSpec) (pmem.Namespace, error) {
+	if spec.Name != "" || spec.UUID != "" {
+		return pmem.Namespace{}, errs.New(errs.Invalid, spec.Region, "has no labels", "")
+	}
+	if err := l.down(n); err != nil {
+		return pmem.Namespace{}, err
+	}
+	d, err := l.setUp(n, spec)
+	if err != nil {
+		err = errors.Join(err, l.enable(n))
+	}
+	return d, err
+}
+
+// setUp enables a new namespace, with an info block unless it is raw.
+func (l labels) setUp(n *namespace, spec pmem.NamespaceSpec) (pmem.Namespace, error) {
+	err := l.step("enable", func() error {
 		n.forceRaw = spec.Raw
 		if !spec.Raw {
-			id := uuid.New()
+			id, parent := uuid.New(), uuid.Nil
 			if spec.InfoUUID != "" {
 				id = uuid.MustParse(spec.InfoUUID)
 			}
+			if n.uuid != "" {
+				parent = uuid.MustParse(n.uuid)
+			}
 			usable := pmem.Usable(n.size, pmem.MapDev, pmem.DefaultAlign)
-			block := pmem.PFNInfoBlock(id, uuid.MustParse(n.uuid), n.size, usable, pmem.DefaultAlign)
-			r.content.put(extent{from: n.from + pmem.InfoBlockOffset, to: n.from + pmem.InfoBlockOffset + uint64(len(block)), data: block})
+			block := pmem.PFNInfoBlock(id, parent, n.size, usable, pmem.DefaultAlign)
+			n.region.content.put(extent{from: n.from + pmem.InfoBlockOffset, to: n.from + pmem.InfoBlockOffset + uint64(len(block)), data: block})
 		}
 		l.bringUp(n)
 		return nil
@@ -217,7 +257,7 @@ func (l labels) CreateNamespace(spec pmem.NamespaceSpec) (pmem.Namespace, error)
 func (h *Host) named(key string) (*namespace, error) {
 	for _, r := range h.regions {
 		for _, n := range r.namespaces {
-			if n.uuid == key || n.dev() == key {
+			if key != "" && (n.uuid == key || n.dev() == key) {
 				return n, nil
 			}
 		}
@@ -253,6 +293,9 @@ func (h *Host) change(key string, do func(*namespace) error) (pmem.Namespace, er
 }
 
 func (h *Host) setName(n *namespace, name string) error {
+	if n.region.unlabelled {
+		return errs.New(errs.Unsupported, n.dev(), "has no name", "")
+	}
 	return h.step("set_alt_name", func() error {
 		if len(n.region.namespaces) > n.region.slots {
 			return ndctl.ErrNoSlot
@@ -306,6 +349,9 @@ func (l labels) DestroyNamespace(key string) error {
 	_, err := l.change(key, func(n *namespace) error {
 		if err := l.down(n); err != nil {
 			return err
+		}
+		if n.region.unlabelled {
+			return l.enable(n)
 		}
 		return l.step("delete", func() error {
 			n.region.namespaces = slices.DeleteFunc(n.region.namespaces, func(o *namespace) bool { return o == n })

@@ -3,6 +3,7 @@ package pmem
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 
 	"github.com/google/uuid"
 )
@@ -10,6 +11,40 @@ import (
 // InfoBlockOffset is the offset of the info block in a namespace, in bytes. A BTT info block at 0
 // takes precedence.
 const InfoBlockOffset = 4 * KiB
+
+// InfoBlockSize is the size of an info block in bytes.
+const InfoBlockSize = 4 * KiB
+
+// ErrNoInfoBlock is the error for a block that is not a valid info block.
+var ErrNoInfoBlock = errors.New("there is no valid info block")
+
+const uuidOffset, sumOffset = 16, InfoBlockSize - 8 // in struct nd_pfn_sb
+
+// InfoUUID returns the UUID in the info block of an fsdax namespace.
+func InfoUUID(block []byte) (id uuid.UUID, err error) {
+	if len(block) != InfoBlockSize || string(bytes.TrimRight(block[:uuidOffset], "\x00")) != pfnSignature {
+		return id, ErrNoInfoBlock
+	}
+	b := bytes.Clone(block)
+	clear(b[sumOffset:])
+	if fletcher64(b) != binary.LittleEndian.Uint64(block[sumOffset:]) {
+		return id, ErrNoInfoBlock
+	}
+	copy(id[:], b[uuidOffset:])
+	return id, nil
+}
+
+// WithUUID returns a copy of the info block of an fsdax namespace with another UUID.
+func WithUUID(block []byte, id uuid.UUID) ([]byte, error) {
+	if _, err := InfoUUID(block); err != nil {
+		return nil, err
+	}
+	b := bytes.Clone(block)
+	copy(b[uuidOffset:], id[:])
+	clear(b[sumOffset:])
+	binary.LittleEndian.PutUint64(b[sumOffset:], fletcher64(b))
+	return b, nil
+}
 
 const (
 	pfnSignature = "NVDIMM_PFN_INFO"

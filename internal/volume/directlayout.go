@@ -103,8 +103,10 @@ func (v View) Unusable(r pmem.Region) (reason, next string) {
 		return "is disabled", "pmemctl region enable " + r.Dev
 	case r.ReadOnly:
 		return "is read-only", "use another region: pmemctl region list"
+	case !r.Labels && v.WholeOwner(r) != "":
+		return "has no labels, so it cannot be divided, and belongs to volume group " + v.WholeOwner(r), "use an lvm volume, which has DAX as well"
 	case !r.Labels && !v.labelsPossible(r):
-		return "has DIMMs without room for labels, so it is a single namespace and cannot be divided", "use it whole: pmemctl namespace create --region " + r.Dev + " --mode fsdax --force"
+		return "cannot have labels, so it is a single namespace and cannot be divided", "give it to a volume group, for lvm volumes: pmemctl vg init " + r.Dev + " --whole (destroys what is in it)"
 	case !r.Labels:
 		return "has no labels, so it is a single namespace and cannot be divided", "pmemctl region init-labels " + r.Dev + " (destroys what is in it)"
 	}

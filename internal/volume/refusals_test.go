@@ -250,8 +250,8 @@ func TestNoPlace(t *testing.T) {
 		"disabled":              {with(direct, func(s *Spec) { s.Region = "region0" }), func(v *View) { v.PMEM.Regions[0].State = pmem.StateDisabled }, errs.Unsupported, "region region0", "is disabled", "region enable region0"},
 		"blk":                   {with(direct, func(s *Spec) { s.Region = "region0" }), func(v *View) { v.PMEM.Regions[0].Type = "blk" }, errs.Unsupported, "region region0", "blk", "region list"},
 		"no labels":             {with(direct, func(s *Spec) { s.Region = "region0" }), func(v *View) { v.PMEM.Regions[0].Labels = false }, errs.Unsupported, "region region0", "has no labels", "region init-labels region0"},
-		"no room for labels":    {with(direct, func(s *Spec) { s.Region = "region0" }), func(v *View) { v.PMEM.Regions[0].Labels, v.PMEM.DIMMs[0].LabelSize = false, 0 }, errs.Unsupported, "region region0", "room for labels", "namespace create --region region0"},
-		"no DIMM":               {with(direct, func(s *Spec) { s.Region = "region0" }), func(v *View) { v.PMEM.Regions[0].Labels, v.PMEM.Regions[0].Mappings = false, nil }, errs.Unsupported, "region region0", "room for labels", "namespace create --region region0"},
+		"no room for labels":    {with(direct, func(s *Spec) { s.Region = "region0" }), func(v *View) { v.PMEM.Regions[0].Labels, v.PMEM.DIMMs[0].LabelSize = false, 0 }, errs.Unsupported, "region region0", "cannot have labels", "vg init region0 --whole"},
+		"no DIMM":               {with(direct, func(s *Spec) { s.Region = "region0" }), func(v *View) { v.PMEM.Regions[0].Labels, v.PMEM.Regions[0].Mappings = false, nil }, errs.Unsupported, "region region0", "cannot have labels", "vg init region0 --whole"},
 		"none usable":           {direct, func(v *View) { v.PMEM.Regions[0].State = pmem.StateDisabled; v.PMEM.Regions[1].ReadOnly = true }, errs.Unsupported, "region region0", "is disabled", "region enable region0"},
 		"not in the topology":   {with(direct, func(s *Spec) { s.Region, s.Within = "region0", []string{"region1"} }), nil, errs.NoSpace, "region region0", "topology", ""},
 		"the topology has none": {with(direct, func(s *Spec) { s.Within = []string{"region7"} }), nil, errs.Unsupported, "", "no region", "region list"},
@@ -463,8 +463,8 @@ func TestPlanInitLabels(t *testing.T) {
 		subject, reason, next string
 	}{
 		"none":       {func(s *pmem.System) { s.Regions = nil }, errs.NotFound, "", "no persistent memory", "dimm list"},
-		"no DIMM":    {func(s *pmem.System) { s.Regions[0].Mappings = nil }, errs.Unsupported, "region region0", "is not on a DIMM", "namespace create --region region0"},
-		"no room":    {func(s *pmem.System) { s.DIMMs[0].LabelSize = 0 }, errs.Unsupported, "region region0", "room for labels", "namespace create --region region0"},
+		"no DIMM":    {func(s *pmem.System) { s.Regions[0].Mappings = nil }, errs.Unsupported, "region region0", "is not on a DIMM", "vg init region0 --whole"},
+		"no room":    {func(s *pmem.System) { s.DIMMs[0].LabelSize = 0 }, errs.Unsupported, "region region0", "room for labels", "vg init region0 --whole"},
 		"read-only":  {func(s *pmem.System) { s.Regions[0].ReadOnly = true }, errs.Unsupported, "region region0", "read-only", "region list"},
 		"no region0": {func(s *pmem.System) { s.Regions = s.Regions[1:] }, errs.NotFound, "region region0", "does not exist", "region list"},
 	} {

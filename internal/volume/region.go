@@ -52,7 +52,7 @@ func (s *Service) PlanInitLabels(names ...string) (LabelsPlan, error) {
 	}
 	if len(names) == 0 {
 		for _, r := range sys.Regions {
-			wanted[r.Dev] = !r.Labels && v.mayHoldLabels(r) == nil
+			wanted[r.Dev] = !r.Labels && v.mayHoldLabels(r) == nil && v.WholeOwner(r) == ""
 		}
 	}
 	addSharing(sys, wanted)
@@ -71,9 +71,9 @@ func (s *Service) PlanInitLabels(names ...string) (LabelsPlan, error) {
 func (v View) mayHoldLabels(r pmem.Region) error {
 	switch {
 	case len(r.Mappings) == 0:
-		return errs.New(errs.Unsupported, "region "+r.Dev, "is not on a DIMM that can hold labels", "use it whole: pmemctl namespace create --region "+r.Dev+" --mode fsdax --force")
+		return errs.New(errs.Unsupported, "region "+r.Dev, "is not on a DIMM that can hold labels", "use it without: pmemctl vg init "+r.Dev+" --whole")
 	case !v.labelsPossible(r):
-		return errs.New(errs.Unsupported, "region "+r.Dev, "has DIMMs without room for labels", "use it whole: pmemctl namespace create --region "+r.Dev+" --mode fsdax --force")
+		return errs.New(errs.Unsupported, "region "+r.Dev, "has DIMMs without room for labels", "use it without: pmemctl vg init "+r.Dev+" --whole")
 	case r.ReadOnly:
 		return errs.New(errs.Unsupported, "region "+r.Dev, "is read-only", "use another region: pmemctl region list")
 	}
@@ -129,6 +129,9 @@ func (s *Service) InitLabels(ctx context.Context, plan LabelsPlan) error {
 		}
 		err = s.NDCTL.InitLabels(names...)
 		if err == nil {
+			for _, n := range plan.Namespaces {
+				s.forgetUnlabelled(n)
+			}
 			s.forgetEmptiedNow(names...)
 		}
 		if errs.Is(err, errs.InUse) {

@@ -19,12 +19,12 @@ import (
 
 // A region that is missing shows nothing of its volumes: a DIMM was removed, or a region of CXL
 // memory is not created yet. So the host records, across reboots, which regions contained
-// something of pmemctl's, by the cookie of their interleave set. If the record is lost, the
-// volumes of such a region count as deleted.
+// something of pmemctl's, by the cookie of their interleave set, or by the mark of one without
+// labels. If the record is lost, the volumes of such a region count as deleted.
 
 // SeenRegion is the record of a region that contained something of pmemctl's.
 type SeenRegion struct {
-	ISetID uint64   `json:"iset_id"` // set_cookie of sysfs
+	ISetID uint64   `json:"iset_id"` // set_cookie of sysfs, or part of the mark
 	Dev    string   `json:"dev"`     // as it was called then
 	Size   uint64   `json:"size"`    // bytes
 	DIMMs  []string `json:"dimms"`
@@ -34,6 +34,20 @@ type SeenRegion struct {
 func (r SeenRegion) ID() string { return fmt.Sprintf("%016x", r.ISetID) }
 
 func (s *Service) seenDir() string { return filepath.Join(s.StateDir, "regions") }
+
+// identity returns what identifies a region across reboots; 0 is nothing. One without labels is
+// only the same while it has its mark: its content is lost otherwise, or not visible.
+func identity(sys pmem.System, r pmem.Region) uint64 {
+	if r.Labels {
+		return r.ISetID
+	}
+	for _, n := range sys.InRegion(r.Dev) {
+		if id := identityOf(n.InfoUUID); id != 0 {
+			return id
+		}
+	}
+	return 0
+}
 
 // ownsAny reports whether a region has a mark of pmemctl's.
 func ownsAny(sys pmem.System, r pmem.Region) bool {
@@ -47,10 +61,11 @@ func (s *Service) rememberRegions(v View, some ...string) {
 		return
 	}
 	for _, r := range v.PMEM.Regions {
-		if r.ISetID == 0 || !ownsAny(v.PMEM, r) && !slices.Contains(some, r.Dev) {
+		id := identity(v.PMEM, r)
+		if id == 0 || !ownsAny(v.PMEM, r) && !slices.Contains(some, r.Dev) {
 			continue
 		}
-		seen := SeenRegion{ISetID: r.ISetID, Dev: r.Dev, Size: r.Size, DIMMs: []string{}}
+		seen := SeenRegion{ISetID: id, Dev: r.Dev, Size: r.Size, DIMMs: []string{}}
 		for _, m := range r.Mappings {
 			seen.DIMMs = append(seen.DIMMs, m.DIMM)
 		}
@@ -106,6 +121,20 @@ func (s *Service) emptied(regions []string) []pmem.Region {
 	})
 }
 
+// forgetUnlabelled deletes the record of a region without labels whose namespace is about to be
+// emptied.
+func (s *Service) forgetUnlabelled(n pmem.Namespace) {
+	if id := identityOf(n.InfoUUID); id != 0 && s.StateDir != "" {
+		_ = os.Remove(filepath.Join(s.seenDir(), SeenRegion{ISetID: id}.ID()))
+	}
+}
+
+// destroyMember destroys a namespace that is in no volume group, and has no volume.
+func (s *Service) destroyMember(n pmem.Namespace) error {
+	s.forgetUnlabelled(n)
+	return s.NDCTL.DestroyNamespace(n.UUID)
+}
+
 // seen reports whether a region is recorded.
 func (s *Service) seen(r pmem.Region) bool {
 	_, err := os.Lstat(filepath.Join(s.seenDir(), SeenRegion{ISetID: r.ISetID}.ID()))
@@ -140,7 +169,7 @@ func (s *Service) goneRegions(v View) ([]SeenRegion, error) {
 			}
 			seen.Dev = "of unknown name" // a power cut took the content
 		}
-		if !slices.ContainsFunc(v.PMEM.Regions, func(r pmem.Region) bool { return r.ISetID == seen.ISetID }) {
+		if !slices.ContainsFunc(v.PMEM.Regions, func(r pmem.Region) bool { return identity(v.PMEM, r) == seen.ISetID }) {
 			gone = append(gone, seen)
 		}
 	}

@@ -15,13 +15,14 @@ const (
 // OnThisHost returns the service for this machine, and a function that ends the processes it
 // started.
 func OnThisHost() (s *Service, end func()) {
-	var lib ndctl.Lib
+	named := func(n NDCTL) NDCTL { return WithUnlabelled(n, KernelDevices{}, ArchiveDir) }
+	lib := ndctl.Lib{}
 	seeing := func(devices func(NDCTL) ([]string, error)) *lvm.Client {
-		return &lvm.Client{RunDir: hostlock.DefaultDir, Devices: func() ([]string, error) { return devices(lib) }}
+		return &lvm.Client{RunDir: hostlock.DefaultDir, Devices: func() ([]string, error) { return devices(named(lib)) }}
 	}
 	own, foreign, disks, all := seeing(MemberDevices), seeing(ForeignPMEM), seeing(OtherDisks), seeing(NoVolumes)
 	s = &Service{
-		NDCTL: lib, KeepNDCTL: func() (NDCTL, func()) { return lib.Keep() },
+		NDCTL: named(lib), KeepNDCTL: func() (NDCTL, func()) { keep, done := lib.Keep(); return named(keep), done },
 		LVM: own, Foreign: foreign, Disks: disks, All: all,
 		Devices: KernelDevices{}, Mounts: KernelMounts{},
 		Locks:  hostlock.Locks{Dir: hostlock.DefaultDir, Shared: ndctl.BusNode},

@@ -138,7 +138,7 @@ func (s *Service) removeVGNow(ctx context.Context, name string, force bool) (reg
 		if err := s.wipeEnds(ctx, n); err != nil && (n.Mode == pmem.ModeFSDAX || !force) {
 			return regions, errs.Wrap("", "volume group "+name, "is removed, but its namespace "+n.Dev+" could not be wiped", "try again: pmemctl vg remove "+name, err)
 		}
-		if err := s.NDCTL.DestroyNamespace(n.UUID); err != nil {
+		if err := s.destroyMember(n); err != nil {
 			return regions, errs.Wrap("", "volume group "+name, "is removed, but its namespace "+n.Dev+" is not", "try again: pmemctl vg remove "+name, err)
 		}
 		regions = append(regions, n.Region)

@@ -77,6 +77,9 @@ const maxInitRounds = 64
 // is known, so each round adds one namespace per region.
 func (s *Service) initAll(ctx context.Context, v View, spec VGInitSpec) ([]VGInitStep, error) {
 	done, damage, err := s.planInit(ctx, v, spec)
+	if err == nil {
+		err = spec.mayErase(done)
+	}
 	for steps, rounds := done, 0; err == nil && slices.ContainsFunc(steps, VGInitStep.Changes); rounds++ {
 		if rounds == maxInitRounds {
 			return nil, errs.New(errs.Internal, "regions", fmt.Sprintf("still do not have their full share after %d namespaces each", rounds), "report this, with: pmemctl region list -o json")
@@ -148,7 +151,7 @@ func (s *Service) settleDown(v View, n pmem.Namespace) error {
 	if _, vg := parseMark(n.Name); v.mayMiss(vg) {
 		return errs.New(errs.Damaged, "namespace "+n.Dev, "left by an interrupted vg init or vg remove, does not come up, and may be the device that volume group "+vg+" is missing", "see why: dmesg | tail")
 	}
-	err := s.NDCTL.DestroyNamespace(n.UUID)
+	err := s.destroyMember(n)
 	return errs.Wrap("", "namespace "+n.Dev, "left by an interrupted vg init or vg remove, could not be removed", "", err)
 }
 
@@ -181,7 +184,7 @@ func (s *Service) settle(v View, n pmem.Namespace, name string) error {
 		return errs.New(errs.Damaged, "namespace "+n.Dev, "was being added to or removed from volume group "+name+", has an LVM label, and is in no group that can be read", "see what it is: pvck --dump headers "+blockPath(n)+"; if it is not needed: pmemctl vg remove "+name+" --force")
 	}
 	if !in {
-		err := s.NDCTL.DestroyNamespace(n.UUID)
+		err := s.destroyMember(n)
 		return errs.Wrap("", "namespace "+n.Dev, "left by an interrupted vg init or vg remove, could not be removed", "", err)
 	}
 	unused := slices.ContainsFunc(vg.PVs, func(pv lvm.PV) bool { return pv.Name == blockPath(n) && pv.Free == pv.Size })
@@ -197,7 +200,10 @@ func (s *Service) settle(v View, n pmem.Namespace, name string) error {
 
 // enableMembers enables the namespaces of volume groups that a crash left disabled.
 func (s *Service) enableMembers(ctx context.Context, v View) (View, error) {
-	enabled := false
+	enabled, err := s.enableUnlabelled(v)
+	if err != nil {
+		return v, err
+	}
 	for _, n := range v.PMEM.Namespaces {
 		if mark, vg := parseMark(n.Name); mark == markMember && !n.Enabled() {
 			if _, err := s.NDCTL.EnableNamespace(n.UUID); err != nil {
@@ -235,7 +241,10 @@ func (s *Service) initRegion(ctx context.Context, step VGInitStep) error {
 		}
 		return errors.Join(err, failed)
 	}
-	_, err = s.NDCTL.RenameNamespace(n.UUID, markMember+step.VG)
+	renamed, err := s.NDCTL.RenameNamespace(n.UUID, markMember+step.VG)
+	if err == nil && (renamed.Mode != pmem.ModeFSDAX || renamed.Size != n.Size) {
+		err = errs.New(errs.Internal, "namespace "+n.Dev, fmt.Sprintf("did not come up as fsdax with %d bytes: the memory may not keep what is written to it", n.Size), "see why: dmesg | tail")
+	}
 	return err
 }
 
@@ -308,7 +317,7 @@ func (s *Service) makeMember(ctx context.Context, region, vg string, raw uint64)
 		return n, err
 	}
 	if err := s.wipeEnds(ctx, n); err != nil {
-		return n, errors.Join(err, s.NDCTL.DestroyNamespace(n.UUID))
+		return n, errors.Join(err, s.destroyMember(n))
 	}
 	return n, nil
 }
@@ -316,21 +325,11 @@ func (s *Service) makeMember(ctx context.Context, region, vg string, raw uint64)
 // blank returns an error unless both ends of a namespace read as zeros, as wipeEnds left them.
 // Only then may LVM use it.
 func (s *Service) blank(ctx context.Context, n pmem.Namespace) error {
-	dev, err := s.Devices.HoldToRead("/dev/" + n.Blockdev)
-	if err != nil {
-		return err
+	zero, err := s.endsAreZero(ctx, "/dev/"+n.Blockdev)
+	if err == nil && !zero {
+		err = errs.New(errs.Conflict, "namespace "+n.Dev, "was just wiped, but is not empty: something else writes to it", "see what it is: lsof /dev/"+n.Blockdev)
 	}
-	end := min(endSize, dev.Size())
-	for _, from := range []uint64{0, dev.Size() - end} {
-		zero, err := dev.IsZero(ctx, from, from+end, nil)
-		if err == nil && !zero {
-			err = errs.New(errs.Conflict, "namespace "+n.Dev, "was just wiped, but is not empty: something else writes to it", "see what it is: lsof /dev/"+n.Blockdev)
-		}
-		if err != nil {
-			return errors.Join(err, dev.Close())
-		}
-	}
-	return dev.Close()
+	return err
 }
 
 // wipeEnds zeroes both ends of a namespace that is not a volume.
@@ -354,6 +353,11 @@ func (s *Service) wipeEnds(ctx context.Context, n pmem.Namespace) error {
 func (s *Service) planInit(ctx context.Context, v View, spec VGInitSpec) (steps []VGInitStep, damage, err error) {
 	if steps, damage, err = v.planVGInit(spec); err == nil {
 		err = s.checkNamesakes(ctx, v, steps)
+	}
+	for i := range steps {
+		if step := &steps[i]; err == nil && step.Changes() && step.namespace.Dev != "" {
+			step.Erases, err = s.contentOfWhole(ctx, v, step.namespace)
+		}
 	}
 	return steps, damage, err
 }

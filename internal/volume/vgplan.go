@@ -24,6 +24,10 @@ type VGInitSpec struct {
 	// VG is the name with Span, or an existing volume group to extend; "" is pmemvg with Span, and
 	// otherwise pmemvg followed by the region's name.
 	VG string
+	// Whole gives regions without labels to volume groups, undivided. The regions must be named.
+	Whole bool
+	// MayErase is the content by region, as the steps of PlanVGInit have it, that may be lost.
+	MayErase map[string]string
 }
 
 // VGInitStep is the change of one region.
@@ -34,9 +38,16 @@ type VGInitStep struct {
 	Has    uint64 `json:"raw_had"`
 	Add    uint64 `json:"raw_added"`
 	Reason string `json:"reason"` // why it gets no more, or other than asked
+	// Erases is what is in a region without labels and is lost; NothingFound if nothing is
+	// recognized. "" if no such region is given to the group.
+	Erases string `json:"erases,omitempty"`
 
-	group lvm.VGRef // UUID "" is a group to be created
+	group     lvm.VGRef      // UUID "" is a group to be created
+	namespace pmem.Namespace // of a region without labels
 }
+
+// NothingFound is the content of a region whose two ends are zero.
+const NothingFound = "nothing"
 
 // Changes reports whether the step changes anything.
 func (i VGInitStep) Changes() bool { return i.Add > 0 }
@@ -61,6 +72,9 @@ func (spec VGInitSpec) validate() error {
 	case spec.Size > maxSize:
 		return tooLarge("", spec.Size, "see what there is: pmemctl region list")
 	}
+	if spec.Whole && len(spec.Regions) == 0 {
+		return errs.New(errs.Invalid, "", "--whole requires the names of the regions", "see which have no labels: pmemctl region list")
+	}
 	if spec.VG == "" {
 		return nil
 	}
@@ -73,7 +87,7 @@ func (v View) planVGInit(spec VGInitSpec) (steps []VGInitStep, damage, err error
 	if err := spec.validate(); err != nil {
 		return nil, nil, err
 	}
-	regions, err := v.regionsToInit(spec.Regions)
+	regions, err := v.regionsToInit(spec)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -98,14 +112,15 @@ func (v View) planVGInit(spec VGInitSpec) (steps []VGInitStep, damage, err error
 }
 
 // regionsToInit returns the named regions, which must all be usable, or else all usable regions.
-func (v View) regionsToInit(names []string) ([]pmem.Region, error) {
+func (v View) regionsToInit(spec VGInitSpec) ([]pmem.Region, error) {
+	names := spec.Regions
 	var regions []pmem.Region
 	for _, name := range names {
 		r, ok := v.PMEM.Region(name)
 		if !ok {
 			return nil, v.noRegion(name)
 		}
-		if reason, next := v.Unusable(r); reason != "" {
+		if reason, next := v.unusableWhole(r, spec.Whole); reason != "" {
 			return nil, errs.New(errs.Unsupported, "region "+r.Dev, reason, next)
 		}
 		if !slices.ContainsFunc(regions, func(have pmem.Region) bool { return have.Dev == name }) {
@@ -116,7 +131,7 @@ func (v View) regionsToInit(names []string) ([]pmem.Region, error) {
 		return regions, nil
 	}
 	for _, r := range v.PMEM.Regions {
-		if reason, _ := v.Unusable(r); reason == "" {
+		if reason, _ := v.unusableWhole(r, false); reason == "" {
 			regions = append(regions, r)
 		}
 	}
@@ -124,6 +139,32 @@ func (v View) regionsToInit(names []string) ([]pmem.Region, error) {
 		return nil, v.noRegion("")
 	}
 	return regions, nil
+}
+
+// UnusableForGroups is Unusable for volume groups.
+func (v View) UnusableForGroups(r pmem.Region) (reason, next string) {
+	return v.unusableWhole(r, false)
+}
+
+// unusableWhole is Unusable for a volume group, which may have a region without labels whole.
+func (v View) unusableWhole(r pmem.Region, whole bool) (reason, next string) {
+	switch {
+	case r.Labels && whole:
+		return "has labels and can be divided", "omit --whole: pmemctl vg init " + r.Dev
+	case !r.Labels && (whole || v.WholeOwner(r) != ""):
+		r.Labels = true // what else may be wrong with it
+	}
+	return v.Unusable(r)
+}
+
+// WholeOwner returns the volume group to which a region without labels belongs; "" if there is none.
+func (v View) WholeOwner(r pmem.Region) (vg string) {
+	for _, n := range v.PMEM.InRegion(r.Dev) {
+		if mark, name := parseMark(n.Name); !r.Labels && (mark == markMember || mark == markJoining) {
+			vg = name
+		}
+	}
+	return vg
 }
 
 func (v View) planRegion(r pmem.Region, spec VGInitSpec) (VGInitStep, error) {
@@ -180,7 +221,26 @@ func (v View) planRegion(r pmem.Region, spec VGInitSpec) (VGInitStep, error) {
 			return step, err
 		}
 	}
+	if !r.Labels {
+		return step, v.planWhole(r, spec, &step)
+	}
 	return step, v.planShare(r, spec, &step)
+}
+
+// planWhole plans to give a region without labels to a volume group.
+func (v View) planWhole(r pmem.Region, spec VGInitSpec, step *VGInitStep) error {
+	if step.Has > 0 {
+		return nil
+	}
+	if spec.Percent%100 != 0 || spec.Size != 0 {
+		return errs.New(errs.Unsupported, "region "+r.Dev, "has no labels and cannot be divided", "omit --percent and --size")
+	}
+	in := v.PMEM.InRegion(r.Dev)
+	if len(in) != 1 || !in[0].Enabled() {
+		return errs.New(errs.Unsupported, "region "+r.Dev, "its namespace is disabled, so what it contains is not known", "ndctl enable-namespace -r "+r.Dev+" all")
+	}
+	step.Add, step.namespace = in[0].RawSize, in[0]
+	return nil
 }
 
 // freeName returns a name for a region's volume group if the group of the usual name is on another

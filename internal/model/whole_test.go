@@ -1,0 +1,257 @@
+package model_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/model"
+	"github.com/pmemctl/pmemctl/internal/ndctl"
+	"github.com/pmemctl/pmemctl/internal/pmem"
+	"github.com/pmemctl/pmemctl/internal/volume"
+	"github.com/pmemctl/pmemctl/internal/volume/volumetest"
+)
+
+// withoutLabels makes region0 one without labels.
+func withoutLabels(h volumetest.Host, _ *volume.Service) error {
+	h.(*model.Host).RemoveLabels(0)
+	return nil
+}
+
+// initWhole gives region0 whole to a volume group, whatever it contains, as the command does. It
+// follows the next step if the namespace is disabled.
+func initWhole(h volumetest.Host, s *volume.Service) error {
+	spec := volume.VGInitSpec{Regions: []string{"region0"}, Whole: true, MayErase: map[string]string{}}
+	steps, err := s.PlanVGInit(ctx, spec)
+	if err != nil && strings.Contains(errs.NextStep(err), "ndctl enable-namespace") {
+		if err := h.(*model.Host).Bind("namespace0.0"); err != nil {
+			return err
+		}
+		steps, err = s.PlanVGInit(ctx, spec)
+	}
+	if err != nil && !errs.Is(err, errs.Damaged) && !errs.Is(err, errs.Conflict) {
+		return err
+	}
+	for _, step := range steps {
+		spec.MayErase[step.Region] = step.Erases
+	}
+	return volumetest.Second(s.InitVGs(ctx, spec))
+}
+
+// whole returns a host whose region0 has no labels, and belongs to a volume group.
+func whole(t *testing.T) (*model.Host, *volume.Service) {
+	t.Helper()
+	h := newHost(t)
+	s := h.Service()
+	h.RemoveLabels(0)
+	require.NoError(t, initWhole(h, s))
+	return h, s
+}
+
+func TestWholeLife(t *testing.T) {
+	h, s := whole(t)
+	v, err := s.Look(ctx)
+	require.NoError(t, err)
+	n := v.PMEM.InRegion("region0")[0]
+	assert.Equal(t, "pmemctl=pmemvgregion0", n.Name)
+	assert.Regexp(t, "^706d656d-6374-8201-80", n.UUID)
+	require.Len(t, v.OwnVGs(), 1)
+	assert.Equal(t, "pmemvgregion0", v.OwnVGs()[0].Name)
+
+	spec := volumetest.Spec("a", volume.TypeLVM, 64*pmem.MiB)
+	for _, do := range []volumetest.Action{volumetest.Create(spec), volumetest.Expand("a", 128*pmem.MiB), volumetest.Fill("a"), clone(volume.Spec{Name: "b"})} {
+		require.NoError(t, do(h, s))
+	}
+	require.NoError(t, h.Reboot())
+	s = h.Service()
+	keeps(t, h, s, operation{keeps: []string{"a", "b"}}, "after a reboot")
+
+	for _, spec := range []volume.VGInitSpec{{}, {Regions: []string{"region0"}}, {Regions: []string{"region0"}, Whole: true}} {
+		steps, err := s.InitVGs(ctx, spec)
+		require.NoError(t, err)
+		assert.Equal(t, "region0", steps[0].Region)
+		assert.False(t, steps[0].Changes(), "again, it changes nothing")
+	}
+	direct := volumetest.Spec("d", volume.TypeDirect, 16*pmem.MiB)
+	direct.Region = "region0"
+	_, _, err = s.Create(ctx, direct)
+	assert.True(t, errs.Is(err, errs.Unsupported))
+	assert.ErrorContains(t, err, "belongs to volume group pmemvgregion0")
+	assert.ErrorContains(t, s.DestroyNamespace(ctx, n.UUID), "belongs to volume group pmemvgregion0")
+	plan, err := s.PlanInitLabels()
+	require.NoError(t, err)
+	assert.Empty(t, plan.Regions, "all regions without labels are not those in use")
+
+	assert.ErrorContains(t, s.RemoveVG(ctx, "pmemvgregion0", false), "has logical volumes")
+	require.NoError(t, volumetest.Erased("a")(h, s))
+	require.NoError(t, volumetest.Erased("b")(h, s))
+	require.NoError(t, s.RemoveVG(ctx, "pmemvgregion0", false))
+	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
+	require.NoError(t, err)
+	assert.Equal(t, []pmem.Mode{pmem.ModeRaw}, []pmem.Mode{sys.InRegion("region0")[0].Mode})
+	assert.NoError(t, s.Absent(ctx, "a"), "the record of the region is gone")
+}
+
+// TestWholeAsks gives no region with content away unless its loss was accepted.
+func TestWholeAsks(t *testing.T) {
+	spec := volume.VGInitSpec{Regions: []string{"region0"}, Whole: true}
+	for name, c := range map[string]struct {
+		prepare  func(*testing.T, *model.Host, *volume.Service)
+		content  string
+		accepted map[string]string
+		kind     errs.Kind
+		err      string
+	}{
+		"nobody was asked":          {content: volume.NothingFound, kind: errs.Conflict, err: "contains nothing"},
+		"something else was":        {content: volume.NothingFound, accepted: map[string]string{"region0": "ext4"}, kind: errs.Aborted, err: "and nothing was done"},
+		"another region's was":      {content: volume.NothingFound, accepted: map[string]string{"region1": volume.NothingFound}, kind: errs.Conflict, err: "would be lost"},
+		"data that came since then": {prepare: write, content: "data that is not recognized", accepted: map[string]string{"region0": volume.NothingFound}, kind: errs.Aborted, err: "and nothing was done"},
+		"data":                      {prepare: write, content: "data that is not recognized", accepted: map[string]string{"region0": "data that is not recognized"}},
+		"nothing":                   {content: volume.NothingFound, accepted: map[string]string{"region0": volume.NothingFound}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			s := h.Service()
+			h.RemoveLabels(0)
+			zero(t, h, s)
+			if c.prepare != nil {
+				c.prepare(t, h, s)
+			}
+			steps, err := s.PlanVGInit(ctx, spec)
+			require.NoError(t, err)
+			assert.Equal(t, c.content, steps[0].Erases)
+			spec := spec
+			spec.MayErase = c.accepted
+			h.DieAt(0)
+			_, err = s.InitVGs(ctx, spec)
+			if c.err == "" {
+				assert.NoError(t, err)
+				return
+			}
+			assert.True(t, errs.Is(err, c.kind), "%v", err)
+			assert.ErrorContains(t, err, c.err)
+			assert.Empty(t, h.Steps(), "nothing was changed")
+		})
+	}
+}
+
+func zero(t *testing.T, h *model.Host, _ *volume.Service) {
+	t.Helper()
+	require.NoError(t, h.WriteDevice("/dev/pmem0", 0, make([]byte, 4*pmem.MiB)))
+	require.NoError(t, h.WriteDevice("/dev/pmem0", 2*pmem.GiB-4*pmem.MiB, make([]byte, 4*pmem.MiB)))
+}
+
+func write(t *testing.T, h *model.Host, _ *volume.Service) {
+	t.Helper()
+	require.NoError(t, h.WriteDevice("/dev/pmem0", 4096, []byte("something")))
+}
+
+// TestWholeRefuses: what does not fit changes nothing.
+func TestWholeRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		spec volume.VGInitSpec
+		err  string
+	}{
+		"no region is named":  {volume.VGInitSpec{Whole: true}, "--whole requires the names of the regions"},
+		"it has labels":       {volume.VGInitSpec{Regions: []string{"region1"}, Whole: true}, "has labels and can be divided"},
+		"a part of it":        {volume.VGInitSpec{Regions: []string{"region0"}, Whole: true, Percent: 50}, "cannot be divided"},
+		"a size of it":        {volume.VGInitSpec{Regions: []string{"region0"}, Whole: true, Size: pmem.GiB}, "cannot be divided"},
+		"not whole":           {volume.VGInitSpec{Regions: []string{"region0"}}, "cannot have labels"},
+		"there is no such":    {volume.VGInitSpec{Regions: []string{"region7"}, Whole: true}, "does not exist"},
+		"a region is missing": {volume.VGInitSpec{Regions: []string{"region0", "region7"}, Whole: true}, "does not exist"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			s := h.Service()
+			h.RemoveLabels(0)
+			h.DieAt(0)
+			_, err := s.InitVGs(ctx, c.spec)
+			assert.ErrorContains(t, err, c.err)
+			assert.Empty(t, h.Steps())
+		})
+	}
+	t.Run("in use", func(t *testing.T) {
+		h := newHost(t)
+		s := h.Service()
+		h.RemoveLabels(0)
+		h.SetUsers("/dev/pmem0", 4711)
+		_, err := s.PlanVGInit(ctx, volume.VGInitSpec{Regions: []string{"region0"}, Whole: true})
+		assert.True(t, errs.Is(err, errs.InUse), "%v", err)
+	})
+}
+
+// TestWholeOfOthers: a namespace whose UUID another program has changed is not pmemctl's.
+func TestWholeOfOthers(t *testing.T) {
+	h, s := whole(t)
+	require.NoError(t, volumetest.Create(volumetest.Spec("a", volume.TypeLVM, 16*pmem.MiB))(h, s))
+	require.NoError(t, h.Reboot())
+	s = h.Service()
+	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
+	require.NoError(t, err)
+	require.NotEmpty(t, sys.Namespaces[0].Name)
+	require.NoError(t, h.SetInfoUUID("namespace0.0", "0f3a3ae0-33bf-4c86-9e32-8a9b0a1b8e5d"))
+	require.NoError(t, h.Reboot())
+	s = h.Service()
+	v, err := s.Look(ctx)
+	require.NoError(t, err)
+	assert.Empty(t, v.PMEM.InRegion("region0")[0].Name)
+	assert.Empty(t, v.OwnVGs())
+	assert.Error(t, s.Absent(ctx, "a"), "what was there is not taken for deleted")
+	steps, err := s.PlanVGInit(ctx, volume.VGInitSpec{Regions: []string{"region0"}, Whole: true})
+	if err == nil {
+		assert.Contains(t, steps[0].Erases, "volume group pmemvgregion0 with 1 logical volumes")
+	} else {
+		assert.ErrorContains(t, err, "was not created by pmemctl")
+	}
+}
+
+// TestWholeLosesItsContent: memory that a power failure has emptied is not taken for one whose
+// volumes were deleted.
+func TestWholeLosesItsContent(t *testing.T) {
+	h, s := whole(t)
+	require.NoError(t, volumetest.Create(volumetest.Spec("a", volume.TypeLVM, 16*pmem.MiB))(h, s))
+	require.NoError(t, h.LoseInfoBlock("namespace0.0"))
+	require.NoError(t, h.Reboot())
+	s = h.Service()
+	_, err := s.Get(ctx, "a")
+	assert.True(t, errs.Is(err, errs.NotFound), "%v", err)
+	assert.ErrorContains(t, s.Absent(ctx, "a"), "which is missing")
+	entries, err := os.ReadDir(filepath.Join(s.StateDir, "regions"))
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
+	require.NoError(t, s.ForgetRegion(ctx, entries[0].Name()))
+	assert.NoError(t, s.Absent(ctx, "a"))
+}
+
+// TestWholeUnknownName: without LVM's metadata and without the archive, the name of the group is
+// not known, and the region is damaged and not free.
+func TestWholeUnknownName(t *testing.T) {
+	h := newHost(t)
+	s := h.Service()
+	h.RemoveLabels(0)
+	zero(t, h, s)
+	spec := volume.VGInitSpec{Regions: []string{"region0"}, Whole: true, Span: true, VG: "data", MayErase: map[string]string{"region0": volume.NothingFound}}
+	require.NoError(t, volumetest.Second(s.InitVGs(ctx, spec)))
+	v, err := s.Look(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, "pmemctl=data", v.PMEM.InRegion("region0")[0].Name)
+
+	require.NoError(t, os.RemoveAll(s.ArchiveDir))
+	v, err = s.Look(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, "pmemctl=data", v.PMEM.InRegion("region0")[0].Name, "LVM knows it")
+
+	device := "/dev/" + v.PMEM.InRegion("region0")[0].Blockdev
+	require.NoError(t, h.WriteDevice(device, 0, make([]byte, 4*pmem.MiB)))
+	v, err = s.Look(ctx)
+	require.NoError(t, err)
+	assert.Regexp(t, "^pmemctl=unknown-[0-9a-f]{8}$", v.PMEM.InRegion("region0")[0].Name)
+	require.Len(t, v.Damage(), 1)
+	_, err = s.InitVGs(ctx, volume.VGInitSpec{Regions: []string{"region0"}, Whole: true})
+	assert.True(t, errs.Is(err, errs.Damaged), "%v", err)
+}
