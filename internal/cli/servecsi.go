@@ -75,7 +75,7 @@ A flag that is not given is read from the environment: --init from PMEMCTL_INIT,
 	fl.BoolVar(&o.init, "init", false, "prepare the PMEM at startup, as vg init does; without this flag nothing is prepared")
 	fl.IntVar(&o.percent, "percent", 0, "with --init: `percentage` of each region for lvm volumes (default 100)")
 	fl.BoolVar(&o.span, "span", false, "with --init: create one volume group across all regions")
-	fl.StringSliceVar(&o.initWhole, "init-whole", nil, "with --init: `regions` without labels to give to volume groups entirely, if nothing is recognized in them; nothing is erased")
+	fl.StringSliceVar(&o.initWhole, "init-whole", nil, "with --init: `regions` without labels to give to volume groups entirely, if all of their bytes are zero")
 	fl.BoolVar(&o.nodeExpansion, "node-expansion", false, "expand volumes only through the node service, for a single external-resizer that serves all nodes")
 	fl.StringVar(&o.registrationDir, "registration-dir", "", "register in this `directory` of kubelet (plugins_registry), without a registrar sidecar; for example /registration")
 	fl.StringVar(&o.registrationEndpoint, "registration-endpoint", "", "`path` of the socket as kubelet sees it (default /var/lib/kubelet/plugins/DRIVER/csi.sock)")
@@ -221,7 +221,7 @@ func together(ctx context.Context, parts []func(context.Context) error) error {
 func (a *app) prepare(ctx context.Context, o *serveCSIOptions, log *slog.Logger) (failed error) {
 	var specs []volume.VGInitSpec
 	for _, region := range o.initWhole {
-		specs = append(specs, volume.VGInitSpec{Regions: []string{region}, Whole: true, Span: o.span, MayErase: map[string]string{region: volume.NothingFound}})
+		specs = append(specs, volume.VGInitSpec{Regions: []string{region}, Whole: true, OnlyZeros: true, Span: o.span, MayErase: map[string]string{region: volume.NothingFound}})
 	}
 	for _, spec := range append(specs, volume.VGInitSpec{Percent: o.percent, Span: o.span}) {
 		steps, err := a.service.InitVGs(ctx, spec)

@@ -61,10 +61,17 @@ func (h Host) isNamespace(name string) bool {
 		return false
 	}
 	if namespace := readLine(filepath.Join(parent, "namespace")); namespace != "" {
+		infoUUID := readLine(filepath.Join(parent, "uuid"))
 		parent = filepath.Join(filepath.Dir(parent), namespace)
+		if readLine(filepath.Join(parent, "uuid")) == "" && strings.HasPrefix(infoUUID, markOfUnlabelled) {
+			return true
+		}
 	}
 	return marked(readLine(filepath.Join(parent, "alt_name")))
 }
+
+// markOfUnlabelled begins the UUID in the info block of a namespace of pmemctl that has no label.
+const markOfUnlabelled = "706d656d-6374-8"
 
 // isLogicalVolume reports whether a mapped device is only on namespaces of pmemctl.
 func (h Host) isLogicalVolume(name string) bool {

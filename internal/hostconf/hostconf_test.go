@@ -70,6 +70,17 @@ func (m *machine) fsdax(block, namespace, name string) {
 	m.link("sys/class/block/"+block, dir)
 }
 
+// unlabelled is a namespace without a label, with an info block.
+func (m *machine) unlabelled(block, namespace, uuid string) {
+	m.file("sys/devices/region0/"+namespace+"/size", "0\n")
+	m.file("sys/devices/region0/pfn-"+block+"/namespace", namespace+"\n")
+	m.file("sys/devices/region0/pfn-"+block+"/uuid", uuid+"\n")
+	dir := "sys/devices/region0/pfn-" + block + "/block/" + block
+	m.file(dir+"/dev", "259:0\n")
+	m.link(dir+"/device", "sys/devices/region0/pfn-"+block)
+	m.link("sys/class/block/"+block, dir)
+}
+
 func (m *machine) raw(block, namespace, name string) {
 	m.file("sys/devices/region0/"+namespace+"/alt_name", name+"\n")
 	dir := "sys/devices/region0/" + namespace + "/block/" + block
@@ -113,9 +124,13 @@ func TestDevices(t *testing.T) {
 	m.dm("dm-3", "CRYPT-abc", "pmem1") // opened on this host
 	m.dm("dm-4", "LVM-tenant", "pmem1p1")
 	m.file("sys/class/block/sda/dev", "8:0\n")
+	m.unlabelled("pmem9", "namespace9.0", "706d656d-6374-8201-8000-000000000000")
+	m.unlabelled("pmem10", "namespace10.0", "0f3a3ae0-33bf-4c86-9e32-8a9b0a1b8e5d")
+	m.dm("dm-5", "LVM-abf", "pmem9")
+	m.dm("dm-6", "LVM-abg", "pmem10")
 	own, err := m.host().devices()
 	require.NoError(t, err)
-	assert.Equal(t, []string{"pmem0", "pmem1", "pmem1p1", "pmem2", "pmem3", "pmem7", "dm-0", "dm-4"}, own)
+	assert.Equal(t, []string{"pmem0", "pmem1", "pmem1p1", "pmem2", "pmem3", "pmem7", "pmem9", "dm-0", "dm-4", "dm-5"}, own)
 }
 
 func states(findings []Finding) map[string]State {

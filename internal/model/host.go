@@ -413,6 +413,15 @@ func (h *Host) Unbind(key string) error { return h.bind(key, h.takeDown) }
 // Bind adds the device again, with another number.
 func (h *Host) Bind(key string) error { return h.bind(key, h.bringUp) }
 
+// BindRaw adds the device without its info block, as a killed ndctl or pmemctl leaves it.
+func (h *Host) BindRaw(key string) error {
+	return h.bind(key, func(n *namespace) {
+		h.takeDown(n)
+		n.forceRaw = true
+		h.bringUp(n)
+	})
+}
+
 func (h *Host) bind(key string, do func(*namespace)) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

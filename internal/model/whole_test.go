@@ -255,3 +255,128 @@ func TestWholeUnknownName(t *testing.T) {
 	_, err = s.InitVGs(ctx, volume.VGInitSpec{Regions: []string{"region0"}, Whole: true})
 	assert.True(t, errs.Is(err, errs.Damaged), "%v", err)
 }
+
+// TestWholeHidden: a namespace whose mark is not visible is neither changed nor taken for empty.
+func TestWholeHidden(t *testing.T) {
+	force := volume.NamespaceRequest{Region: "region0", Mode: pmem.ModeFSDAX, Force: true}
+	destroy := func(s *volume.Service) error { return s.DestroyNamespace(ctx, "namespace0.0") }
+	create := func(s *volume.Service) error { return volumetest.Second(s.CreateNamespace(ctx, force)) }
+	labels := func(s *volume.Service) error { return volumetest.Second(s.PlanInitLabels("region0")) }
+	again := func(s *volume.Service) error {
+		return volumetest.Second(s.PlanVGInit(ctx, volume.VGInitSpec{Regions: []string{"region0"}, Whole: true}))
+	}
+	for name, c := range map[string]struct {
+		hide func(*model.Host) error
+		do   func(*volume.Service) error
+		err  string
+	}{
+		"visible, destroyed":   {func(*model.Host) error { return nil }, destroy, "belongs to volume group pmemvgregion0"},
+		"visible, created":     {func(*model.Host) error { return nil }, create, "belongs to volume group pmemvgregion0"},
+		"raw, destroyed":       {raw, destroy, "is enabled raw"},
+		"raw, created":         {raw, create, "is enabled raw"},
+		"raw, whole again":     {raw, again, "may be one that had volumes"},
+		"disabled, destroyed":  {down, destroy, "may belong to a volume group of pmemctl that is missing"},
+		"disabled, created":    {down, create, "may belong to a volume group of pmemctl that is missing"},
+		"disabled, again":      {down, again, "its namespace is disabled"},
+		"no info block, again": {lost, again, "may be one that had volumes"},
+		"labels":               {func(*model.Host) error { return nil }, labels, "is not on a DIMM"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, s := whole(t)
+			require.NoError(t, volumetest.Create(volumetest.Spec("a", volume.TypeLVM, 16*pmem.MiB))(h, s))
+			require.NoError(t, volumetest.Fill("a")(h, s))
+			require.NoError(t, h.Reboot())
+			require.NoError(t, c.hide(h))
+			s = h.Service()
+			h.DieAt(0)
+			assert.ErrorContains(t, c.do(s), c.err)
+			assert.Empty(t, h.Steps())
+		})
+	}
+}
+
+func raw(h *model.Host) error { return h.BindRaw("namespace0.0") }
+
+func down(h *model.Host) error { return h.Unbind("namespace0.0") }
+
+func lost(h *model.Host) error {
+	if err := h.LoseInfoBlock("namespace0.0"); err != nil {
+		return err
+	}
+	return h.Reboot()
+}
+
+// TestWholeLeftRaw: vg init brings up a recorded namespace that a crash left raw, and no other.
+func TestWholeLeftRaw(t *testing.T) {
+	for name, recorded := range map[string]bool{"recorded": true, "a copy": false} {
+		t.Run(name, func(t *testing.T) {
+			h, s := whole(t)
+			require.NoError(t, volumetest.Create(volumetest.Spec("a", volume.TypeLVM, 16*pmem.MiB))(h, s))
+			require.NoError(t, volumetest.Fill("a")(h, s))
+			require.NoError(t, h.Reboot())
+			require.NoError(t, raw(h))
+			s = h.Service()
+			if !recorded {
+				require.NoError(t, os.RemoveAll(filepath.Join(s.StateDir, "regions")))
+			}
+			_, err := s.InitVGs(ctx, volume.VGInitSpec{})
+			require.NoError(t, err)
+			v, err := s.Look(ctx)
+			require.NoError(t, err)
+			if recorded {
+				keeps(t, h, s, operation{keeps: []string{"a"}}, name)
+				return
+			}
+			assert.Equal(t, pmem.ModeRaw, v.PMEM.InRegion("region0")[0].Mode)
+		})
+	}
+}
+
+// TestWholeCopied: with a copy of its UUID, a namespace is not changed.
+func TestWholeCopied(t *testing.T) {
+	h := newHost(t)
+	s := h.Service()
+	h.RemoveLabels(0)
+	h.RemoveLabels(1)
+	require.NoError(t, initWhole(h, s))
+	spec := volume.VGInitSpec{Regions: []string{"region1"}, Whole: true, MayErase: map[string]string{"region1": "data that is not recognized"}}
+	require.NoError(t, volumetest.Second(s.InitVGs(ctx, spec)))
+	v, err := s.Look(ctx)
+	require.NoError(t, err)
+	require.NoError(t, h.SetInfoUUID("namespace1.0", v.PMEM.InRegion("region0")[0].UUID))
+	require.NoError(t, h.Reboot())
+	s = h.Service()
+	h.DieAt(0)
+	assert.ErrorContains(t, s.RemoveVG(ctx, "pmemvgregion0", false), "one is a copy")
+	assert.Empty(t, h.Steps())
+}
+
+// TestWholeNameInArchive: the name of a group with a name of its own is found without LVM's
+// metadata, and no second group of that name is created.
+func TestWholeNameInArchive(t *testing.T) {
+	h := newHost(t)
+	s := h.Service()
+	h.RemoveLabels(0)
+	zero(t, h, s)
+	spec := volume.VGInitSpec{Regions: []string{"region0"}, Whole: true, Span: true, VG: "data", MayErase: map[string]string{"region0": volume.NothingFound}}
+	require.NoError(t, volumetest.Second(s.InitVGs(ctx, spec)))
+	require.NoError(t, volumetest.Create(volumetest.Spec("a", volume.TypeLVM, 16*pmem.MiB))(h, s))
+	entries, err := os.ReadDir(s.ArchiveDir)
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
+	assert.Equal(t, "data", entries[0].Name())
+
+	require.NoError(t, h.WriteDevice("/dev/pmem0", 0, make([]byte, pmem.MiB)))
+	s = h.Service()
+	v, err := s.Look(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, "pmemctl=data", v.PMEM.InRegion("region0")[0].Name)
+	second := volume.VGInitSpec{Regions: []string{"region1"}, Span: true, VG: "data"}
+	for _, archived := range []bool{true, false} {
+		if !archived {
+			require.NoError(t, os.RemoveAll(s.ArchiveDir))
+		}
+		_, err = s.PlanVGInit(ctx, second)
+		assert.True(t, errs.Is(err, errs.Damaged), "archived %v: %v", archived, err)
+	}
+}

@@ -125,6 +125,14 @@ func (s *Service) CreateNamespace(ctx context.Context, q NamespaceRequest) (n pm
 		if err != nil {
 			return err
 		}
+		for _, n := range sys.InRegion(r.Dev) {
+			if r.Labels {
+				break // nothing is replaced
+			}
+			if err := errors.Join(s.mayBeHidden(v, n), s.notMapped(n)); err != nil {
+				return err
+			}
+		}
 		spec := pmem.NamespaceSpec{Region: r.Dev, Mode: q.Mode, Map: q.Map, RawSize: raw, Align: q.Align, Sector: q.SectorSize, Name: q.Name, UUID: q.UUID}
 		if n, err = s.createNamespace(spec); err != nil {
 			return errs.Wrap("", "region "+r.Dev, "the namespace could not be created", "see why: dmesg | tail", err)
@@ -160,7 +168,7 @@ func (v View) placeNamespace(q NamespaceRequest) (pmem.Region, uint64, error) {
 }
 
 func (v View) fitNamespace(r pmem.Region, q NamespaceRequest) (uint64, error) {
-	if !r.Labels && r.Type == "pmem" && r.Enabled() && !r.ReadOnly && q.Force && q.Region != "" {
+	if !r.Labels && r.Type == "pmem" && r.Enabled() && !r.ReadOnly && q.Force && q.Region != "" && v.WholeOwner(r) == "" {
 		if q.Size != 0 || q.RawSize != 0 || q.Name != "" || q.UUID != "" {
 			return 0, errs.New(errs.Unsupported, "region "+r.Dev, "has no labels: its single namespace cannot be given a size, name or UUID", "omit them")
 		}
@@ -214,7 +222,11 @@ func (s *Service) DestroyNamespace(ctx context.Context, key string) error {
 		case markMember, markJoining:
 			return errs.New(errs.Conflict, subject, "belongs to volume group "+name, "pmemctl vg remove "+name)
 		}
-		if err := s.notMapped(n); err != nil {
+		sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(s.mayBeHidden(View{PMEM: sys}, n), s.notMapped(n)); err != nil {
 			return err
 		}
 		device, err := s.NDCTL.EnableRaw(n.Dev)

@@ -61,6 +61,14 @@ func (s *Service) PlanInitLabels(names ...string) (LabelsPlan, error) {
 		if !wanted[r.Dev] {
 			continue
 		}
+		for _, n := range sys.InRegion(r.Dev) {
+			if err := s.mayBeHidden(v, n); err != nil {
+				return LabelsPlan{}, err
+			}
+		}
+		if vg := v.WholeOwner(r); vg != "" && len(names) == 0 {
+			return LabelsPlan{}, errs.New(errs.Conflict, "region "+r.Dev, "shares a DIMM with a region that has no labels, and belongs to volume group "+vg, "name the regions, or remove the group first: pmemctl vg remove "+vg)
+		}
 		plan.Regions = append(plan.Regions, r)
 		plan.Namespaces = append(plan.Namespaces, sys.InRegion(r.Dev)...)
 	}

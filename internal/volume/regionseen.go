@@ -28,6 +28,8 @@ type SeenRegion struct {
 	Dev    string   `json:"dev"`     // as it was called then
 	Size   uint64   `json:"size"`    // bytes
 	DIMMs  []string `json:"dimms"`
+	// Unlabelled says that it has no labels.
+	Unlabelled bool `json:"unlabelled,omitempty"`
 }
 
 // ID is the name of the region for the user.
@@ -65,7 +67,7 @@ func (s *Service) rememberRegions(v View, some ...string) {
 		if id == 0 || !ownsAny(v.PMEM, r) && !slices.Contains(some, r.Dev) {
 			continue
 		}
-		seen := SeenRegion{ISetID: id, Dev: r.Dev, Size: r.Size, DIMMs: []string{}}
+		seen := SeenRegion{ISetID: id, Dev: r.Dev, Size: r.Size, DIMMs: []string{}, Unlabelled: !r.Labels}
 		for _, m := range r.Mappings {
 			seen.DIMMs = append(seen.DIMMs, m.DIMM)
 		}
@@ -119,6 +121,13 @@ func (s *Service) emptied(regions []string) []pmem.Region {
 	return slices.DeleteFunc(sys.Regions, func(r pmem.Region) bool {
 		return !slices.Contains(regions, r.Dev) || !r.Enabled() || ownsAny(sys, r) || !s.seen(r)
 	})
+}
+
+// rememberUnlabelled records a region without labels when its namespace gets its mark.
+func (s *Service) rememberUnlabelled(region string, n pmem.Namespace) {
+	if !n.Labels && identityOf(n.InfoUUID) != 0 {
+		s.rememberRegions(View{PMEM: pmem.System{Regions: []pmem.Region{{Dev: region, Size: n.RawSize}}, Namespaces: []pmem.Namespace{n}}})
+	}
 }
 
 // forgetUnlabelled deletes the record of a region without labels whose namespace is about to be
@@ -180,6 +189,11 @@ func (r SeenRegion) damage() Damage {
 	where := ""
 	if len(r.DIMMs) > 0 {
 		where = " on " + strings.Join(r.DIMMs, ", ")
+	}
+	if r.Unlabelled {
+		return Damage{Region: r.Dev,
+			Reason: fmt.Sprintf("is missing: it has no labels, and its mark %s is not visible now", r.ID()),
+			Next:   "if its namespace is disabled: ndctl enable-namespace -r " + r.Dev + " all; if its content is lost for good: pmemctl region forget " + r.ID()}
 	}
 	return Damage{Region: r.Dev,
 		Reason: fmt.Sprintf("is missing: its interleave set %s%s had volumes, which are not visible now", r.ID(), where),

@@ -36,6 +36,14 @@ const (
 // markedStates are the marks that a namespace without a label can have.
 var markedStates = map[byte]string{1: markJoining, 2: markMember}
 
+// unknown begins the name of a volume group of which only the hash is known.
+const unknown = "unknown-"
+
+// isGroup reports whether a name from a mark is that of a volume group.
+func isGroup(marked, vg string) bool {
+	return marked == vg || marked == fmt.Sprintf("%s%x", unknown, hashOf(vg))
+}
+
 // hashOf returns the hash of a volume group's name in a marked UUID.
 func hashOf(vg string) []byte {
 	sum := sha256.Sum256([]byte(vg))
@@ -78,7 +86,7 @@ func MarkedName(infoUUID string, candidates ...string) (name string, ok bool) {
 		return "", false
 	}
 	hash := id[markedHash:markedRandom]
-	vg := fmt.Sprintf("unknown-%x", hash)
+	vg := fmt.Sprintf("%s%x", unknown, hash)
 	for _, c := range candidates {
 		if bytes.Equal(hashOf(c), hash) {
 			vg = c
@@ -152,48 +160,69 @@ func (u unlabelled) Snapshot(sel ndctl.Select) (pmem.System, error) {
 
 func (u unlabelled) EnabledFSDAX() []pmem.Namespace { return u.describe(u.NDCTL.EnabledFSDAX()) }
 
-// device returns the device of the namespace without a label that has a UUID.
-func (u unlabelled) device(key string) (n pmem.Namespace, ok bool) {
+// device returns the namespace without a label that has a UUID; false if the UUID is none of those.
+// A UUID can be copied: if two have it, it is the name of neither.
+func (u unlabelled) device(key string) (n pmem.Namespace, ok bool, err error) {
 	id, err := uuid.Parse(key)
 	if err != nil || !isMarkedUUID(id) {
-		return n, false
+		return n, false, nil
 	}
-	all := u.EnabledFSDAX()
-	i := slices.IndexFunc(all, func(n pmem.Namespace) bool { return n.UUID == key && n.InfoUUID == key })
-	if i < 0 {
-		return n, false
+	sys, err := u.Snapshot(ndctl.Select{Namespaces: true})
+	if err != nil {
+		return n, false, err
 	}
-	return all[i], true
+	found := slices.DeleteFunc(sys.Namespaces, func(n pmem.Namespace) bool { return n.UUID != key || n.InfoUUID != key })
+	switch len(found) {
+	case 0:
+		return n, false, nil // the inner NDCTL says that it does not exist
+	case 1:
+		return found[0], true, nil
+	}
+	return n, false, errs.New(errs.Conflict, "namespace "+key, "there are two with that UUID, "+found[0].Dev+" and "+found[1].Dev+": one is a copy", "disable the copy: ndctl disable-namespace")
 }
 
-// key returns the key by which the inner NDCTL finds a namespace.
-func (u unlabelled) key(key string) string {
-	if n, ok := u.device(key); ok {
-		return n.Dev
-	}
-	return key
-}
-
+// CreateNamespace also zeroes the beginning of a namespace without a label: an earlier owner's
+// signature would stay in front of the info block.
 func (u unlabelled) CreateNamespace(spec pmem.NamespaceSpec) (pmem.Namespace, error) {
-	sys, err := u.NDCTL.Snapshot(ndctl.Select{})
+	if mark, _ := parseMark(spec.Name); mark != markJoining {
+		return u.NDCTL.CreateNamespace(spec)
+	}
+	sys, err := u.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
 	if err != nil {
 		return pmem.Namespace{}, err
 	}
-	if r, ok := sys.Region(spec.Region); ok && !r.Labels && spec.Name != "" {
+	if r, ok := sys.Region(spec.Region); ok && !r.Labels {
 		id, err := markUUID(spec.Name, uuid.Nil)
 		if err != nil {
 			return pmem.Namespace{}, err
 		}
 		spec.Name, spec.InfoUUID = "", id.String()
+		for _, n := range sys.InRegion(spec.Region) {
+			if err := u.wipe(n.Dev); err != nil {
+				return pmem.Namespace{}, err
+			}
+		}
 	}
 	return u.describeOne(u.NDCTL.CreateNamespace(spec))
+}
+
+// wipe zeroes the beginning of a namespace without a label, which is disabled then.
+func (u unlabelled) wipe(dev string) error {
+	block, err := u.NDCTL.EnableRaw(dev)
+	if err != nil {
+		return err
+	}
+	return errors.Join(u.zeroHead("/dev/"+block), u.NDCTL.DisableRaw(dev))
 }
 
 // RenameNamespace replaces the UUID in the info block of a namespace without a label. A power
 // failure while the 4 KiB are written can destroy the info block, so this is done only while no
 // volume is on the namespace.
 func (u unlabelled) RenameNamespace(key, name string) (pmem.Namespace, error) {
-	n, ok := u.device(key)
+	n, ok, err := u.device(key)
+	if err != nil {
+		return n, err
+	}
 	if !ok {
 		return u.describeOne(u.NDCTL.RenameNamespace(key, name))
 	}
@@ -230,23 +259,28 @@ func (u unlabelled) replaceUUID(path string, id uuid.UUID) error {
 }
 
 func (u unlabelled) EnableNamespace(key string) (pmem.Namespace, error) {
-	return u.describeOne(u.NDCTL.EnableNamespace(u.key(key)))
+	n, ok, err := u.device(key)
+	if err != nil {
+		return n, err
+	}
+	if ok {
+		key = n.Dev
+	}
+	return u.describeOne(u.NDCTL.EnableNamespace(key))
 }
 
 // DestroyNamespace zeroes the beginning of a namespace without a label: with its info block, the
 // kernel would bring it up again, and an earlier owner's signature may be in front of that.
 func (u unlabelled) DestroyNamespace(key string) error {
-	n, ok := u.device(key)
-	if !ok {
-		return u.NDCTL.DestroyNamespace(key)
-	}
-	block, err := u.NDCTL.EnableRaw(n.Dev)
+	n, ok, err := u.device(key)
 	if err != nil {
 		return err
 	}
-	err = u.zeroHead("/dev/" + block)
-	if failed := u.NDCTL.DisableRaw(n.Dev); failed != nil || err != nil {
-		return errors.Join(err, failed)
+	if !ok {
+		return u.NDCTL.DestroyNamespace(key)
+	}
+	if err := u.wipe(n.Dev); err != nil {
+		return err
 	}
 	return u.NDCTL.DestroyNamespace(n.Dev)
 }

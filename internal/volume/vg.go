@@ -218,7 +218,7 @@ func (v View) notElsewhere(name string, members []pmem.Namespace) error {
 func (v View) membersOf(vg string) []pmem.Namespace {
 	var members []pmem.Namespace
 	for _, n := range v.PMEM.Namespaces {
-		if mark, name := parseMark(n.Name); (mark == markMember || mark == markJoining) && name == vg {
+		if mark, name := parseMark(n.Name); (mark == markMember || mark == markJoining) && isGroup(name, vg) {
 			members = append(members, n)
 		}
 	}

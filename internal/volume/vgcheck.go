@@ -140,7 +140,7 @@ func (s *Service) archive() lvm.Archive { return lvm.Archive{Dir: s.ArchiveDir} 
 func (s *Service) readGroups(name string, namespaces []pmem.Namespace) []*groupOnDisk {
 	var members []*member
 	for _, n := range namespaces {
-		if mark, vg := parseMark(n.Name); mark == markMember && vg == name {
+		if mark, vg := parseMark(n.Name); mark == markMember && isGroup(vg, name) {
 			members = append(members, s.readMember(n))
 		}
 	}

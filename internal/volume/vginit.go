@@ -166,7 +166,7 @@ func (v View) mayMiss(name string) bool {
 	return slices.ContainsFunc(v.PMEM.Namespaces, func(n pmem.Namespace) bool {
 		mark, vg := parseMark(n.Name)
 		_, in := v.groupOf(blockPath(n))
-		return mark == markMember && vg == name && !in
+		return mark == markMember && isGroup(vg, name) && !in
 	})
 }
 
@@ -200,10 +200,7 @@ func (s *Service) settle(v View, n pmem.Namespace, name string) error {
 
 // enableMembers enables the namespaces of volume groups that a crash left disabled.
 func (s *Service) enableMembers(ctx context.Context, v View) (View, error) {
-	enabled, err := s.enableUnlabelled(v)
-	if err != nil {
-		return v, err
-	}
+	enabled := s.enableUnlabelled(v)
 	for _, n := range v.PMEM.Namespaces {
 		if mark, vg := parseMark(n.Name); mark == markMember && !n.Enabled() {
 			if _, err := s.NDCTL.EnableNamespace(n.UUID); err != nil {
@@ -225,10 +222,16 @@ func (s *Service) initRegion(ctx context.Context, step VGInitStep) error {
 	if step.Add == 0 {
 		return nil
 	}
+	if step.namespace.Dev != "" {
+		if err := s.readyForWhole(ctx, step); err != nil {
+			return err
+		}
+	}
 	n, err := s.makeMember(ctx, step.Region, step.VG, step.Add)
 	if err != nil {
 		return err
 	}
+	s.rememberUnlabelled(step.Region, n)
 	if err := s.join(ctx, step, n); err != nil {
 		undo, cancel := undoing(ctx)
 		defer cancel()
@@ -325,7 +328,7 @@ func (s *Service) makeMember(ctx context.Context, region, vg string, raw uint64)
 // blank returns an error unless both ends of a namespace read as zeros, as wipeEnds left them.
 // Only then may LVM use it.
 func (s *Service) blank(ctx context.Context, n pmem.Namespace) error {
-	zero, err := s.endsAreZero(ctx, "/dev/"+n.Blockdev)
+	zero, err := s.endsAreZero(ctx, "/dev/"+n.Blockdev, endSize)
 	if err == nil && !zero {
 		err = errs.New(errs.Conflict, "namespace "+n.Dev, "was just wiped, but is not empty: something else writes to it", "see what it is: lsof /dev/"+n.Blockdev)
 	}
@@ -356,7 +359,9 @@ func (s *Service) planInit(ctx context.Context, v View, spec VGInitSpec) (steps 
 	}
 	for i := range steps {
 		if step := &steps[i]; err == nil && step.Changes() && step.namespace.Dev != "" {
-			step.Erases, err = s.contentOfWhole(ctx, v, step.namespace)
+			if err = s.noneMissing(v, step.Region); err == nil {
+				step.Erases, err = s.contentOfWhole(ctx, v, step.namespace, spec.OnlyZeros)
+			}
 		}
 	}
 	return steps, damage, err

@@ -26,6 +26,9 @@ type VGInitSpec struct {
 	VG string
 	// Whole gives regions without labels to volume groups, undivided. The regions must be named.
 	Whole bool
+	// OnlyZeros reads all of a region without labels; otherwise its two ends are enough for
+	// NothingFound.
+	OnlyZeros bool
 	// MayErase is the content by region, as the steps of PlanVGInit have it, that may be lost.
 	MayErase map[string]string
 }
@@ -160,7 +163,7 @@ func (v View) unusableWhole(r pmem.Region, whole bool) (reason, next string) {
 // WholeOwner returns the volume group to which a region without labels belongs; "" if there is none.
 func (v View) WholeOwner(r pmem.Region) (vg string) {
 	for _, n := range v.PMEM.InRegion(r.Dev) {
-		if mark, name := parseMark(n.Name); !r.Labels && (mark == markMember || mark == markJoining) {
+		if mark, name := parseMark(n.Name); !r.Labels && !n.Labels && (mark == markMember || mark == markJoining) {
 			vg = name
 		}
 	}
@@ -231,6 +234,9 @@ func (v View) planRegion(r pmem.Region, spec VGInitSpec) (VGInitStep, error) {
 func (v View) planWhole(r pmem.Region, spec VGInitSpec, step *VGInitStep) error {
 	if step.Has > 0 {
 		return nil
+	}
+	if !spec.Whole {
+		return errs.New(errs.Damaged, "region "+r.Dev, "has a namespace without a label that an interrupted vg init or vg remove left", "continue it: pmemctl vg init "+r.Dev+" --whole; or: pmemctl vg remove "+step.VG)
 	}
 	if spec.Percent%100 != 0 || spec.Size != 0 {
 		return errs.New(errs.Unsupported, "region "+r.Dev, "has no labels and cannot be divided", "omit --percent and --size")

@@ -59,6 +59,10 @@ var (
 			{"integration", []string{"TestScripts/kinds"}, nil},
 			{"ndctl", []string{"TestGuestSysfsMatchesLibndctl"}, nil},
 		}},
+		{name: "unlabelled", config: lab.Config{DIMMs: lab.Unlabelled(1 << 30), MemmapMiB: 1024}, passes: []pass{
+			{"integration", []string{"TestScripts/unlabelled"}, nil},
+			{"ndctl", []string{"TestGuestSysfsMatchesLibndctl"}, nil},
+		}},
 		{name: "nfit_test", config: lab.Config{DIMMs: lab.TwoEqualDIMMs(), NFITTest: true}, passes: []pass{
 			{"integration", []string{"TestScripts/nfit"}, []string{"TestScripts/nfit/poison"}},
 			{"ndctl", []string{"TestGuestSysfsMatchesLibndctl"}, nil},

@@ -41,6 +41,8 @@ type DIMM struct {
 	Size int64
 	// LabelSize in bytes; 0 gives a DIMM that cannot hold labels.
 	LabelSize int64
+	// Virtio makes it virtio-pmem, which is on no DIMM.
+	Virtio bool
 }
 
 // Config describes a guest.
@@ -52,6 +54,8 @@ type Config struct {
 	DIMMs []DIMM
 	// MemoryMiB of the guest besides the DIMMs; 0 is 3072.
 	MemoryMiB int
+	// MemmapMiB, when not 0, is memory that the kernel's command line declares as PMEM.
+	MemmapMiB int
 	// OneCPU gives the guest one processor. It is half as fast, and then nothing that
 	// the kernel does can meet the fault of QEMU that kernelParameters avoids.
 	OneCPU bool
@@ -91,6 +95,10 @@ func TwoEqualDIMMs() []DIMM { return LabelledDIMMs(2, 4096*mib) }
 func LabelledDIMMs(count int, size int64) []DIMM {
 	return slices.Repeat([]DIMM{{Size: size, LabelSize: 2 * mib}}, count)
 }
+
+// Unlabelled are the kinds of PMEM that cannot have labels, each of size bytes: a DIMM
+// without a label area, and virtio-pmem. Config.MemmapMiB is the third.
+func Unlabelled(size int64) []DIMM { return []DIMM{{Size: size}, {Size: size, Virtio: true}} }
 
 // AllKindsOfDIMMs are two equal regions, region2 misaligned to 16 MiB, and
 // region3 whose DIMM has no room for labels.
@@ -261,7 +269,7 @@ func qemuArgs(cfg Config, k kernel, initramfs, socket string) ([]string, error) 
 	if memory == 0 {
 		memory = 3072
 	}
-	var total int64
+	total := int64(cfg.MemmapMiB)
 	for _, d := range cfg.DIMMs {
 		total += (d.Size+d.LabelSize)/mib + 1024 // QEMU aligns each to 1 GiB
 	}
@@ -272,6 +280,10 @@ func qemuArgs(cfg Config, k kernel, initramfs, socket string) ([]string, error) 
 	cpus, parameters := "2", kernelParameters+severalCPUs
 	if cfg.OneCPU {
 		cpus, parameters = "1", kernelParameters
+	}
+	if cfg.MemmapMiB > 0 {
+		memory += cfg.MemmapMiB
+		parameters += fmt.Sprintf(" memmap=%dM!4G", cfg.MemmapMiB) // more than 2.75 GiB lie above 4 GiB in part
 	}
 	args := []string{
 		"-M", "q35,accel=tcg,nvdimm=on", "-cpu", processor, "-smp", cpus,
@@ -298,6 +310,9 @@ func qemuArgs(cfg Config, k kernel, initramfs, socket string) ([]string, error) 
 			return nil, err
 		}
 		device := fmt.Sprintf("nvdimm,id=nvdimm%d,memdev=mem%d", i, i)
+		if d.Virtio {
+			device = fmt.Sprintf("virtio-pmem-pci,id=nvdimm%d,memdev=mem%d", i, i)
+		}
 		if d.LabelSize > 0 {
 			device += fmt.Sprintf(",label-size=%d", d.LabelSize)
 		}

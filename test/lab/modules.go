@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -47,6 +48,12 @@ func modulePaths(ctx context.Context, k kernel, cfg Config) ([]string, error) {
 		wanted = append(append([]string{}, wanted...), nfitTestModules...)
 	case !cfg.NoPMEMModules:
 		wanted = append(append([]string{}, wanted...), pmemModules...)
+	}
+	if cfg.MemmapMiB > 0 {
+		wanted = append(append([]string{}, wanted...), "nd_e820")
+	}
+	if slices.ContainsFunc(cfg.DIMMs, func(d DIMM) bool { return d.Virtio }) {
+		wanted = append(append([]string{}, wanted...), "nd_virtio", "virtio_pmem")
 	}
 	if cfg.Network != 0 {
 		wanted = append(append([]string{}, wanted...), "virtio_net", "bridge", "veth")
