@@ -65,7 +65,7 @@ func healthy(t *testing.T) (*fakeHost, *Checker) {
 		DIMMs:   []pmem.DIMM{{Dev: "nmem0", Bus: "ndbus0", State: pmem.StateEnabled, LabelSize: 128 << 10, Health: &pmem.Health{State: "ok", ShutdownState: "clean"}}},
 		Regions: []pmem.Region{{Dev: "region0", Bus: "ndbus0", Size: size, AvailableSize: size / 2, MaxAvailableExtent: size / 2, Type: "pmem", State: pmem.StateEnabled, PersistenceDomain: "memory_controller", Labels: true}},
 		Namespaces: []pmem.Namespace{{Dev: "namespace0.0", Region: "region0", Mode: pmem.ModeFSDAX, Size: size / 2, RawSize: size / 2, Align: 2 * pmem.MiB,
-			Name: "pmemctl=pmemvgregion0", Blockdev: "pmem0", State: pmem.StateEnabled}},
+			Name: "pmemctl=pmemvgregion0", Blockdev: "pmem0", State: pmem.StateEnabled, Labels: true}},
 	}
 	f.view.LVM.VGs = []lvm.VG{{Name: "pmemvgregion0", UUID: "u0", Size: size / 2, Free: size / 4, Tags: []string{"pmemctl"}, MetadataSize: 1 << 20, MetadataFree: 1 << 19, PVs: []lvm.PV{{Name: "/dev/pmem0"}}}}
 	f.conditions = []volume.Condition{{Volume: volume.Volume{Name: "db", Type: volume.TypeLVM, State: volume.Ready, Size: pmem.GiB},
@@ -187,7 +187,7 @@ func TestFindings(t *testing.T) {
 		"worn":                {health(func(h *pmem.Health) { h.LifeUsedPercentage = pointer(uint(95)) }), "dimm", "nmem0", Warning, "95%", "replaced"},
 		"region disabled":     {region(func(r *pmem.Region) { r.State = pmem.StateDisabled }), "region", "region0", Warning, "is disabled", "region enable"},
 		"region read-only":    {region(func(r *pmem.Region) { r.ReadOnly = true }), "region", "region0", Warning, "read-only", "another"},
-		"no labels":           {region(func(r *pmem.Region) { r.Labels = false }), "region", "region0", Note, "no", "namespace create"},
+		"no labels":           {region(func(r *pmem.Region) { r.Labels = false }), "region", "region0", Note, "no", "vg init region0 --whole"},
 		"region blk":          {region(func(r *pmem.Region) { r.Type = "blk" }), "region", "region0", Note, "of type blk", "another"},
 		"media errors":        {region(func(r *pmem.Region) { r.BadblockCount = 8 }), "region", "region0", Warning, "media errors, in blocks of 512 bytes: 8", "region show region0"},
 		"labels full":         {region(func(r *pmem.Region) { r.LabelsFull = true }), "region", "region0", Warning, "no free label", "lvm volumes"},
