@@ -82,6 +82,7 @@ func newBusCommand(a *app) *cobra.Command {
 		return show(a, o, "buses", s.Buses, []column[pmem.Bus]{
 			{title: "BUS", cell: func(b pmem.Bus) string { return b.Dev }},
 			{title: "PROVIDER", cell: func(b pmem.Bus) string { return b.Provider }},
+			{title: "CAVEAT", wide: true, cell: func(b pmem.Bus) string { return dash(b.Caveat()) }},
 			{title: "SCRUB", cell: func(b pmem.Bus) string { return dash(b.ScrubState) }},
 		})
 	})

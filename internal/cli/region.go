@@ -115,6 +115,9 @@ func (a *app) printRegion(s pmem.System, r pmem.Region) error {
 		{"Persistence domain", r.PersistenceDomain}, {"NUMA node", nodeText(r.NUMANode)}, {"Target node", nodeText(r.TargetNode)},
 		{"Bad blocks", fmt.Sprintf("%d of 512 bytes", r.BadblockCount)},
 	}
+	if caveat := s.BusOf(r.Dev).Caveat(); caveat != "" {
+		lines = append(lines, [2]string{"Caveat", caveat})
+	}
 	if off := r.Misaligned(); off > 0 {
 		lines = append(lines, [2]string{"Misaligned", exact(off) + " at its end cannot be used"})
 	}

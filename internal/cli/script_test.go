@@ -64,6 +64,10 @@ func TestScripts(t *testing.T) {
 					ts.Check(h.Bind(args[1]))
 				case "lose-info-block":
 					ts.Check(h.LoseInfoBlock(args[1]))
+				case "remove-labels":
+					h.RemoveLabels(0)
+				case "virtio":
+					h.MakeVirtio()
 				default:
 					ts.Fatalf("host cannot %s", args[0])
 				}

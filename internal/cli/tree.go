@@ -92,7 +92,7 @@ type tree struct {
 func (t tree) buses() []*node {
 	var nodes []*node
 	for _, b := range t.view.PMEM.Buses {
-		bus := &node{Kind: "bus", Name: b.Dev, Note: b.Provider}
+		bus := &node{Kind: "bus", Name: b.Dev, Note: strings.TrimSuffix(b.Provider+", "+b.Caveat(), ", ")}
 		for _, d := range t.view.PMEM.DIMMs {
 			if d.Bus == b.Dev {
 				bus.Children = append(bus.Children, dimmNode(d))
@@ -189,7 +189,7 @@ func (t tree) blockDevice(n pmem.Namespace) *node {
 		}
 	}
 	device := &node{Kind: "device", Name: path, Size: n.Size}
-	device.Children = t.mounts(path)
+	device.Children = t.mounts(path, !t.view.PMEM.MapSync(n.Region))
 	return device
 }
 
@@ -211,7 +211,7 @@ func (t tree) physicalVolume(n pmem.Namespace, vg lvm.VG, pv lvm.PV) *node {
 			logical.Owner = volume.OwnerPmemctl
 		}
 		if lv.Active {
-			logical.Children = t.mounts(lv.MapperPath())
+			logical.Children = t.mounts(lv.MapperPath(), !t.view.PMEM.MapSync(n.Region) || t.noMapSync(lv.UUID))
 		} else {
 			notes = append(notes, "inactive")
 		}
@@ -221,15 +221,27 @@ func (t tree) physicalVolume(n pmem.Namespace, vg lvm.VG, pv lvm.PV) *node {
 	return device
 }
 
+// noMapSync reports whether a volume, given by its UUID, is also in a region without MAP_SYNC.
+func (t tree) noMapSync(uuid string) bool {
+	return slices.ContainsFunc(t.view.Examined(), func(vol volume.Volume) bool { return vol.UUID == uuid && vol.NoMapSync })
+}
+
 // mounts returns the mounted file systems of a device, with their size as in df.
-func (t tree) mounts(device string) []*node {
+func (t tree) mounts(device string, noMapSync bool) []*node {
 	var nodes []*node
 	for _, m := range t.mountsOn(device) {
-		n := &node{Kind: m.FSType, Name: "on " + m.Path, Size: m.Size}
-		if mount.HasDAXOption(m.Point) {
-			n.Note = "dax"
-		}
-		nodes = append(nodes, n)
+		nodes = append(nodes, &node{Kind: m.FSType, Name: "on " + m.Path, Size: m.Size, Note: daxText(m.Point, noMapSync)})
 	}
 	return nodes
+}
+
+// daxText says what the mount options and the medium permit; "" if DAX is off.
+func daxText(p mount.Point, noMapSync bool) string {
+	switch {
+	case !mount.HasDAXOption(p):
+		return ""
+	case noMapSync:
+		return "dax, no map_sync"
+	}
+	return "dax"
 }

@@ -121,6 +121,9 @@ func (a *app) confirmWhole(ctx context.Context, o *vgInitOptions) error {
 		if s.Erases == volume.NothingFound {
 			loss = " that is recognized"
 		}
+		if s.Caveat != "" {
+			question = append(question, fmt.Sprintf("Region %s %s.", s.Region, s.Caveat))
+		}
 		question = append(question, fmt.Sprintf("Region %s (%s) contains %s%s. All of it is given to volume group %s.", s.Region, pmem.FormatSize(s.Add), s.Erases, loss, s.VG))
 	}
 	if len(question) == 0 {

@@ -43,14 +43,26 @@ func newVolumeCommand(a *app) *cobra.Command {
 type volumeRow struct {
 	volume.Volume
 	Mounts []string `json:"mounts"`
+	// DAX says what the first mount point permits; "" if DAX is off.
+	DAX string `json:"dax,omitempty"`
 }
 
 func (a *app) rowOf(v volume.Volume) volumeRow {
 	row := volumeRow{Volume: v, Mounts: []string{}}
-	for _, p := range a.service.MountedAt(v) {
+	for i, p := range a.service.MountedAt(v) {
 		row.Mounts = append(row.Mounts, p.Path)
+		if i == 0 {
+			row.DAX = daxText(p, v.NoMapSync)
+		}
 	}
 	return row
+}
+
+// noteMapSync says that the kernel refuses MAP_SYNC for a volume that is mounted with DAX.
+func (a *app) noteMapSync(v volume.Volume) {
+	if v.NoMapSync {
+		a.note("volume %s: dax, %s", v.Name, pmem.NoMapSync)
+	}
 }
 
 // noteHealth prints the health of a volume, which does not fit into a column.
@@ -68,6 +80,7 @@ func volumeColumns() []column[volumeRow] {
 		{title: "STATE", cell: func(v volumeRow) string { return string(v.State) }},
 		{title: "DEVICE", cell: func(v volumeRow) string { return dash(v.Device) }},
 		{title: "MOUNTED ON", cell: func(v volumeRow) string { return dash(strings.Join(v.Mounts, ",")) }},
+		{title: "DAX", wide: true, cell: func(v volumeRow) string { return dash(v.DAX) }},
 		{title: "RAW", wide: true, cell: func(v volumeRow) string { return pmem.FormatSize(v.RawSize) }},
 		{title: "REGIONS", wide: true, cell: func(v volumeRow) string { return dash(strings.Join(v.Regions, ",")) }},
 		{title: "VG", wide: true, cell: func(v volumeRow) string { return dash(v.VG) }},
@@ -171,9 +184,11 @@ func (a *app) createVolume(ctx context.Context, o *volumeCreateOptions) error {
 		a.say("volume %s already exists", v.Name)
 	}
 	if o.mountPath != "" {
-		if _, err := a.service.Mount(ctx, volume.MountSpec{Name: spec.Name, Path: o.mountPath, FS: spec.FS}); err != nil {
+		v, err := a.service.Mount(ctx, volume.MountSpec{Name: spec.Name, Path: o.mountPath, FS: spec.FS})
+		if err != nil {
 			return errs.Wrap("", "volume "+spec.Name, "exists, but is not mounted", "", err)
 		}
+		a.noteMapSync(v)
 	}
 	return a.showVolume(o.output, v)
 }
@@ -470,6 +485,9 @@ func (a *app) mountVolume(ctx context.Context, o *volumeMountOptions) error {
 		}
 	}
 	a.say("%s is mounted on %s", v.Device, m.Path)
+	if !m.NoDAX {
+		a.noteMapSync(v)
+	}
 	a.noteHealth(v)
 	return nil
 }

@@ -78,8 +78,22 @@ func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest)
 	s.deleted.remove(vol.Name)
 	answer := s.describe(vol)
 	answer.ContentSource = req.GetVolumeContentSource()
-	answer.VolumeContext = maps.Clone(req.GetParameters())
+	answer.VolumeContext = volumeContext(req.GetParameters(), vol, spec)
 	return &csi.CreateVolumeResponse{Volume: answer}, nil
+}
+
+// volumeContext returns the parameters and, for a file system, whether the kernel permits MAP_SYNC.
+func volumeContext(parameters map[string]string, vol volume.Volume, spec volume.Spec) map[string]string {
+	answer := map[string]string{}
+	maps.Copy(answer, parameters)
+	delete(answer, paramMapSync)
+	if spec.FS != mount.None {
+		answer[paramMapSync] = "supported"
+		if vol.NoMapSync {
+			answer[paramMapSync] = "refused"
+		}
+	}
+	return answer
 }
 
 // createIn creates a volume in the first place that has room, or finds it there.

@@ -24,13 +24,14 @@ const (
 	paramMkfsOptions      = "mkfsOptions"
 	paramNodeAffinity     = "nodeAffinity" // every volume is on one node, whatever it says
 	paramEraseAfterDelete = "eraseAfterDelete"
+	paramMapSync          = "mapSync" // required, or any
 
 	kubernetesPrefix = "csi.storage.k8s.io/"
 	kubernetesFSType = kubernetesPrefix + "fstype"
 	ephemeralKey     = kubernetesPrefix + "ephemeral"
 )
 
-var parameters = []string{paramVolumeType, paramPMEMType, paramPMEMRegion, paramVGName, paramLVMType, paramFSType, paramMkfsOptions, paramNodeAffinity, paramEraseAfterDelete}
+var parameters = []string{paramVolumeType, paramPMEMType, paramPMEMRegion, paramVGName, paramLVMType, paramFSType, paramMkfsOptions, paramNodeAffinity, paramEraseAfterDelete, paramMapSync}
 
 // spec converts parameters to a volume.Spec.
 func (s *Server) spec(params map[string]string) (volume.Spec, error) {
@@ -63,6 +64,11 @@ func (s *Server) spec(params map[string]string) (volume.Spec, error) {
 				return spec, invalid("parameters %s and %s differ: %s and %s", paramFSType, kubernetesFSType, spec.FS, value)
 			}
 			spec.FS = value
+		case paramMapSync:
+			if value != "required" && value != "any" {
+				return spec, invalid("parameter %s: %q is neither required nor any", key, value)
+			}
+			spec.MapSync = value == "required"
 		case paramMkfsOptions:
 			spec.MkfsOptions = strings.Fields(value)
 		case paramNodeAffinity, paramEraseAfterDelete:

@@ -26,6 +26,9 @@ func TestParameters(t *testing.T) {
 		"LVM with a VG":    {all, map[string]string{"volumeType": "LVM", "vgName": "pmemvgregion0", "lvmType": "striping"}, volume.Spec{Type: volume.TypeLVM, VG: "pmemvgregion0", Stripe: true}, ""},
 		"file system":      {all, map[string]string{"fsType": "xfs", "csi.storage.k8s.io/fstype": "xfs", "mkfsOptions": "-i 8192  -m 0"}, volume.Spec{Type: volume.TypeLVM, FS: "xfs", MkfsOptions: []string{"-i", "8192", "-m", "0"}}, ""},
 		"kept":             {all, map[string]string{"eraseAfterDelete": "false"}, volume.Spec{Type: volume.TypeLVM, NoErase: true}, ""},
+		"MAP_SYNC":         {all, map[string]string{"mapSync": "required"}, volume.Spec{Type: volume.TypeLVM, MapSync: true}, ""},
+		"any":              {all, map[string]string{"mapSync": "any"}, volume.Spec{Type: volume.TypeLVM}, ""},
+		"MAP_SYNC wanted":  {all, map[string]string{"mapSync": "true"}, volume.Spec{}, "neither required nor any"},
 		"metadata":         {all, map[string]string{"csi.storage.k8s.io/pvc/name": "a"}, volume.Spec{Type: volume.TypeLVM}, ""},
 		"only direct":      {direct, nil, volume.Spec{Type: volume.TypeDirect}, ""},
 		"wrong node":       {direct, map[string]string{"pmemType": "lvm"}, volume.Spec{}, "this node serves direct volumes only, not lvm"},
@@ -47,6 +50,14 @@ func TestParameters(t *testing.T) {
 		c.want.OrLarger = true
 		assert.Equal(t, c.want, got, name)
 	}
+}
+
+func TestVolumeContext(t *testing.T) {
+	params := map[string]string{"pmemType": "lvm", "mapSync": "any"}
+	for want, vol := range map[string]volume.Volume{"supported": {}, "refused": {NoMapSync: true}} {
+		assert.Equal(t, map[string]string{"pmemType": "lvm", "mapSync": want}, volumeContext(params, vol, volume.Spec{FS: "ext4"}))
+	}
+	assert.Equal(t, map[string]string{"pmemType": "lvm"}, volumeContext(params, volume.Volume{}, volume.Spec{FS: "none"}))
 }
 
 func TestNames(t *testing.T) {

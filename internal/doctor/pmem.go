@@ -18,6 +18,10 @@ func checkBuses(r *report, v volume.View) {
 			r.add("bus", b.Dev, Note, b.Provider+", is being scrubbed: media errors are not all known yet", "")
 			continue
 		}
+		if caveat := b.Caveat(); caveat != "" {
+			r.add("bus", b.Dev, Note, b.Provider+": "+caveat, "")
+			continue
+		}
 		r.ok("bus", b.Dev, b.Provider)
 	}
 }

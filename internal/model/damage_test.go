@@ -338,6 +338,43 @@ func TestWithoutDAX(t *testing.T) {
 	})
 }
 
+// TestNoMapSync: where the kernel refuses MAP_SYNC, volumes and mounts say so, and nothing is
+// created that requires it.
+func TestNoMapSync(t *testing.T) {
+	forKinds(t, func(t *testing.T, h *model.Host, s *volume.Service, kind volume.Type) {
+		requires := volumetest.Spec("required", kind, 64*pmem.MiB)
+		requires.MapSync = true
+		vol, _, err := s.Create(ctx, requires)
+		require.NoError(t, err)
+		assert.False(t, vol.NoMapSync)
+		h.MakeVirtio()
+		volumetest.IsKind(t, errs.Unsupported, volumetest.Second(s.Plan(ctx, requires)), "requires MAP_SYNC, which the kernel refuses on region region0")
+		requires.Name = "other"
+		volumetest.IsKind(t, errs.Unsupported, volumetest.Create(requires)(h, s), "requires MAP_SYNC")
+		free, err := s.CapacityFor(ctx, requires)
+		require.NoError(t, err)
+		assert.Zero(t, free.Free)
+		requires.MapSync = false
+		vol, _, err = s.Create(ctx, requires)
+		require.NoError(t, err)
+		assert.True(t, vol.NoMapSync)
+		vol, err = s.Mount(ctx, volume.MountSpec{Name: "other", Path: filepath.Join(t.TempDir(), "other")})
+		require.NoError(t, err)
+		assert.True(t, vol.NoMapSync)
+		all, err := s.List(ctx)
+		require.NoError(t, err)
+		for _, vol := range all {
+			assert.True(t, vol.NoMapSync, vol.Name)
+		}
+		volumes, err := s.Unmount(ctx, "other", "")
+		require.NoError(t, err)
+		assert.Len(t, volumes, 1)
+		vol, err = s.Mount(ctx, volume.MountSpec{Name: "other", Path: filepath.Join(t.TempDir(), "other"), NoDAX: true})
+		require.NoError(t, err)
+		assert.False(t, vol.NoMapSync, "not asked without DAX")
+	})
+}
+
 // TestLostRegion: a missing region that had volumes does not count as one without, until it is
 // forgotten.
 func TestLostRegion(t *testing.T) {

@@ -43,6 +43,7 @@ type Host struct {
 
 	metadataFull bool
 	noDAX        bool
+	virtio       bool
 	smallFaults  bool
 	lost         []*region // that are missing now
 
@@ -368,6 +369,13 @@ func (h *Host) RefuseDAX() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.noDAX = true
+}
+
+// MakeVirtio makes all regions virtio-pmem, where the kernel refuses MAP_SYNC.
+func (h *Host) MakeVirtio() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.virtio = true
 }
 
 // SmallFaults makes files be mapped in pieces of 4 KiB.

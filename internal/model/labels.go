@@ -156,6 +156,9 @@ func (l labels) Snapshot(ndctl.Select) (pmem.System, error) {
 		return pmem.System{}, ErrDead
 	}
 	sys := pmem.System{Buses: []pmem.Bus{{Dev: "ndbus0", Provider: "model"}}, DIMMs: []pmem.DIMM{}}
+	if l.virtio {
+		sys.Buses[0].Provider = pmem.ProviderVirtio
+	}
 	for _, r := range l.regions {
 		sys.DIMMs = append(sys.DIMMs, pmem.DIMM{Dev: fmt.Sprintf("nmem%d", r.index), Bus: "ndbus0", State: pmem.StateEnabled, LabelSize: 128 * pmem.KiB})
 		sys.Regions = append(sys.Regions, r.describe())

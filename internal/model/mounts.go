@@ -252,13 +252,14 @@ func (m mounts) Separate(_ context.Context, device string) error {
 	return m.rewrite("new uuid", device, func(s *superblock, _ uint64) { s.UUID = uuid.NewString() })
 }
 
-func (m mounts) DAX(_ string, p mount.Point) (bool, error) {
+func (m mounts) DAX(_ string, p mount.Point) (dax, noMapSync bool, err error) {
 	if err := m.reading("dax"); err != nil {
-		return false, err
+		return false, false, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return mount.HasDAXOption(p) && !m.noDAX, nil
+	dax = mount.HasDAXOption(p) && !m.noDAX
+	return dax, !dax || m.virtio, nil
 }
 
 func (m mounts) WhyNoDAX(string, blockdev.Number, mount.Point) string {
@@ -270,10 +271,10 @@ func (m mounts) MapFile(dir string) (mount.Mapped, error) {
 	if err != nil || !ok {
 		return mount.Mapped{}, errors.Join(err, os.ErrNotExist)
 	}
-	dax, err := m.DAX(dir, p)
+	dax, noMapSync, err := m.DAX(dir, p)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return mount.Mapped{Sync: dax, Huge: dax && !m.smallFaults}, err
+	return mount.Mapped{Sync: !noMapSync, Huge: dax && !m.smallFaults}, err
 }
 
 func (m mounts) FaultOf(n blockdev.Number, _ mount.Point, _ []mount.Point) mount.Fault {

@@ -184,9 +184,9 @@ func TestNotMounted(t *testing.T) {
 func TestDAXAndFaults(t *testing.T) {
 	dir := t.TempDir()
 	p := Point{Path: dir, Options: []string{"rw", "dax"}, Own: []string{"rw"}, Super: []string{"rw"}}
-	_, err := DAX(dir, p)
+	_, _, err := DAX(dir, p)
 	require.NoError(t, err)
-	_, err = DAX(filepath.Join(dir, "no"), p)
+	_, _, err = DAX(filepath.Join(dir, "no"), p)
 	assert.Error(t, err)
 	n, _, _, err := At("/proc")
 	require.NoError(t, err)

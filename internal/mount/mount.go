@@ -308,25 +308,33 @@ func Grow(ctx context.Context, device string, p Point) error {
 // (statx, STATX_ATTR_DAX). The mount option alone proves nothing: a file system may accept and
 // ignore it. If no file can be created, because the file system is read-only or full, or the
 // kernel cannot tell (before 5.8), the mount option decides.
-func DAX(path string, p Point) (bool, error) {
+//
+// noMapSync reports whether the kernel refuses to map the file with MAP_SYNC (mmap(2)).
+func DAX(path string, p Point) (dax, noMapSync bool, err error) {
 	fd, err := unix.Open(path, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	for _, cannot := range []error{unix.EROFS, unix.ENOSPC, unix.EDQUOT, unix.EOPNOTSUPP} {
 		if errors.Is(err, cannot) {
-			return HasDAXOption(p), nil
+			return HasDAXOption(p), false, nil
 		}
 	}
 	if err != nil {
-		return false, &os.PathError{Op: "create a file to test DAX below", Path: path, Err: err}
+		return false, false, &os.PathError{Op: "create a file to test DAX below", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
+	// The file is empty, and its pages are not touched.
+	data, err := unix.Mmap(fd, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED_VALIDATE|unix.MAP_SYNC)
+	noMapSync = errors.Is(err, unix.EOPNOTSUPP)
+	if err == nil {
+		_ = unix.Munmap(data)
+	}
 	var st unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS, &st); err != nil {
-		return false, &os.PathError{Op: "statx", Path: path, Err: err}
+		return false, noMapSync, &os.PathError{Op: "statx", Path: path, Err: err}
 	}
 	if st.Attributes_mask&unix.STATX_ATTR_DAX == 0 {
-		return HasDAXOption(p), nil
+		return HasDAXOption(p), noMapSync, nil
 	}
-	return st.Attributes&unix.STATX_ATTR_DAX != 0, nil
+	return st.Attributes&unix.STATX_ATTR_DAX != 0, noMapSync, nil
 }
 
 // HasDAXOption reports whether it is mounted with dax or dax=always, which are equivalent.

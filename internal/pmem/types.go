@@ -30,6 +30,26 @@ type Bus struct {
 	ScrubState string `json:"scrub_state,omitempty"`
 }
 
+// NoMapSync is what users of a medium without MAP_SYNC are told.
+const NoMapSync = "no map_sync: stores are persistent only after fsync or msync"
+
+// Caveat says what the memory of a bus does not promise; "" is nothing.
+func (b Bus) Caveat() string {
+	switch b.Provider {
+	case ProviderE820:
+		return "may be DRAM: contents may not outlive a power-off"
+	case ProviderVirtio:
+		return NoMapSync
+	}
+	return ""
+}
+
+// The providers of buses without DIMMs.
+const (
+	ProviderE820   = "e820"        // memmap= (drivers/nvdimm/e820.c)
+	ProviderVirtio = "virtio-pmem" // drivers/nvdimm/virtio_pmem.c
+)
+
 // DIMM is one NVDIMM.
 type DIMM struct {
 	Dev       string   `json:"dev"`
@@ -148,6 +168,22 @@ type System struct {
 	Regions    []Region
 	Namespaces []Namespace
 }
+
+// BusOf returns the bus of a region.
+func (s System) BusOf(region string) Bus {
+	r, _ := s.Region(region)
+	for _, b := range s.Buses {
+		if b.Dev == r.Bus {
+			return b
+		}
+	}
+	return Bus{}
+}
+
+// MapSync reports whether files in a region can be mapped with MAP_SYNC. With virtio-pmem they
+// cannot: only the hypervisor can write the data to its medium, when fsync asks for it
+// (ND_REGION_ASYNC in drivers/nvdimm/virtio_pmem.c).
+func (s System) MapSync(region string) bool { return s.BusOf(region).Provider != ProviderVirtio }
 
 // Region finds a region by its device name.
 func (s System) Region(dev string) (Region, bool) {

@@ -95,6 +95,7 @@ func (s *Service) create(ctx context.Context, spec Spec, fill func(context.Conte
 	if err != nil {
 		return Volume{}, false, failed(err)
 	}
+	vol.NoMapSync = vol.isInAny(made.refusing)
 	if spec.NoErase {
 		s.setNoErase(vol.UUID)
 	}
@@ -139,6 +140,7 @@ func (s *Service) findOrMake(ctx context.Context, spec Spec) (existing, made Vol
 	plan.uuid = v.copyUUID(spec.Name, spec.copyOf)
 	s.rememberRegions(v, plan.Region)
 	made, err = k.make(ctx, plan)
+	made.refusing = v.refusingMapSync()
 	return existing, made, nil, vanished(spec.Name, err)
 }
 
@@ -162,6 +164,8 @@ func (s *Service) matches(ctx context.Context, v View, vol Volume, spec Spec) er
 		return differs("region", first(vol.Regions), spec.Region)
 	case len(spec.Within) > 0 && slices.ContainsFunc(vol.Regions, func(r string) bool { return !slices.Contains(spec.Within, r) }):
 		return differs("regions", strings.Join(vol.Regions, ", "), strings.Join(spec.Within, ", "))
+	case spec.MapSync && vol.NoMapSync:
+		return v.noMapSync(spec)
 	case spec.VG != "" && spec.VG != vol.VG:
 		return differs("volume group", vol.VG, spec.VG)
 	case spec.Stripe && vol.Stripes < 2 && v.couldStripe(vol.group()):

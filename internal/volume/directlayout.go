@@ -26,7 +26,7 @@ func (directLayout) validate(spec Spec) error {
 func (directLayout) places(v View, spec Spec) ([]place, error) {
 	var places []place
 	for _, r := range v.PMEM.Regions {
-		if !spec.mayUse(r.Dev) {
+		if !v.mayUse(r.Dev, spec) {
 			continue
 		}
 		if reason, next := v.Unusable(r); reason != "" {
@@ -56,6 +56,9 @@ func (directLayout) places(v View, spec Spec) ([]place, error) {
 		places = append(places, p)
 	}
 	if len(places) == 0 {
+		if err := v.noMapSync(spec); err != nil {
+			return nil, err
+		}
 		return nil, v.noRegion(spec.Region)
 	}
 	return places, nil

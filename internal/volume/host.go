@@ -132,8 +132,9 @@ type Mounts interface {
 	Grow(ctx context.Context, device string, p mount.Point) error
 	// Separate gives the file system of a copy a new UUID.
 	Separate(ctx context.Context, device string) error
-	// DAX reports whether new files below a mount point use DAX.
-	DAX(path string, p mount.Point) (bool, error)
+	// DAX reports whether new files below a mount point use DAX, and whether the kernel refuses to
+	// map them with MAP_SYNC.
+	DAX(path string, p mount.Point) (dax, noMapSync bool, err error)
 	// WhyNoDAX returns why a mounted file system does not use DAX; "" if no reason is known.
 	WhyNoDAX(device string, n blockdev.Number, p mount.Point) string
 	// MapFile maps an unnamed file in a directory, and writes to it.
@@ -216,7 +217,9 @@ func (KernelMounts) UnmountPath(path string) error                   { return mo
 func (KernelMounts) Detach(path, real string) error                  { return mount.Detach(path, real) }
 func (KernelMounts) HasErrors(device string) bool                    { return mount.HasErrors(device) }
 func (KernelMounts) Extent(device, fs string) (uint64, error)        { return mount.Extent(device, fs) }
-func (KernelMounts) DAX(path string, p mount.Point) (bool, error)    { return mount.DAX(path, p) }
+func (KernelMounts) DAX(path string, p mount.Point) (dax, noMapSync bool, err error) {
+	return mount.DAX(path, p)
+}
 func (KernelMounts) Check(ctx context.Context, device string) error  { return mount.Check(ctx, device) }
 func (KernelMounts) Mount(device, path, fs string, options []string) error {
 	return mount.Mount(device, path, fs, options)

@@ -30,7 +30,7 @@ func (lvmLayout) places(v View, spec Spec) ([]place, error) {
 		name := "volume group " + vg.Name
 		var devices []string
 		all := v.VGRegions(vg)
-		if some := slices.DeleteFunc(slices.Clone(all), func(r string) bool { return !spec.mayUse(r) }); len(some) == 0 {
+		if some := slices.DeleteFunc(slices.Clone(all), func(r string) bool { return !v.mayUse(r, spec) }); len(some) == 0 {
 			continue
 		} else if len(some) < len(all) {
 			vg, devices = v.onlyIn(vg, some)
@@ -60,6 +60,9 @@ func (lvmLayout) places(v View, spec Spec) ([]place, error) {
 	}
 	if len(places) > 0 {
 		return places, nil
+	}
+	if err := v.noMapSync(spec); err != nil {
+		return nil, err
 	}
 	for _, vg := range v.OwnVGs() {
 		if err := v.whole(vg.Ref()); err != nil && (spec.VG == "" || spec.VG == vg.Name) {

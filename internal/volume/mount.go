@@ -108,7 +108,7 @@ func (s *Service) Mount(ctx context.Context, m MountSpec) (Volume, error) {
 		}
 		return vol, errs.Wrap(errs.Unsupported, subject(m.Name), "cannot be mounted on "+path+", because its "+fs+" is damaged"+s.andMedium(vol), next, err)
 	}
-	if err := s.checkDAX(path); !m.NoDAX && err != nil {
+	if vol, err = s.tryDAX(vol, path); !m.NoDAX && err != nil {
 		undone := s.Mounts.Unmount(vol.Device, path)
 		err = errs.Wrap(errs.Unsupported, subject(m.Name), "was mounted without DAX, and has been unmounted again", "see the kernel's reason: dmesg | tail; or mount it without: --no-dax", err)
 		return vol, errors.Join(err, undone)
@@ -225,7 +225,7 @@ func (s *Service) alreadyMounted(ctx context.Context, vol Volume, path string, m
 	if how := m.differsFrom(point); how != "" {
 		return vol, false, errs.New(errs.Conflict, subject(vol.Name), "is already mounted on "+path+", "+how, "pmemctl volume unmount "+vol.Name)
 	}
-	if !m.NoDAX && s.checkDAX(path) != nil {
+	if vol, err = s.tryDAX(vol, path); !m.NoDAX && err != nil {
 		return vol, false, errs.New(errs.Conflict, subject(vol.Name), "is already mounted on "+path+", without DAX", "pmemctl volume unmount "+vol.Name)
 	}
 	return s.growIfWritable(ctx, vol, point, m), true, nil
@@ -324,19 +324,22 @@ func unknownContent(name, reason string) error {
 	return errs.New(errs.Conflict, subject(name), reason+", so it is not formatted", fmt.Sprintf("if the content is not needed: pmemctl volume delete %s, and create it again", name))
 }
 
-func (s *Service) checkDAX(path string) error {
+// tryDAX returns an error if files of a mounted volume do not use DAX, and the volume with what is
+// true of MAP_SYNC.
+func (s *Service) tryDAX(vol Volume, path string) (Volume, error) {
 	_, point, mounted, err := s.Mounts.At(path)
 	if err != nil {
-		return err
+		return vol, err
 	}
 	if !mounted {
-		return fmt.Errorf("%s is not a mount point", path)
+		return vol, fmt.Errorf("%s is not a mount point", path)
 	}
-	dax, err := s.Mounts.DAX(path, point)
+	dax, noMapSync, err := s.Mounts.DAX(path, point)
 	if err == nil && !dax {
 		err = errors.New("the file system does not use DAX for new files")
 	}
-	return err
+	vol.NoMapSync = vol.NoMapSync || dax && noMapSync
+	return vol, err
 }
 
 // Unmount unmounts a volume everywhere in this mount namespace, or only from path if it is not "".

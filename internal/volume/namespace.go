@@ -141,6 +141,9 @@ func (s *Service) CreateNamespace(ctx context.Context, q NamespaceRequest) (n pm
 			err := errs.New(errs.Unsupported, "region "+r.Dev, fmt.Sprintf("the namespace provides only %d bytes", n.Size), fmt.Sprintf("try a larger --raw-size than %d", raw))
 			return errors.Join(err, s.NDCTL.DestroyNamespace(n.Dev))
 		}
+		if q.Mode == pmem.ModeDevDAX && !sys.MapSync(r.Dev) {
+			s.note(errs.New(errs.Unsupported, "namespace "+n.Dev, "a crash of the hypervisor's host may lose its data: a devdax device has no fsync, which virtio-pmem requires, although the kernel permits MAP_SYNC", "use fsdax for data that must persist: pmemctl vg init "+r.Dev+" --whole"))
+		}
 		return nil
 	})
 	return n, err

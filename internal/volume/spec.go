@@ -51,6 +51,8 @@ type Spec struct {
 	MkfsOptions []string
 	// Stripe stripes an lvm volume across the devices of its volume group.
 	Stripe bool
+	// MapSync requires that files of the volume can be mapped with MAP_SYNC.
+	MapSync bool
 	// OrLarger accepts an existing volume that is larger than Size, up to Limit.
 	OrLarger bool
 	// OrExisting makes Clone accept an existing copy of the same source.
@@ -145,9 +147,22 @@ func quote(s string) string {
 	return fmt.Sprintf("%q", s)
 }
 
-// mayUse reports whether the volume may be in a region.
-func (s *Spec) mayUse(region string) bool {
-	return (s.Region == "" || s.Region == region) && (len(s.Within) == 0 || slices.Contains(s.Within, region))
+// mayUse reports whether a new volume may be in a region.
+func (v View) mayUse(region string, s Spec) bool {
+	return (s.Region == "" || s.Region == region) && (len(s.Within) == 0 || slices.Contains(s.Within, region)) && (!s.MapSync || v.PMEM.MapSync(region))
+}
+
+// noMapSync is the error for a volume that requires MAP_SYNC, if none of the regions that it may
+// otherwise be in permits it.
+func (v View) noMapSync(spec Spec) error {
+	all := spec
+	all.MapSync = false
+	for _, r := range v.PMEM.Regions {
+		if spec.MapSync && v.mayUse(r.Dev, all) && !v.PMEM.MapSync(r.Dev) {
+			return errs.New(errs.Unsupported, subject(spec.Name), "requires MAP_SYNC, which the kernel refuses on region "+r.Dev+" (virtio-pmem)", "create it where there is other PMEM, or do not require it")
+		}
+	}
+	return nil
 }
 
 func (s *Spec) validate() error {

@@ -41,6 +41,8 @@ type VGInitStep struct {
 	Has    uint64 `json:"raw_had"`
 	Add    uint64 `json:"raw_added"`
 	Reason string `json:"reason"` // why it gets no more, or other than asked
+	// Caveat is what the memory of a region that is given whole does not promise.
+	Caveat string `json:"caveat,omitempty"`
 	// Erases is what is in a region without labels and is lost; NothingFound if nothing is
 	// recognized. "" if no such region is given to the group.
 	Erases string `json:"erases,omitempty"`

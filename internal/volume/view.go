@@ -29,12 +29,16 @@ type Volume struct {
 	Health    string   `json:"health,omitempty"`
 	// Erasing is the progress of erasing a deleted volume.
 	Erasing *Erasure `json:"erasing,omitempty"`
+	// NoMapSync: the kernel refuses to map files in one of the regions with MAP_SYNC.
+	NoMapSync bool `json:"no_map_sync,omitempty"`
 
 	lv     string // name of the logical volume
 	vgUUID string
 	offset uint64 // of its data on Device, while that is the raw namespace
 	copyOf string // UUID of the source if it is a copy
 	forFS  bool   // created for a file system, and not zeroed
+
+	refusing []string // regions where the kernel refuses MAP_SYNC, of a new volume
 }
 
 // View is the state of the host at one moment.
@@ -87,8 +91,27 @@ func (v View) Volumes() []Volume {
 			}
 		}
 	}
+	refusing := v.refusingMapSync()
+	for i, vol := range volumes {
+		volumes[i].NoMapSync = vol.isInAny(refusing)
+	}
 	slices.SortStableFunc(volumes, func(a, b Volume) int { return cmp.Compare(a.Name, b.Name) })
 	return volumes
+}
+
+// refusingMapSync returns the regions where the kernel refuses MAP_SYNC.
+func (v View) refusingMapSync() (regions []string) {
+	for _, r := range v.PMEM.Regions {
+		if !v.PMEM.MapSync(r.Dev) {
+			regions = append(regions, r.Dev)
+		}
+	}
+	return regions
+}
+
+// isInAny reports whether a part of a volume is in one of some regions.
+func (vol Volume) isInAny(regions []string) bool {
+	return slices.ContainsFunc(vol.Regions, func(r string) bool { return slices.Contains(regions, r) })
 }
 
 func directVolume(n pmem.Namespace) (Volume, bool) {

@@ -60,6 +60,7 @@ var (
 			{"ndctl", []string{"TestGuestSysfsMatchesLibndctl"}, nil},
 		}},
 		{name: "unlabelled", config: lab.Config{DIMMs: lab.Unlabelled(1 << 30), MemmapMiB: 1024}, passes: []pass{
+			{"integration", []string{"TestUnlabelledServer"}, nil}, // needs empty regions
 			{"integration", []string{"TestScripts/unlabelled"}, nil},
 			{"ndctl", []string{"TestGuestSysfsMatchesLibndctl"}, nil},
 		}},
