@@ -220,7 +220,7 @@ func (KernelMounts) Extent(device, fs string) (uint64, error)        { return mo
 func (KernelMounts) DAX(path string, p mount.Point) (dax, noMapSync bool, err error) {
 	return mount.DAX(path, p)
 }
-func (KernelMounts) Check(ctx context.Context, device string) error  { return mount.Check(ctx, device) }
+func (KernelMounts) Check(ctx context.Context, device string) error { return mount.Check(ctx, device) }
 func (KernelMounts) Mount(device, path, fs string, options []string) error {
 	return mount.Mount(device, path, fs, options)
 }
