@@ -5,6 +5,7 @@ package guests
 import (
 	"context"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -102,4 +103,48 @@ func hostileReboot(t *testing.T) {
 	runTests(t, m, "integration", []string{"TestHostileAfterReboot"}, nil)
 	out := guestOutput(t, m, "sh", "-ec", "pmemctl vg remove pmemvgregion0; ndctl list -N")
 	assert.NotContains(t, out, `"dev":"namespace`, "nothing is left")
+}
+
+// rebootUnlabelled cuts the power of a guest whose PMEM cannot have labels. What is in RAM is gone
+// afterwards, and its region can be given away again.
+func rebootUnlabelled(t *testing.T) {
+	dir, err := lab.TempDir()
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	cfg := lab.Config{Dir: dir, DIMMs: lab.Unlabelled(1 << 30), MemmapMiB: 1024}
+
+	m := boot(t, cfg)
+	guestOutput(t, m, "sh", "-ec", `
+pmemctl vg init region0 region1 region2 --whole --force
+for r in 0 1 2; do
+	pmemctl volume create v$r --type lvm --vg pmemvgregion$r --size 64Mi
+	pmemctl volume mount v$r /mnt/v$r
+	head -c 8M /dev/urandom > /mnt/v$r/file
+	md5sum < /mnt/v$r/file > /mnt/v$r/sum
+	sync -f /mnt/v$r
+done
+`)
+	m.Kill()
+
+	m = boot(t, cfg)
+	out := guestOutput(t, m, "sh", "-ec", `
+pmemctl volume list
+for v in $(pmemctl volume list -o json | jq -r '.volumes[].name'); do
+	pmemctl volume mount $v /mnt/$v
+	test "$(md5sum < /mnt/$v/file)" = "$(cat /mnt/$v/sum)"
+	grep -q "/mnt/$v ext4 .*dax=always" /proc/mounts
+	pmemctl volume delete $v --unmount --force
+	echo kept $v
+done
+ram=$(ndctl list -R -B | jq -r '.[] | select(.provider == "e820") | .regions[0].dev')
+pmemctl vg init $ram --whole --force
+pmemctl volume create again --type lvm --size 64Mi
+for g in $(pmemctl vg list -o json | jq -r '.vgs[].name'); do
+	pmemctl volume delete again --force || true
+	pmemctl vg remove $g
+done
+pmemctl vg list -o json
+`)
+	assert.Equal(t, 2, strings.Count(out, "kept v"), "%s", out)
+	assert.NotContains(t, out[strings.LastIndex(out, "kept v"):], `"name": "pmemvg`, "nothing is left")
 }

@@ -99,6 +99,7 @@ var (
 		{name: "power cut", drive: powerCut, driveRest: powerCut},
 		{name: "reboot", drive: reboot},
 		{name: "hostile reboot", driveRest: hostileReboot},
+		{name: "reboot unlabelled", driveRest: rebootUnlabelled},
 	}
 
 	// driven are the tests that powerCut and hostileReboot run.
