@@ -34,8 +34,8 @@ func TestOutputForms(t *testing.T) {
 		"dax list":                    {key: "devices", titles: "DEVICE MODE SIZE STATE ONLINE", wide: "ALIGN TARGET NODE MOVABLE"},
 		"vg list":                     {key: "vgs", titles: "VG SIZE FREE VOLUMES REGIONS STATE OWNER", wide: "DEVICES UUID", rows: 2},
 		"vg show pmemvgregion1":       {key: "vgs", titles: "VG SIZE FREE VOLUMES REGIONS STATE OWNER", wide: "DEVICES UUID", alwaysWide: true, rows: 1},
-		"volume list":                 {key: "volumes", titles: "VOLUME TYPE SIZE STATE DEVICE MOUNTED ON", wide: "DAX RAW REGIONS VG NAMESPACE HEALTH UUID", rows: 2},
-		"volume show db":              {key: "volumes", titles: "VOLUME TYPE SIZE STATE DEVICE MOUNTED ON", wide: "DAX RAW REGIONS VG NAMESPACE HEALTH UUID", alwaysWide: true, rows: 1},
+		"volume list":                 {key: "volumes", titles: "VOLUME TYPE SIZE STATE DEVICE MOUNTED ON", wide: "RAW REGIONS VG NAMESPACE HEALTH UUID DAX", rows: 2},
+		"volume show db":              {key: "volumes", titles: "VOLUME TYPE SIZE STATE DEVICE MOUNTED ON", wide: "RAW REGIONS VG NAMESPACE HEALTH UUID DAX", alwaysWide: true, rows: 1},
 		"vg init --dry-run":           {key: "steps", titles: "REGION VG HAD ADDED NOTE", rows: 2},
 	} {
 		table := func(o, titles string) {

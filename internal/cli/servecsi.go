@@ -117,6 +117,8 @@ func (o *serveCSIOptions) config() (csi.Config, error) {
 		return c, errs.New(errs.Invalid, "--nodeid", "is missing", "specify the node's name, or set KUBE_NODE_NAME")
 	case !driverName.MatchString(o.driver) || len(o.driver) > 63:
 		return c, errs.New(errs.Invalid, "--driver", fmt.Sprintf("%q is not a valid driver name", o.driver), "use a domain name of at most 63 characters, for example csi.pmemctl.io")
+	case len(o.initWhole) > 0 && !o.init:
+		return c, errs.New(errs.Invalid, "--init-whole", "requires --init", "add --init")
 	case len(o.nodeID) > 256:
 		return c, errs.New(errs.Invalid, "--nodeid", fmt.Sprintf("is %d bytes long; the maximum is 256", len(o.nodeID)), "use the node's name")
 	}
@@ -217,14 +219,18 @@ func together(ctx context.Context, parts []func(context.Context) error) error {
 	return errors.Join(failed...)
 }
 
-// prepare runs vg init, first for the regions of --init-whole.
+// prepare runs vg init, and then for the regions of --init-whole, of which it reads every byte. If
+// those are all regions, the first one has none.
 func (a *app) prepare(ctx context.Context, o *serveCSIOptions, log *slog.Logger) (failed error) {
-	var specs []volume.VGInitSpec
+	specs := []volume.VGInitSpec{{Percent: o.percent, Span: o.span}}
 	for _, region := range o.initWhole {
 		specs = append(specs, volume.VGInitSpec{Regions: []string{region}, Whole: true, OnlyZeros: true, Span: o.span, MayErase: map[string]string{region: volume.NothingFound}})
 	}
-	for _, spec := range append(specs, volume.VGInitSpec{Percent: o.percent, Span: o.span}) {
+	for _, spec := range specs {
 		steps, err := a.service.InitVGs(ctx, spec)
+		if errs.Is(err, errs.Unsupported) && !spec.Whole && len(o.initWhole) > 0 {
+			err = nil
+		}
 		for _, step := range steps { // also if others are damaged
 			log.Info("prepared", "region", step.Region, "vg", step.VG, "raw_had", step.Has, "raw_added", step.Add, "note", step.Reason)
 		}

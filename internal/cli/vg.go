@@ -85,6 +85,9 @@ unchanged.`,
 					return volume.ValidateName("")
 				}
 			}
+			if o.force && !o.spec.Whole {
+				return usage(cmd, errors.New("--force requires --whole"))
+			}
 			if err := a.needRoot("creating a volume group"); err != nil {
 				return err
 			}
@@ -122,7 +125,7 @@ func (a *app) confirmWhole(ctx context.Context, o *vgInitOptions) error {
 			loss = " that is recognized"
 		}
 		if s.Caveat != "" {
-			question = append(question, fmt.Sprintf("Region %s %s.", s.Region, s.Caveat))
+			question = append(question, fmt.Sprintf("Region %s: %s.", s.Region, s.Caveat))
 		}
 		question = append(question, fmt.Sprintf("Region %s (%s) contains %s%s. All of it is given to volume group %s.", s.Region, pmem.FormatSize(s.Add), s.Erases, loss, s.VG))
 	}
@@ -153,7 +156,11 @@ func (a *app) initVGs(ctx context.Context, o *vgInitOptions) error {
 		{title: "ADDED", cell: func(s volume.VGInitStep) string { return pmem.FormatSize(s.Add) }},
 		{title: "NOTE", cell: func(s volume.VGInitStep) string {
 			if s.Erases != "" && o.dryRun {
-				return "erases what it contains: " + s.Erases
+				note := "erases what it contains: " + s.Erases
+				if s.Erases == volume.NothingFound {
+					note = "contains nothing that is recognized"
+				}
+				return strings.TrimPrefix(s.Caveat+"; "+note, "; ")
 			}
 			if s.Reason == "" && s.Add == 0 {
 				return "unchanged"

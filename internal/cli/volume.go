@@ -80,13 +80,13 @@ func volumeColumns() []column[volumeRow] {
 		{title: "STATE", cell: func(v volumeRow) string { return string(v.State) }},
 		{title: "DEVICE", cell: func(v volumeRow) string { return dash(v.Device) }},
 		{title: "MOUNTED ON", cell: func(v volumeRow) string { return dash(strings.Join(v.Mounts, ",")) }},
-		{title: "DAX", wide: true, cell: func(v volumeRow) string { return dash(v.DAX) }},
 		{title: "RAW", wide: true, cell: func(v volumeRow) string { return pmem.FormatSize(v.RawSize) }},
 		{title: "REGIONS", wide: true, cell: func(v volumeRow) string { return dash(strings.Join(v.Regions, ",")) }},
 		{title: "VG", wide: true, cell: func(v volumeRow) string { return dash(v.VG) }},
 		{title: "NAMESPACE", wide: true, cell: func(v volumeRow) string { return dash(v.Namespace) }},
 		{title: "HEALTH", wide: true, cell: func(v volumeRow) string { return dash(v.Health) }},
 		{title: "UUID", wide: true, cell: func(v volumeRow) string { return v.UUID }},
+		{title: "DAX", wide: true, cell: func(v volumeRow) string { return dash(v.DAX) }},
 	}
 }
 

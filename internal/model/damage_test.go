@@ -348,9 +348,9 @@ func TestNoMapSync(t *testing.T) {
 		require.NoError(t, err)
 		assert.False(t, vol.NoMapSync)
 		h.MakeVirtio()
-		volumetest.IsKind(t, errs.Unsupported, volumetest.Second(s.Plan(ctx, requires)), "requires MAP_SYNC, which the kernel refuses on region region0")
+		volumetest.IsKind(t, errs.Conflict, volumetest.Second(s.Plan(ctx, requires)), "exists with regions region0 without MAP_SYNC")
 		requires.Name = "other"
-		volumetest.IsKind(t, errs.Unsupported, volumetest.Create(requires)(h, s), "requires MAP_SYNC")
+		volumetest.IsKind(t, errs.Unsupported, volumetest.Create(requires)(h, s), "requires MAP_SYNC, which the kernel refuses on region region0")
 		free, err := s.CapacityFor(ctx, requires)
 		require.NoError(t, err)
 		assert.Zero(t, free.Free)

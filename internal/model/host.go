@@ -43,7 +43,6 @@ type Host struct {
 
 	metadataFull bool
 	noDAX        bool
-	virtio       bool
 	smallFaults  bool
 	lost         []*region // that are missing now
 
@@ -371,11 +370,14 @@ func (h *Host) RefuseDAX() {
 	h.noDAX = true
 }
 
-// MakeVirtio makes all regions virtio-pmem, where the kernel refuses MAP_SYNC.
-func (h *Host) MakeVirtio() {
+// MakeVirtio makes some regions virtio-pmem, where the kernel refuses MAP_SYNC; without names, all
+// of them. Mounts are refused it if there is one.
+func (h *Host) MakeVirtio(regions ...string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.virtio = true
+	for _, r := range h.regions {
+		r.virtio = len(regions) == 0 || slices.Contains(regions, r.dev)
+	}
 }
 
 // SmallFaults makes files be mapped in pieces of 4 KiB.

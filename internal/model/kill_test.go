@@ -46,6 +46,18 @@ func orGone(do volumetest.Action) volumetest.Action {
 	}
 }
 
+// enabling does what is told if a namespace is not up: vg init enables it.
+func enabling(do volumetest.Action) volumetest.Action {
+	return func(h volumetest.Host, s *volume.Service) error {
+		err := do(h, s)
+		if !errs.Is(err, errs.Conflict) {
+			return err
+		}
+		_, _ = s.InitVGs(ctx, volume.VGInitSpec{Regions: []string{"region0"}})
+		return do(h, s)
+	}
+}
+
 func removeVG(_ volumetest.Host, s *volume.Service) error {
 	return s.RemoveVG(ctx, "pmemvgregion0", false)
 }
@@ -115,7 +127,7 @@ func operations(t *testing.T) []operation {
 		{name: "vg init whole", prepare: []volumetest.Action{withoutLabels}, do: initWhole},
 		{name: "vg remove whole", prepare: []volumetest.Action{withoutLabels, initWhole}, do: orGone(removeVG)},
 		{name: "create in a whole region", prepare: []volumetest.Action{withoutLabels, initWhole}, do: volumetest.Create(lvm)},
-		{name: "decommission a whole region", prepare: []volumetest.Action{withoutLabels, initWhole}, do: decommission("region0")},
+		{name: "decommission a whole region", prepare: []volumetest.Action{withoutLabels, initWhole}, do: enabling(decommission("region0"))},
 		{name: "decommission", prepare: []volumetest.Action{init, volumetest.Create(lvm), volumetest.Fill("b"), volumetest.Erased("b")}, do: decommission()},
 		{name: "decommission a region", prepare: []volumetest.Action{init, createNamespace(foreign), volumetest.Create(direct), volumetest.Fill("a")}, keeps: []string{"a"},
 			do: decommission("region0")},

@@ -18,6 +18,7 @@ import (
 // region is a region. Offsets and sizes are bytes.
 type region struct {
 	dev        string
+	virtio     bool
 	unlabelled bool // with a single namespace, which has neither name nor UUID
 	index      int
 	size       uint64
@@ -123,10 +124,17 @@ func (r *region) gaps() []extent {
 	return gaps
 }
 
+const virtioBus = "ndbus1"
+
+func isVirtio(r *region) bool { return r.virtio }
+
 func (r *region) describe() pmem.Region {
 	d := pmem.Region{
 		Dev: r.dev, Bus: "ndbus0", Size: r.size, Align: 16 * pmem.MiB, Type: "pmem", State: pmem.StateEnabled, InterleaveWays: r.ways, Labels: !r.unlabelled, ISetID: uint64(r.index) + 1,
 		Mappings: []pmem.Mapping{{DIMM: fmt.Sprintf("nmem%d", r.index), Length: r.size}}, LabelsFull: len(r.namespaces) >= r.slots,
+	}
+	if r.virtio {
+		d.Bus = virtioBus
 	}
 	if r.disabled {
 		d.State = pmem.StateDisabled
@@ -156,8 +164,8 @@ func (l labels) Snapshot(ndctl.Select) (pmem.System, error) {
 		return pmem.System{}, ErrDead
 	}
 	sys := pmem.System{Buses: []pmem.Bus{{Dev: "ndbus0", Provider: "model"}}, DIMMs: []pmem.DIMM{}}
-	if l.virtio {
-		sys.Buses[0].Provider = pmem.ProviderVirtio
+	if slices.ContainsFunc(l.regions, isVirtio) {
+		sys.Buses = append(sys.Buses, pmem.Bus{Dev: virtioBus, Provider: pmem.ProviderVirtio})
 	}
 	for _, r := range l.regions {
 		sys.DIMMs = append(sys.DIMMs, pmem.DIMM{Dev: fmt.Sprintf("nmem%d", r.index), Bus: "ndbus0", State: pmem.StateEnabled, LabelSize: 128 * pmem.KiB})

@@ -1,6 +1,7 @@
 package model_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -108,7 +109,8 @@ func TestWholeAsks(t *testing.T) {
 		err      string
 	}{
 		"nobody was asked":          {content: volume.NothingFound, kind: errs.Conflict, err: "contains nothing"},
-		"something else was":        {content: volume.NothingFound, accepted: map[string]string{"region0": "ext4"}, kind: errs.Aborted, err: "and nothing was done"},
+		"something else was":        {prepare: write, content: "data that is not recognized", accepted: map[string]string{"region0": "ext4"}, kind: errs.Aborted, err: "and nothing was done"},
+		"more was":                  {content: volume.NothingFound, accepted: map[string]string{"region0": "ext4"}},
 		"another region's was":      {content: volume.NothingFound, accepted: map[string]string{"region1": volume.NothingFound}, kind: errs.Conflict, err: "would be lost"},
 		"data that came since then": {prepare: write, content: "data that is not recognized", accepted: map[string]string{"region0": volume.NothingFound}, kind: errs.Aborted, err: "and nothing was done"},
 		"data":                      {prepare: write, content: "data that is not recognized", accepted: map[string]string{"region0": "data that is not recognized"}},
@@ -246,6 +248,7 @@ func TestWholeUnknownName(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "pmemctl=data", v.PMEM.InRegion("region0")[0].Name, "LVM knows it")
 
+	require.NoError(t, os.RemoveAll(s.ArchiveDir))
 	device := "/dev/" + v.PMEM.InRegion("region0")[0].Blockdev
 	require.NoError(t, h.WriteDevice(device, 0, make([]byte, 4*pmem.MiB)))
 	v, err = s.Look(ctx)
@@ -265,21 +268,36 @@ func TestWholeHidden(t *testing.T) {
 	again := func(s *volume.Service) error {
 		return volumetest.Second(s.PlanVGInit(ctx, volume.VGInitSpec{Regions: []string{"region0"}, Whole: true}))
 	}
+	giveBack := func(s *volume.Service) error { return volumetest.Second(s.PlanDecommission(ctx, "region0")) }
+	forget := func(s *volume.Service) error {
+		recorded, err := os.ReadDir(filepath.Join(s.StateDir, "regions"))
+		if err != nil || len(recorded) != 1 {
+			return fmt.Errorf("%v %w", recorded, err)
+		}
+		return s.ForgetRegion(ctx, recorded[0].Name())
+	}
 	for name, c := range map[string]struct {
 		hide func(*model.Host) error
 		do   func(*volume.Service) error
 		err  string
 	}{
-		"visible, destroyed":   {func(*model.Host) error { return nil }, destroy, "belongs to volume group pmemvgregion0"},
-		"visible, created":     {func(*model.Host) error { return nil }, create, "belongs to volume group pmemvgregion0"},
-		"raw, destroyed":       {raw, destroy, "is enabled raw"},
-		"raw, created":         {raw, create, "is enabled raw"},
-		"raw, whole again":     {raw, again, "may be one that had volumes"},
-		"disabled, destroyed":  {down, destroy, "may belong to a volume group of pmemctl that is missing"},
-		"disabled, created":    {down, create, "may belong to a volume group of pmemctl that is missing"},
-		"disabled, again":      {down, again, "its namespace is disabled"},
-		"no info block, again": {lost, again, "may be one that had volumes"},
-		"labels":               {func(*model.Host) error { return nil }, labels, "is not on a DIMM"},
+		"visible, destroyed":       {func(*model.Host) error { return nil }, destroy, "belongs to volume group pmemvgregion0"},
+		"visible, created":         {func(*model.Host) error { return nil }, create, "belongs to volume group pmemvgregion0"},
+		"raw, destroyed":           {raw, destroy, "but is enabled without it"},
+		"raw, created":             {raw, create, "but is enabled without it"},
+		"raw, whole again":         {raw, again, "may be one that had volumes"},
+		"disabled, destroyed":      {down, destroy, "may belong to a volume group of pmemctl: region region0 is missing"},
+		"disabled, created":        {down, create, "may belong to a volume group of pmemctl: region region0 is missing"},
+		"disabled, again":          {down, again, "its namespace is disabled"},
+		"labels":                   {func(*model.Host) error { return nil }, labels, "is not on a DIMM"},
+		"raw, returned":            {raw, giveBack, "but is enabled without it"},
+		"disabled, returned":       {down, giveBack, "may belong to a volume group of pmemctl: region region0 is missing"},
+		"disabled, forgotten":      {down, forget, "is disabled, and may be that one"},
+		"raw, forgotten":           {raw, forget, "but is enabled without it"},
+		"no info block, again":     {lost, again, "may be one that had volumes"},
+		"no info block, destroyed": {lost, destroy, "may belong to a volume group of pmemctl: region region0 is missing"},
+		"no info block, created":   {lost, create, "may belong to a volume group of pmemctl: region region0 is missing"},
+		"no info block, returned":  {lost, giveBack, "may belong to a volume group of pmemctl: region region0 is missing"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, s := whole(t)
@@ -347,8 +365,62 @@ func TestWholeCopied(t *testing.T) {
 	require.NoError(t, h.Reboot())
 	s = h.Service()
 	h.DieAt(0)
-	assert.ErrorContains(t, s.RemoveVG(ctx, "pmemvgregion0", false), "one is a copy")
+	for _, force := range []bool{false, true} {
+		assert.ErrorContains(t, s.RemoveVG(ctx, "pmemvgregion0", force), "one is a copy")
+		assert.Empty(t, h.Steps(), "force %v", force)
+	}
+}
+
+// TestWholeForeignCopies: of two namespaces with another program's UUID, the one that is named is
+// destroyed.
+func TestWholeForeignCopies(t *testing.T) {
+	h := newHost(t)
+	s := h.Service()
+	h.RemoveLabels(0)
+	h.RemoveLabels(1)
+	for _, region := range []string{"region0", "region1"} {
+		require.NoError(t, volumetest.Second(s.CreateNamespace(ctx, volume.NamespaceRequest{Region: region, Mode: pmem.ModeFSDAX, Force: true})))
+	}
+	v, err := s.Look(ctx)
+	require.NoError(t, err)
+	require.NoError(t, h.SetInfoUUID("namespace1.0", v.PMEM.InRegion("region0")[0].InfoUUID))
+	require.NoError(t, h.Reboot())
+	s = h.Service()
+	n, err := s.GetNamespace("namespace1.0")
+	require.NoError(t, err)
+	assert.Empty(t, n.UUID, "it names none of them")
+	require.NoError(t, s.DestroyNamespace(ctx, "namespace1.0"))
+	v, err = s.Look(ctx)
+	require.NoError(t, err)
+	assert.NotEmpty(t, v.PMEM.InRegion("region0")[0].InfoUUID, "the other one is as it was")
+	assert.Empty(t, v.PMEM.InRegion("region1")[0].InfoUUID)
+}
+
+// TestWholeOneKind: memory without MAP_SYNC does not become a part of a group that has it, and
+// where an older group has both, a volume does not grow into it.
+func TestWholeOneKind(t *testing.T) {
+	h := newHost(t)
+	h.RemoveLabels(0)
+	h.RemoveLabels(1)
+	s := h.Service()
+	whole := volume.VGInitSpec{Regions: []string{"region0", "region1"}, Whole: true, Span: true, VG: "both", MayErase: map[string]string{"region0": "data that is not recognized", "region1": "data that is not recognized"}}
+	h.MakeVirtio("region1")
+	h.DieAt(0)
+	volumetest.IsKind(t, errs.Unsupported, volumetest.Second(s.InitVGs(ctx, whole)), "would be on memory of different kinds: region region0 (persistent) and region region1 (no map_sync")
 	assert.Empty(t, h.Steps())
+
+	h.MakeVirtio()
+	require.NoError(t, volumetest.Second(s.InitVGs(ctx, whole)))
+	spec := volumetest.Spec("a", volume.TypeLVM, 16*pmem.MiB)
+	spec.Region, spec.Within = "", []string{"region0"}
+	require.NoError(t, volumetest.Create(spec)(h, s))
+	h.MakeVirtio("region1")
+	vol, err := s.Get(ctx, "a")
+	require.NoError(t, err)
+	volumetest.IsKind(t, errs.NoSpace, volumetest.Second(s.Expand(ctx, "a", 5*pmem.GiB, 0)), "has room for")
+	vol, err = s.ExpandMax(ctx, "a")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"region0"}, vol.Regions)
 }
 
 // TestWholeNameInArchive: the name of a group with a name of its own is found without LVM's

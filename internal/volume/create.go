@@ -165,7 +165,7 @@ func (s *Service) matches(ctx context.Context, v View, vol Volume, spec Spec) er
 	case len(spec.Within) > 0 && slices.ContainsFunc(vol.Regions, func(r string) bool { return !slices.Contains(spec.Within, r) }):
 		return differs("regions", strings.Join(vol.Regions, ", "), strings.Join(spec.Within, ", "))
 	case spec.MapSync && vol.NoMapSync:
-		return v.noMapSync(spec)
+		return differs("regions", strings.Join(vol.Regions, ", ")+" without MAP_SYNC", "MAP_SYNC")
 	case spec.VG != "" && spec.VG != vol.VG:
 		return differs("volume group", vol.VG, spec.VG)
 	case spec.Stripe && vol.Stripes < 2 && v.couldStripe(vol.group()):

@@ -31,6 +31,13 @@ func (s *Service) PlanDecommission(ctx context.Context, names ...string) ([]Regi
 			return nil, err
 		}
 	}
+	for _, r := range plan {
+		for _, n := range v.PMEM.InRegion(r.Region) {
+			if err := s.mayBeHidden(n); err != nil {
+				return nil, err
+			}
+		}
+	}
 	return plan, s.mayDecommission(v, plan, false)
 }
 

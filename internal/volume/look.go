@@ -58,7 +58,7 @@ func (s *Service) look(ctx context.Context, sel ndctl.Select) (View, error) {
 	if err == nil && slices.ContainsFunc(v.PMEM.Namespaces, came) {
 		v.LVM, err = s.LVM.Report(ctx)
 	}
-	v.nameUnlabelled()
+	s.nameUnlabelled(v)
 	if err == nil && slices.ContainsFunc(v.PMEM.Namespaces, s.isForeignPV) {
 		// Foreign volume groups are shown as far as they can be read.
 		if v.Foreign, err = s.Foreign.Report(ctx); err != nil && ctx.Err() == nil {

@@ -187,11 +187,16 @@ func largestLV(vg lvm.VG, stripes int) uint64 {
 
 // roomToGrow returns how much a volume can grow in its group, and the devices to allocate extents
 // from; none means any. It stays in its regions if they have room for some bytes, and always if it
-// is striped.
+// is striped; and it stays where the kernel permits MAP_SYNC.
 func (v View) roomToGrow(vg lvm.VG, vol Volume, by uint64) (devices []string, most uint64) {
 	within, devices := v.onlyIn(vg, vol.Regions)
 	if vol.Stripes > 1 || by <= largestLV(within, 1) {
 		return devices, largestLV(within, max(vol.Stripes, 1))
+	}
+	refusing := func(r string) bool { return !v.PMEM.MapSync(r) }
+	if all := v.VGRegions(vg); !vol.NoMapSync && slices.ContainsFunc(all, refusing) {
+		within, devices = v.onlyIn(vg, slices.DeleteFunc(slices.Clone(all), refusing))
+		return devices, largestLV(within, 1)
 	}
 	return nil, largestLV(vg, 1)
 }

@@ -125,12 +125,11 @@ func (s *Service) CreateNamespace(ctx context.Context, q NamespaceRequest) (n pm
 		if err != nil {
 			return err
 		}
-		for _, n := range sys.InRegion(r.Dev) {
-			if r.Labels {
-				break // nothing is replaced
-			}
-			if err := errors.Join(s.mayBeHidden(v, n), s.notMapped(n)); err != nil {
-				return err
+		if !r.Labels { // the namespace that it has is replaced
+			for _, n := range sys.InRegion(r.Dev) {
+				if err := errors.Join(s.mayBeHidden(n), s.notMapped(n)); err != nil {
+					return err
+				}
 			}
 		}
 		spec := pmem.NamespaceSpec{Region: r.Dev, Mode: q.Mode, Map: q.Map, RawSize: raw, Align: q.Align, Sector: q.SectorSize, Name: q.Name, UUID: q.UUID}
@@ -225,11 +224,7 @@ func (s *Service) DestroyNamespace(ctx context.Context, key string) error {
 		case markMember, markJoining:
 			return errs.New(errs.Conflict, subject, "belongs to volume group "+name, "pmemctl vg remove "+name)
 		}
-		sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(s.mayBeHidden(View{PMEM: sys}, n), s.notMapped(n)); err != nil {
+		if err := errors.Join(s.mayBeHidden(n), s.notMapped(n)); err != nil {
 			return err
 		}
 		device, err := s.NDCTL.EnableRaw(n.Dev)
@@ -239,7 +234,7 @@ func (s *Service) DestroyNamespace(ctx context.Context, key string) error {
 			}
 			return errs.Wrap("", subject, "cannot be destroyed", "", err)
 		}
-		if err := s.wipeHead(ctx, "/dev/"+device); err != nil {
+		if err := zeroEnds(ctx, s.Devices, "/dev/"+device, endSize, 0); err != nil {
 			back := s.NDCTL.DisableRaw(n.Dev)
 			if n.Enabled() && back == nil {
 				_, back = s.NDCTL.EnableNamespace(n.Dev)
@@ -254,10 +249,16 @@ func (s *Service) DestroyNamespace(ctx context.Context, key string) error {
 	})
 }
 
-func (s *Service) wipeHead(ctx context.Context, device string) error {
-	dev, err := s.Devices.Hold(device)
+// zeroEnds zeroes so many bytes at the beginning and at the end of a device.
+func zeroEnds(ctx context.Context, devices Devices, path string, head, tail uint64) error {
+	dev, err := devices.Hold(path)
 	if err != nil {
 		return err
 	}
-	return errors.Join(dev.Zero(ctx, 0, min(endSize, dev.Size()), nil), dev.Close())
+	size := dev.Size()
+	err = dev.Zero(ctx, 0, min(head, size), nil)
+	if err == nil && tail > 0 {
+		err = dev.Zero(ctx, size-min(tail, size), size, nil)
+	}
+	return errors.Join(err, dev.Close())
 }

@@ -62,7 +62,7 @@ func (s *Service) PlanInitLabels(names ...string) (LabelsPlan, error) {
 			continue
 		}
 		for _, n := range sys.InRegion(r.Dev) {
-			if err := s.mayBeHidden(v, n); err != nil {
+			if err := s.mayBeHidden(n); err != nil {
 				return LabelsPlan{}, err
 			}
 		}

@@ -193,7 +193,7 @@ func (r SeenRegion) damage() Damage {
 	if r.Unlabelled {
 		return Damage{Region: r.Dev,
 			Reason: fmt.Sprintf("is missing: it has no labels, and its mark %s is not visible now", r.ID()),
-			Next:   "if its namespace is disabled: ndctl enable-namespace -r " + r.Dev + " all; if its content is lost for good: pmemctl region forget " + r.ID()}
+			Next:   "look at regions without labels: pmemctl tree; if one is disabled: pmemctl region enable REGION; if its namespace is: ndctl enable-namespace NAMESPACE; if its content is lost for good: pmemctl region forget " + r.ID()}
 	}
 	return Damage{Region: r.Dev,
 		Reason: fmt.Sprintf("is missing: its interleave set %s%s had volumes, which are not visible now", r.ID(), where),
@@ -215,5 +215,33 @@ func (s *Service) ForgetRegion(ctx context.Context, id string) error {
 	if !slices.ContainsFunc(gone, func(r SeenRegion) bool { return r.ID() == id }) {
 		return errs.New(errs.NotFound, what, "is not a recorded region that is missing", "see which are: pmemctl volume list")
 	}
+	if err := s.mayBeDown(v); err != nil {
+		return errs.Wrap("", what, "is not forgotten", "", err)
+	}
 	return errs.Wrap("", what, "cannot be forgotten", "", os.Remove(filepath.Join(s.seenDir(), id)))
+}
+
+// mayBeDown returns an error if a region without labels is disabled, or its namespace is or shows no
+// mark that it has: a missing region may be that one.
+func (s *Service) mayBeDown(v View) error {
+	for _, r := range v.PMEM.Regions {
+		if r.Labels || r.Type != "pmem" {
+			continue
+		}
+		if !r.Enabled() {
+			return errs.New(errs.Conflict, "region "+r.Dev, "has no labels and is disabled, and may be that one", "pmemctl region enable "+r.Dev)
+		}
+		for _, n := range v.PMEM.InRegion(r.Dev) {
+			marked, err := s.leftRaw(n)
+			switch {
+			case err != nil:
+				return err
+			case marked != "":
+				return errs.New(errs.Conflict, "namespace "+n.Dev, "has the mark of a volume group of pmemctl, but is enabled without it", s.howToEnable(n, marked))
+			case !n.Enabled():
+				return errs.New(errs.Conflict, "namespace "+n.Dev, "is disabled, and may be that one", "ndctl enable-namespace "+n.Dev)
+			}
+		}
+	}
+	return nil
 }

@@ -155,14 +155,25 @@ func (v View) mayUse(region string, s Spec) bool {
 // noMapSync is the error for a volume that requires MAP_SYNC, if none of the regions that it may
 // otherwise be in permits it.
 func (v View) noMapSync(spec Spec) error {
-	all := spec
-	all.MapSync = false
+	if !spec.MapSync {
+		return nil
+	}
+	others := spec
+	others.MapSync = false
+	var refusing string
 	for _, r := range v.PMEM.Regions {
-		if spec.MapSync && v.mayUse(r.Dev, all) && !v.PMEM.MapSync(r.Dev) {
-			return errs.New(errs.Unsupported, subject(spec.Name), "requires MAP_SYNC, which the kernel refuses on region "+r.Dev+" (virtio-pmem)", "create it where there is other PMEM, or do not require it")
+		switch {
+		case !v.mayUse(r.Dev, others):
+		case v.PMEM.MapSync(r.Dev):
+			return nil
+		default:
+			refusing = cmp.Or(refusing, r.Dev)
 		}
 	}
-	return nil
+	if refusing == "" {
+		return nil
+	}
+	return errs.New(errs.Unsupported, subject(spec.Name), "requires MAP_SYNC, which the kernel refuses on region "+refusing+" (virtio-pmem)", "create it where there is other PMEM, or do not require it")
 }
 
 func (s *Spec) validate() error {

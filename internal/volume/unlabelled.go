@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/google/uuid"
@@ -134,16 +135,16 @@ func (u unlabelled) candidates() []string {
 	return names
 }
 
+// describe sets the name and UUID of marked namespaces. Another program's UUID may occur twice, as
+// images are copied, and is not one to find a namespace by.
 func (u unlabelled) describe(all []pmem.Namespace) []pmem.Namespace {
 	for i := range all {
 		n := &all[i]
-		if n.UUID != "" || n.InfoUUID == "" {
+		if n.UUID != "" || identityOf(n.InfoUUID) == 0 {
 			continue
 		}
 		n.UUID = n.InfoUUID
-		if name, ok := MarkedName(n.InfoUUID, u.candidates()...); ok {
-			n.Name = name
-		}
+		n.Name, _ = MarkedName(n.InfoUUID, u.candidates()...)
 	}
 	return all
 }
@@ -178,7 +179,7 @@ func (u unlabelled) device(key string) (n pmem.Namespace, ok bool, err error) {
 	case 1:
 		return found[0], true, nil
 	}
-	return n, false, errs.New(errs.Conflict, "namespace "+key, "there are two with that UUID, "+found[0].Dev+" and "+found[1].Dev+": one is a copy", "disable the copy: ndctl disable-namespace")
+	return n, false, twins(found[0].Dev, found[1].Dev)
 }
 
 // CreateNamespace also zeroes the beginning of a namespace without a label: an earlier owner's
@@ -198,7 +199,7 @@ func (u unlabelled) CreateNamespace(spec pmem.NamespaceSpec) (pmem.Namespace, er
 		}
 		spec.Name, spec.InfoUUID = "", id.String()
 		for _, n := range sys.InRegion(spec.Region) {
-			if err := u.wipe(n.Dev); err != nil {
+			if err := u.wipe(n.Dev, 0); err != nil {
 				return pmem.Namespace{}, err
 			}
 		}
@@ -206,13 +207,14 @@ func (u unlabelled) CreateNamespace(spec pmem.NamespaceSpec) (pmem.Namespace, er
 	return u.describeOne(u.NDCTL.CreateNamespace(spec))
 }
 
-// wipe zeroes the beginning of a namespace without a label, which is disabled then.
-func (u unlabelled) wipe(dev string) error {
+// wipe zeroes both ends of a namespace without a label, and what is in front of its data, which
+// begins at an offset in bytes. The namespace is disabled then.
+func (u unlabelled) wipe(dev string, data uint64) error {
 	block, err := u.NDCTL.EnableRaw(dev)
 	if err != nil {
 		return err
 	}
-	return errors.Join(u.zeroHead("/dev/"+block), u.NDCTL.DisableRaw(dev))
+	return errors.Join(zeroEnds(context.Background(), u.devices, "/dev/"+block, data+endSize, endSize), u.NDCTL.DisableRaw(dev))
 }
 
 // RenameNamespace replaces the UUID in the info block of a namespace without a label. A power
@@ -270,7 +272,8 @@ func (u unlabelled) EnableNamespace(key string) (pmem.Namespace, error) {
 }
 
 // DestroyNamespace zeroes the beginning of a namespace without a label: with its info block, the
-// kernel would bring it up again, and an earlier owner's signature may be in front of that.
+// kernel would bring it up again, and an earlier owner's signature may be in front of that. The
+// kernel's struct pages go too, so that of a namespace without volumes nothing remains.
 func (u unlabelled) DestroyNamespace(key string) error {
 	n, ok, err := u.device(key)
 	if err != nil {
@@ -279,30 +282,47 @@ func (u unlabelled) DestroyNamespace(key string) error {
 	if !ok {
 		return u.NDCTL.DestroyNamespace(key)
 	}
-	if err := u.wipe(n.Dev); err != nil {
+	if err := u.wipe(n.Dev, n.RawSize-min(n.RawSize, n.Size)); err != nil {
 		return err
 	}
 	return u.NDCTL.DestroyNamespace(n.Dev)
 }
 
-func (u unlabelled) zeroHead(path string) error {
-	dev, err := u.devices.Hold(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dev.Zero(context.Background(), 0, min(endSize, dev.Size()), nil), dev.Close())
-}
-
 // nameUnlabelled names the namespaces without a label after the volume groups that LVM finds on
 // them, if that was the name when they were marked.
-func (v View) nameUnlabelled() {
+func (s *Service) nameUnlabelled(v View) {
 	for i, n := range v.PMEM.Namespaces {
-		if vg, in := v.groupOf(blockPath(n)); in && n.InfoUUID != "" && n.UUID == n.InfoUUID {
-			if name, ok := MarkedName(n.InfoUUID, vg.Name); ok {
-				if _, named := parseMark(name); named == vg.Name {
-					v.PMEM.Namespaces[i].Name = name
-				}
-			}
+		if n.Labels || identityOf(n.InfoUUID) == 0 {
+			continue
+		}
+		vg, in := v.groupOf(blockPath(n))
+		name, ok := MarkedName(n.InfoUUID, vg.Name)
+		if _, named := parseMark(name); !in || !ok || named != vg.Name || n.Name == name {
+			continue
+		}
+		v.PMEM.Namespaces[i].Name = name
+		_ = s.makeNameKnown(vg.Name)
+	}
+}
+
+// makeNameKnown makes the name of a volume group a candidate for marks, which have only its hash.
+func (s *Service) makeNameKnown(vg string) error {
+	if s.ArchiveDir == "" {
+		return nil
+	}
+	return os.MkdirAll(filepath.Join(s.ArchiveDir, vg), 0o700)
+}
+
+// onlyOne returns an error if another namespace has the UUID of one: without labels, a copy does.
+func (v View) onlyOne(n pmem.Namespace) error {
+	for _, other := range v.PMEM.Namespaces {
+		if other.UUID == n.UUID && other.Dev != n.Dev {
+			return twins(n.Dev, other.Dev)
 		}
 	}
+	return nil
+}
+
+func twins(dev, other string) error {
+	return errs.New(errs.Conflict, "namespace "+dev, "has the same UUID as "+other+": one is a copy", "disable the copy: ndctl disable-namespace")
 }

@@ -134,6 +134,11 @@ func (s *Service) removeVGNow(ctx context.Context, name string, force bool) (reg
 	if err := v.notElsewhere(name, members); err != nil {
 		return nil, err
 	}
+	for _, n := range members { // before the first one is wiped
+		if err := v.onlyOne(n); err != nil {
+			return nil, err
+		}
+	}
 	for _, n := range members {
 		if err := s.wipeEnds(ctx, n); err != nil && (n.Mode == pmem.ModeFSDAX || !force) {
 			return regions, errs.Wrap("", "volume group "+name, "is removed, but its namespace "+n.Dev+" could not be wiped", "try again: pmemctl vg remove "+name, err)

@@ -343,12 +343,7 @@ func (s *Service) wipeEnds(ctx context.Context, n pmem.Namespace) error {
 			return err
 		}
 	}
-	dev, err := s.Devices.Hold("/dev/" + n.Blockdev)
-	if err != nil {
-		return err
-	}
-	end := min(endSize, dev.Size())
-	return errors.Join(dev.Zero(ctx, 0, end, nil), dev.Zero(ctx, dev.Size()-end, dev.Size(), nil), dev.Close())
+	return zeroEnds(ctx, s.Devices, "/dev/"+n.Blockdev, endSize, endSize)
 }
 
 // planInit plans the steps, and returns an error if a volume group elsewhere has the name of a new

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -113,7 +114,33 @@ func (v View) planVGInit(spec VGInitSpec) (steps []VGInitStep, damage, err error
 	if len(steps) == 0 {
 		return nil, nil, errors.Join(damage, full)
 	}
+	if err := v.oneKind(steps); err != nil {
+		return nil, nil, err
+	}
 	return steps, damage, nil
+}
+
+// oneKind returns an error if a volume group would be on memory of different kinds: where in it a
+// volume grows is not for its user to choose.
+func (v View) oneKind(steps []VGInitStep) error {
+	regions := map[string][]string{}
+	for _, step := range steps {
+		if !step.Changes() {
+			continue
+		}
+		if vg, ok := v.LVM.Find(step.group); ok && regions[step.VG] == nil {
+			regions[step.VG] = v.VGRegions(vg)
+		}
+		regions[step.VG] = append(regions[step.VG], step.Region)
+	}
+	for vg, in := range regions {
+		for _, r := range in {
+			if caveat, other := v.PMEM.BusOf(r).Caveat(), v.PMEM.BusOf(in[0]).Caveat(); caveat != other {
+				return errs.New(errs.Unsupported, "volume group "+vg, fmt.Sprintf("would be on memory of different kinds: region %s (%s) and region %s (%s)", in[0], cmp.Or(other, "persistent"), r, cmp.Or(caveat, "persistent")), "create a group on each: omit --span, or name regions of one kind")
+			}
+		}
+	}
+	return nil
 }
 
 // regionsToInit returns the named regions, which must all be usable, or else all usable regions.

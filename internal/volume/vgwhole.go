@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/ndctl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
@@ -25,15 +25,13 @@ func (s *Service) contentOfWhole(ctx context.Context, v View, n pmem.Namespace, 
 	if err := s.notInUse(Volume{Name: n.Dev, Device: device}); err != nil {
 		return "", errs.Wrap(errs.InUse, "namespace "+n.Dev, "is in use", "unmount it: findmnt "+device+"; stop what uses it: lsof "+device, err)
 	}
-	if left, err := s.leftRaw(n); err != nil {
+	if err := s.mayBeHidden(n); err != nil {
 		return "", err
-	} else if left != 0 {
-		return "", errs.New(errs.Conflict, "namespace "+n.Dev, "was left by an interrupted vg init or vg remove", "repeat it: it continues where it stopped")
 	}
 	for _, vg := range v.Foreign.VGs {
 		for _, pv := range vg.PVs {
 			if pv.Name == device {
-				return fmt.Sprintf("volume group %s with %d logical volumes", vg.Name, len(vg.LVs)), nil
+				return fmt.Sprintf("volume group %s (logical volumes: %d)", vg.Name, len(vg.LVs)), nil
 			}
 		}
 	}
@@ -59,16 +57,16 @@ func (s *Service) contentOfWhole(ctx context.Context, v View, n pmem.Namespace, 
 }
 
 // endsAreZero reports whether both ends of a device, of a size in bytes, read as zeros.
-func (s *Service) endsAreZero(ctx context.Context, path string, end uint64) (zero bool, err error) {
+func (s *Service) endsAreZero(ctx context.Context, path string, end uint64) (bool, error) {
 	dev, err := s.Devices.HoldToRead(path)
 	if err != nil {
 		return false, err
 	}
-	end = min(end, dev.Size())
-	zero = true
-	for _, from := range []uint64{0, dev.Size() - end} {
-		isZero, failed := dev.IsZero(ctx, from, from+end, nil)
-		zero, err = zero && isZero, errors.Join(err, failed)
+	size := dev.Size()
+	head := min(end, size)
+	zero, err := dev.IsZero(ctx, 0, head, nil)
+	if err == nil && zero {
+		zero, err = dev.IsZero(ctx, max(head, size-head), size, nil)
 	}
 	return zero, errors.Join(err, dev.Close())
 }
@@ -83,69 +81,92 @@ func (spec VGInitSpec) mayErase(steps []VGInitStep) error {
 		switch {
 		case !ok:
 			return errs.New(errs.Conflict, "region "+step.Region, "contains "+step.Erases+", which would be lost", "if it is not needed: pmemctl vg init "+step.Region+" --whole")
-		case accepted != step.Erases:
+		case accepted != step.Erases && step.Erases != NothingFound:
 			return errs.New(errs.Aborted, "region "+step.Region, "contains "+step.Erases+", which would be lost, and nothing was done", "look at it: pmemctl tree; if it is not needed: pmemctl vg init "+step.Region+" --whole")
 		}
 	}
 	return nil
 }
 
-// leftRaw returns the identity of a namespace without a label that has pmemctl's mark and is enabled
-// without its info block, so that the mark is not visible; otherwise 0.
-func (s *Service) leftRaw(n pmem.Namespace) (identity uint64, err error) {
-	if n.Labels || n.Mode != pmem.ModeRaw || n.Blockdev == "" {
-		return 0, nil
+// leftRaw returns the marked UUID of a namespace without a label that is enabled without its info
+// block, so that the mark is not visible; otherwise "".
+func (s *Service) leftRaw(n pmem.Namespace) (marked string, err error) {
+	if n.Labels || n.InfoUUID != "" || n.Blockdev == "" {
+		return "", nil
 	}
 	dev, err := s.Devices.Open(blockPath(n))
 	if err != nil {
-		return 0, err
+		return "", err
 	}
 	block := make([]byte, pmem.InfoBlockSize)
 	_, err = dev.ReadAt(block, pmem.InfoBlockOffset)
 	if err = errors.Join(err, dev.Close()); err != nil {
-		return 0, err
+		return "", err
 	}
 	id, invalid := pmem.InfoUUID(block)
-	if invalid != nil {
-		return 0, nil
+	if invalid != nil || !isMarkedUUID(id) {
+		return "", nil
 	}
-	return identityOf(id.String()), nil
+	return id.String(), nil
 }
 
 // mayBeHidden returns an error if a namespace without a label may be one of pmemctl's whose mark is
-// not visible: it is raw, or disabled while a recorded region is missing.
-func (s *Service) mayBeHidden(v View, n pmem.Namespace) error {
-	if n.Labels {
+// not visible: it has the mark but is raw, or it shows no info block while a recorded region is
+// missing.
+func (s *Service) mayBeHidden(n pmem.Namespace) error {
+	if n.Labels || n.InfoUUID != "" {
 		return nil
 	}
-	id, err := s.leftRaw(n)
+	marked, err := s.leftRaw(n)
 	if err != nil {
 		return err
 	}
-	if id != 0 {
-		return errs.New(errs.Conflict, "namespace "+n.Dev, "has the mark of a volume group of pmemctl, but is enabled raw", "pmemctl vg init enables it as it was")
+	if marked != "" {
+		return errs.New(errs.Conflict, "namespace "+n.Dev, "has the mark of a volume group of pmemctl, but is enabled without it", s.howToEnable(n, marked))
 	}
-	if n.Enabled() {
-		return nil
+	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
+	if err != nil {
+		return err
 	}
-	gone, err := s.goneRegions(v)
+	gone, err := s.goneRegions(View{PMEM: sys})
 	if err != nil || len(gone) == 0 {
 		return err
 	}
-	return errs.New(errs.Conflict, "namespace "+n.Dev, "is disabled, and may belong to a volume group of pmemctl that is missing", "ndctl enable-namespace "+n.Dev+"; pmemctl tree")
+	next := gone[0].damage().Next
+	if !n.Enabled() {
+		next = "pmemctl vg init " + n.Region + " enables it; or, if that region is lost for good: pmemctl region forget " + gone[0].ID()
+	}
+	return errs.New(errs.Conflict, "namespace "+n.Dev, "may belong to a volume group of pmemctl: region "+gone[0].Dev+" "+gone[0].damage().Reason, next)
 }
 
-// enableUnlabelled enables the recorded namespaces without a label that a crash left raw.
+// continues reports whether vg init enables a namespace with a marked UUID that is raw: it is
+// recorded, or there is no volume on it. Otherwise it is another host's, or a copy.
+func (s *Service) continues(marked string) bool {
+	name, _ := MarkedName(marked)
+	mark, _ := parseMark(name)
+	return mark == markJoining || s.seen(pmem.Region{ISetID: identityOf(marked)})
+}
+
+func (s *Service) howToEnable(n pmem.Namespace, marked string) string {
+	if s.continues(marked) {
+		return "pmemctl vg init " + n.Region + " enables it as it was"
+	}
+	return fmt.Sprintf("if it is not a copy: ndctl disable-namespace %s; echo 0 >/sys/bus/nd/devices/%[1]s/force_raw; ndctl enable-namespace %[1]s", n.Dev)
+}
+
+// enableUnlabelled enables the namespaces without a label that a crash left raw or disabled. A
+// disabled one shows no mark, so it is left alone unless a recorded region is missing.
 func (s *Service) enableUnlabelled(v View) (enabled bool) {
+	gone, _ := s.goneRegions(v)
+	isMissing := slices.ContainsFunc(gone, func(r SeenRegion) bool { return r.Unlabelled })
 	for _, n := range v.PMEM.Namespaces {
-		id, err := s.leftRaw(n)
-		if err == nil && id == 0 || s.notHeld(n) != nil || s.StateDir == "" {
+		marked, err := s.leftRaw(n)
+		raw := err == nil && marked != "" && s.continues(marked) && s.notHeld(n) == nil
+		if !raw && (n.Labels || n.Enabled() || !isMissing) {
 			continue
 		}
-		if _, unknown := os.Lstat(filepath.Join(s.seenDir(), SeenRegion{ISetID: id}.ID())); err == nil && unknown != nil {
-			continue // another program's, or a copy
-		}
-		if err == nil {
+		err = nil
+		if raw {
 			err = s.NDCTL.DisableRaw(n.Dev)
 		}
 		if err == nil {
@@ -169,10 +190,7 @@ func (s *Service) readyForWhole(ctx context.Context, step VGInitStep) error {
 	if content != step.Erases && !strings.HasPrefix(step.Erases, "volume group ") {
 		return changedMeanwhile("region " + step.Region)
 	}
-	if s.ArchiveDir == "" {
-		return nil
-	}
-	return os.MkdirAll(filepath.Join(s.ArchiveDir, step.VG), 0o700)
+	return s.makeNameKnown(step.VG)
 }
 
 // noneMissing returns an error if a recorded region is missing: one without labels may be that one.

@@ -5,6 +5,8 @@ package integration
 import (
 	"context"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -48,10 +50,11 @@ func TestUnlabelledServer(t *testing.T) {
 	required := class("lvm")
 	required["mapSync"] = "required"
 
+	require.NoError(t, os.MkdirAll(filepath.Dir(targetOf("db")), 0o755))
 	s := startCSI(t, nil, "--init")
 	assert.Zero(t, free(s, class("lvm")), "no region is named")
 	s.stop(t)
-	sh(t, `printf data | dd of=/dev/$(ndctl list -r `+memmap+` | jq -r '.[0].blockdev') seek=1000 bs=4096 conv=notrunc status=none`)
+	sh(t, `printf data | dd of=/dev/$(ndctl list -N -r `+memmap+` | jq -r '.[0].blockdev') seek=1000 bs=4096 conv=notrunc status=none`)
 	s = startCSI(t, nil, "--init", "--init-whole", memmap)
 	assert.Zero(t, free(s, class("lvm")), "it is not empty")
 	assert.Contains(t, s.log.String(), memmap)
@@ -87,7 +90,7 @@ func TestUnlabelledServer(t *testing.T) {
 	s.stop(t)
 
 	// After it was emptied, the other region has what is required.
-	sh(t, "blkdiscard -z /dev/$(ndctl list -r "+memmap+" | jq -r '.[0].blockdev')")
+	sh(t, "blkdiscard -z /dev/$(ndctl list -N -r "+memmap+" | jq -r '.[0].blockdev')")
 	s = startCSI(t, nil, "--init", "--init-whole", virtio+","+memmap)
 	use(assertContent)
 	assert.Greater(t, free(s, required), int64(512<<20))
