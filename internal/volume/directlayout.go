@@ -25,7 +25,11 @@ func (directLayout) validate(spec Spec) error {
 
 func (directLayout) places(v View, spec Spec) ([]place, error) {
 	var places []place
+	var usable []string
 	for _, r := range v.PMEM.Regions {
+		if reason, _ := v.Unusable(r); reason == "" {
+			usable = append(usable, r.Dev)
+		}
 		if !v.mayUse(r.Dev, spec) {
 			continue
 		}
@@ -56,7 +60,7 @@ func (directLayout) places(v View, spec Spec) ([]place, error) {
 		places = append(places, p)
 	}
 	if len(places) == 0 {
-		if err := v.noMapSync(spec); err != nil {
+		if err := v.noMapSync(spec, usable); err != nil {
 			return nil, err
 		}
 		return nil, v.noRegion(spec.Region)

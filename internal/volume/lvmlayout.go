@@ -61,7 +61,13 @@ func (lvmLayout) places(v View, spec Spec) ([]place, error) {
 	if len(places) > 0 {
 		return places, nil
 	}
-	if err := v.noMapSync(spec); err != nil {
+	var regions []string
+	for _, vg := range v.OwnVGs() {
+		if spec.VG == "" || vg.Name == spec.VG {
+			regions = append(regions, v.VGRegions(vg)...)
+		}
+	}
+	if err := v.noMapSync(spec, regions); err != nil {
 		return nil, err
 	}
 	for _, vg := range v.OwnVGs() {

@@ -152,28 +152,19 @@ func (v View) mayUse(region string, s Spec) bool {
 	return (s.Region == "" || s.Region == region) && (len(s.Within) == 0 || slices.Contains(s.Within, region)) && (!s.MapSync || v.PMEM.MapSync(region))
 }
 
-// noMapSync is the error for a volume that requires MAP_SYNC, if none of the regions that it may
-// otherwise be in permits it.
-func (v View) noMapSync(spec Spec) error {
+// noMapSync is the error for a volume that requires MAP_SYNC if, of some regions that have space for
+// its type, it may be in one that refuses it and in none that permits it.
+func (v View) noMapSync(spec Spec, regions []string) error {
 	if !spec.MapSync {
 		return nil
 	}
 	others := spec
 	others.MapSync = false
-	var refusing string
-	for _, r := range v.PMEM.Regions {
-		switch {
-		case !v.mayUse(r.Dev, others):
-		case v.PMEM.MapSync(r.Dev):
-			return nil
-		default:
-			refusing = cmp.Or(refusing, r.Dev)
-		}
-	}
-	if refusing == "" {
+	refusing := slices.DeleteFunc(slices.Clone(regions), func(r string) bool { return !v.mayUse(r, others) })
+	if len(refusing) == 0 || slices.ContainsFunc(refusing, v.PMEM.MapSync) {
 		return nil
 	}
-	return errs.New(errs.Unsupported, subject(spec.Name), "requires MAP_SYNC, which the kernel refuses on region "+refusing+" (virtio-pmem)", "create it where there is other PMEM, or do not require it")
+	return errs.New(errs.Unsupported, subject(spec.Name), "requires MAP_SYNC, which the kernel refuses on region "+refusing[0]+" (virtio-pmem)", "create it where there is other PMEM, or do not require it")
 }
 
 func (s *Spec) validate() error {
