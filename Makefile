@@ -56,14 +56,14 @@ lab: deps build $(BUILD)/pmemlab ## a shell in the guest, with pmemctl on PATH (
 test: deps lint test-unit test-guest ## lint, unit tests, and tests that need a kernel, in guests (at most 20 minutes)
 
 # Kubernetes is built in parallel with the guest tests, which leave one CPU idle.
-test-rest: deps ## what make test omits; CI runs both
+test-rest: deps ## the most important of what make test omits; CI runs both
 	@scripts/deps.sh image kubernetes
 	$(MAKE) -j 2 test-guest-rest kubernetes
 	$(MAKE) test-k8s-short
 
-test-all: test ## make test and make test-rest, with the full Kubernetes tests
+test-all: test ## make test and all that it omits, with the full Kubernetes tests
 	@scripts/deps.sh image kubernetes
-	$(MAKE) -j 2 test-guest-rest kubernetes
+	$(MAKE) -j 2 test-guest-all kubernetes
 	$(MAKE) test-k8s
 
 test-unit: ## unit tests, with the race detector, and without cgo
@@ -75,8 +75,11 @@ GUESTS = $(GO) test -tags lab -count=1 -timeout 4h -v ./test/guests
 test-guest: build guest-tests ## integration tests on a real kernel, in QEMU guests
 	$(GUESTS)
 
-test-guest-rest: build guest-tests ## the other integration tests
+test-guest-rest: build guest-tests ## the other integration tests that CI runs
 	PMEMCTL_REST=1 $(GUESTS)
+
+test-guest-all: build guest-tests ## all integration tests that make test omits
+	PMEMCTL_REST=all $(GUESTS)
 
 test-k8s-short: deps image kubernetes ## a driver and volumes of both types on a real Kubernetes, an upgrade, servers, takeovers, deletion
 	@scripts/deps.sh kubernetes

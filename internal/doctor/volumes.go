@@ -106,7 +106,7 @@ func (c Checker) checkMount(r *report, vol volume.Condition, m volume.MountCondi
 	switch mapped, err := c.Host.MapFile(m.Path); {
 	case err != nil:
 		problem(Warning, "a file cannot be mapped to show DAX: "+err.Error(), "free some space on it, or omit --touch")
-	case !mapped.Sync && vol.NoMapSync:
+	case vol.NoMapSync:
 		problem(Note, pmem.NoMapSync, "")
 	case !mapped.Sync:
 		problem(Fault, "a file cannot be mapped with MAP_SYNC, so it does not use DAX", again)

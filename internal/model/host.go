@@ -43,6 +43,7 @@ type Host struct {
 
 	metadataFull bool
 	noDAX        bool
+	grantsSync   bool
 	smallFaults  bool
 	lost         []*region // that are missing now
 
@@ -378,6 +379,13 @@ func (h *Host) MakeVirtio(regions ...string) {
 	for _, r := range h.regions {
 		r.virtio = len(regions) == 0 || slices.Contains(regions, r.dev)
 	}
+}
+
+// GrantMapSync makes the kernel grant MAP_SYNC everywhere, as Linux 6.1 does by mistake.
+func (h *Host) GrantMapSync() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.grantsSync = true
 }
 
 // SmallFaults makes files be mapped in pieces of 4 KiB.

@@ -259,7 +259,7 @@ func (m mounts) DAX(_ string, p mount.Point) (dax, noMapSync bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	dax = mount.HasDAXOption(p) && !m.noDAX
-	return dax, !dax || slices.ContainsFunc(m.regions, isVirtio), nil
+	return dax, !dax || slices.ContainsFunc(m.regions, isVirtio) && !m.grantsSync, nil
 }
 
 func (m mounts) WhyNoDAX(string, blockdev.Number, mount.Point) string {

@@ -371,6 +371,17 @@ func TestWholeCopied(t *testing.T) {
 	}
 }
 
+// TestWholeGrantedMapSync: what the kernel grants by mistake is not promised.
+func TestWholeGrantedMapSync(t *testing.T) {
+	h, s := whole(t)
+	h.MakeVirtio()
+	h.GrantMapSync()
+	require.NoError(t, volumetest.Create(volumetest.Spec("a", volume.TypeLVM, 16*pmem.MiB))(h, s))
+	vol, err := s.Mount(ctx, volume.MountSpec{Name: "a", Path: filepath.Join(t.TempDir(), "a")})
+	require.NoError(t, err)
+	assert.True(t, vol.NoMapSync)
+}
+
 // TestWholeForeignCopies: of two namespaces with another program's UUID, the one that is named is
 // destroyed.
 func TestWholeForeignCopies(t *testing.T) {

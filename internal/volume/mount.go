@@ -12,6 +12,7 @@ import (
 
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/mount"
+	"github.com/pmemctl/pmemctl/internal/ndctl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
@@ -338,8 +339,26 @@ func (s *Service) tryDAX(vol Volume, path string) (Volume, error) {
 	if err == nil && !dax {
 		err = errors.New("the file system does not use DAX for new files")
 	}
-	vol.NoMapSync = vol.NoMapSync || dax && noMapSync
+	vol.NoMapSync = vol.NoMapSync || dax && (noMapSync || s.refusesMapSync(vol))
 	return vol, err
+}
+
+// refusesMapSync reports whether the kernel ought to refuse MAP_SYNC on a volume. If the device of
+// another volume was removed before, it may grant it: alloc_dax leaves DAXDEV_SYNC set in the memory
+// that it uses again (drivers/dax/super.c).
+func (s *Service) refusesMapSync(vol Volume) bool {
+	up, ok := s.mapped(vol)
+	if vol.Type != TypeLVM || !ok {
+		return false
+	}
+	regions := s.regionsBelow(up)
+	if !slices.ContainsFunc(s.NDCTL.EnabledFSDAX(), func(n pmem.Namespace) bool {
+		return identityOf(n.InfoUUID) != 0 && slices.Contains(regions, n.Region)
+	}) {
+		return false // all of them have labels
+	}
+	sys, err := s.NDCTL.Snapshot(ndctl.Select{})
+	return err == nil && slices.ContainsFunc(regions, func(r string) bool { return !sys.MapSync(r) })
 }
 
 // Unmount unmounts a volume everywhere in this mount namespace, or only from path if it is not "".

@@ -27,8 +27,9 @@ type pass struct {
 	binary string
 	// short are the tests of make test, without those of rest that are below one of them.
 	short []string
-	// rest are the tests, or subtests, that make test-rest runs.
-	rest []string
+	// rest are the tests, or subtests, that make test-rest runs, and long those that are left to
+	// make test-all: CI has no time for them.
+	rest, long []string
 }
 
 var (
@@ -40,63 +41,68 @@ var (
 				"TestSuite", "TestScripts/regions", "TestDevicesGone", "TestEraseLater", "TestNoOldDataThroughFilesystem",
 				"TestParallelCreates", "TestSignal", "TestTroublesStopped", "TestUpgrade", "TestUpgradeCSI", "TestVGRepairGone",
 			}, []string{
-				"TestScripts/regions/adopt", "TestScripts/regions/bad-input", "TestScripts/regions/bench", "TestScripts/regions/damage", "TestScripts/regions/foreign", "TestScripts/regions/full-metadata",
+				"TestScripts/regions/adopt", "TestScripts/regions/bad-input", "TestScripts/regions/bench", "TestScripts/regions/damage", "TestScripts/regions/foreign",
 				"TestScripts/regions/gone-region", "TestScripts/regions/init-leftovers", "TestScripts/regions/lost-dimm",
 				"TestDevicesGoneRegion", "TestDevicesGoneFromSpan", "TestDevicesFaults", "TestDevicesRawOrMounted",
 				"TestEraseForSpace", "TestEraseBadMedium", "TestEraseCopy",
-				"TestNoOldDataThroughFilesystem/lvm_ext4_dax=false", "TestNoOldDataThroughFilesystem/lvm_xfs_dax=true",
-				"TestNoOldDataThroughFilesystem/direct_ext4_dax=true", "TestNoOldDataThroughFilesystem/direct_xfs_dax=true",
+				"TestNoOldDataThroughFilesystem/lvm_xfs_dax=true", "TestNoOldDataThroughFilesystem/direct_ext4_dax=true",
 				"TestTroublesClock", "TestTroublesRunFull", "TestTroublesNoFiles", "TestTroublesServerNoFiles", "TestTroublesTwoServers",
 				"TestVGRepairEveryByte", "TestVGRepairOneCopy", "TestVGRepairNamesakes", "TestVGRepairKilled", "TestVGRepairRefusals",
+			}, []string{
+				"TestScripts/regions/full-metadata",
+				"TestNoOldDataThroughFilesystem/lvm_ext4_dax=false", "TestNoOldDataThroughFilesystem/direct_xfs_dax=true",
 			}},
-			{"dax", []string{"TestGuest"}, nil},
-			{"ndctl", []string{"TestGuestInfoBlockIsTheKernels", "TestGuestSysfsMatchesLibndctl"}, []string{"TestGuestSnapshotsLeakNothing"}},
+			{"dax", []string{"TestGuest"}, nil, nil},
+			{"ndctl", []string{"TestGuestInfoBlockIsTheKernels", "TestGuestSysfsMatchesLibndctl"}, nil, []string{"TestGuestSnapshotsLeakNothing"}},
 		}},
 		{name: "regions without udev", config: lab.Config{DIMMs: lab.TwoEqualDIMMs(), NoUdev: true}, passes: []pass{
-			{"integration", []string{"TestScripts/noudev"}, nil},
+			{"integration", []string{"TestScripts/noudev"}, nil, nil},
 		}},
 		{name: "kinds of regions", config: lab.Config{DIMMs: lab.AllKindsOfDIMMs()}, passes: []pass{
-			{"integration", []string{"TestScripts/kinds"}, nil},
-			{"ndctl", []string{"TestGuestSysfsMatchesLibndctl"}, nil},
+			{"integration", []string{"TestScripts/kinds"}, nil, nil},
+			{"ndctl", []string{"TestGuestSysfsMatchesLibndctl"}, nil, nil},
 		}},
 		{name: "unlabelled", config: lab.Config{DIMMs: lab.Unlabelled(1 << 30), MemmapMiB: 1024}, passes: []pass{
-			{"integration", []string{"TestUnlabelledServer"}, nil}, // needs empty regions
-			{"integration", []string{"TestScripts/unlabelled"}, nil},
-			{"ndctl", []string{"TestGuestSysfsMatchesLibndctl"}, nil},
+			{"integration", nil, []string{"TestUnlabelledServer"}, nil}, // needs empty regions
+			{"integration", nil, []string{"TestScripts/unlabelled"}, nil},
+			{"ndctl", nil, []string{"TestGuestSysfsMatchesLibndctl"}, nil},
 		}},
 		{name: "nfit_test", config: lab.Config{DIMMs: lab.TwoEqualDIMMs(), NFITTest: true}, passes: []pass{
-			{"integration", []string{"TestScripts/nfit"}, []string{"TestScripts/nfit/poison"}},
-			{"ndctl", []string{"TestGuestSysfsMatchesLibndctl"}, nil},
+			{"integration", []string{"TestScripts/nfit"}, []string{"TestScripts/nfit/poison"}, nil},
+			{"ndctl", []string{"TestGuestSysfsMatchesLibndctl"}, nil, nil},
 		}},
 		{name: "no PMEM", config: lab.Config{}, passes: []pass{
-			{"integration", []string{"TestScripts/none"}, nil},
+			{"integration", []string{"TestScripts/none"}, nil, nil},
 		}},
 		{name: "no driver", config: lab.Config{DIMMs: lab.TwoEqualDIMMs(), NoPMEMModules: true, NoUdev: true}, passes: []pass{
-			{"integration", []string{"TestScripts/nodriver"}, nil},
+			{"integration", []string{"TestScripts/nodriver"}, nil, nil},
 		}},
 		{name: "CSI", config: two, passes: []pass{
 			{"integration", []string{
 				"TestCSISanity", "TestCSIContainer", "TestCSILife", "TestCSIRawBlock", "TestCSIInline", "TestCSIRefusals",
 				"TestCSISwappedTarget", "TestCSISurroundings", "TestCSIDAX",
 			}, []string{
-				"TestCSISanity/all_lvm_block", "TestCSISanity/direct_direct_block",
+				"TestCSISanity/direct_direct_block",
 				"TestCSIContainerProbe", "TestCSIRawBlockOfFilesystem", "TestCSIHeldLock", "TestCSIStatsOfDown", "TestCSIEraseDoesNotBlock",
 				"TestCSIIdempotence", "TestHostile", "TestHostileContainer",
+			}, []string{
+				"TestCSISanity/all_lvm_block", "TestCSIIdempotence/lvm_5_at_once", "TestCSIIdempotence/direct_twice",
 				"TestCSIDAX/lvm_ext4", "TestCSIDAX/direct_xfs",
 			}},
 		}},
 		{name: "old data", config: two, passes: []pass{
 			{"integration", []string{"TestCSINoOldData"}, []string{
-				"TestCSINoOldData/lvm_not_erased,_then_lvm", "TestCSINoOldData/lvm_killed_while_erasing,_then_direct",
-				"TestCSINoOldData/direct_not_erased,_then_direct",
+				"TestCSINoOldData/lvm_killed_while_erasing,_then_direct",
+			}, []string{
+				"TestCSINoOldData/lvm_not_erased,_then_lvm", "TestCSINoOldData/direct_not_erased,_then_direct",
 			}},
 		}},
 		{name: "crash", config: two, passes: []pass{
-			{"integration", []string{"TestCrash"}, []string{"TestCSICrash", "TestCSICrashInit"}},
+			{"integration", []string{"TestCrash"}, []string{"TestCSICrashInit"}, []string{"TestCSICrash"}},
 		}},
-		{name: "stress", config: two, passes: []pass{{"integration", nil, []string{"TestCSIStress"}}}},
-		{name: "flush", config: two, passes: []pass{{"integration", nil, []string{"TestFlushVG", "TestFlush"}}}},
-		{name: "power cut", drive: powerCut, driveRest: powerCut},
+		{name: "stress", config: two, passes: []pass{{"integration", nil, nil, []string{"TestCSIStress"}}}},
+		{name: "flush", config: two, passes: []pass{{"integration", nil, nil, []string{"TestFlushVG", "TestFlush"}}}},
+		{name: "power cut", drive: powerCut},
 		{name: "reboot", drive: reboot},
 		{name: "hostile reboot", driveRest: hostileReboot},
 		{name: "reboot unlabelled", driveRest: rebootUnlabelled},
@@ -110,11 +116,13 @@ var (
 func (p pass) selected() (tests, skip []string) {
 	switch {
 	case testenv.IsCampaign():
-		return slices.Concat(p.short, p.rest), nil
+		return slices.Concat(p.short, p.rest, p.long), nil
+	case testenv.All(testenv.Rest):
+		return slices.Concat(p.rest, p.long), nil
 	case testenv.IsRest():
-		return p.rest, nil
+		return p.rest, p.long
 	default:
-		return p.short, p.rest
+		return p.short, slices.Concat(p.rest, p.long)
 	}
 }
 

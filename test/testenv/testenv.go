@@ -6,7 +6,8 @@ import "os"
 
 // Set by make.
 const (
-	// Rest is set by make test-rest, which runs what make test leaves out.
+	// Rest is set by make test-rest, which runs what make test leaves out; "all" is for
+	// make test-all, and adds what CI has no time for.
 	Rest = "PMEMCTL_REST"
 	// Crash set to "all" kills at every step of an operation, and tries all ways of ending a volume.
 	Crash = "PMEMCTL_CRASH"
@@ -32,7 +33,7 @@ const (
 // IsRest reports whether this is make test-rest.
 func IsRest() bool { return os.Getenv(Rest) != "" }
 
-// All reports whether the variable, Crash or Flush, asks for the campaign.
+// All reports whether the variable, Rest, Crash or Flush, asks for all there is.
 func All(name string) bool { return os.Getenv(name) == "all" }
 
 // IsCampaign reports whether all there is of a guest is to run, however long it takes.
