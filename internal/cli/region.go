@@ -19,7 +19,7 @@ type regions interface {
 	InitLabels(context.Context, volume.LabelsPlan) error
 	EnableRegion(ctx context.Context, dev string) error
 	DisableRegion(ctx context.Context, dev string) error
-	ForgetRegion(ctx context.Context, id string) error
+	ForgetRegion(ctx context.Context, id string, force bool) error
 	RememberRegions(context.Context) error
 }
 
@@ -175,7 +175,7 @@ them. If anything in them is in use, nothing is changed.`,
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "all regions that have no labels and can have them")
-	cmd.Flags().BoolVar(&o.force, "force", false, "do not ask")
+	cmd.Flags().BoolVar(&o.force, "force", false, "do not ask, and forget it even if it may only be disabled")
 	return cmd
 }
 
@@ -266,5 +266,5 @@ func (a *app) forgetRegion(ctx context.Context, o *regionForgetOptions) error {
 	if err := a.confirm(o.force, "The volumes in region "+o.id+" will count as deleted."); err != nil {
 		return err
 	}
-	return a.service.ForgetRegion(ctx, o.id)
+	return a.service.ForgetRegion(ctx, o.id, o.force)
 }

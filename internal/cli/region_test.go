@@ -55,7 +55,7 @@ func (f *fakeRegions) DisableRegion(_ context.Context, dev string) error {
 	return f.err
 }
 
-func (f *fakeRegions) ForgetRegion(_ context.Context, id string) error {
+func (f *fakeRegions) ForgetRegion(_ context.Context, id string, _ bool) error {
 	f.calls = append(f.calls, "forget "+id)
 	return f.err
 }

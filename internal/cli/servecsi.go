@@ -219,24 +219,44 @@ func together(ctx context.Context, parts []func(context.Context) error) error {
 	return errors.Join(failed...)
 }
 
-// prepare runs vg init, and then for the regions of --init-whole, of which it reads every byte. If
-// those are all regions, the first one has none.
-func (a *app) prepare(ctx context.Context, o *serveCSIOptions, log *slog.Logger) (failed error) {
-	specs := []volume.VGInitSpec{{Percent: o.percent, Span: o.span}}
-	for _, region := range o.initWhole {
-		specs = append(specs, volume.VGInitSpec{Regions: []string{region}, Whole: true, OnlyZeros: true, Span: o.span, MayErase: map[string]string{region: volume.NothingFound}})
-	}
-	for _, spec := range specs {
+// prepare runs vg init, and then for the regions of --init-whole. If those are all regions, the
+// first one has none.
+func (a *app) prepare(ctx context.Context, o *serveCSIOptions, log *slog.Logger) error {
+	prepared := func(spec volume.VGInitSpec) error {
 		steps, err := a.service.InitVGs(ctx, spec)
-		if errs.Is(err, errs.Unsupported) && !spec.Whole && len(o.initWhole) > 0 {
-			err = nil
-		}
 		for _, step := range steps { // also if others are damaged
 			log.Info("prepared", "region", step.Region, "vg", step.VG, "raw_had", step.Has, "raw_added", step.Add, "note", step.Reason)
 		}
-		failed = errors.Join(failed, err)
+		return err
 	}
-	return failed
+	err := prepared(volume.VGInitSpec{Percent: o.percent, Span: o.span})
+	if errs.Is(err, errs.Unsupported) && len(o.initWhole) > 0 {
+		log.Warn("no other region is prepared", "reason", err.Error(), "next", errs.NextStep(err))
+		err = nil
+	}
+	for _, region := range o.initWhole {
+		spec := volume.VGInitSpec{Regions: []string{region}, Whole: true, Span: o.span, MayErase: map[string]string{region: volume.NothingFound}}
+		failed := a.isZero(ctx, spec)
+		if failed == nil {
+			failed = prepared(spec)
+		}
+		err = errors.Join(err, failed)
+	}
+	return err
+}
+
+// isZero returns an error if a region without labels is not part of a volume group yet and has a
+// byte that is not zero. That may take long, so the host is not locked; InitVGs looks at both ends
+// of the region again.
+func (a *app) isZero(ctx context.Context, spec volume.VGInitSpec) error {
+	spec.OnlyZeros = true
+	steps, err := a.service.PlanVGInit(ctx, spec)
+	for _, step := range steps {
+		if err == nil && step.Erases != "" && step.Erases != volume.NothingFound {
+			err = errs.New(errs.Conflict, "region "+step.Region, "contains "+step.Erases+", and --init-whole erases nothing", "if it is not needed: pmemctl vg init "+step.Region+" --whole")
+		}
+	}
+	return err
 }
 
 // tellDamage logs the damage found at startup, and records the regions with volumes.

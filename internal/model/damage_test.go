@@ -393,9 +393,9 @@ func TestLostRegion(t *testing.T) {
 		h.FindRegion()
 		require.NoError(t, volumetest.Second(s.Get(ctx, "db")))
 		h.LoseRegion("region0")
-		volumetest.IsKind(t, errs.NotFound, s.ForgetRegion(ctx, "0000000000000009"), "not")
-		require.NoError(t, s.ForgetRegion(ctx, "0000000000000001"))
-		volumetest.IsKind(t, errs.NotFound, s.ForgetRegion(ctx, "0000000000000002"), "is not a recorded region that is missing")
+		volumetest.IsKind(t, errs.NotFound, s.ForgetRegion(ctx, "0000000000000009", false), "not")
+		require.NoError(t, s.ForgetRegion(ctx, "0000000000000001", false))
+		volumetest.IsKind(t, errs.NotFound, s.ForgetRegion(ctx, "0000000000000002", false), "is not a recorded region that is missing")
 	})
 }
 

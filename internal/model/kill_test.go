@@ -46,15 +46,19 @@ func orGone(do volumetest.Action) volumetest.Action {
 	}
 }
 
-// enabling does what is told if a namespace is not up: vg init enables it.
+// enabling does what is told if a namespace is disabled, and if it is raw then.
 func enabling(do volumetest.Action) volumetest.Action {
 	return func(h volumetest.Host, s *volume.Service) error {
 		err := do(h, s)
-		if !errs.Is(err, errs.Conflict) {
-			return err
+		if errs.Is(err, errs.Conflict) {
+			_ = h.(*model.Host).Bind("namespace0.0")
+			err = do(h, s)
 		}
-		_, _ = s.InitVGs(ctx, volume.VGInitSpec{Regions: []string{"region0"}})
-		return do(h, s)
+		if errs.Is(err, errs.Conflict) {
+			_, _ = s.InitVGs(ctx, volume.VGInitSpec{Regions: []string{"region0"}})
+			err = do(h, s)
+		}
+		return err
 	}
 }
 

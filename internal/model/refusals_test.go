@@ -90,7 +90,7 @@ func TestCannotLook(t *testing.T) {
 		"disable":     func(s *volume.Service, _ string) error { return s.DisableRegion(ctx, "region0") },
 		"init-labels": func(s *volume.Service, _ string) error { return volumetest.Second(s.PlanInitLabels("region0")) },
 		"remember":    func(s *volume.Service, _ string) error { return s.RememberRegions(ctx) },
-		"forget":      func(s *volume.Service, _ string) error { return s.ForgetRegion(ctx, "0000000000000001") },
+		"forget":      func(s *volume.Service, _ string) error { return s.ForgetRegion(ctx, "0000000000000001", false) },
 		"check host":  func(s *volume.Service, _ string) error { return s.CheckHost(ctx) },
 		"new namespace": func(s *volume.Service, _ string) error {
 			return createNamespace(volume.NamespaceRequest{Mode: pmem.ModeRaw})(nil, s)
@@ -190,7 +190,7 @@ func TestAbsent(t *testing.T) {
 		"a region is lost":     {func(d onDisk) { d.LoseRegion("region1") }, errs.Unsupported, "region region1", "region forget 0000000000000002"},
 		"a lost one is forgotten, and the group misses a device": {func(d onDisk) {
 			d.LoseRegion("region1")
-			require.NoError(d.t, d.s.ForgetRegion(ctx, "0000000000000002"))
+			require.NoError(d.t, d.s.ForgetRegion(ctx, "0000000000000002", false))
 		}, errs.Unsupported, "volume group pmemvg", "vgreduce --removemissing"},
 	} {
 		t.Run(what, func(t *testing.T) {

@@ -226,7 +226,7 @@ func TestWholeLosesItsContent(t *testing.T) {
 	entries, err := os.ReadDir(filepath.Join(s.StateDir, "regions"))
 	require.NoError(t, err)
 	require.Len(t, entries, 1)
-	require.NoError(t, s.ForgetRegion(ctx, entries[0].Name()))
+	require.NoError(t, s.ForgetRegion(ctx, entries[0].Name(), false))
 	assert.NoError(t, s.Absent(ctx, "a"))
 }
 
@@ -274,7 +274,7 @@ func TestWholeHidden(t *testing.T) {
 		if err != nil || len(recorded) != 1 {
 			return fmt.Errorf("%v %w", recorded, err)
 		}
-		return s.ForgetRegion(ctx, recorded[0].Name())
+		return s.ForgetRegion(ctx, recorded[0].Name(), false)
 	}
 	for name, c := range map[string]struct {
 		hide func(*model.Host) error
@@ -285,7 +285,7 @@ func TestWholeHidden(t *testing.T) {
 		"visible, created":         {func(*model.Host) error { return nil }, create, "belongs to volume group pmemvgregion0"},
 		"raw, destroyed":           {raw, destroy, "but is enabled without it"},
 		"raw, created":             {raw, create, "but is enabled without it"},
-		"raw, whole again":         {raw, again, "may be one that had volumes"},
+		"raw, whole again":         {raw, again, "but is enabled without it"},
 		"disabled, destroyed":      {down, destroy, "may belong to a volume group of pmemctl: region region0 is missing"},
 		"disabled, created":        {down, create, "may belong to a volume group of pmemctl: region region0 is missing"},
 		"disabled, again":          {down, again, "its namespace is disabled"},
@@ -294,7 +294,7 @@ func TestWholeHidden(t *testing.T) {
 		"disabled, returned":       {down, giveBack, "may belong to a volume group of pmemctl: region region0 is missing"},
 		"disabled, forgotten":      {down, forget, "is disabled, and may be that one"},
 		"raw, forgotten":           {raw, forget, "but is enabled without it"},
-		"no info block, again":     {lost, again, "may be one that had volumes"},
+		"no info block, again":     {lost, again, "may belong to a volume group of pmemctl: region region0 is missing"},
 		"no info block, destroyed": {lost, destroy, "may belong to a volume group of pmemctl: region region0 is missing"},
 		"no info block, created":   {lost, create, "may belong to a volume group of pmemctl: region region0 is missing"},
 		"no info block, returned":  {lost, giveBack, "may belong to a volume group of pmemctl: region region0 is missing"},
@@ -371,6 +371,56 @@ func TestWholeCopied(t *testing.T) {
 	}
 }
 
+// TestWholeBesideMissing: a missing region with labels is not one that is on no DIMM, and blocks
+// nothing there.
+func TestWholeBesideMissing(t *testing.T) {
+	h := newHost(t)
+	h.RemoveLabels(1)
+	s := h.Service()
+	require.NoError(t, volumetest.Create(volumetest.Spec("a", volume.TypeDirect, 16*pmem.MiB))(h, s))
+	h.LoseRegion("region0")
+	force := volume.NamespaceRequest{Region: "region1", Mode: pmem.ModeFSDAX, Force: true}
+	require.NoError(t, volumetest.Second(s.CreateNamespace(ctx, force)))
+	require.NoError(t, s.DestroyNamespace(ctx, "namespace1.0"))
+	spec := volume.VGInitSpec{Regions: []string{"region1"}, Whole: true, MayErase: map[string]string{"region1": "data that is not recognized"}}
+	require.NoError(t, volumetest.Second(s.InitVGs(ctx, spec)))
+	require.Error(t, s.Absent(ctx, "a"), "it is still in the missing region")
+}
+
+// TestWholeForgotten: a region that may only be disabled is forgotten with force alone.
+func TestWholeForgotten(t *testing.T) {
+	h, s := whole(t)
+	recorded, err := os.ReadDir(filepath.Join(s.StateDir, "regions"))
+	require.NoError(t, err)
+	require.Len(t, recorded, 1)
+	require.NoError(t, down(h))
+	volumetest.IsKind(t, errs.Conflict, s.ForgetRegion(ctx, recorded[0].Name(), false), "is disabled, and may be that one")
+	require.NoError(t, s.ForgetRegion(ctx, recorded[0].Name(), true))
+	require.NoError(t, h.Bind("namespace0.0"))
+	v, err := s.Look(ctx)
+	require.NoError(t, err)
+	assert.Empty(t, v.Damage())
+}
+
+// TestWholeRawCopy: a raw copy of a region that is there stays raw.
+func TestWholeRawCopy(t *testing.T) {
+	h, s := whole(t)
+	h.RemoveLabels(1)
+	whole1 := volume.VGInitSpec{Regions: []string{"region1"}, Whole: true, MayErase: map[string]string{"region1": "data that is not recognized"}}
+	require.NoError(t, volumetest.Second(s.InitVGs(ctx, whole1)))
+	v, err := s.Look(ctx)
+	require.NoError(t, err)
+	id := v.PMEM.InRegion("region0")[0].UUID
+	require.NoError(t, h.SetInfoUUID("namespace1.0", id))
+	require.NoError(t, h.Reboot())
+	require.NoError(t, h.BindRaw("namespace1.0"))
+	s = h.Service()
+	_, _ = s.InitVGs(ctx, volume.VGInitSpec{Regions: []string{"region0"}})
+	v, err = s.Look(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, pmem.ModeRaw, v.PMEM.InRegion("region1")[0].Mode)
+}
+
 // TestWholeGrantedMapSync: what the kernel grants by mistake is not promised.
 func TestWholeGrantedMapSync(t *testing.T) {
 	h, s := whole(t)
@@ -428,7 +478,7 @@ func TestWholeOneKind(t *testing.T) {
 	h.MakeVirtio("region1")
 	vol, err := s.Get(ctx, "a")
 	require.NoError(t, err)
-	volumetest.IsKind(t, errs.NoSpace, volumetest.Second(s.Expand(ctx, "a", 5*pmem.GiB, 0)), "has room for")
+	volumetest.IsKind(t, errs.NoSpace, volumetest.Second(s.Expand(ctx, "a", 3*pmem.GiB, 0)), "has room for")
 	vol, err = s.ExpandMax(ctx, "a")
 	require.NoError(t, err)
 	assert.Equal(t, []string{"region0"}, vol.Regions)

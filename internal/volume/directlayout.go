@@ -27,16 +27,14 @@ func (directLayout) places(v View, spec Spec) ([]place, error) {
 	var places []place
 	var usable []string
 	for _, r := range v.PMEM.Regions {
-		if reason, _ := v.Unusable(r); reason == "" {
-			usable = append(usable, r.Dev)
-		}
-		if !v.mayUse(r.Dev, spec) {
-			continue
-		}
 		if reason, next := v.Unusable(r); reason != "" {
-			if spec.Region != "" {
+			if spec.Region == r.Dev {
 				return nil, errs.New(errs.Unsupported, "region "+r.Dev, reason, next)
 			}
+			continue
+		}
+		usable = append(usable, r.Dev)
+		if !v.mayUse(r.Dev, spec) {
 			continue
 		}
 		raw, err := pmem.RawFor(spec.Size, pmem.MapDev, pmem.DefaultAlign, r.SizeAlign(pmem.DefaultAlign))

@@ -12,7 +12,7 @@ import (
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
-// Look reads the state of the host. It takes no lock and changes nothing.
+// Look reads the state of the host. It takes no lock, and changes nothing on it.
 func (s *Service) Look(ctx context.Context) (View, error) {
 	return s.look(ctx, ndctl.Select{Namespaces: true})
 }

@@ -347,18 +347,21 @@ func (s *Service) tryDAX(vol Volume, path string) (Volume, error) {
 // another volume was removed before, it may grant it: alloc_dax leaves DAXDEV_SYNC set in the memory
 // that it uses again (drivers/dax/super.c).
 func (s *Service) refusesMapSync(vol Volume) bool {
-	up, ok := s.mapped(vol)
-	if vol.Type != TypeLVM || !ok {
+	marked := slices.DeleteFunc(s.NDCTL.EnabledFSDAX(), func(n pmem.Namespace) bool { return identityOf(n.InfoUUID) == 0 })
+	if len(marked) == 0 { // all regions have labels
 		return false
 	}
-	regions := s.regionsBelow(up)
-	if !slices.ContainsFunc(s.NDCTL.EnabledFSDAX(), func(n pmem.Namespace) bool {
-		return identityOf(n.InfoUUID) != 0 && slices.Contains(regions, n.Region)
-	}) {
-		return false // all of them have labels
+	up, ok := s.mapped(vol)
+	if !ok {
+		return false
+	}
+	below := s.Devices.Below(up)
+	marked = slices.DeleteFunc(marked, func(n pmem.Namespace) bool { return !slices.Contains(below, n.Blockdev) })
+	if len(marked) == 0 {
+		return false
 	}
 	sys, err := s.NDCTL.Snapshot(ndctl.Select{})
-	return err == nil && slices.ContainsFunc(regions, func(r string) bool { return !sys.MapSync(r) })
+	return err != nil || slices.ContainsFunc(marked, func(n pmem.Namespace) bool { return !sys.MapSync(n.Region) })
 }
 
 // Unmount unmounts a volume everywhere in this mount namespace, or only from path if it is not "".

@@ -35,6 +35,12 @@ type SeenRegion struct {
 // ID is the name of the region for the user.
 func (r SeenRegion) ID() string { return fmt.Sprintf("%016x", r.ISetID) }
 
+// mayBe reports whether a missing region may be one that shows no labels now: they, or its mark, may
+// be lost or not visible.
+func (r SeenRegion) mayBe(now pmem.Region) bool {
+	return r.Size == 0 || r.Size == now.Size && (r.Unlabelled || len(now.Mappings) > 0)
+}
+
 func (s *Service) seenDir() string { return filepath.Join(s.StateDir, "regions") }
 
 // identity returns what identifies a region across reboots; 0 is nothing. One without labels is
@@ -201,8 +207,8 @@ func (r SeenRegion) damage() Damage {
 }
 
 // ForgetRegion deletes the record of a region that is lost for good: its volumes then count as
-// deleted.
-func (s *Service) ForgetRegion(ctx context.Context, id string) error {
+// deleted. Without force, it fails if the region may only be disabled.
+func (s *Service) ForgetRegion(ctx context.Context, id string, force bool) error {
 	what := "region " + quoteIfOdd(id)
 	v, err := s.Look(ctx)
 	if err != nil {
@@ -212,20 +218,21 @@ func (s *Service) ForgetRegion(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(gone, func(r SeenRegion) bool { return r.ID() == id }) {
+	i := slices.IndexFunc(gone, func(r SeenRegion) bool { return r.ID() == id })
+	if i < 0 {
 		return errs.New(errs.NotFound, what, "is not a recorded region that is missing", "see which are: pmemctl volume list")
 	}
-	if err := s.mayBeDown(v); err != nil {
-		return errs.Wrap("", what, "is not forgotten", "", err)
+	if err := s.mayBeDown(v, gone[i]); err != nil && !force {
+		return errs.Wrap("", what, "is not forgotten", errs.NextStep(err)+"; to forget it all the same: --force", err)
 	}
 	return errs.Wrap("", what, "cannot be forgotten", "", os.Remove(filepath.Join(s.seenDir(), id)))
 }
 
-// mayBeDown returns an error if a region without labels is disabled, or its namespace is or shows no
-// mark that it has: a missing region may be that one.
-func (s *Service) mayBeDown(v View) error {
+// mayBeDown returns an error if a missing region may be one that is disabled, or whose namespace is
+// or does not show its mark.
+func (s *Service) mayBeDown(v View, seen SeenRegion) error {
 	for _, r := range v.PMEM.Regions {
-		if r.Labels || r.Type != "pmem" {
+		if r.Labels || r.Type != "pmem" || !seen.mayBe(r) {
 			continue
 		}
 		if !r.Enabled() {
@@ -236,8 +243,8 @@ func (s *Service) mayBeDown(v View) error {
 			switch {
 			case err != nil:
 				return err
-			case marked != "":
-				return errs.New(errs.Conflict, "namespace "+n.Dev, "has the mark of a volume group of pmemctl, but is enabled without it", s.howToEnable(n, marked))
+			case identityOf(marked) == seen.ISetID:
+				return errs.New(errs.Conflict, "namespace "+n.Dev, "has the mark of a volume group of pmemctl, but is enabled without it", howToEnable(n, marked, []SeenRegion{seen}))
 			case !n.Enabled():
 				return errs.New(errs.Conflict, "namespace "+n.Dev, "is disabled, and may be that one", "ndctl enable-namespace "+n.Dev)
 			}

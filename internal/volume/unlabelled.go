@@ -208,13 +208,31 @@ func (u unlabelled) CreateNamespace(spec pmem.NamespaceSpec) (pmem.Namespace, er
 }
 
 // wipe zeroes both ends of a namespace without a label, and what is in front of its data, which
-// begins at an offset in bytes. The namespace is disabled then.
+// begins at an offset in bytes. The info block goes last: with it, an interrupted call can be
+// repeated. The namespace is disabled then.
 func (u unlabelled) wipe(dev string, data uint64) error {
 	block, err := u.NDCTL.EnableRaw(dev)
 	if err != nil {
 		return err
 	}
-	return errors.Join(zeroEnds(context.Background(), u.devices, "/dev/"+block, data+endSize, endSize), u.NDCTL.DisableRaw(dev))
+	return errors.Join(u.zeroBackwards("/dev/"+block, data+endSize), u.NDCTL.DisableRaw(dev))
+}
+
+func (u unlabelled) zeroBackwards(path string, head uint64) error {
+	dev, err := u.devices.Hold(path)
+	if err != nil {
+		return err
+	}
+	const info = pmem.InfoBlockOffset + pmem.InfoBlockSize
+	ctx, size := context.Background(), dev.Size()
+	err = dev.Zero(ctx, size-min(endSize, size), size, nil)
+	if err == nil {
+		err = dev.Zero(ctx, min(info, size), min(head, size), nil)
+	}
+	if err == nil {
+		err = dev.Zero(ctx, 0, min(info, size), nil)
+	}
+	return errors.Join(err, dev.Close())
 }
 
 // RenameNamespace replaces the UUID in the info block of a namespace without a label. A power

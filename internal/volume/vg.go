@@ -106,6 +106,7 @@ func (s *Service) removeVGNow(ctx context.Context, name string, force bool) (reg
 		return nil, err
 	}
 	members := v.membersOf(name)
+	known = known || len(members) > 0
 	vg, err := v.ownGroup(name)
 	switch {
 	case errs.Is(err, errs.NotFound) && len(members) > 0:

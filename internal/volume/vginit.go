@@ -355,7 +355,10 @@ func (s *Service) planInit(ctx context.Context, v View, spec VGInitSpec) (steps 
 	for i := range steps {
 		if step := &steps[i]; err == nil && step.Changes() && step.namespace.Dev != "" {
 			step.Caveat = v.PMEM.BusOf(step.Region).Caveat()
-			if err = s.noneMissing(v, step.Region); err == nil {
+			if err = s.mayBeHidden(step.namespace); err == nil {
+				err = s.noneMissing(v, step.Region)
+			}
+			if err == nil {
 				step.Erases, err = s.contentOfWhole(ctx, v, step.namespace, spec.OnlyZeros)
 			}
 		}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
@@ -24,9 +26,6 @@ func (s *Service) contentOfWhole(ctx context.Context, v View, n pmem.Namespace, 
 	}
 	if err := s.notInUse(Volume{Name: n.Dev, Device: device}); err != nil {
 		return "", errs.Wrap(errs.InUse, "namespace "+n.Dev, "is in use", "unmount it: findmnt "+device+"; stop what uses it: lsof "+device, err)
-	}
-	if err := s.mayBeHidden(n); err != nil {
-		return "", err
 	}
 	for _, vg := range v.Foreign.VGs {
 		for _, pv := range vg.PVs {
@@ -89,7 +88,7 @@ func (spec VGInitSpec) mayErase(steps []VGInitStep) error {
 }
 
 // leftRaw returns the marked UUID of a namespace without a label that is enabled without its info
-// block, so that the mark is not visible; otherwise "".
+// block, so that the mark is not visible; otherwise "". A block that cannot be read has no mark.
 func (s *Service) leftRaw(n pmem.Namespace) (marked string, err error) {
 	if n.Labels || n.InfoUUID != "" || n.Blockdev == "" {
 		return "", nil
@@ -100,6 +99,9 @@ func (s *Service) leftRaw(n pmem.Namespace) (marked string, err error) {
 	}
 	block := make([]byte, pmem.InfoBlockSize)
 	_, err = dev.ReadAt(block, pmem.InfoBlockOffset)
+	if errors.Is(err, unix.EIO) {
+		return "", dev.Close()
+	}
 	if err = errors.Join(err, dev.Close()); err != nil {
 		return "", err
 	}
@@ -117,59 +119,58 @@ func (s *Service) mayBeHidden(n pmem.Namespace) error {
 	if n.Labels || n.InfoUUID != "" {
 		return nil
 	}
-	marked, err := s.leftRaw(n)
-	if err != nil {
-		return err
-	}
-	if marked != "" {
-		return errs.New(errs.Conflict, "namespace "+n.Dev, "has the mark of a volume group of pmemctl, but is enabled without it", s.howToEnable(n, marked))
-	}
 	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
 	if err != nil {
 		return err
 	}
 	gone, err := s.goneRegions(View{PMEM: sys})
-	if err != nil || len(gone) == 0 {
+	if err != nil {
 		return err
 	}
-	next := gone[0].damage().Next
-	if !n.Enabled() {
-		next = "pmemctl vg init " + n.Region + " enables it; or, if that region is lost for good: pmemctl region forget " + gone[0].ID()
+	marked, err := s.leftRaw(n)
+	if err != nil {
+		return err
 	}
-	return errs.New(errs.Conflict, "namespace "+n.Dev, "may belong to a volume group of pmemctl: region "+gone[0].Dev+" "+gone[0].damage().Reason, next)
+	if marked != "" {
+		return errs.New(errs.Conflict, "namespace "+n.Dev, "has the mark of a volume group of pmemctl, but is enabled without it", howToEnable(n, marked, gone))
+	}
+	r, _ := sys.Region(n.Region)
+	i := slices.IndexFunc(gone, func(seen SeenRegion) bool { return seen.mayBe(r) })
+	if i < 0 {
+		return nil
+	}
+	next := gone[i].damage().Next
+	if !n.Enabled() {
+		next = "ndctl enable-namespace " + n.Dev + "; or, if that region is lost for good: pmemctl region forget " + gone[i].ID()
+	}
+	return errs.New(errs.Conflict, "namespace "+n.Dev, "may belong to a volume group of pmemctl: region "+gone[i].Dev+" "+gone[i].damage().Reason, next)
 }
 
-// continues reports whether vg init enables a namespace with a marked UUID that is raw: it is
-// recorded, or there is no volume on it. Otherwise it is another host's, or a copy.
-func (s *Service) continues(marked string) bool {
+// continues reports whether vg init enables a namespace with a marked UUID that is raw: its region
+// is recorded and missing, or there is no volume on it. Otherwise it is another host's, or a copy.
+func continues(marked string, gone []SeenRegion) bool {
 	name, _ := MarkedName(marked)
 	mark, _ := parseMark(name)
-	return mark == markJoining || s.seen(pmem.Region{ISetID: identityOf(marked)})
+	return mark == markJoining || slices.ContainsFunc(gone, func(r SeenRegion) bool { return r.ISetID == identityOf(marked) })
 }
 
-func (s *Service) howToEnable(n pmem.Namespace, marked string) string {
-	if s.continues(marked) {
+func howToEnable(n pmem.Namespace, marked string, gone []SeenRegion) string {
+	if continues(marked, gone) {
 		return "pmemctl vg init " + n.Region + " enables it as it was"
 	}
 	return fmt.Sprintf("if it is not a copy: ndctl disable-namespace %s; echo 0 >/sys/bus/nd/devices/%[1]s/force_raw; ndctl enable-namespace %[1]s", n.Dev)
 }
 
-// enableUnlabelled enables the namespaces without a label that a crash left raw or disabled. A
-// disabled one shows no mark, so it is left alone unless a recorded region is missing.
+// enableUnlabelled enables the namespaces without a label that a crash left raw. A disabled one
+// stays so: it may be a copy.
 func (s *Service) enableUnlabelled(v View) (enabled bool) {
 	gone, _ := s.goneRegions(v)
-	isMissing := slices.ContainsFunc(gone, func(r SeenRegion) bool { return r.Unlabelled })
 	for _, n := range v.PMEM.Namespaces {
 		marked, err := s.leftRaw(n)
-		raw := err == nil && marked != "" && s.continues(marked) && s.notHeld(n) == nil
-		if !raw && (n.Labels || n.Enabled() || !isMissing) {
+		if err != nil || marked == "" || !continues(marked, gone) || s.notHeld(n) != nil {
 			continue
 		}
-		err = nil
-		if raw {
-			err = s.NDCTL.DisableRaw(n.Dev)
-		}
-		if err == nil {
+		if err = s.NDCTL.DisableRaw(n.Dev); err == nil {
 			enabled = true
 			_, err = s.NDCTL.EnableNamespace(n.Dev)
 		}
@@ -193,11 +194,17 @@ func (s *Service) readyForWhole(ctx context.Context, step VGInitStep) error {
 	return s.makeNameKnown(step.VG)
 }
 
-// noneMissing returns an error if a recorded region is missing: one without labels may be that one.
+// noneMissing returns an error if a recorded region is missing that may be one without labels.
 func (s *Service) noneMissing(v View, region string) error {
 	gone, err := s.goneRegions(v)
-	if err != nil || len(gone) == 0 {
+	if err != nil {
 		return err
 	}
-	return errs.New(errs.Conflict, "region "+region, "may be one that had volumes: "+gone[0].Dev+" "+gone[0].damage().Reason, gone[0].damage().Next)
+	r, _ := v.PMEM.Region(region)
+	for _, seen := range gone {
+		if seen.mayBe(r) {
+			return errs.New(errs.Conflict, "region "+region, "may be one that had volumes: "+seen.Dev+" "+seen.damage().Reason, seen.damage().Next)
+		}
+	}
+	return nil
 }
