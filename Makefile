@@ -81,9 +81,9 @@ test-guest-rest: build guest-tests ## the other integration tests that CI runs
 test-guest-all: build guest-tests ## all integration tests that make test omits
 	PMEMCTL_REST=all $(GUESTS)
 
-test-k8s-short: deps image kubernetes ## a driver and volumes of both types on a real Kubernetes, an upgrade, servers, takeovers, deletion
+test-k8s-short: deps image kubernetes ## a driver and volumes of both types on a real Kubernetes, an upgrade, takeovers, deletion
 	@scripts/deps.sh kubernetes
-	$(GO) test -tags lab -count=1 -timeout 1h -v -run '^TestMany$$/^(deploy|former driver|metrics|both types on one node|upgrade|servers|adopt|delete)$$' ./test/kubernetes
+	$(GO) test -tags lab -count=1 -timeout 1h -v -run '^TestMany$$/^(deploy|former driver|metrics|both types on one node|upgrade|adopt|delete)$$' ./test/kubernetes
 
 test-k8s: deps image kubernetes ## the full Kubernetes tests: the page, more claims than room, pods created and deleted
 	@scripts/deps.sh kubernetes

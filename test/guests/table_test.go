@@ -46,10 +46,10 @@ var (
 				"TestDevicesGoneRegion", "TestDevicesGoneFromSpan", "TestDevicesFaults", "TestDevicesRawOrMounted",
 				"TestEraseForSpace", "TestEraseBadMedium", "TestEraseCopy",
 				"TestNoOldDataThroughFilesystem/lvm_xfs_dax=true", "TestNoOldDataThroughFilesystem/direct_ext4_dax=true",
-				"TestTroublesClock", "TestTroublesRunFull", "TestTroublesNoFiles", "TestTroublesServerNoFiles", "TestTroublesTwoServers",
-				"TestVGRepairEveryByte", "TestVGRepairOneCopy", "TestVGRepairNamesakes", "TestVGRepairKilled", "TestVGRepairRefusals",
+				"TestTroublesClock", "TestTroublesRunFull", "TestTroublesServerNoFiles",
+				"TestVGRepairOneCopy", "TestVGRepairNamesakes", "TestVGRepairKilled", "TestVGRepairRefusals",
 			}, []string{
-				"TestScripts/regions/full-metadata",
+				"TestScripts/regions/full-metadata", "TestTroublesNoFiles", "TestTroublesTwoServers", "TestVGRepairEveryByte",
 				"TestNoOldDataThroughFilesystem/lvm_ext4_dax=false", "TestNoOldDataThroughFilesystem/direct_xfs_dax=true",
 			}},
 			{"dax", []string{"TestGuest"}, nil, nil},
@@ -83,10 +83,10 @@ var (
 				"TestCSISwappedTarget", "TestCSISurroundings", "TestCSIDAX",
 			}, []string{
 				"TestCSISanity/direct_direct_block",
-				"TestCSIContainerProbe", "TestCSIRawBlockOfFilesystem", "TestCSIHeldLock", "TestCSIStatsOfDown", "TestCSIEraseDoesNotBlock",
+				"TestCSIContainerProbe", "TestCSIRawBlockOfFilesystem", "TestCSIHeldLock", "TestCSIStatsOfDown",
 				"TestCSIIdempotence", "TestHostile", "TestHostileContainer",
 			}, []string{
-				"TestCSISanity/all_lvm_block", "TestCSIIdempotence/lvm_5_at_once", "TestCSIIdempotence/direct_twice",
+				"TestCSISanity/all_lvm_block", "TestCSIEraseDoesNotBlock", "TestCSIIdempotence/lvm_5_at_once", "TestCSIIdempotence/direct_twice",
 				"TestCSIDAX/lvm_ext4", "TestCSIDAX/direct_xfs",
 			}},
 		}},
