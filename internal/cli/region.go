@@ -247,10 +247,10 @@ func newRegionForgetCommand(a *app, runF runFunc[regionForgetOptions]) *cobra.Co
 	var o regionForgetOptions
 	cmd := &cobra.Command{
 		Use: "forget ID", Short: "Forget a missing region and the volumes in it",
-		Long: `Forgets a region whose DIMMs or content are lost for good. The host records which regions have had
-volumes: while one of them is missing, a volume that is not found does not count as
-deleted. ID is what "pmemctl volume list" shows for the region: its interleave set or, if
-it has no labels, its mark.`,
+		Long: `Forgets a region whose DIMMs or content are lost for good. The host records which
+regions have had volumes: while one of them is missing, a volume that is not found does
+not count as deleted. ID is what "pmemctl volume list" shows for the region: its
+interleave set or, if it has no labels, its mark.`,
 		Example: `  pmemctl region forget 7a3d9f0c51e28b46`,
 		Args:    cobra.ExactArgs(1), PreRunE: a.asRoot("forgetting a region"),
 		RunE: func(cmd *cobra.Command, args []string) error {

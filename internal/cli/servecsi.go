@@ -251,10 +251,8 @@ func (a *app) prepare(ctx context.Context, o *serveCSIOptions, log *slog.Logger)
 func (a *app) isZero(ctx context.Context, spec volume.VGInitSpec) error {
 	spec.OnlyZeros = true
 	steps, err := a.service.PlanVGInit(ctx, spec)
-	for _, step := range steps {
-		if err == nil && step.Erases != "" && step.Erases != volume.NothingFound {
-			err = errs.New(errs.Conflict, "region "+step.Region, "contains "+step.Erases+", and --init-whole erases nothing", "if it is not needed: pmemctl vg init "+step.Region+" --whole")
-		}
+	if err == nil {
+		err = spec.CheckErases(steps)
 	}
 	return err
 }

@@ -103,12 +103,13 @@ func (c Checker) checkMount(r *report, vol volume.Condition, m volume.MountCondi
 	if !c.Touch || m.ReadOnly() {
 		return
 	}
+	if vol.NoMapSync {
+		problem(Note, pmem.NoMapSync, "")
+	}
 	switch mapped, err := c.Host.MapFile(m.Path); {
 	case err != nil:
 		problem(Warning, "a file cannot be mapped to show DAX: "+err.Error(), "free some space on it, or omit --touch")
-	case vol.NoMapSync:
-		problem(Note, pmem.NoMapSync, "")
-	case !mapped.Sync:
+	case !mapped.Sync && !vol.NoMapSync:
 		problem(Fault, "a file cannot be mapped with MAP_SYNC, so it does not use DAX", again)
 	case !mapped.Huge:
 		problem(Warning, "a fault maps 4 KiB in place of 2 MiB", "its free space may be fragmented: copy it to a new volume: pmemctl volume clone "+vol.Name+" NEWNAME")

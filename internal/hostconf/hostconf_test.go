@@ -60,9 +60,8 @@ func (m *machine) link(name, target string) {
 	require.NoError(m.t, os.Symlink(m.path(target), m.path(name)))
 }
 
-// fsdax creates a namespace with its block device below a pfn device.
-func (m *machine) fsdax(block, namespace, name string) {
-	m.file("sys/devices/region0/"+namespace+"/alt_name", name+"\n")
+// pfn creates the block device of a namespace below a pfn device.
+func (m *machine) pfn(block, namespace string) {
 	m.file("sys/devices/region0/pfn-"+block+"/namespace", namespace+"\n")
 	dir := "sys/devices/region0/pfn-" + block + "/block/" + block
 	m.file(dir+"/dev", "259:0\n")
@@ -70,15 +69,17 @@ func (m *machine) fsdax(block, namespace, name string) {
 	m.link("sys/class/block/"+block, dir)
 }
 
+// fsdax creates a namespace with its block device below a pfn device.
+func (m *machine) fsdax(block, namespace, name string) {
+	m.file("sys/devices/region0/"+namespace+"/alt_name", name+"\n")
+	m.pfn(block, namespace)
+}
+
 // unlabelled is a namespace without a label, with an info block.
 func (m *machine) unlabelled(block, namespace, uuid string) {
 	m.file("sys/devices/region0/"+namespace+"/size", "0\n")
-	m.file("sys/devices/region0/pfn-"+block+"/namespace", namespace+"\n")
 	m.file("sys/devices/region0/pfn-"+block+"/uuid", uuid+"\n")
-	dir := "sys/devices/region0/pfn-" + block + "/block/" + block
-	m.file(dir+"/dev", "259:0\n")
-	m.link(dir+"/device", "sys/devices/region0/pfn-"+block)
-	m.link("sys/class/block/"+block, dir)
+	m.pfn(block, namespace)
 }
 
 func (m *machine) raw(block, namespace, name string) {

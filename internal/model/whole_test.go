@@ -230,15 +230,22 @@ func TestWholeLosesItsContent(t *testing.T) {
 	assert.NoError(t, s.Absent(ctx, "a"))
 }
 
-// TestWholeUnknownName: without LVM's metadata and without the archive, the name of the group is
-// not known, and the region is damaged and not free.
-func TestWholeUnknownName(t *testing.T) {
+// wholeNamedData is a host with the volume group data on region0.
+func wholeNamedData(t *testing.T) (*model.Host, *volume.Service) {
+	t.Helper()
 	h := newHost(t)
 	s := h.Service()
 	h.RemoveLabels(0)
 	zero(t, h, s)
 	spec := volume.VGInitSpec{Regions: []string{"region0"}, Whole: true, Span: true, VG: "data", MayErase: map[string]string{"region0": volume.NothingFound}}
 	require.NoError(t, volumetest.Second(s.InitVGs(ctx, spec)))
+	return h, s
+}
+
+// TestWholeUnknownName: without LVM's metadata and without the archive, the name of the group is
+// not known, and the region is damaged and not free.
+func TestWholeUnknownName(t *testing.T) {
+	h, s := wholeNamedData(t)
 	v, err := s.Look(ctx)
 	require.NoError(t, err)
 	assert.Equal(t, "pmemctl=data", v.PMEM.InRegion("region0")[0].Name)
@@ -487,12 +494,7 @@ func TestWholeOneKind(t *testing.T) {
 // TestWholeNameInArchive: the name of a group with a name of its own is found without LVM's
 // metadata, and no second group of that name is created.
 func TestWholeNameInArchive(t *testing.T) {
-	h := newHost(t)
-	s := h.Service()
-	h.RemoveLabels(0)
-	zero(t, h, s)
-	spec := volume.VGInitSpec{Regions: []string{"region0"}, Whole: true, Span: true, VG: "data", MayErase: map[string]string{"region0": volume.NothingFound}}
-	require.NoError(t, volumetest.Second(s.InitVGs(ctx, spec)))
+	h, s := wholeNamedData(t)
 	require.NoError(t, volumetest.Create(volumetest.Spec("a", volume.TypeLVM, 16*pmem.MiB))(h, s))
 	entries, err := os.ReadDir(s.ArchiveDir)
 	require.NoError(t, err)

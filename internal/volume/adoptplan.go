@@ -238,7 +238,7 @@ func (p *adoptPlanner) checkNamespace(a *Adoption, n pmem.Namespace) {
 	}
 	switch {
 	case !r.Labels || !n.Labels:
-		a.refuse(errs.Unsupported, what+"is in "+n.Region+", which has no labels: nothing could show that it is pmemctl's", "copy its data to a volume in a region with labels")
+		a.refuse(errs.Unsupported, what+"is in "+n.Region+", which has no labels: its mark would be written in front of its data, which a power failure could lose", "copy its data to a volume in a region with labels")
 	case !n.Enabled():
 		a.refuse(errs.Unsupported, what+"is disabled", "ndctl enable-namespace "+n.Dev)
 	case n.Mode != pmem.ModeFSDAX:

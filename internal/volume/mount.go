@@ -344,8 +344,8 @@ func (s *Service) tryDAX(vol Volume, path string) (Volume, error) {
 }
 
 // refusesMapSync reports whether the kernel ought to refuse MAP_SYNC on a volume. If the device of
-// another volume was removed before, it may grant it: alloc_dax leaves DAXDEV_SYNC set in the memory
-// that it uses again (drivers/dax/super.c).
+// another volume was removed before, it may grant it: dax_alloc_inode does not clear the flag
+// DAXDEV_SYNC in memory that it uses again (drivers/dax/super.c).
 func (s *Service) refusesMapSync(vol Volume) bool {
 	marked := slices.DeleteFunc(s.NDCTL.EnabledFSDAX(), func(n pmem.Namespace) bool { return identityOf(n.InfoUUID) == 0 })
 	if len(marked) == 0 { // all regions have labels

@@ -78,7 +78,7 @@ const maxInitRounds = 64
 func (s *Service) initAll(ctx context.Context, v View, spec VGInitSpec) ([]VGInitStep, error) {
 	done, damage, err := s.planInit(ctx, v, spec)
 	if err == nil {
-		err = spec.mayErase(done)
+		err = spec.CheckErases(done)
 	}
 	for steps, rounds := done, 0; err == nil && slices.ContainsFunc(steps, VGInitStep.Changes); rounds++ {
 		if rounds == maxInitRounds {

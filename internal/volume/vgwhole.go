@@ -70,8 +70,8 @@ func (s *Service) endsAreZero(ctx context.Context, path string, end uint64) (boo
 	return zero, errors.Join(err, dev.Close())
 }
 
-// mayErase returns an error if a step erases what the caller has not accepted to lose.
-func (spec VGInitSpec) mayErase(steps []VGInitStep) error {
+// CheckErases returns an error if a step erases what the caller has not accepted to lose.
+func (spec VGInitSpec) CheckErases(steps []VGInitStep) error {
 	for _, step := range steps {
 		if step.Erases == "" {
 			continue
