@@ -10,7 +10,7 @@ LDFLAGS := -X github.com/pmemctl/pmemctl/internal/cli.Version=$(VERSION)
 BUILD   := build
 FUZZTIME ?= 5m
 # The commit from which the tests upgrade.
-PREVIOUS := 0065ce5bde8920df87067bcabbaee7e84ec749bd
+PREVIOUS := ef86a54f5827ee612a607b5cf3169a81b0805e96
 # Without it each component reports v0.0.0, which the others refuse.
 KUBE_VERSION := -X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36
 

@@ -151,8 +151,13 @@ set -e
 export LC_ALL=C
 umount -q /usr/sbin/lvm || true
 for dev in $(awk '$3 ~ /^259:|^25[0-9]:/ { print $5 }' /proc/self/mountinfo | sort -r); do umount "$(printf %b "$dev")"; done
-for vg in $(vgs --noheadings -o vg_name 2>/dev/null); do vgremove -ff -y "$vg" >/dev/null 2>&1 || true; done # its metadata may be full
-for pv in $(pvs --noheadings -o pv_name 2>/dev/null); do pvremove -ff -y "$pv" >/dev/null 2>&1; done
+any() { [ -e "$1" ]; }
+if any /sys/block/pmem* || any /sys/block/dm-* || any /sys/block/loop*/loop; then # each command of LVM takes long
+	vgs=$(vgs --noheadings -o vg_name 2>/dev/null)
+	if [ -n "$vgs" ]; then vgremove -ff -y $vgs >/dev/null 2>&1 || true; fi # its metadata may be full
+	pvs=$(pvs --noheadings -o pv_name 2>/dev/null)
+	if [ -n "$pvs" ]; then pvremove -ff -y $pvs >/dev/null 2>&1; fi
+fi
 rm -rf /run/pmemctl /var/lib/pmemctl
 for dir in /sys/bus/nd/devices/region*; do
 	region=${dir##*/}
