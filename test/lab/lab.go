@@ -56,6 +56,8 @@ type Config struct {
 	MemoryMiB int
 	// MemmapMiB, when not 0, is memory that the kernel's command line declares as PMEM.
 	MemmapMiB int
+	// CXL are memory devices, each at a root port of the one host bridge.
+	CXL []CXLDevice
 	// OneCPU gives the guest one processor. It is half as fast, and then nothing that
 	// the kernel does can meet the fault of QEMU that kernelParameters avoids.
 	OneCPU bool
@@ -99,6 +101,17 @@ func LabelledDIMMs(count int, size int64) []DIMM {
 // Unlabelled are the kinds of PMEM that cannot have labels, each of size bytes: a DIMM
 // without a label area, and virtio-pmem. Config.MemmapMiB is the third.
 func Unlabelled(size int64) []DIMM { return []DIMM{{Size: size}, {Size: size, Virtio: true}} }
+
+// CXLDevice is a CXL memory device (Type 3) with persistent memory.
+type CXLDevice struct {
+	Size   int64 // bytes, a multiple of 256 MiB
+	Serial uint64
+}
+
+// TwoCXLDevices are equal but for their serial numbers, and in no region yet.
+func TwoCXLDevices() []CXLDevice {
+	return []CXLDevice{{Size: 1 << 30, Serial: 0x1234}, {Size: 1 << 30, Serial: 0x5678}}
+}
 
 // AllKindsOfDIMMs are two equal regions, region2 misaligned to 16 MiB, and
 // region3 whose DIMM has no room for labels.
@@ -270,6 +283,9 @@ func qemuArgs(cfg Config, k kernel, initramfs, socket string) ([]string, error) 
 		memory = 3072
 	}
 	total := int64(cfg.MemmapMiB)
+	for _, d := range cfg.CXL {
+		total += d.Size / mib
+	}
 	for _, d := range cfg.DIMMs {
 		total += (d.Size+d.LabelSize)/mib + 1024 // QEMU aligns each to 1 GiB
 	}
@@ -285,15 +301,20 @@ func qemuArgs(cfg Config, k kernel, initramfs, socket string) ([]string, error) 
 		memory += cfg.MemmapMiB
 		parameters += fmt.Sprintf(" memmap=%dM!4G", cfg.MemmapMiB) // more than 2.75 GiB lie above 4 GiB in part
 	}
+	machine := "q35,accel=tcg,nvdimm=on"
+	if len(cfg.CXL) > 0 {
+		machine += ",cxl=on"
+	}
 	args := []string{
-		"-M", "q35,accel=tcg,nvdimm=on", "-cpu", processor, "-smp", cpus,
+		"-M", machine, "-cpu", processor, "-smp", cpus,
 		"-m", fmt.Sprintf("%dM,slots=%d,maxmem=%dM", memory, len(cfg.DIMMs)+1, int64(memory)+total+1024),
 		"-nodefaults", "-nographic", "-serial", "mon:stdio", "-no-reboot",
 		"-kernel", k.image, "-initrd", initramfs,
 		"-append", console + " panic=-1 oops=panic " + parameters,
-		"-device", "virtio-rng-pci",
-		"-virtfs", "local,path=/,mount_tag=" + protocol.ShareTag + ",security_model=none,readonly=on,multidevs=remap",
-		"-device", "virtio-serial-pci",
+		"-device", "virtio-rng-pci,bus=pcie.0",
+		"-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
+		"-device", "virtio-9p-pci,bus=pcie.0,fsdev=root,mount_tag=" + protocol.ShareTag,
+		"-device", "virtio-serial-pci,bus=pcie.0",
 		"-chardev", "socket,id=agent,server=on,wait=off,path=" + socket,
 		"-device", "virtserialport,chardev=agent,name=" + protocol.PortName,
 	}
@@ -302,8 +323,13 @@ func qemuArgs(cfg Config, k kernel, initramfs, socket string) ([]string, error) 
 		for _, port := range cfg.Forward {
 			net += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:%d", port, port)
 		}
-		args = append(args, "-netdev", net, "-device", "virtio-net-pci,netdev=net")
+		args = append(args, "-netdev", net, "-device", "virtio-net-pci,bus=pcie.0,netdev=net")
 	}
+	cxl, err := cfg.cxlArgs()
+	if err != nil {
+		return nil, err
+	}
+	args = append(args, cxl...)
 	for i, d := range cfg.DIMMs {
 		file := cfg.dimmFile(i)
 		if err := makeSparse(file, d.Size+d.LabelSize); err != nil {
@@ -311,7 +337,7 @@ func qemuArgs(cfg Config, k kernel, initramfs, socket string) ([]string, error) 
 		}
 		device := fmt.Sprintf("nvdimm,id=nvdimm%d,memdev=mem%d", i, i)
 		if d.Virtio {
-			device = fmt.Sprintf("virtio-pmem-pci,id=nvdimm%d,memdev=mem%d", i, i)
+			device = fmt.Sprintf("virtio-pmem-pci,bus=pcie.0,id=nvdimm%d,memdev=mem%d", i, i)
 		}
 		if d.LabelSize > 0 {
 			device += fmt.Sprintf(",label-size=%d", d.LabelSize)
@@ -319,6 +345,32 @@ func qemuArgs(cfg Config, k kernel, initramfs, socket string) ([]string, error) 
 		args = append(args,
 			"-object", fmt.Sprintf("memory-backend-file,id=mem%d,share=on,mem-path=%s,size=%d", i, file, d.Size+d.LabelSize),
 			"-device", device)
+	}
+	return args, nil
+}
+
+// cxlArgs are the arguments for the CXL devices, below one host bridge. With a single root port
+// Linux would take the bridge for one that needs no decoder, and QEMU 7.2 then loses what is
+// written. Without a serial number the interleave set has no identity.
+func (cfg Config) cxlArgs() ([]string, error) {
+	if len(cfg.CXL) == 0 {
+		return nil, nil
+	}
+	args := []string{"-device", "pxb-cxl,bus_nr=12,bus=pcie.0,id=cxl.1", "-M", "cxl-fmw.0.targets.0=cxl.1,cxl-fmw.0.size=4G"}
+	for i := range max(2, len(cfg.CXL)) {
+		args = append(args, "-device", fmt.Sprintf("cxl-rp,port=%d,bus=cxl.1,id=rp%d,chassis=0,slot=%d", i, i, 2+i))
+	}
+	for i, d := range cfg.CXL {
+		memory, labels := filepath.Join(cfg.Dir, fmt.Sprintf("cxl%d", i)), filepath.Join(cfg.Dir, fmt.Sprintf("cxl%d.labels", i))
+		for file, size := range map[string]int64{memory: d.Size, labels: mib} {
+			if err := makeSparse(file, size); err != nil {
+				return nil, err
+			}
+		}
+		args = append(args,
+			"-object", fmt.Sprintf("memory-backend-file,id=cxl%d,share=on,mem-path=%s,size=%d", i, memory, d.Size),
+			"-object", fmt.Sprintf("memory-backend-file,id=lsa%d,share=on,mem-path=%s,size=%d", i, labels, mib),
+			"-device", fmt.Sprintf("cxl-type3,bus=rp%d,memdev=cxl%d,lsa=lsa%d,id=memory%d,sn=%#x", i, i, i, i, d.Serial))
 	}
 	return args, nil
 }

@@ -55,6 +55,9 @@ func modulePaths(ctx context.Context, k kernel, cfg Config) ([]string, error) {
 	if slices.ContainsFunc(cfg.DIMMs, func(d DIMM) bool { return d.Virtio }) {
 		wanted = append(append([]string{}, wanted...), "nd_virtio", "virtio_pmem")
 	}
+	if len(cfg.CXL) > 0 {
+		wanted = append(append([]string{}, wanted...), "cxl_acpi", "cxl_pci", "cxl_mem", "cxl_pmem")
+	}
 	if cfg.Network != 0 {
 		wanted = append(append([]string{}, wanted...), "virtio_net", "bridge", "veth")
 	}
