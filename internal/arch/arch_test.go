@@ -22,7 +22,8 @@ const module = "github.com/pmemctl/pmemctl/internal/"
 // fault are below all of them.
 var mayImport = map[string][]string{
 	"arch": {}, "pmem": {}, "errs": {}, "fault": {}, "hostlock": {}, "devuser": {}, "run": {},
-	"ndctl":             {},
+	"cxl":               {},
+	"ndctl":             {"cxl"},
 	"dax":               {"devuser"},
 	"blockdev":          {},
 	"lvm":               {"run", "blockdev"},

@@ -23,9 +23,33 @@ func newDIMMCommand(a *app) *cobra.Command {
 		if len(s.Buses) == 0 && !o.structured() {
 			return volume.NoPMEM(s)
 		}
-		return show(a, o, "dimms", s.DIMMs, dimmColumns())
+		if len(s.Memdevs) == 0 {
+			return show(a, o, "dimms", s.DIMMs, dimmColumns())
+		}
+		if o.structured() {
+			return showObject(a.stdout, o, map[string]any{"dimms": s.DIMMs, "memdevs": s.Memdevs})
+		}
+		if err := show(a, o, "dimms", s.DIMMs, dimmColumns()); err != nil {
+			return err
+		}
+		fmt.Fprintln(a.stdout)
+		return show(a, o, "memdevs", s.Memdevs, memdevColumns())
 	})
 	return group("dimm", "Show NVDIMMs", "pmemctl dimm list", list)
+}
+
+// memdevColumns are those of CXL memory devices, of which the kernel does not say which DIMM they
+// are before Linux 6.12.
+func memdevColumns() []column[pmem.Memdev] {
+	return []column[pmem.Memdev]{
+		{title: "CXL MEMORY", cell: func(m pmem.Memdev) string { return m.Dev }},
+		{title: "SERIAL", cell: func(m pmem.Memdev) string { return fmt.Sprintf("%#x", m.Serial) }},
+		{title: "SIZE", cell: func(m pmem.Memdev) string { return pmem.FormatSize(m.Size) }},
+		{title: "HOST", cell: func(m pmem.Memdev) string { return m.Host }},
+		{title: "CXL REGION", cell: func(m pmem.Memdev) string { return dash(strings.Join(m.Regions, ",")) }},
+		{title: "NUMA", wide: true, cell: func(m pmem.Memdev) string { return nodeText(m.NUMANode) }},
+		{title: "DECODER", wide: true, cell: func(m pmem.Memdev) string { return dash(m.Decoder) }},
+	}
 }
 
 func dimmColumns() []column[pmem.DIMM] {
@@ -37,7 +61,7 @@ func dimmColumns() []column[pmem.DIMM] {
 		{title: "FLAGS", cell: func(d pmem.DIMM) string { return dash(strings.Join(d.Flags, ",")) }},
 		{title: "LABELS", cell: func(d pmem.DIMM) string { return pmem.FormatSize(d.LabelSize) }},
 		{title: "ID", wide: true, cell: func(d pmem.DIMM) string { return dash(d.ID) }},
-		{title: "HANDLE", wide: true, cell: func(d pmem.DIMM) string { return fmt.Sprintf("%#x", d.Handle) }},
+		{title: "HANDLE", wide: true, cell: func(d pmem.DIMM) string { return valueOf(d.Handle, "%#x") }},
 		{title: "TEMPERATURE", wide: true, cell: func(d pmem.DIMM) string {
 			return healthOf(d, func(h *pmem.Health) string { return valueOf(h.TemperatureCelsius, "%.1f C") })
 		}},

@@ -98,6 +98,11 @@ func (t tree) buses() []*node {
 				bus.Children = append(bus.Children, dimmNode(d))
 			}
 		}
+		if b.Provider == pmem.ProviderCXL {
+			for _, m := range t.view.PMEM.Memdevs {
+				bus.Children = append(bus.Children, memdevNode(m))
+			}
+		}
 		for _, r := range t.view.PMEM.Regions {
 			if r.Bus == b.Dev {
 				bus.Children = append(bus.Children, t.region(r))
@@ -106,6 +111,14 @@ func (t tree) buses() []*node {
 		nodes = append(nodes, bus)
 	}
 	return nodes
+}
+
+func memdevNode(m pmem.Memdev) *node {
+	note := "in no region"
+	if len(m.Regions) > 0 {
+		note = "in CXL " + strings.Join(m.Regions, ", ")
+	}
+	return &node{Kind: "memdev", Name: m.Dev, Size: m.Size, Note: fmt.Sprintf("serial %#x, %s", m.Serial, note)}
 }
 
 func dimmNode(d pmem.DIMM) *node {

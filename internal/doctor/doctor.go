@@ -117,6 +117,7 @@ func (c Checker) checkPMEM(ctx context.Context, r *report, v volume.View) {
 	checkDamage(r, c.Host.Damage(v))
 	checkBuses(r, v)
 	checkDIMMs(r, v)
+	checkMemdevs(r, v)
 	checkRegions(r, v)
 	checkNamespaces(r, v)
 	checkGroups(r, v)

@@ -26,6 +26,19 @@ func checkBuses(r *report, v volume.View) {
 	}
 }
 
+func checkMemdevs(r *report, v volume.View) {
+	for _, m := range v.PMEM.Memdevs {
+		switch {
+		case len(m.Regions) > 0:
+			r.ok("memdev", m.Dev, fmt.Sprintf("serial %#x, %s, in CXL %s", m.Serial, pmem.FormatSize(m.Size), strings.Join(m.Regions, ", ")))
+		case m.Decoder == "":
+			r.add("memdev", m.Dev, Warning, fmt.Sprintf("serial %#x: is in no region, and no decoder can address persistent memory", m.Serial), "cxl list -D")
+		default:
+			r.add("memdev", m.Dev, Warning, fmt.Sprintf("serial %#x: is in no region, so that its memory is not visible", m.Serial), m.CreateRegion())
+		}
+	}
+}
+
 // flagsOfDIMM are what a flag of a DIMM means (kernel drivers/acpi/nfit/core.c, flags_show).
 var flagsOfDIMM = map[string]struct {
 	state        State

@@ -6,6 +6,8 @@ package ndctl
 import "C"
 
 import (
+	"math"
+
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
@@ -13,11 +15,14 @@ func snapshotDIMM(d *C.struct_ndctl_dimm, bus string, withHealth bool) pmem.DIMM
 	dimm := pmem.DIMM{
 		Dev:      C.GoString(C.ndctl_dimm_get_devname(d)),
 		Bus:      bus,
-		Handle:   uint32(C.ndctl_dimm_get_handle(d)),
-		PhysID:   uint16(C.ndctl_dimm_get_phys_id(d)),
 		State:    state(C.ndctl_dimm_is_enabled(d)),
 		Security: security(C.ndctl_dimm_get_security(d)),
 		Flags:    []string{},
+	}
+	const none = math.MaxUint32 // libndctl's for memory that ACPI does not describe
+	if handle := uint32(C.ndctl_dimm_get_handle(d)); handle != none {
+		phys := uint16(C.ndctl_dimm_get_phys_id(d))
+		dimm.Handle, dimm.PhysID = &handle, &phys
 	}
 	if id := C.ndctl_dimm_get_unique_id(d); id != nil {
 		dimm.ID = C.GoString(id)

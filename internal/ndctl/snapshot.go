@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/pmemctl/pmemctl/internal/cxl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
@@ -39,6 +40,7 @@ func (l Lib) Snapshot(sel Select) (pmem.System, error) {
 	}
 	_, err := os.Stat(filepath.Dir(filepath.Clean(sysfsNVDIMM)))
 	s.NoDriver = err != nil
+	s.Memdevs = cxl.Memdevs(cxl.Root)
 	return s, nil
 }
 

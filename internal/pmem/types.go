@@ -2,6 +2,8 @@
 // alignments. It uses no library and no command.
 package pmem
 
+import "fmt"
+
 // Mode is the mode of a namespace, in ndctl's terms.
 type Mode string
 
@@ -44,24 +46,50 @@ func (b Bus) Caveat() string {
 	return ""
 }
 
-// The providers of buses without DIMMs.
+// The providers of buses that are not ACPI's.
 const (
+	ProviderCXL    = "CXL"         // drivers/cxl/core/pmem.c
 	ProviderE820   = "e820"        // memmap= (drivers/nvdimm/e820.c)
 	ProviderVirtio = "virtio-pmem" // drivers/nvdimm/virtio_pmem.c
 )
 
 // DIMM is one NVDIMM.
 type DIMM struct {
-	Dev       string   `json:"dev"`
-	Bus       string   `json:"bus"`
-	ID        string   `json:"id,omitempty"`
-	Handle    uint32   `json:"handle"`
-	PhysID    uint16   `json:"phys_id"`
+	Dev string `json:"dev"`
+	Bus string `json:"bus"`
+	ID  string `json:"id,omitempty"`
+	// Handle and PhysID are those of ACPI; nil for CXL memory.
+	Handle    *uint32  `json:"handle,omitempty"`
+	PhysID    *uint16  `json:"phys_id,omitempty"`
 	State     string   `json:"state"` // enabled or disabled
 	Security  string   `json:"security,omitempty"`
 	LabelSize uint64   `json:"label_size"` // bytes; 0: cannot hold labels
 	Flags     []string `json:"flags"`      // failed_save, smart_event, …
 	Health    *Health  `json:"health,omitempty"`
+}
+
+// Memdev is one CXL memory device with persistent memory.
+type Memdev struct {
+	Dev string `json:"memdev"` // changes over a reboot
+	// Serial identifies the device.
+	Serial   uint64 `json:"serial"`
+	Size     uint64 `json:"pmem_size"` // bytes
+	Host     string `json:"host"`      // its PCI device
+	NUMANode *int   `json:"numa_node,omitempty"`
+	// Decoder is the root decoder for a new region; "" if there is none.
+	Decoder string `json:"decoder,omitempty"`
+	// Regions are the CXL regions that it is in, as in "cxl list".
+	Regions []string `json:"regions"`
+}
+
+// Describe names the device by what identifies it.
+func (m Memdev) Describe() string {
+	return fmt.Sprintf("%s (serial %#x, %s)", m.Dev, m.Serial, FormatSize(m.Size))
+}
+
+// CreateRegion returns the command that creates a region on the device alone.
+func (m Memdev) CreateRegion() string {
+	return fmt.Sprintf("cxl create-region -m -t pmem -d %s %s", m.Decoder, m.Dev)
 }
 
 // Health is the health that a DIMM reports (SMART). Fields that it does not report are nil.
@@ -165,6 +193,7 @@ type System struct {
 	NoDriver   bool
 	Buses      []Bus
 	DIMMs      []DIMM
+	Memdevs    []Memdev
 	Regions    []Region
 	Namespaces []Namespace
 }

@@ -3,6 +3,7 @@ package volume
 import (
 	"fmt"
 	"iter"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -90,12 +91,37 @@ func NoPMEM(s pmem.System) error {
 	if s.NoDriver {
 		return errs.New(errs.NotFound, "", "no persistent memory found: the kernel's NVDIMM driver is not loaded", "modprobe nfit (for CXL memory: modprobe cxl_pmem)")
 	}
+	if err := noCXLRegion(s); err != nil {
+		return err
+	}
 	if len(s.Buses) == 0 {
 		return errs.New(errs.NotFound, "", "no persistent memory found: the kernel shows no NVDIMM bus",
 			"see what the firmware offers: dmesg | grep -iE 'nvdimm|nfit|cxl|persistent'")
 	}
 	return errs.New(errs.NotFound, "", "no persistent memory found: there is a bus "+s.Buses[0].Dev+", but no region on it",
 		"check whether the DIMMs are configured for App Direct in the firmware: pmemctl dimm list")
+}
+
+// noCXLRegion is the error for a host whose CXL memory is in no region.
+func noCXLRegion(s pmem.System) error {
+	var devices, commands []string
+	for _, m := range s.Memdevs {
+		if len(m.Regions) > 0 {
+			continue
+		}
+		devices = append(devices, m.Describe())
+		if m.Decoder != "" {
+			commands = append(commands, m.CreateRegion())
+		}
+	}
+	if len(devices) == 0 {
+		return nil
+	}
+	next := "see why no decoder can address persistent memory: cxl list -D"
+	if len(commands) > 0 {
+		next = "create regions, after each boot: " + strings.Join(commands, "; ")
+	}
+	return errs.New(errs.NotFound, "", "no persistent memory found: CXL memory is in no region: "+strings.Join(devices, ", "), next)
 }
 
 // Unusable says why no namespace can be created in a region, and what to do; "" if one can, or if

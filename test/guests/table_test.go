@@ -71,6 +71,10 @@ var (
 			{"integration", nil, []string{"TestScripts/unlabelled"}, nil},
 			{"ndctl", nil, []string{"TestGuestSysfsMatchesLibndctl"}, nil},
 		}},
+		{name: "CXL memory", config: lab.Config{CXL: lab.TwoCXLDevices()}, passes: []pass{
+			{"integration", nil, []string{"TestScripts/cxl"}, nil},
+			{"ndctl", nil, []string{"TestGuestSysfsMatchesLibndctl"}, nil},
+		}},
 		{name: "nfit_test", config: lab.Config{DIMMs: lab.TwoEqualDIMMs(), NFITTest: true}, passes: []pass{
 			{"integration", []string{"TestScripts/nfit"}, []string{"TestScripts/nfit/poison"}, nil},
 			{"ndctl", []string{"TestGuestSysfsMatchesLibndctl"}, nil, nil},
