@@ -175,7 +175,7 @@ them. If anything in them is in use, nothing is changed.`,
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "all regions that have no labels and can have them")
-	cmd.Flags().BoolVar(&o.force, "force", false, "do not ask, and forget it even if it may only be disabled")
+	cmd.Flags().BoolVar(&o.force, "force", false, "do not ask")
 	return cmd
 }
 
@@ -258,7 +258,7 @@ interleave set or, if it has no labels, its mark.`,
 			return runF.or(a.forgetRegion)(cmd.Context(), &o)
 		},
 	}
-	cmd.Flags().BoolVar(&o.force, "force", false, "do not ask")
+	cmd.Flags().BoolVar(&o.force, "force", false, "do not ask, and forget it even if it may only be disabled")
 	return cmd
 }
 

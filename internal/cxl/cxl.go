@@ -83,6 +83,17 @@ func (b bus) regionsByMemdev(names []string) map[string][]string {
 	return in
 }
 
+// Granularity returns the interleave granularity of a region in bytes; 0 if it is not a CXL region,
+// or is not interleaved. The NVDIMM region on a CXL region has the same name (kernel
+// drivers/cxl/pmem.c, cxl_pmem_region_probe).
+func Granularity(root, region string) uint64 {
+	b := bus(root)
+	if b.number(region, "interleave_ways") < 2 {
+		return 0
+	}
+	return b.number(region, "interleave_granularity")
+}
+
 // numbered reports whether a device name is a prefix and a number.
 func numbered(dev, prefix string) bool {
 	number, ok := strings.CutPrefix(dev, prefix)

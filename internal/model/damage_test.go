@@ -2,6 +2,7 @@ package model_test
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -135,6 +136,69 @@ func TestLostMember(t *testing.T) {
 	_, err = s.InitVGs(ctx, volume.VGInitSpec{Percent: 50})
 	volumetest.IsKind(t, errs.Damaged, err, "pmemvgregion0")
 	assert.Contains(t, errs.NextStep(s.RemoveVG(ctx, "pmemvgregion0", false)), "--force")
+}
+
+// TestScrambled: in a region that was created again with another interleave granularity nothing is
+// used or changed, although all metadata is readable; with the right one everything is back.
+func TestScrambled(t *testing.T) {
+	h := newHost(t)
+	h.SetGranularity(0, 1024)
+	s := h.Service()
+	require.NoError(t, initVGs(50)(h, s))
+	mounted := func(name string) error {
+		return volumetest.Mounted(name, filepath.Join(t.TempDir(), name))(h, s)
+	}
+	specs := []volume.Spec{
+		volumetest.Spec("db", volume.TypeLVM, 64*pmem.MiB), volumetest.Spec("fast", volume.TypeDirect, 64*pmem.MiB), volumetest.Spec("raw", volume.TypeDirect, 64*pmem.MiB),
+	}
+	specs[2].FS = mount.None
+	for i := range specs {
+		specs[i].Region = "region0"
+		require.NoError(t, volumetest.Create(specs[i])(h, s))
+	}
+	before, err := s.Look(ctx)
+	require.NoError(t, err)
+
+	for _, granularity := range []uint64{256, 2048, 0} {
+		h.SetGranularity(0, granularity)
+		require.NoError(t, h.Reboot())
+		s = h.Service()
+		v, err := s.Look(ctx)
+		require.NoError(t, err)
+		damage := s.Damage(v)
+		require.Len(t, damage, 3)
+		for _, d := range damage {
+			assert.Contains(t, d.Reason, fmt.Sprintf("the interleave granularity of region0 was 1024 bytes when it was created, and is %d now", granularity))
+			assert.Contains(t, d.Next, "cxl create-region -g 1024")
+		}
+		for _, vol := range v.Volumes() {
+			assert.Equal(t, volume.Damaged, vol.State, vol.Name)
+			assert.Empty(t, vol.Device, vol.Name)
+		}
+		assert.Len(t, v.Volumes(), 2)
+		volumetest.IsKind(t, errs.NotFound, mounted("db"), "does not exist")
+		volumetest.IsKind(t, errs.Unsupported, s.Absent(ctx, "db"), "may be in")
+		volumetest.IsKind(t, errs.Unsupported, mounted("fast"), "is scrambled")
+		for _, c := range specs[1:] {
+			volumetest.IsKind(t, errs.Unsupported, volumetest.Create(c)(h, s), "is damaged")
+		}
+		_, err = s.InitVGs(ctx, volume.VGInitSpec{Percent: 50})
+		volumetest.IsKind(t, errs.Damaged, err, "pmemvgregion0")
+		volumetest.IsKind(t, errs.Damaged, volumetest.Create(specs[0])(h, s), "scrambled")
+		_, err = s.PlanRepair(ctx, "pmemvgregion0")
+		require.ErrorContains(t, err, "scrambled")
+		volumetest.IsKind(t, errs.Damaged, s.RemoveVG(ctx, "pmemvgregion0", false), "cannot be read")
+	}
+
+	h.SetGranularity(0, 1024)
+	require.NoError(t, h.Reboot())
+	s = h.Service()
+	v, err := s.Look(ctx)
+	require.NoError(t, err)
+	assert.Empty(t, s.Damage(v))
+	assert.Equal(t, len(before.Volumes()), len(v.Volumes()))
+	require.NoError(t, mounted("db"))
+	require.NoError(t, mounted("fast"))
 }
 
 // TestRegionDisappears: a disabled region hides its volumes, and no data is lost.

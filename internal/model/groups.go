@@ -122,22 +122,13 @@ func newUUID() string {
 // groups is LVM on the host. It sees the devices of some namespaces.
 type groups struct {
 	*Host
-	sees func(name string) bool
+	sees func(n pmem.Namespace) bool
 }
 
-// Which namespaces LVM sees.
-func ofOwnGroups(name string) bool {
-	owner, own := volume.Owned(name)
-	return own && strings.HasPrefix(owner, "volume group ")
-}
-
-func ofNobody(name string) bool {
-	_, own := volume.Owned(name)
+// ofNobody reports whether a namespace is not pmemctl's.
+func ofNobody(n pmem.Namespace) bool {
+	_, own := volume.Owned(n.Name)
 	return !own
-}
-
-func noVolumes(name string) bool {
-	return volume.MayBePV(pmem.Namespace{Name: name, Blockdev: "pmem", Mode: pmem.ModeFSDAX})
 }
 
 func (g *group) taken(p *pv) []run {
@@ -196,7 +187,7 @@ func (l groups) Report(context.Context) (lvm.State, error) {
 		vg := lvm.VG{Name: g.name, UUID: g.uuid, ExtentSize: g.extentSize, Tags: slices.Clone(g.tags)}
 		seen := false
 		for _, p := range g.pvs {
-			if !l.there(p) || !l.sees(p.on.shownName()) {
+			if !l.there(p) || !l.sees(p.on.shown()) {
 				vg.PartialPVMissing = true
 				continue
 			}

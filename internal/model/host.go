@@ -82,7 +82,7 @@ func (h *Host) Service() *volume.Service {
 	h.held = map[blockdev.Number]int{} // who held something is gone
 	h.mu.Unlock()
 	return &volume.Service{
-		NDCTL: volume.WithUnlabelled(labels{h}, devices{h}, filepath.Join(h.dir, "lvm")), LVM: groups{h, ofOwnGroups}, Foreign: groups{h, ofNobody}, Disks: groups{h, ofNobody}, All: groups{h, noVolumes}, Devices: devices{h}, Mounts: mounts{h},
+		NDCTL: volume.WithUnlabelled(labels{h}, devices{h}, filepath.Join(h.dir, "lvm")), LVM: groups{h, volume.MayBeMember}, Foreign: groups{h, ofNobody}, Disks: groups{h, ofNobody}, All: groups{h, volume.MayBePV}, Devices: devices{h}, Mounts: mounts{h},
 		Locks: hostlock.Locks{Dir: filepath.Join(h.dir, "locks")}, RunDir: h.run(), StateDir: filepath.Join(h.dir, "state"), ArchiveDir: filepath.Join(h.dir, "lvm"),
 	}
 }
@@ -273,6 +273,14 @@ func (h *Host) SetWays(region int, ways uint) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.regions[region].ways = ways
+}
+
+// SetGranularity creates a CXL region again with another interleave granularity in bytes, with the
+// worst outcome: all that is scrambled are tenants' bytes, and all metadata is still readable.
+func (h *Host) SetGranularity(region int, granularity uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.regions[region].granularity = granularity
 }
 
 // FillMetadata makes LVM's metadata have no room for a change that adds to it.

@@ -17,17 +17,18 @@ import (
 
 // region is a region. Offsets and sizes are bytes.
 type region struct {
-	dev        string
-	virtio     bool
-	unlabelled bool // with a single namespace, which has neither name nor UUID
-	index      int
-	size       uint64
-	slots      int  // of its label area
-	ways       uint // of its interleaving
-	disabled   bool
-	namespaces []*namespace
-	content    content
-	made       int // namespaces, ever
+	dev         string
+	virtio      bool
+	unlabelled  bool // with a single namespace, which has neither name nor UUID
+	index       int
+	size        uint64
+	slots       int    // of its label area
+	ways        uint   // of its interleaving
+	granularity uint64 // of its interleaving in bytes, of CXL
+	disabled    bool
+	namespaces  []*namespace
+	content     content
+	made        int // namespaces, ever
 	// seed is the namespace that was created last, until it is enabled for the first time. Until
 	// then, the kernel offers no other.
 	seed *namespace
@@ -50,12 +51,13 @@ type namespace struct {
 func (n *namespace) dev() string { return fmt.Sprintf("namespace%d.%d", n.region.index, n.index) }
 func (n *namespace) up() bool    { return n.number != blockdev.Number{} }
 
-// shownName returns the name under which the service sees the namespace.
-func (n *namespace) shownName() string {
+// shown returns the namespace as the service sees it.
+func (n *namespace) shown() pmem.Namespace {
+	d := n.describe()
 	if name, marked := volume.MarkedName(n.info); n.region.unlabelled && marked {
-		return name
+		d.Name = name
 	}
-	return n.name
+	return d
 }
 
 func (n *namespace) block() string {
@@ -97,7 +99,7 @@ func (h *Host) takeDown(n *namespace) { n.number, n.info = blockdev.Number{}, ""
 
 // describe returns the namespace as ndctl shows it.
 func (n *namespace) describe() pmem.Namespace {
-	d := pmem.Namespace{Dev: n.dev(), Region: n.region.dev, Mode: pmem.ModeFSDAX, Map: pmem.MapDev, RawSize: n.size, UUID: n.uuid, Name: n.name, State: pmem.StateDisabled, Labels: !n.region.unlabelled}
+	d := pmem.Namespace{Dev: n.dev(), Region: n.region.dev, Mode: pmem.ModeFSDAX, Map: pmem.MapDev, RawSize: n.size, UUID: n.uuid, Name: n.name, State: pmem.StateDisabled, Labels: !n.region.unlabelled, Granularity: n.region.granularity}
 	if n.up() {
 		d.State, d.Blockdev, d.InfoUUID, d.Align = pmem.StateEnabled, n.block(), n.info, pmem.DefaultAlign
 		_, d.Size = n.data()
@@ -130,7 +132,7 @@ func isVirtio(r *region) bool { return r.virtio }
 
 func (r *region) describe() pmem.Region {
 	d := pmem.Region{
-		Dev: r.dev, Bus: "ndbus0", Size: r.size, Align: 16 * pmem.MiB, Type: "pmem", State: pmem.StateEnabled, InterleaveWays: r.ways, Labels: !r.unlabelled, ISetID: uint64(r.index) + 1,
+		Dev: r.dev, Bus: "ndbus0", Size: r.size, Align: 16 * pmem.MiB, Type: "pmem", State: pmem.StateEnabled, InterleaveWays: r.ways, Granularity: r.granularity, Labels: !r.unlabelled, ISetID: uint64(r.index) + 1,
 		Mappings: []pmem.Mapping{{DIMM: fmt.Sprintf("nmem%d", r.index), Length: r.size}}, LabelsFull: len(r.namespaces) >= r.slots,
 	}
 	if r.virtio {
@@ -189,6 +191,17 @@ func (l labels) EnabledFSDAX() []pmem.Namespace {
 		}
 	}
 	return all
+}
+
+func (l labels) Granularity(region string) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.regions {
+		if r.dev == region {
+			return r.granularity
+		}
+	}
+	return 0
 }
 
 func (l labels) CreateNamespace(spec pmem.NamespaceSpec) (pmem.Namespace, error) {

@@ -122,6 +122,7 @@ func snapshotRegion(r *C.struct_ndctl_region, bus string, withBadblocks bool) pm
 		PersistenceDomain: persistenceDomain(C.ndctl_region_get_persistence_domain(r)),
 		TargetNode:        node(C.region_target_node(r)),
 		InterleaveWays:    uint(C.ndctl_region_get_interleave_ways(r)),
+		Granularity:       cxl.Granularity(cxl.Root, C.GoString(C.ndctl_region_get_devname(r))),
 		ReadOnly:          C.ndctl_region_get_ro(r) == 1,
 		Mappings:          []pmem.Mapping{},
 		Labels:            C.ndctl_region_get_nstype(r) == C.ND_DEVICE_NAMESPACE_PMEM,
@@ -188,6 +189,7 @@ func snapshotNamespace(n *C.struct_ndctl_namespace, withBadblocks bool) pmem.Nam
 		TargetNode: node(C.namespace_target_node(n)),
 		Labels:     C.ndctl_namespace_get_type(n) == C.ND_DEVICE_NAMESPACE_PMEM,
 	}
+	ns.Granularity = cxl.Granularity(cxl.Root, ns.Region)
 	if C.ndctl_namespace_is_active(n) {
 		ns.State = pmem.StateEnabled
 	}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pmemctl/pmemctl/internal/cxl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
@@ -127,6 +128,7 @@ func (r *sysfsReader) region(dev string, withBadblocks bool) (region pmem.Region
 	region.Align, _ = r.number(dev, "align")
 	ways, _ := r.number(dev, "mappings")
 	region.InterleaveWays = uint(max(ways, 1))
+	region.Granularity = cxl.Granularity(cxl.Root, dev)
 	for i := range ways {
 		if m, ok := parseMapping(r.attribute(dev, "mapping"+strconv.FormatUint(i, 10)), int(i)); ok {
 			region.Mappings = append(region.Mappings, m)
@@ -192,7 +194,7 @@ func (r *sysfsReader) namespace(dev string) (n pmem.Namespace, ok bool) {
 			break
 		}
 	}
-	n.Region = region
+	n.Region, n.Granularity = region, cxl.Granularity(cxl.Root, region)
 	return n, ok
 }
 
@@ -326,10 +328,15 @@ func (Lib) EnabledFSDAX() []pmem.Namespace {
 		found = append(found, pmem.Namespace{
 			Dev: dev, Region: region, Mode: pmem.ModeFSDAX, State: pmem.StateEnabled, Blockdev: block, Size: sectors * 512,
 			Name: r.attribute(dev, "alt_name"), UUID: r.attribute(dev, "uuid"), InfoUUID: r.attribute(holder, "uuid"),
+			Granularity: cxl.Granularity(cxl.Root, region),
 		})
 	}
 	return found
 }
+
+// Granularity returns the interleave granularity of a CXL region in bytes; 0 for any other region,
+// or one that is not interleaved.
+func (Lib) Granularity(region string) uint64 { return cxl.Granularity(cxl.Root, region) }
 
 // BusNode returns the device node of the first NVDIMM bus; "" if there is none.
 func BusNode() string {

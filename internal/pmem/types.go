@@ -129,18 +129,21 @@ type Region struct {
 	// MaxAvailableExtent is the largest free extent, raw.
 	MaxAvailableExtent uint64 `json:"max_available_extent"`
 	// Align is 0 if the kernel does not show it.
-	Align             uint64     `json:"align,omitempty"`
-	Type              string     `json:"type"` // pmem or blk
-	State             string     `json:"state"`
-	PersistenceDomain string     `json:"persistence_domain"`
-	NUMANode          *int       `json:"numa_node,omitempty"`
-	TargetNode        *int       `json:"target_node,omitempty"`
-	ISetID            uint64     `json:"iset_id,omitempty"`
-	InterleaveWays    uint       `json:"interleave_ways"`
-	ReadOnly          bool       `json:"read_only"`
-	Mappings          []Mapping  `json:"mappings"`
-	BadblockCount     uint64     `json:"badblock_count"`
-	Badblocks         []Badblock `json:"badblocks,omitempty"`
+	Align             uint64 `json:"align,omitempty"`
+	Type              string `json:"type"` // pmem or blk
+	State             string `json:"state"`
+	PersistenceDomain string `json:"persistence_domain"`
+	NUMANode          *int   `json:"numa_node,omitempty"`
+	TargetNode        *int   `json:"target_node,omitempty"`
+	ISetID            uint64 `json:"iset_id,omitempty"`
+	InterleaveWays    uint   `json:"interleave_ways"`
+	// Granularity is that of the interleaving of a CXL region in bytes; 0 if it is not interleaved,
+	// or the kernel does not show it.
+	Granularity   uint64     `json:"interleave_granularity,omitempty"`
+	ReadOnly      bool       `json:"read_only"`
+	Mappings      []Mapping  `json:"mappings"`
+	BadblockCount uint64     `json:"badblock_count"`
+	Badblocks     []Badblock `json:"badblocks,omitempty"`
 	// Labels reports whether labels describe the namespaces, so that the region can be divided.
 	Labels bool `json:"labels"`
 	// LabelsFull: the label area of one of its DIMMs has no slot for another namespace. The kernel
@@ -169,15 +172,17 @@ type Namespace struct {
 	RawSize uint64 `json:"raw_size"`
 	UUID    string `json:"uuid,omitempty"`
 	// InfoUUID is the UUID in the info block of an fsdax namespace.
-	InfoUUID   string `json:"-"`
-	Name       string `json:"name,omitempty"` // the alt name, free text
-	SectorSize uint   `json:"sector_size,omitempty"`
-	Align      uint64 `json:"align,omitempty"`
-	Blockdev   string `json:"blockdev,omitempty"`
-	Chardev    string `json:"chardev,omitempty"`
-	State      string `json:"state"`
-	NUMANode   *int   `json:"numa_node,omitempty"`
-	TargetNode *int   `json:"target_node,omitempty"`
+	InfoUUID string `json:"-"`
+	// Granularity is that of its region.
+	Granularity uint64 `json:"interleave_granularity,omitempty"`
+	Name        string `json:"name,omitempty"` // the alt name, free text
+	SectorSize  uint   `json:"sector_size,omitempty"`
+	Align       uint64 `json:"align,omitempty"`
+	Blockdev    string `json:"blockdev,omitempty"`
+	Chardev     string `json:"chardev,omitempty"`
+	State       string `json:"state"`
+	NUMANode    *int   `json:"numa_node,omitempty"`
+	TargetNode  *int   `json:"target_node,omitempty"`
 	// Labels is false for a namespace described by the firmware.
 	Labels        bool       `json:"labels"`
 	BadblockCount uint64     `json:"badblock_count"`

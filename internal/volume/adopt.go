@@ -42,7 +42,7 @@ func NoVolumes(from NDCTL) ([]string, error) {
 // MayBePV reports whether a namespace is no volume, as far as its name shows.
 func MayBePV(n pmem.Namespace) bool {
 	_, own := Owned(n.Name)
-	return n.Blockdev != "" && (mayBeMember(n) || !own && !looksLikeVolume(n))
+	return n.Blockdev != "" && (MayBeMember(n) || !own && !looksLikeVolume(n))
 }
 
 // PlanAdopt returns what Adopt would do with the requested volume groups and namespaces, or with

@@ -26,6 +26,7 @@ type fakePMEM struct {
 }
 
 func (f *fakePMEM) EnabledFSDAX() []pmem.Namespace { return nil }
+func (f *fakePMEM) Granularity(string) uint64      { return 0 }
 
 func (f *fakePMEM) Snapshot(ndctl.Select) (pmem.System, error) {
 	return pmem.System{Namespaces: []pmem.Namespace{f.namespace}}, nil

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/google/uuid"
-
 	"github.com/pmemctl/pmemctl/internal/blockdev"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/pmem"
@@ -17,12 +15,6 @@ import (
 // not written through them, and with DAX they zero a block before they map it. A mark on the
 // device records this, and such a volume is never used as a raw one. Only both ends of it are
 // zeroed, where signatures are, and blocks with media errors, which a write clears.
-
-// filesystemUUID returns the UUID in the info block of a direct volume that was created for a file
-// system, given the UUID of its namespace.
-func filesystemUUID(namespace string) string {
-	return uuid.NewSHA1(uuid.NameSpaceURL, []byte("pmemctl:filesystem/"+namespace)).String()
-}
 
 // madeForFS is the error if such a volume is requested as a raw one.
 func madeForFS(vol Volume) error {

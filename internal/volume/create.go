@@ -262,8 +262,8 @@ func writeInfoBlock(dev Device, vol Volume) error {
 		return err
 	}
 	id := uuid.New()
-	if vol.forFS {
-		id = uuid.MustParse(filesystemUUID(vol.UUID))
+	if recorded := infoUUID(vol.UUID, vol.forFS, vol.granularity); recorded != "" {
+		id = uuid.MustParse(recorded)
 	}
 	nothing := make([]byte, pmem.InfoBlockOffset)
 	return dev.Write(append(nothing, pmem.PFNInfoBlock(id, parent, dev.Size(), vol.Size, pmem.DefaultAlign)...), 0)

@@ -59,8 +59,7 @@ func (v View) Damage() []Damage {
 		}
 		if vol, ok := directVolume(n); ok && vol.State == Damaged {
 			all = append(all, Damage{Volume: vol.Name, Namespace: n.Dev, Device: blockPath(n), Region: n.Region,
-				Reason: "its namespace " + n.Dev + " did not come up as fsdax: its info block is lost",
-				Next:   "keep it if you need its data, and look for media errors: pmemctl namespace show " + n.Dev})
+				Reason: vol.damage, Next: "keep it if you need its data, and " + vol.next})
 		}
 	}
 	for _, vg := range v.OwnVGs() {
@@ -90,9 +89,8 @@ func (v View) memberDamage(n pmem.Namespace) (Damage, bool) {
 	}
 	d := Damage{VG: vg, Namespace: n.Dev, Device: blockPath(n), Region: n.Region, Next: "pmemctl vg check " + vg}
 	switch {
-	case n.Mode != pmem.ModeFSDAX:
-		d.Reason = "its namespace " + n.Dev + " did not come up as fsdax: its info block is lost"
-		d.Next = "look for media errors: pmemctl namespace show " + n.Dev
+	case n.Mode != pmem.ModeFSDAX || isScrambled(n):
+		d.Reason, d.Next = whyNotUp(n)
 	case n.Blockdev == "":
 		d.Reason = "its namespace " + n.Dev + " has no block device"
 		d.Next = "see why: dmesg | tail"

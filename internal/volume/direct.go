@@ -39,9 +39,7 @@ func (k direct) make(_ context.Context, plan Plan) (Volume, error) {
 		Region: plan.Region, Mode: pmem.ModeFSDAX, Map: pmem.MapDev, RawSize: plan.Raw, Align: pmem.DefaultAlign, Name: markMaking + plan.Name,
 		UUID: id, Raw: ownInfoBlocks,
 	}
-	if plan.forFS {
-		spec.InfoUUID = filesystemUUID(id)
-	}
+	spec.InfoUUID = infoUUID(id, plan.forFS, k.NDCTL.Granularity(plan.Region))
 	n, err := k.createNamespace(spec)
 	if err != nil {
 		return Volume{}, errs.Wrap("", subject(plan.Name), "its namespace could not be created in "+plan.Region, "see why: dmesg | tail", err)
@@ -93,7 +91,7 @@ func (k direct) activate(_ context.Context, vol Volume) (Volume, error) {
 	}
 	up, ok := directVolume(n)
 	if !ok || up.Device == "" || up.State == Damaged {
-		return vol, layoutOf(vol.Type).damaged(vol)
+		return vol, layoutOf(vol.Type).damaged(up)
 	}
 	return up, nil
 }

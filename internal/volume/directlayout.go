@@ -185,7 +185,7 @@ func (directLayout) place(vol Volume) string { return "region " + first(vol.Regi
 func (directLayout) where(vol Volume) string { return "namespace " + vol.Namespace }
 
 func (directLayout) damaged(vol Volume) error {
-	return errs.New(errs.Unsupported, subject(vol.Name), "is damaged: its namespace "+vol.Namespace+" did not come up as fsdax: its info block is lost", "keep it if you need its data, and look for media errors: pmemctl namespace show "+vol.Namespace)
+	return errs.New(errs.Unsupported, subject(vol.Name), "is damaged: "+vol.damage, "keep it if you need its data, and "+vol.next)
 }
 
 func (directLayout) isCopy(vol Volume) bool {

@@ -131,7 +131,7 @@ func (s *Service) setNoErase(uuid string) {
 func (s *Service) lookOutsideLVM(ctx context.Context, name string) (View, error) {
 	sys, err := s.NDCTL.Snapshot(ndctl.Select{Namespaces: true})
 	inLVM := func(n pmem.Namespace) bool {
-		return mayBeMember(n) && s.LVM.MayKnow("/dev/"+n.Blockdev, name+" {", markRemoving+name+"+")
+		return MayBeMember(n) && s.LVM.MayKnow("/dev/"+n.Blockdev, name+" {", markRemoving+name+"+")
 	}
 	if err == nil && !slices.ContainsFunc(sys.Namespaces, inLVM) {
 		return View{PMEM: sys}, nil

@@ -36,7 +36,7 @@ func (s *Service) look(ctx context.Context, sel ndctl.Select) (View, error) {
 	}
 	var early chan answer
 	known := s.NDCTL.EnabledFSDAX()
-	if slices.ContainsFunc(known, mayBeMember) {
+	if slices.ContainsFunc(known, MayBeMember) {
 		early = make(chan answer, 1)
 		go func() {
 			state, err := s.LVM.Report(ctx)
@@ -53,7 +53,7 @@ func (s *Service) look(ctx context.Context, sel ndctl.Select) (View, error) {
 	}
 	// libndctl waits for the kernel to bring up all devices, so some may be new.
 	came := func(n pmem.Namespace) bool {
-		return mayBeMember(n) && !slices.ContainsFunc(known, func(k pmem.Namespace) bool { return k.Blockdev == n.Blockdev })
+		return MayBeMember(n) && !slices.ContainsFunc(known, func(k pmem.Namespace) bool { return k.Blockdev == n.Blockdev })
 	}
 	if err == nil && slices.ContainsFunc(v.PMEM.Namespaces, came) {
 		v.LVM, err = s.LVM.Report(ctx)
@@ -79,7 +79,7 @@ func (s *Service) isForeignPV(n pmem.Namespace) bool {
 func MemberDevices(from NDCTL) ([]string, error) {
 	var names []string
 	for _, n := range from.EnabledFSDAX() {
-		if mayBeMember(n) {
+		if MayBeMember(n) {
 			names = append(names, n.Blockdev)
 		}
 	}

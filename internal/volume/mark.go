@@ -7,7 +7,7 @@ import "strings"
 // A direct volume is a namespace whose alt name is a mark and the volume's name; a member of a
 // volume group has a mark and the group's name. A logical volume has the volume's name and a tag,
 // a second tag while it is unfinished, and another one if it was created for a file system, which
-// a direct volume shows by filesystemUUID in its info block. Only the extension of a volume has a
+// a direct volume shows by the UUID in its info block (infoUUID). Only the extension of a volume has a
 // mark in its name. Volume groups have the tag.
 const (
 	tag         = "pmemctl"

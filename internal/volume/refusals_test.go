@@ -394,6 +394,7 @@ type fixedPMEM struct {
 
 func (f fixedPMEM) Snapshot(ndctl.Select) (pmem.System, error) { return f.sys, f.err }
 func (f fixedPMEM) EnabledFSDAX() []pmem.Namespace             { return f.sys.Namespaces }
+func (f fixedPMEM) Granularity(string) uint64                  { return 0 }
 
 // TestDevicesForLVM: lvm sees the devices of groups, and foreign ones to show what is there; what
 // a tenant has is in neither.

@@ -22,6 +22,7 @@ import (
 type NDCTL interface {
 	Snapshot(ndctl.Select) (pmem.System, error)
 	EnabledFSDAX() []pmem.Namespace
+	Granularity(region string) uint64
 	Warm()
 	CreateNamespace(pmem.NamespaceSpec) (pmem.Namespace, error)
 	// AdvanceSeed enables the last namespace of a region for a moment, if the name is owned; see

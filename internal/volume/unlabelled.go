@@ -197,7 +197,7 @@ func (u unlabelled) CreateNamespace(spec pmem.NamespaceSpec) (pmem.Namespace, er
 		if err != nil {
 			return pmem.Namespace{}, err
 		}
-		spec.Name, spec.InfoUUID = "", id.String()
+		spec.Name, spec.UUID, spec.InfoUUID = "", "", id.String()
 		for _, n := range sys.InRegion(spec.Region) {
 			if err := u.wipe(n.Dev, 0); err != nil {
 				return pmem.Namespace{}, err

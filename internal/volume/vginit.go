@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/lvm"
 	"github.com/pmemctl/pmemctl/internal/ndctl"
@@ -313,8 +314,10 @@ func waitUntilGone(ctx context.Context, path string) error {
 
 // makeMember creates a namespace for a volume group and wipes both ends of it.
 func (s *Service) makeMember(ctx context.Context, region, vg string, raw uint64) (pmem.Namespace, error) {
+	id := uuid.NewString()
 	n, err := s.createNamespace(pmem.NamespaceSpec{
 		Region: region, Mode: pmem.ModeFSDAX, Map: pmem.MapDev, RawSize: raw, Align: pmem.DefaultAlign, Name: markJoining + vg,
+		UUID: id, InfoUUID: infoUUID(id, false, s.NDCTL.Granularity(region)),
 	})
 	if err != nil {
 		return n, err

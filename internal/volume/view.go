@@ -37,6 +37,10 @@ type Volume struct {
 	offset uint64 // of its data on Device, while that is the raw namespace
 	copyOf string // UUID of the source if it is a copy
 	forFS  bool   // created for a file system, and not zeroed
+	// granularity of the interleaving of its region in bytes, 0 for unknown.
+	granularity uint64
+	// damage says why a damaged direct volume does not show its content, and next what to do.
+	damage, next string
 
 	refusing []string // regions where the kernel refuses MAP_SYNC, of a new volume
 }
@@ -66,11 +70,11 @@ func Recorded(sys pmem.System, own, foreign lvm.State, examined []Volume) View {
 	return View{PMEM: sys, LVM: own, Foreign: foreign, examined: examined}
 }
 
-// mayBeMember reports whether a namespace may be a device of one of pmemctl's volume groups.
+// MayBeMember reports whether a namespace may be a device of one of pmemctl's volume groups.
 // Volumes and foreign namespaces never are.
-func mayBeMember(n pmem.Namespace) bool {
+func MayBeMember(n pmem.Namespace) bool {
 	mark, _ := parseMark(n.Name)
-	return n.Blockdev != "" && n.Mode == pmem.ModeFSDAX && (mark == markMember || mark == markJoining)
+	return n.Blockdev != "" && n.Mode == pmem.ModeFSDAX && !isScrambled(n) && (mark == markMember || mark == markJoining)
 }
 
 // Volumes lists the volumes, including unfinished ones.
@@ -116,7 +120,8 @@ func (vol Volume) isInAny(regions []string) bool {
 
 func directVolume(n pmem.Namespace) (Volume, bool) {
 	mark, name := parseMark(n.Name)
-	vol := Volume{Name: name, Type: TypeDirect, Size: n.Size, RawSize: n.RawSize, Regions: []string{n.Region}, Namespace: n.Dev, UUID: n.UUID, forFS: n.InfoUUID == filesystemUUID(n.UUID)}
+	vol := Volume{Name: name, Type: TypeDirect, Size: n.Size, RawSize: n.RawSize, Regions: []string{n.Region}, Namespace: n.Dev, UUID: n.UUID, granularity: n.Granularity}
+	vol.forFS, _ = recordedIn(n)
 	if n.Blockdev != "" {
 		vol.Device = "/dev/" + n.Blockdev
 	}
@@ -126,9 +131,8 @@ func directVolume(n pmem.Namespace) (Volume, bool) {
 	switch mark {
 	case markVolume, markAdopted:
 		vol.State, vol.forFS = Ready, vol.forFS || mark == markAdopted
-		if n.Enabled() && n.Mode != pmem.ModeFSDAX {
-			// Its info block is lost, and the device does not show the volume.
-			vol.State, vol.Device = Damaged, ""
+		if reason, next := whyNotUp(n); n.Enabled() && reason != "" {
+			vol.State, vol.Device, vol.damage, vol.next = Damaged, "", reason, next
 		}
 	case markMaking:
 		vol.State = Creating
@@ -199,7 +203,7 @@ func (v View) namespaceOf(device string) (pmem.Namespace, bool) {
 func (v View) Owns(vg lvm.VG) bool {
 	ours := func(pv lvm.PV) bool {
 		n, ok := v.namespaceOf(pv.Name)
-		return ok && mayBeMember(n)
+		return ok && MayBeMember(n)
 	}
 	if vg.PartialPVMissing {
 		return vg.HasTag(tag) && slices.ContainsFunc(vg.PVs, ours)

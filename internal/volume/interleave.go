@@ -1,0 +1,80 @@
+package volume
+
+import (
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/pmemctl/pmemctl/internal/pmem"
+)
+
+// A CXL region is created again after each boot. With another interleave granularity its content is
+// scrambled, and the kernel cannot tell: the interleave set has the same cookie, labels are valid,
+// and an info block or metadata that happens to lie within one granule is, too. So pmemctl records
+// the granularity in the one field of the info block that it may choose and that is visible while
+// the namespace is enabled: its UUID.
+
+// minGranularity and maxGranularity are the limits in bytes of a CXL interleave granularity, a power
+// of two (CXL 3.0, section 8.2.4.19.7).
+const minGranularity, maxGranularity = 256, 16 << 10
+
+// infoUUID returns the UUID in the info block of a namespace with a UUID: it records whether it was
+// created for a file system, and the interleave granularity in bytes, 0 for none. It is "" if there
+// is nothing to record.
+func infoUUID(namespace string, forFS bool, granularity uint64) string {
+	what := ""
+	switch {
+	case forFS && granularity != 0:
+		what = fmt.Sprintf("filesystem-interleave-%d", granularity)
+	case forFS:
+		what = "filesystem"
+	case granularity != 0:
+		what = fmt.Sprintf("interleave-%d", granularity)
+	default:
+		return ""
+	}
+	return uuid.NewSHA1(uuid.NameSpaceURL, []byte("pmemctl:"+what+"/"+namespace)).String()
+}
+
+// recordedIn returns what the UUID in the info block of a namespace records; granularity is 0 if it
+// records none.
+func recordedIn(n pmem.Namespace) (forFS bool, granularity uint64) {
+	if id, err := uuid.Parse(n.InfoUUID); err != nil || id.Version() != 5 {
+		return false, 0
+	}
+	if n.InfoUUID == infoUUID(n.UUID, true, 0) {
+		return true, 0
+	}
+	for g := uint64(minGranularity); g <= maxGranularity; g *= 2 {
+		for _, forFS := range []bool{true, false} {
+			if n.InfoUUID == infoUUID(n.UUID, forFS, g) {
+				return forFS, g
+			}
+		}
+	}
+	return false, 0
+}
+
+// isScrambled reports whether the region of a namespace has another interleave granularity than
+// when the namespace was created.
+func isScrambled(n pmem.Namespace) bool {
+	_, granularity := recordedIn(n)
+	return granularity != 0 && granularity != n.Granularity
+}
+
+// whyNotUp says why a finished namespace of pmemctl's does not show its content; "" if it does.
+func whyNotUp(n pmem.Namespace) (reason, next string) {
+	_, had := recordedIn(n)
+	switch {
+	case isScrambled(n):
+		return fmt.Sprintf("its namespace %s is scrambled: the interleave granularity of %s was %d bytes when it was created, and is %d now", n.Dev, n.Region, had, n.Granularity),
+			fmt.Sprintf("write nothing to it; create the region as it was: cxl disable-region %[1]s; cxl destroy-region %[1]s; pmemctl region restore, or cxl create-region -g %[2]d with the same devices in the same order", n.Region, had)
+	case n.Mode == pmem.ModeFSDAX:
+		return "", ""
+	}
+	reason, next = "its namespace "+n.Dev+" did not come up as fsdax: its info block is lost", "look for media errors: pmemctl namespace show "+n.Dev
+	if n.Granularity != 0 {
+		next = fmt.Sprintf("if the interleave granularity of %s is not what it was (now %d bytes), create the region as it was: pmemctl region restore; else %s", n.Region, n.Granularity, next)
+	}
+	return reason, next
+}
