@@ -15,4 +15,7 @@ var (
 	InitramfsHook string
 	//go:embed dracut.conf
 	DracutConf string
+	// RegionsUnit has PROGRAM in place of the path of pmemctl.
+	//go:embed pmemctl-regions.service
+	RegionsUnit string
 )

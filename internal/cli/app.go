@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/pmemctl/pmemctl/internal/blockdev"
+	"github.com/pmemctl/pmemctl/internal/cxl"
 	"github.com/pmemctl/pmemctl/internal/dax"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/hostconf"
@@ -40,6 +41,7 @@ type app struct {
 	root    func() bool
 	ndctl   reader
 	dax     daxDevices
+	cxl     cxlRegions
 	service service
 	host    *volume.Service  // the same service: serve-csi configures it, and gc uses its locks
 	collect report.Collector // of the files for a report
@@ -71,7 +73,7 @@ type service interface {
 
 func newApp() *app {
 	a := &app{
-		root: func() bool { return os.Geteuid() == 0 }, ndctl: volume.WithUnlabelled(ndctl.Lib{}, volume.KernelDevices{}, volume.ArchiveDir), dax: dax.Lib{}, detach: detach, collect: report.Collector{Run: run.Command},
+		root: func() bool { return os.Geteuid() == 0 }, ndctl: volume.WithUnlabelled(ndctl.Lib{}, volume.KernelDevices{}, volume.ArchiveDir), dax: dax.Lib{}, cxl: cxl.ThisHost(), detach: detach, collect: report.Collector{Run: run.Command},
 		stdin: bufio.NewReader(os.Stdin), stdout: os.Stdout, stderr: os.Stderr,
 		interactive: term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
 		bars:        term.IsTerminal(int(os.Stderr.Fd())),

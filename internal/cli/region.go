@@ -26,6 +26,7 @@ type regions interface {
 func newRegionCommand(a *app) *cobra.Command {
 	return group("region", "Show and prepare PMEM regions", "pmemctl region list",
 		newRegionListCommand(a), newRegionShowCommand(a), newRegionInitLabelsCommand(a, nil),
+		newRegionSaveCommand(a, nil), newRegionRestoreCommand(a, nil),
 		newRegionSwitchCommand(a, "enable", "Enable regions"), newRegionForgetCommand(a, nil), newRegionSwitchCommand(a, "disable", "Disable regions that are not in use"))
 }
 

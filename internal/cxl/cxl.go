@@ -23,7 +23,6 @@ type bus string
 func Memdevs(root string) []pmem.Memdev {
 	b := bus(root)
 	names := b.names()
-	decoder := b.decoderFor(names)
 	regions := b.regionsByMemdev(names)
 	var all []pmem.Memdev
 	for _, dev := range names {
@@ -31,7 +30,7 @@ func Memdevs(root string) []pmem.Memdev {
 		if !numbered(dev, "mem") || size == 0 {
 			continue
 		}
-		m := pmem.Memdev{Dev: dev, Serial: b.number(dev, "serial"), Size: size, Host: b.parent(dev), Decoder: decoder, Regions: regions[dev]}
+		m := pmem.Memdev{Dev: dev, Serial: b.number(dev, "serial"), Size: size, Host: b.parent(dev), Decoder: b.decoderFor(dev, names), Regions: regions[dev]}
 		if node, err := strconv.Atoi(b.text(dev, "numa_node")); err == nil && node >= 0 {
 			m.NUMANode = &node
 		}
@@ -54,14 +53,46 @@ func (b bus) names() (names []string) {
 	return names
 }
 
-// decoderFor returns the first root decoder that can address persistent memory.
-func (b bus) decoderFor(names []string) string {
+// decoderFor returns the first root decoder for persistent memory that reaches a memory device: one
+// whose targets include the host bridge of its endpoint.
+func (b bus) decoderFor(memdev string, names []string) string {
+	bridge := ""
+	for _, endpoint := range names {
+		if numbered(endpoint, "endpoint") && b.uport(endpoint) == memdev {
+			bridge = b.uport(b.portBelowRoot(endpoint))
+		}
+	}
 	for _, dev := range names {
-		if strings.HasPrefix(dev, "decoder") && strings.HasPrefix(b.parent(dev), "root") && b.text(dev, "cap_pmem") == "1" {
+		if bridge != "" && b.isRootForPMEM(dev) && slices.ContainsFunc(strings.Split(b.text(dev, "target_list"), ","), func(id string) bool {
+			dport, err := os.Readlink(filepath.Join(string(b), b.parent(dev), "dport"+id))
+			return err == nil && filepath.Base(dport) == bridge
+		}) {
 			return dev
 		}
 	}
 	return ""
+}
+
+// portBelowRoot returns the port of a host bridge, which is above an endpoint.
+func (b bus) portBelowRoot(dev string) string {
+	for dev != "" && !strings.HasPrefix(b.parent(dev), "root") {
+		dev = b.parent(dev)
+	}
+	return dev
+}
+
+// uport returns the name of the device that a port belongs to.
+func (b bus) uport(port string) string {
+	device, err := os.Readlink(filepath.Join(string(b), port, "uport"))
+	if err != nil || port == "" {
+		return ""
+	}
+	return filepath.Base(device)
+}
+
+// isRootForPMEM reports whether a device is a root decoder that can address persistent memory.
+func (b bus) isRootForPMEM(dev string) bool {
+	return strings.HasPrefix(dev, "decoder") && strings.HasPrefix(b.parent(dev), "root") && b.text(dev, "cap_pmem") == "1"
 }
 
 // regionsByMemdev returns the regions that each memory device is in. A region's targets are the
@@ -73,10 +104,8 @@ func (b bus) regionsByMemdev(names []string) map[string][]string {
 			continue
 		}
 		for i := range b.number(region, "interleave_ways") {
-			endpoint := b.parent(b.text(region, "target"+strconv.FormatUint(i, 10)))
-			memdev, err := os.Readlink(filepath.Join(string(b), endpoint, "uport"))
-			if err == nil {
-				in[filepath.Base(memdev)] = append(in[filepath.Base(memdev)], region)
+			if memdev := b.memdevOf(b.text(region, "target"+strconv.FormatUint(i, 10))); memdev != "" {
+				in[memdev] = append(in[memdev], region)
 			}
 		}
 	}
@@ -116,6 +145,8 @@ func (b bus) text(dev, attribute string) string {
 }
 
 func (b bus) number(dev, attribute string) uint64 {
-	n, _ := strconv.ParseUint(b.text(dev, attribute), 0, 64)
+	n, _ := parse(b.text(dev, attribute))
 	return n
 }
+
+func parse(text string) (uint64, error) { return strconv.ParseUint(text, 0, 64) }

@@ -100,6 +100,7 @@ func (h Host) Remove(ctx context.Context) ([]Change, error) {
 		name := filepath.Join(tool.etc, earlyName(tool.name))
 		names, again[name] = append(names, name), tool.again
 	}
+	names = append(names, regionsUnitLink, regionsUnit)
 	var changes []Change
 	for _, name := range names {
 		file := h.path(name)
@@ -125,6 +126,36 @@ func (h Host) Remove(ctx context.Context) ([]Change, error) {
 		}
 	}
 	return changes, h.apply(ctx, own, false)
+}
+
+// regionsUnit is the systemd unit that creates saved CXL regions at boot, and regionsUnitLink is
+// what enables it.
+const (
+	regionsUnit     = "etc/systemd/system/pmemctl-regions.service"
+	regionsUnitLink = "etc/systemd/system/sysinit.target.wants/pmemctl-regions.service"
+)
+
+// SetupRegions installs and enables the unit that runs a program at boot to create the saved CXL
+// regions. It reports false if the host does not have systemd.
+func (h Host) SetupRegions(program string) (installed bool, err error) {
+	if _, err := os.Stat(h.path("etc/systemd/system")); err != nil {
+		return false, nil
+	}
+	text := strings.Replace(files.RegionsUnit, "PROGRAM", program, 1)
+	if data, err := os.ReadFile(h.path(regionsUnit)); err != nil || string(data) != text {
+		if _, err := h.install(regionsUnit, text, 0o644); err != nil {
+			return false, err
+		}
+	}
+	link := h.path(regionsUnitLink)
+	err = os.MkdirAll(filepath.Dir(link), 0o755)
+	if err == nil {
+		err = os.Symlink(filepath.Join("/", regionsUnit), link)
+	}
+	if errors.Is(err, os.ErrExist) {
+		err = nil
+	}
+	return err == nil, errs.Wrap("", link, "could not be created", "systemctl enable pmemctl-regions.service", err)
 }
 
 // install writes a file below the root, unless a file of another owner has that name.

@@ -159,6 +159,17 @@ func TestScrambled(t *testing.T) {
 	before, err := s.Look(ctx)
 	require.NoError(t, err)
 
+	// The host's LVM may have activated the volumes before pmemctl looks.
+	require.NoError(t, mounted("db"))
+	require.NoError(t, mounted("fast"))
+	for _, name := range []string{"db", "fast"} {
+		_, err := s.Unmount(ctx, name, "")
+		require.NoError(t, err)
+	}
+	h.SetGranularity(0, 512)
+	volumetest.IsKind(t, errs.NotFound, mounted("db"), "does not exist")
+	volumetest.IsKind(t, errs.Unsupported, mounted("fast"), "is scrambled")
+
 	for _, granularity := range []uint64{256, 2048, 0} {
 		h.SetGranularity(0, granularity)
 		require.NoError(t, h.Reboot())
@@ -199,6 +210,31 @@ func TestScrambled(t *testing.T) {
 	assert.Equal(t, len(before.Volumes()), len(v.Volumes()))
 	require.NoError(t, mounted("db"))
 	require.NoError(t, mounted("fast"))
+}
+
+// TestHiddenSpace: a region in which another interleave set has volumes is not used, and no volume
+// counts as deleted.
+func TestHiddenSpace(t *testing.T) {
+	h := newHost(t)
+	h.Hide(0, 64*pmem.MiB)
+	s := h.Service()
+	v, err := s.Look(ctx)
+	require.NoError(t, err)
+	const reason = "has 64 MiB in namespaces that are not visible"
+	require.Len(t, s.Damage(v), 1)
+	require.ErrorContains(t, s.Damage(v)[0].Error(), "region region0: "+reason)
+	volumetest.IsKind(t, errs.Unsupported, s.Absent(ctx, "db"), "region0, which "+reason)
+	for _, kind := range []volume.Type{volume.TypeDirect, volume.TypeLVM} {
+		spec := volumetest.Spec("db", kind, 64*pmem.MiB)
+		spec.Region = "region0"
+		require.Error(t, volumetest.Create(spec)(h, s))
+	}
+	_, err = s.InitVGs(ctx, volume.VGInitSpec{Percent: 50, Regions: []string{"region0"}})
+	require.ErrorContains(t, err, reason)
+	require.NoError(t, volumetest.Create(volumetest.Spec("db", volume.TypeDirect, 64*pmem.MiB))(h, s))
+	db, err := s.Get(ctx, "db")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"region1"}, db.Regions)
 }
 
 // TestRegionDisappears: a disabled region hides its volumes, and no data is lost.

@@ -283,6 +283,14 @@ func (h *Host) SetGranularity(region int, granularity uint64) {
 	h.regions[region].granularity = granularity
 }
 
+// Hide makes labels of other interleave sets take some bytes of a region, as if it was CXL memory
+// that was created again with other devices.
+func (h *Host) Hide(region int, bytes uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.regions[region].hidden = bytes
+}
+
 // FillMetadata makes LVM's metadata have no room for a change that adds to it.
 func (h *Host) FillMetadata() {
 	h.mu.Lock()

@@ -25,6 +25,7 @@ type region struct {
 	slots       int    // of its label area
 	ways        uint   // of its interleaving
 	granularity uint64 // of its interleaving in bytes, of CXL
+	hidden      uint64 // bytes in labels of other interleave sets, of CXL
 	disabled    bool
 	namespaces  []*namespace
 	content     content
@@ -148,6 +149,7 @@ func (r *region) describe() pmem.Region {
 		d.AvailableSize += g.to - g.from
 		d.MaxAvailableExtent = max(d.MaxAvailableExtent, g.to-g.from)
 	}
+	d.AvailableSize, d.HiddenSize = d.AvailableSize-r.hidden, r.hidden
 	return d
 }
 

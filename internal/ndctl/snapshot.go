@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/pmemctl/pmemctl/internal/cxl"
 	"github.com/pmemctl/pmemctl/internal/pmem"
@@ -29,19 +30,34 @@ var Everything = Select{DIMMs: true, Health: true, Namespaces: true, Badblocks: 
 
 // Snapshot reads the buses and regions, and what else is selected.
 func (l Lib) Snapshot(sel Select) (pmem.System, error) {
-	s, ok := fromSysfs(sel)
-	if ok {
-		l.forget()
-	} else {
-		var err error
-		if s, err = l.snapshot(sel); err != nil {
+	s, err := l.read(sel)
+	if err != nil {
+		return s, err
+	}
+	hides := func(r pmem.Region) bool { return s.Hidden(r) > 0 }
+	if sel.Namespaces && slices.ContainsFunc(s.Regions, hides) {
+		// It also looks like this if a namespace was destroyed meanwhile.
+		before := s
+		if s, err = l.read(sel); err != nil {
 			return s, err
 		}
+		for i, r := range s.Regions {
+			was, _ := before.Region(r.Dev)
+			s.Regions[i].HiddenSize = min(s.Hidden(r), before.Hidden(was))
+		}
 	}
-	_, err := os.Stat(filepath.Dir(filepath.Clean(sysfsNVDIMM)))
+	_, err = os.Stat(filepath.Dir(filepath.Clean(sysfsNVDIMM)))
 	s.NoDriver = err != nil
 	s.Memdevs = cxl.Memdevs(cxl.Root)
 	return s, nil
+}
+
+func (l Lib) read(sel Select) (pmem.System, error) {
+	if s, ok := fromSysfs(sel); ok {
+		l.forget()
+		return s, nil
+	}
+	return l.snapshot(sel)
 }
 
 // snapshot reads the system through libndctl.

@@ -146,6 +146,10 @@ type Region struct {
 	Badblocks     []Badblock `json:"badblocks,omitempty"`
 	// Labels reports whether labels describe the namespaces, so that the region can be divided.
 	Labels bool `json:"labels"`
+	// HiddenSize is what labels of other interleave sets take of a CXL region, in bytes: it was
+	// created with other devices than before, or in another order, and the kernel does not show
+	// their namespaces. It is only set together with namespaces.
+	HiddenSize uint64 `json:"hidden_size,omitempty"`
 	// LabelsFull: the label area of one of its DIMMs has no slot for another namespace. The kernel
 	// keeps one slot free, which it requires to change a label.
 	LabelsFull bool `json:"-"`
@@ -218,6 +222,18 @@ func (s System) BusOf(region string) Bus {
 // cannot: only the hypervisor can write the data to its medium, when fsync asks for it
 // (ND_REGION_ASYNC in drivers/nvdimm/virtio_pmem.c).
 func (s System) MapSync(region string) bool { return s.BusOf(region).Provider != ProviderVirtio }
+
+// Hidden returns the HiddenSize of a region.
+func (s System) Hidden(r Region) uint64 {
+	if s.BusOf(r.Dev).Provider != ProviderCXL || !r.Labels || !r.Enabled() {
+		return 0
+	}
+	shown := r.AvailableSize
+	for _, n := range s.InRegion(r.Dev) {
+		shown += n.RawSize
+	}
+	return r.Size - min(shown, r.Size)
+}
 
 // Region finds a region by its device name.
 func (s System) Region(dev string) (Region, bool) {

@@ -28,6 +28,10 @@ func (s *Service) Absent(ctx context.Context, name string) error {
 		if r.Type == "pmem" && !r.Enabled() {
 			return hidden("region "+r.Dev+", which is disabled", "pmemctl region enable "+r.Dev)
 		}
+		if r.HiddenSize > 0 {
+			reason, next := hiddenSpace(r)
+			return hidden("region "+r.Dev+", which "+reason, next)
+		}
 	}
 	gone, err := s.goneRegions(v)
 	if err != nil {

@@ -62,6 +62,13 @@ func (v View) Damage() []Damage {
 				Reason: vol.damage, Next: "keep it if you need its data, and " + vol.next})
 		}
 	}
+	for _, r := range v.PMEM.Regions {
+		if r.HiddenSize > 0 {
+			d := Damage{Region: r.Dev}
+			d.Reason, d.Next = hiddenSpace(r)
+			all = append(all, d)
+		}
+	}
 	for _, vg := range v.OwnVGs() {
 		if reason, next := v.incomplete(vg); reason != "" {
 			all = append(all, Damage{VG: vg.Name, Reason: reason, Next: next})
@@ -89,8 +96,8 @@ func (v View) memberDamage(n pmem.Namespace) (Damage, bool) {
 	}
 	d := Damage{VG: vg, Namespace: n.Dev, Device: blockPath(n), Region: n.Region, Next: "pmemctl vg check " + vg}
 	switch {
-	case n.Mode != pmem.ModeFSDAX || isScrambled(n):
-		d.Reason, d.Next = whyNotUp(n)
+	case n.Mode != pmem.ModeFSDAX || IsScrambled(n):
+		d.Reason, d.Next = WhyNotUp(n)
 	case n.Blockdev == "":
 		d.Reason = "its namespace " + n.Dev + " has no block device"
 		d.Next = "see why: dmesg | tail"

@@ -134,6 +134,8 @@ func (v View) Unusable(r pmem.Region) (reason, next string) {
 		return "is disabled", "pmemctl region enable " + r.Dev
 	case r.ReadOnly:
 		return "is read-only", "use another region: pmemctl region list"
+	case r.HiddenSize > 0:
+		return hiddenSpace(r)
 	case !r.Labels && v.WholeOwner(r) != "":
 		return "has no labels, so it cannot be divided, and belongs to volume group " + v.WholeOwner(r), "use an lvm volume, which has DAX as well"
 	case !r.Labels && !v.labelsPossible(r):

@@ -55,18 +55,24 @@ func recordedIn(n pmem.Namespace) (forFS bool, granularity uint64) {
 	return false, 0
 }
 
-// isScrambled reports whether the region of a namespace has another interleave granularity than
+// hiddenSpace says what is wrong with a CXL region in which others' labels take space.
+func hiddenSpace(r pmem.Region) (reason, next string) {
+	return fmt.Sprintf("has %s in namespaces that are not visible: it was created with other devices than before, or in another order", pmem.FormatSize(r.HiddenSize)),
+		fmt.Sprintf("create it as it was: cxl disable-region %[1]s; cxl destroy-region %[1]s; pmemctl region restore; if they are no longer needed: pmemctl region init-labels %[1]s (destroys what is in it)", r.Dev)
+}
+
+// IsScrambled reports whether the region of a namespace has another interleave granularity than
 // when the namespace was created.
-func isScrambled(n pmem.Namespace) bool {
+func IsScrambled(n pmem.Namespace) bool {
 	_, granularity := recordedIn(n)
 	return granularity != 0 && granularity != n.Granularity
 }
 
-// whyNotUp says why a finished namespace of pmemctl's does not show its content; "" if it does.
-func whyNotUp(n pmem.Namespace) (reason, next string) {
+// WhyNotUp says why a finished namespace of pmemctl's does not show its content; "" if it does.
+func WhyNotUp(n pmem.Namespace) (reason, next string) {
 	_, had := recordedIn(n)
 	switch {
-	case isScrambled(n):
+	case IsScrambled(n):
 		return fmt.Sprintf("its namespace %s is scrambled: the interleave granularity of %s was %d bytes when it was created, and is %d now", n.Dev, n.Region, had, n.Granularity),
 			fmt.Sprintf("write nothing to it; create the region as it was: cxl disable-region %[1]s; cxl destroy-region %[1]s; pmemctl region restore, or cxl create-region -g %[2]d with the same devices in the same order", n.Region, had)
 	case n.Mode == pmem.ModeFSDAX:

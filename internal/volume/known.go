@@ -54,7 +54,7 @@ func (s *Service) onlyOnMembers(m blockdev.Mapped) bool {
 	return !slices.ContainsFunc(s.Devices.Below(m), func(device string) bool {
 		return !slices.ContainsFunc(enabled, func(n pmem.Namespace) bool {
 			mark, _ := parseMark(n.Name)
-			return n.Blockdev == device && mark == markMember
+			return n.Blockdev == device && mark == markMember && MayBeMember(n)
 		})
 	})
 }

@@ -30,6 +30,8 @@ type SeenRegion struct {
 	DIMMs  []string `json:"dimms"`
 	// Unlabelled says that it has no labels.
 	Unlabelled bool `json:"unlabelled,omitempty"`
+	// CXL says that it is created again after each boot.
+	CXL bool `json:"cxl,omitempty"`
 }
 
 // ID is the name of the region for the user.
@@ -73,7 +75,7 @@ func (s *Service) rememberRegions(v View, some ...string) {
 		if id == 0 || !ownsAny(v.PMEM, r) && !slices.Contains(some, r.Dev) {
 			continue
 		}
-		seen := SeenRegion{ISetID: id, Dev: r.Dev, Size: r.Size, DIMMs: []string{}, Unlabelled: !r.Labels}
+		seen := SeenRegion{ISetID: id, Dev: r.Dev, Size: r.Size, DIMMs: []string{}, Unlabelled: !r.Labels, CXL: v.PMEM.BusOf(r.Dev).Provider == pmem.ProviderCXL}
 		for _, m := range r.Mappings {
 			seen.DIMMs = append(seen.DIMMs, m.DIMM)
 		}
@@ -201,9 +203,13 @@ func (r SeenRegion) damage() Damage {
 			Reason: fmt.Sprintf("is missing: it has no labels, and its mark %s is not visible now", r.ID()),
 			Next:   "look at regions without labels: pmemctl tree; if one is disabled: pmemctl region enable REGION; if its namespace is: ndctl enable-namespace NAMESPACE; if its content is lost for good: pmemctl region forget " + r.ID()}
 	}
+	next := "bring its DIMMs back; if they are lost for good"
+	if r.CXL {
+		next = "create it as it was: pmemctl region restore, or cxl create-region; if its content is lost for good"
+	}
 	return Damage{Region: r.Dev,
 		Reason: fmt.Sprintf("is missing: its interleave set %s%s had volumes, which are not visible now", r.ID(), where),
-		Next:   "bring its DIMMs back; if they are lost for good: pmemctl region forget " + r.ID()}
+		Next:   next + ": pmemctl region forget " + r.ID()}
 }
 
 // ForgetRegion deletes the record of a region that is lost for good: its volumes then count as

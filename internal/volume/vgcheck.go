@@ -256,8 +256,8 @@ func (s *Service) readMember(n pmem.Namespace) *member {
 	switch {
 	case !n.Enabled():
 		m.broken = "its namespace is disabled"
-	case n.Mode != pmem.ModeFSDAX || n.Blockdev == "" || isScrambled(n):
-		m.broken, _ = whyNotUp(n)
+	case n.Mode != pmem.ModeFSDAX || n.Blockdev == "" || IsScrambled(n):
+		m.broken, _ = WhyNotUp(n)
 	default:
 		dev, err := s.Devices.Open(m.path())
 		if err != nil {

@@ -75,6 +75,9 @@ var (
 			{"integration", nil, []string{"TestScripts/cxl"}, nil},
 			{"ndctl", nil, []string{"TestGuestSysfsMatchesLibndctl"}, nil},
 		}},
+		{name: "CXL bridges", config: lab.Config{CXL: lab.TwoCXLBridges()}, passes: []pass{
+			{"integration", nil, []string{"TestCXLServer"}, nil},
+		}},
 		{name: "nfit_test", config: lab.Config{DIMMs: lab.TwoEqualDIMMs(), NFITTest: true}, passes: []pass{
 			{"integration", []string{"TestScripts/nfit"}, []string{"TestScripts/nfit/poison"}, nil},
 			{"ndctl", []string{"TestGuestSysfsMatchesLibndctl"}, nil, nil},

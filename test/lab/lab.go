@@ -25,6 +25,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -56,7 +57,7 @@ type Config struct {
 	MemoryMiB int
 	// MemmapMiB, when not 0, is memory that the kernel's command line declares as PMEM.
 	MemmapMiB int
-	// CXL are memory devices, each at a root port of the one host bridge.
+	// CXL are memory devices, each at a root port of its own.
 	CXL []CXLDevice
 	// OneCPU gives the guest one processor. It is half as fast, and then nothing that
 	// the kernel does can meet the fault of QEMU that kernelParameters avoids.
@@ -106,11 +107,18 @@ func Unlabelled(size int64) []DIMM { return []DIMM{{Size: size}, {Size: size, Vi
 type CXLDevice struct {
 	Size   int64 // bytes, a multiple of 256 MiB
 	Serial uint64
+	Bridge int // host bridge, from 0; QEMU 7.2 decodes one region below each
 }
 
 // TwoCXLDevices are equal but for their serial numbers, and in no region yet.
 func TwoCXLDevices() []CXLDevice {
 	return []CXLDevice{{Size: 1 << 30, Serial: 0x1234}, {Size: 1 << 30, Serial: 0x5678}}
+}
+
+// TwoCXLBridges are devices below two host bridges, so that each can be a region. They are small:
+// QEMU calls a function for each access.
+func TwoCXLBridges() []CXLDevice {
+	return []CXLDevice{{Size: 256 * mib, Serial: 0x1234}, {Size: 256 * mib, Serial: 0x5678, Bridge: 1}}
 }
 
 // AllKindsOfDIMMs are two equal regions, region2 misaligned to 16 MiB, and
@@ -349,18 +357,29 @@ func qemuArgs(cfg Config, k kernel, initramfs, socket string) ([]string, error) 
 	return args, nil
 }
 
-// cxlArgs are the arguments for the CXL devices, below one host bridge. With a single root port
+// cxlArgs are the arguments for the CXL devices and their host bridges. With a single root port
 // Linux would take the bridge for one that needs no decoder, and QEMU 7.2 then loses what is
 // written. Without a serial number the interleave set has no identity.
 func (cfg Config) cxlArgs() ([]string, error) {
 	if len(cfg.CXL) == 0 {
 		return nil, nil
 	}
-	args := []string{"-device", "pxb-cxl,bus_nr=12,bus=pcie.0,id=cxl.1", "-M", "cxl-fmw.0.targets.0=cxl.1,cxl-fmw.0.size=4G"}
-	for i := range max(2, len(cfg.CXL)) {
-		args = append(args, "-device", fmt.Sprintf("cxl-rp,port=%d,bus=cxl.1,id=rp%d,chassis=0,slot=%d", i, i, 2+i))
+	var args []string
+	const ports = 2 // of each host bridge
+	var windows []string
+	for b := range slices.MaxFunc(cfg.CXL, func(x, y CXLDevice) int { return x.Bridge - y.Bridge }).Bridge + 1 {
+		args = append(args,
+			"-device", fmt.Sprintf("pxb-cxl,bus_nr=%d,bus=pcie.0,id=bridge%d", 12+b*64, b))
+		windows = append(windows, fmt.Sprintf("cxl-fmw.%d.targets.0=bridge%d,cxl-fmw.%d.size=4G", b, b, b))
+		for p := range ports {
+			args = append(args, "-device", fmt.Sprintf("cxl-rp,port=%d,bus=bridge%d,id=rp%d,chassis=0,slot=%d", p, b, ports*b+p, 2+ports*b+p))
+		}
 	}
+	args = append(args, "-M", strings.Join(windows, ","))
+	used := map[int]int{} // ports, by bridge
 	for i, d := range cfg.CXL {
+		port := ports*d.Bridge + used[d.Bridge]
+		used[d.Bridge]++
 		memory, labels := filepath.Join(cfg.Dir, fmt.Sprintf("cxl%d", i)), filepath.Join(cfg.Dir, fmt.Sprintf("cxl%d.labels", i))
 		for file, size := range map[string]int64{memory: d.Size, labels: mib} {
 			if err := makeSparse(file, size); err != nil {
@@ -370,7 +389,7 @@ func (cfg Config) cxlArgs() ([]string, error) {
 		args = append(args,
 			"-object", fmt.Sprintf("memory-backend-file,id=cxl%d,share=on,mem-path=%s,size=%d", i, memory, d.Size),
 			"-object", fmt.Sprintf("memory-backend-file,id=lsa%d,share=on,mem-path=%s,size=%d", i, labels, mib),
-			"-device", fmt.Sprintf("cxl-type3,bus=rp%d,memdev=cxl%d,lsa=lsa%d,id=memory%d,sn=%#x", i, i, i, i, d.Serial))
+			"-device", fmt.Sprintf("cxl-type3,bus=rp%d,memdev=cxl%d,lsa=lsa%d,id=memory%d,sn=%#x", port, i, i, i, d.Serial))
 	}
 	return args, nil
 }

@@ -34,7 +34,7 @@ func main() {
 func run() (int, error) {
 	cfg := lab.Config{}
 	var env envFlag
-	dimms := flag.String("dimms", "equal", "`which` NVDIMMs: equal (two of 4 GiB), large (two of 20 GiB), huge (one of 768 GiB), all (also a misaligned and a label-less one), unlabelled (memory of the command line, one without a label area, virtio-pmem), memmap (2 GiB of memory of the command line), cxl (two CXL devices of 1 GiB), none")
+	dimms := flag.String("dimms", "equal", "`which` NVDIMMs: equal (two of 4 GiB), large (two of 20 GiB), huge (one of 768 GiB), all (also a misaligned and a label-less one), unlabelled (memory of the command line, one without a label area, virtio-pmem), memmap (2 GiB of memory of the command line), cxl (two CXL devices of 1 GiB), cxl2 (each below its own host bridge), none")
 	flag.StringVar(&cfg.Dir, "dir", "", "`directory` for the DIMM files, to keep them for another boot (default: a new one, removed at the end)")
 	flag.BoolVar(&cfg.NoUdev, "no-udev", false, "no udevd, as in a container")
 	flag.BoolVar(&cfg.NFITTest, "nfit-test", false, "add the kernel's emulated bus with interleaved regions")
@@ -62,9 +62,11 @@ func run() (int, error) {
 		cfg.MemmapMiB = 2048
 	case "cxl":
 		cfg.CXL = lab.TwoCXLDevices()
+	case "cxl2":
+		cfg.CXL = lab.TwoCXLBridges()
 	case "none":
 	default:
-		return 2, fmt.Errorf("-dimms %q: want equal, large, huge, all, unlabelled, memmap, cxl or none", *dimms)
+		return 2, fmt.Errorf("-dimms %q: want equal, large, huge, all, unlabelled, memmap, cxl, cxl2 or none", *dimms)
 	}
 	if cfg.Dir == "" {
 		dir, err := lab.TempDir()
