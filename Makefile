@@ -21,6 +21,9 @@ KUBE_VERSION := -X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/co
 demo: deps build $(BUILD)/pmemlab $(BUILD)/csiclient ## run the main job on a real kernel, in a guest (3 minutes)
 	$(BUILD)/pmemlab -path $(CURDIR)/$(BUILD) scripts/demo.sh
 
+demo-cxl: deps build $(BUILD)/pmemlab ## CXL memory: regions, volumes, a power cut, and back (3 minutes)
+	scripts/demo-cxl.sh
+
 demo-k8s: deps image kubernetes $(BUILD)/pmemcluster ## the same on a real Kubernetes: Alibaba Cloud's page, step by step
 	@scripts/deps.sh kubernetes
 	$(BUILD)/pmemcluster -nodes 2 scripts/demo-k8s.sh
@@ -175,4 +178,4 @@ help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s:\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 FORCE:
-.PHONY: demo demo-k8s build image kubernetes install lab test test-rest test-all test-unit test-guest test-guest-rest test-k8s test-k8s-short test-k8s-pods test-crash test-powercut test-flush test-stress fuzz bench bench-sizes bench-huge bench-k8s lint generate deps guest-tests clean help FORCE
+.PHONY: demo demo-cxl demo-k8s build image kubernetes install lab test test-rest test-all test-unit test-guest test-guest-rest test-k8s test-k8s-short test-k8s-pods test-crash test-powercut test-flush test-stress fuzz bench bench-sizes bench-huge bench-k8s lint generate deps guest-tests clean help FORCE

@@ -22,7 +22,7 @@ const module = "github.com/pmemctl/pmemctl/internal/"
 // fault are below all of them.
 var mayImport = map[string][]string{
 	"arch": {}, "pmem": {}, "errs": {}, "fault": {}, "hostlock": {}, "devuser": {}, "run": {},
-	"cxl":               {},
+	"cxl":               {"run"},
 	"ndctl":             {"cxl"},
 	"dax":               {"devuser"},
 	"blockdev":          {},
@@ -36,9 +36,9 @@ var mayImport = map[string][]string{
 	"bench":             {"volume", "mount"},
 	"persistentvolume":  {"volume"},
 	"report":            {"doctor", "volume", "hostlock", "mount", "lvm", "ndctl"},
-	"doctor":            {"volume", "hostconf", "hostlock", "mount", "lvm"},
+	"doctor":            {"volume", "cxl", "hostconf", "hostlock", "mount", "lvm"},
 	"csi":               {"volume", "mount"},
-	"cli":               {"csi", "metrics", "doctor", "report", "bench", "persistentvolume", "volume", "hostconf", "ndctl", "dax", "lvm", "mount", "blockdev", "run"},
+	"cli":               {"csi", "metrics", "doctor", "report", "bench", "persistentvolume", "volume", "cxl", "hostconf", "ndctl", "dax", "lvm", "mount", "blockdev", "run"},
 	"cli/gendocs":       {"cli"},
 }
 

@@ -31,7 +31,7 @@ func newShell(s service, answers ...string) *shell {
 	sh := &shell{}
 	sh.app = &app{
 		stdin: bufio.NewReader(strings.NewReader(strings.Join(answers, "\n"))), stdout: &sh.stdout, stderr: &sh.stderr, interactive: len(answers) > 0, bars: len(answers) > 0,
-		root: func() bool { return true }, detach: func(args ...string) { sh.detached = args }, dax: &fakeDAX{}, service: s, host: &volume.Service{StateDir: "/no/such/directory"},
+		root: func() bool { return true }, detach: func(args ...string) { sh.detached = args }, dax: &fakeDAX{}, cxl: &fakeCXL{}, service: s, host: &volume.Service{StateDir: "/no/such/directory"},
 	}
 	return sh
 }

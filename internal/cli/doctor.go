@@ -63,7 +63,7 @@ func (a *app) examine(ctx context.Context, o *doctorOptions) error {
 func (a *app) checker(host hostconf.Host) doctor.Checker {
 	return doctor.Checker{
 		Host: a.service, Kernel: func() doctor.Kernel { return doctor.ThisKernel("") }, Installed: run.Installed, RunDir: a.host.RunDir,
-		CheckHost: a.host.CheckHost, HostConf: host.CheckVisible,
+		CheckHost: a.host.CheckHost, HostConf: host.CheckVisible, CXLRegions: a.cxlRegions,
 	}
 }
 

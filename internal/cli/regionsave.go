@@ -96,6 +96,12 @@ func (a *app) saveRegions(_ context.Context, o *regionSaveOptions) error {
 	return show(a, o.output, "regions", now, savedColumns())
 }
 
+// cxlRegions returns the CXL regions that exist, and those that are saved.
+func (a *app) cxlRegions() (now, saved []cxl.Region, err error) {
+	saved, err = cxl.Load(cxl.SavedFile)
+	return a.cxl.Regions(), saved, err
+}
+
 // changed returns an error if a saved region is missing, or exists with other values.
 func changed(now, saved []cxl.Region) error {
 	const next = "create it as it was: pmemctl region restore; if what was saved is no longer needed: pmemctl region save --force"

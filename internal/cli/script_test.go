@@ -82,7 +82,7 @@ func runLine(ts *testscript.TestScript, args []string) int {
 	service := on.host.Service()
 	a := &app{
 		stdin: strings.NewReader(on.answers), stdout: ts.Stdout(), stderr: ts.Stderr(), interactive: on.answers != "",
-		root: func() bool { return !on.user }, detach: func(...string) {}, ndctl: service.NDCTL, service: service, host: service, dax: &fakeDAX{},
+		root: func() bool { return !on.user }, detach: func(...string) {}, ndctl: service.NDCTL, service: service, host: service, dax: &fakeDAX{}, cxl: &fakeCXL{},
 	}
 	service.Progress = a.progress
 	service.Note = func(err error) { a.note("pmemctl: note: %v", err) }

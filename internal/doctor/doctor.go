@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pmemctl/pmemctl/internal/cxl"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/hostconf"
 	"github.com/pmemctl/pmemctl/internal/hostlock"
@@ -72,6 +73,8 @@ type Checker struct {
 	CheckHost func(context.Context) error
 	// HostConf checks the configuration of udev and LVM; nil omits it.
 	HostConf func(context.Context) ([]hostconf.Finding, error)
+	// CXLRegions returns the CXL regions that exist, and those that are saved; nil omits them.
+	CXLRegions func() (now, saved []cxl.Region, err error)
 	// Installed returns an error if a program is not installed.
 	Installed func(program string) error
 	// RunDir is the directory of the records that are valid until the next boot.
@@ -104,6 +107,7 @@ func (c Checker) CheckView(ctx context.Context, v volume.View, err error) []Find
 		c.checkPMEM(ctx, r, v)
 		c.checkErasing(r, c.Host.DeletedIn(v), time.Now())
 	}
+	c.checkCXLRegions(r)
 	c.checkMapper(r)
 	c.checkLocks(r, time.Now())
 	c.checkRunDir(r)

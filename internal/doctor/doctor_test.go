@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/pmemctl/pmemctl/internal/cxl"
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/hostconf"
 	"github.com/pmemctl/pmemctl/internal/hostlock"
@@ -345,4 +346,30 @@ func TestThisKernel(t *testing.T) {
 		require.NoError(t, os.MkdirAll(filepath.Join(root, dir), 0o700))
 	}
 	assert.Equal(t, Kernel{Release: k.Release, Bus: true, Drivers: []string{"nd_pmem"}, Mapper: true}, ThisKernel(root))
+}
+
+func TestCXLRegions(t *testing.T) {
+	region := func(granularity, offset uint64) cxl.Region {
+		return cxl.Region{Dev: "region0", Granularity: granularity, Size: pmem.GiB, Targets: []cxl.Target{{Serial: 0x12, Offset: offset}, {Serial: 0x34, Offset: offset}}}
+	}
+	for name, c := range map[string]struct {
+		now, saved []cxl.Region
+		err        error
+		state      State
+		detail     string
+	}{
+		"saved":     {[]cxl.Region{region(256, 0)}, []cxl.Region{region(256, 0)}, nil, OK, "on 0x12,0x34, granularity 256, is saved"},
+		"not saved": {[]cxl.Region{region(256, pmem.GiB)}, nil, nil, Warning, "is not saved, so that it will be missing after a boot"},
+		"missing":   {nil, []cxl.Region{region(256, 0)}, nil, Fault, "is saved, and does not exist"},
+		"differs":   {[]cxl.Region{region(512, 0)}, []cxl.Region{region(256, 0)}, nil, Fault, "it has granularity 512 instead of 256"},
+		"broken":    {nil, nil, errs.New(errs.Invalid, "/etc/x", "is not what pmemctl region save wrote", ""), Fault, "is not what pmemctl region save wrote"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &report{}
+			Checker{CXLRegions: func() ([]cxl.Region, []cxl.Region, error) { return c.now, c.saved, c.err }}.checkCXLRegions(r)
+			require.Len(t, r.findings, 1)
+			assert.Equal(t, c.state, r.findings[0].State)
+			assert.Contains(t, r.findings[0].Detail, c.detail)
+		})
+	}
 }

@@ -39,6 +39,36 @@ func checkMemdevs(r *report, v volume.View) {
 	}
 }
 
+// checkCXLRegions compares the CXL regions with those that are created at boot.
+func (c Checker) checkCXLRegions(r *report) {
+	if c.CXLRegions == nil {
+		return
+	}
+	now, saved, err := c.CXLRegions()
+	if err != nil {
+		r.failed("cxl region", "", err)
+		return
+	}
+	const restore = "pmemctl region restore"
+	for _, was := range saved {
+		i := slices.IndexFunc(now, was.Overlaps)
+		if i < 0 {
+			r.add("cxl region", was.Serials(), Fault, "is saved, and does not exist", restore)
+		} else if diff := now[i].Differences(was); diff != "" {
+			r.add("cxl region", now[i].Dev, Fault, "is not what was saved, so its content is scrambled or that of another region: it has "+diff, "write nothing to it; see what to do: "+restore)
+		}
+	}
+	for _, is := range now {
+		i := slices.IndexFunc(saved, is.Overlaps)
+		switch {
+		case i < 0:
+			r.add("cxl region", is.Dev, Warning, "is not saved, so that it will be missing after a boot", "pmemctl region save")
+		case is.Differences(saved[i]) == "":
+			r.ok("cxl region", is.Dev, fmt.Sprintf("on %s, granularity %d, is saved", is.Serials(), is.Granularity))
+		}
+	}
+}
+
 // flagsOfDIMM are what a flag of a DIMM means (kernel drivers/acpi/nfit/core.c, flags_show).
 var flagsOfDIMM = map[string]struct {
 	state        State

@@ -100,9 +100,15 @@ func (h Host) Remove(ctx context.Context) ([]Change, error) {
 		name := filepath.Join(tool.etc, earlyName(tool.name))
 		names, again[name] = append(names, name), tool.again
 	}
-	names = append(names, regionsUnitLink, regionsUnit)
 	var changes []Change
-	for _, name := range names {
+	link := h.path(regionsUnitLink)
+	if target, err := os.Readlink(link); err == nil && target == filepath.Join("/", regionsUnit) {
+		if err := os.Remove(link); err != nil {
+			return changes, errs.Wrap("", link, "could not be removed", "", err)
+		}
+		changes = append(changes, Change{File: link, Done: "removed"})
+	}
+	for _, name := range append(names, regionsUnit) {
 		file := h.path(name)
 		data, err := os.ReadFile(file)
 		if errors.Is(err, os.ErrNotExist) || err == nil && !strings.Contains(string(data), signature) {

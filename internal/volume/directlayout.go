@@ -119,7 +119,7 @@ func noCXLRegion(s pmem.System) error {
 	}
 	next := "see why no decoder can address persistent memory: cxl list -D"
 	if len(commands) > 0 {
-		next = "create regions, after each boot: " + strings.Join(commands, "; ")
+		next = "create the saved ones: pmemctl region restore; or new ones: " + strings.Join(commands, "; ") + "; then: pmemctl region save"
 	}
 	return errs.New(errs.NotFound, "", "no persistent memory found: CXL memory is in no region: "+strings.Join(devices, ", "), next)
 }

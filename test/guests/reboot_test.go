@@ -148,3 +148,52 @@ pmemctl vg list -o json
 	assert.Equal(t, 2, strings.Count(out, "kept v"), "%s", out)
 	assert.NotContains(t, out[strings.LastIndex(out, "kept v"):], `"name": "pmemvg`, "nothing is left")
 }
+
+// rebootCXL cuts the power of a guest with interleaved CXL memory. Its region is gone afterwards, and
+// the devices may have other names; it is created again as it was, and the volumes are back.
+func rebootCXL(t *testing.T) {
+	dir, err := lab.TempDir()
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	cfg := lab.Config{Dir: dir, CXL: lab.TwoCXLDevices()}
+
+	m := boot(t, cfg)
+	guestOutput(t, m, "sh", "-ec", `
+cxl create-region -m -t pmem -d decoder0.0 -w 2 -g 1024 -s 512M $(for s in 0x5678 0x1234; do cxl list -M -s $s | jq -r '.[0].memdev'; done) >&2
+pmemctl region save
+pmemctl vg init --percent 50
+pmemctl volume create db --type lvm --size 64Mi
+pmemctl volume create fast --type direct --size 64Mi
+for v in db fast; do
+	pmemctl volume mount $v /mnt/$v
+	head -c 8M /dev/urandom > /mnt/$v/file
+	md5sum < /mnt/$v/file > /mnt/$v/sum
+	sync -f /mnt/$v
+done
+`)
+	saved := guestOutput(t, m, "cat", "/etc/pmemctl/cxl-regions.json")
+	unit := guestOutput(t, m, "sed", "-n", "s/^ExecStart=//p", "/etc/systemd/system/pmemctl-regions.service")
+	m.Kill()
+
+	m = boot(t, cfg)
+	// The root of the guest is new. Its init does what the unit says.
+	out := guestOutput(t, m, "sh", "-ec", `
+pmemctl region list && exit 1 || [ $? = 3 ]
+mkdir -p /etc/pmemctl
+echo "$0" > /etc/pmemctl/cxl-regions.json
+`+unit+`
+udevadm settle
+pmemctl volume list
+for v in db fast; do
+	pmemctl volume mount $v /mnt/$v
+	test "$(md5sum < /mnt/$v/file)" = "$(cat /mnt/$v/sum)"
+	pmemctl volume delete $v --unmount --force
+	echo kept $v
+done
+pmemctl vg remove pmemvgregion0
+pmemctl namespace list -o json
+`, saved)
+	assert.Regexp(t, `region0 +0x5678,0x1234 +created`, out)
+	assert.Equal(t, 2, strings.Count(out, "kept "), "%s", out)
+	assert.NotContains(t, out, `"dev"`, "nothing is left")
+}

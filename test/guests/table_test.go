@@ -72,11 +72,11 @@ var (
 			{"ndctl", nil, []string{"TestGuestSysfsMatchesLibndctl"}, nil},
 		}},
 		{name: "CXL memory", config: lab.Config{CXL: lab.TwoCXLDevices()}, passes: []pass{
-			{"integration", nil, []string{"TestScripts/cxl"}, nil},
+			{"integration", nil, []string{"TestScripts/cxl"}, []string{"TestScripts/cxl/cxl"}}, // leaves a region
 			{"ndctl", nil, []string{"TestGuestSysfsMatchesLibndctl"}, nil},
 		}},
 		{name: "CXL bridges", config: lab.Config{CXL: lab.TwoCXLBridges()}, passes: []pass{
-			{"integration", nil, []string{"TestCXLServer"}, nil},
+			{"integration", nil, nil, []string{"TestCXLServer"}},
 		}},
 		{name: "nfit_test", config: lab.Config{DIMMs: lab.TwoEqualDIMMs(), NFITTest: true}, passes: []pass{
 			{"integration", []string{"TestScripts/nfit"}, []string{"TestScripts/nfit/poison"}, nil},
@@ -116,6 +116,7 @@ var (
 		{name: "reboot", drive: reboot},
 		{name: "hostile reboot", driveRest: hostileReboot},
 		{name: "reboot unlabelled", driveRest: rebootUnlabelled},
+		{name: "reboot CXL", driveRest: rebootCXL},
 	}
 
 	// driven are the tests that powerCut and hostileReboot run.

@@ -25,8 +25,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
