@@ -21,7 +21,7 @@ KUBE_VERSION := -X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/co
 demo: deps build $(BUILD)/pmemlab $(BUILD)/csiclient ## run the main job on a real kernel, in a guest (3 minutes)
 	$(BUILD)/pmemlab -path $(CURDIR)/$(BUILD) scripts/demo.sh
 
-demo-cxl: deps build $(BUILD)/pmemlab ## CXL memory: regions, volumes, a power cut, and back (3 minutes)
+demo-cxl: deps build $(BUILD)/pmemlab ## CXL memory: regions, volumes, a power cut, and back (2 minutes)
 	scripts/demo-cxl.sh
 
 demo-k8s: deps image kubernetes $(BUILD)/pmemcluster ## the same on a real Kubernetes: Alibaba Cloud's page, step by step

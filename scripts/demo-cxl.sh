@@ -22,10 +22,10 @@ boots() {
 		cat "$file"
 		sync
 		echo b > /proc/sysrq-trigger
-		sleep 60' "$1" "$file" > "$dir/out" || true # it ends with the guest
+		sleep 60' "$1" "$file" > "$dir/out" 2> "$dir/err" || true # it ends with the guest
 	sed '/^=== /,$d' "$dir/out"
 	file=$(sed '1,/^=== /d' "$dir/out")
-	[ -n "$file" ] || { echo "demo-cxl: a command failed" >&2; exit 1; }
+	[ -n "$file" ] || { tail -n 5 "$dir/err" >&2; echo "demo-cxl: a command failed" >&2; exit 1; }
 }
 
 echo "# Two devices, and no region: nothing of their memory is visible."
