@@ -71,11 +71,8 @@ func (a *app) saveRegions(_ context.Context, o *regionSaveOptions) error {
 	if err != nil {
 		return err
 	}
-	for _, n := range s.Namespaces {
-		if volume.IsScrambled(n) {
-			reason, next := volume.WhyNotUp(n)
-			return errs.New(errs.Damaged, "region "+n.Region, "is not saved: "+reason, next)
-		}
+	if err := wrong(s, o.force); err != nil {
+		return err
 	}
 	if err := cxl.Save(o.file, now); err != nil {
 		return err
@@ -88,12 +85,33 @@ func (a *app) saveRegions(_ context.Context, o *regionSaveOptions) error {
 	if err != nil {
 		return err
 	}
-	if unit {
+	switch {
+	case len(now) == 0:
+		a.note("there is no region, so none is created at boot")
+	case unit:
 		a.note("they are created at boot by pmemctl-regions.service")
-	} else {
+	default:
 		a.note("at boot, before LVM starts, run: pmemctl region restore")
 	}
 	return show(a, o.output, "regions", now, savedColumns())
+}
+
+// wrong returns an error if a CXL region is not what it was when it got its content, as far as that
+// shows. With force, what only seems so is saved.
+func wrong(s pmem.System, force bool) error {
+	for _, n := range s.Namespaces {
+		_, own := volume.Owned(n.Name)
+		reason, next := volume.WhyNotUp(n)
+		if volume.IsScrambled(n) || own && n.Enabled() && n.Granularity != 0 && reason != "" && !force {
+			return errs.New(errs.Damaged, "region "+n.Region, "is not saved: "+reason, next)
+		}
+	}
+	for _, r := range s.Regions {
+		if reason, next := volume.HiddenSpace(r); r.HiddenSize > 0 && !force {
+			return errs.New(errs.Damaged, "region "+r.Dev, "is not saved: it "+reason, next)
+		}
+	}
+	return nil
 }
 
 // cxlRegions returns the CXL regions that exist, and those that are saved.

@@ -105,6 +105,17 @@ func TestRegionSave(t *testing.T) {
 	require.ErrorContains(t, save(true), "region region0: is not saved: its namespace namespace0.0 is scrambled: the interleave granularity of region0 was 1024 bytes")
 	assert.Equal(t, before, saved())
 
+	// Without force, nor what seems to be wrong.
+	for want, s := range map[string]fakePMEM{
+		"is not saved: it has 1 GiB in namespaces that are not visible":     {Regions: []pmem.Region{{Dev: "region0", HiddenSize: pmem.GiB}}},
+		"is not saved: its namespace namespace0.0 did not come up as fsdax": {Namespaces: []pmem.Namespace{{Dev: "namespace0.0", Name: "pmemctl:db", State: pmem.StateEnabled, Mode: pmem.ModeRaw, Granularity: 2048}}},
+	} {
+		f.regions = []cxl.Region{cxlRegion(1024, 0x12, 0x34)}
+		sh.ndctl = s
+		require.ErrorContains(t, save(false), want)
+		require.NoError(t, save(true))
+	}
+	f.regions = []cxl.Region{cxlRegion(2048, 0x12, 0x34)}
 	sh.ndctl = fakePMEM{}
 	require.NoError(t, save(true))
 	assert.Equal(t, uint64(2048), saved()[0].Granularity)

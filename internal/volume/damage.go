@@ -65,7 +65,7 @@ func (v View) Damage() []Damage {
 	for _, r := range v.PMEM.Regions {
 		if r.HiddenSize > 0 {
 			d := Damage{Region: r.Dev}
-			d.Reason, d.Next = hiddenSpace(r)
+			d.Reason, d.Next = HiddenSpace(r)
 			all = append(all, d)
 		}
 	}

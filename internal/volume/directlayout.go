@@ -135,7 +135,7 @@ func (v View) Unusable(r pmem.Region) (reason, next string) {
 	case r.ReadOnly:
 		return "is read-only", "use another region: pmemctl region list"
 	case r.HiddenSize > 0:
-		return hiddenSpace(r)
+		return HiddenSpace(r)
 	case !r.Labels && v.WholeOwner(r) != "":
 		return "has no labels, so it cannot be divided, and belongs to volume group " + v.WholeOwner(r), "use an lvm volume, which has DAX as well"
 	case !r.Labels && !v.labelsPossible(r):

@@ -55,8 +55,8 @@ func recordedIn(n pmem.Namespace) (forFS bool, granularity uint64) {
 	return false, 0
 }
 
-// hiddenSpace says what is wrong with a CXL region in which others' labels take space.
-func hiddenSpace(r pmem.Region) (reason, next string) {
+// HiddenSpace says what is wrong with a CXL region in which others' labels take space.
+func HiddenSpace(r pmem.Region) (reason, next string) {
 	return fmt.Sprintf("has %s in namespaces that are not visible: it was created with other devices than before, or in another order", pmem.FormatSize(r.HiddenSize)),
 		fmt.Sprintf("create it as it was: cxl disable-region %[1]s; cxl destroy-region %[1]s; pmemctl region restore; if they are no longer needed: pmemctl region init-labels %[1]s (destroys what is in it)", r.Dev)
 }
