@@ -208,6 +208,9 @@ func lossOf(plan volume.LabelsPlan) string {
 	var regions, namespaces []string
 	for _, r := range plan.Regions {
 		regions = append(regions, r.Dev)
+		if r.HiddenSize > 0 {
+			namespaces = append(namespaces, pmem.FormatSize(r.HiddenSize)+" in "+r.Dev+" that are not visible")
+		}
 	}
 	for _, n := range plan.Namespaces {
 		namespaces = append(namespaces, strings.TrimSpace(n.Dev+" "+n.Name))

@@ -53,7 +53,7 @@ what exists now replaces what was saved.`,
 	return cmd
 }
 
-func (a *app) saveRegions(_ context.Context, o *regionSaveOptions) error {
+func (a *app) saveRegions(ctx context.Context, o *regionSaveOptions) error {
 	now := a.cxl.Regions()
 	saved, err := cxl.Load(o.file)
 	if err != nil && !o.force {
@@ -74,7 +74,7 @@ func (a *app) saveRegions(_ context.Context, o *regionSaveOptions) error {
 	if err := wrong(s, o.force); err != nil {
 		return err
 	}
-	if err := cxl.Save(o.file, now); err != nil {
+	if err := a.service.ChangeHost(ctx, func() error { return cxl.Save(o.file, now) }); err != nil {
 		return err
 	}
 	program, err := os.Executable()
@@ -100,9 +100,8 @@ func (a *app) saveRegions(_ context.Context, o *regionSaveOptions) error {
 // shows. With force, what only seems so is saved.
 func wrong(s pmem.System, force bool) error {
 	for _, n := range s.Namespaces {
-		_, own := volume.Owned(n.Name)
-		reason, next := volume.WhyNotUp(n)
-		if volume.IsScrambled(n) || own && n.Enabled() && n.Granularity != 0 && reason != "" && !force {
+		reason, next := volume.NotUp(n)
+		if volume.IsScrambled(n) && reason != "" || reason != "" && n.Granularity != 0 && !force {
 			return errs.New(errs.Damaged, "region "+n.Region, "is not saved: "+reason, next)
 		}
 	}
@@ -189,11 +188,32 @@ func (a *app) restoreRegions(ctx context.Context, o *regionRestoreOptions) error
 		return errs.New(errs.NotFound, "CXL regions", "none are saved", "create them, then: pmemctl region save")
 	}
 	waiting, cancel := context.WithTimeout(ctx, o.wait)
+	defer cancel()
 	a.cxl.Await(waiting, saved)
-	cancel()
+	var restored []cxl.Restored
+	restore := func() error { restored = a.cxl.Restore(ctx, saved, o.dry); return nil }
+	for {
+		if o.dry {
+			err = restore()
+		} else {
+			err = a.service.ChangeHost(ctx, restore)
+		}
+		// At boot, a device can be there before its ports are.
+		isFailed := func(r cxl.Restored) bool { return r.Err != nil && !errs.Is(r.Err, errs.Conflict) }
+		if err != nil || waiting.Err() != nil || !slices.ContainsFunc(restored, isFailed) {
+			break
+		}
+		select {
+		case <-waiting.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	if err != nil {
+		return err
+	}
 	var rows []restoredRow
 	var failed []error
-	for _, r := range a.cxl.Restore(ctx, saved, o.dry) {
+	for _, r := range restored {
 		row := restoredRow{Region: r.Dev, Serials: r.Serials(), Done: "created"}
 		if r.Command != nil {
 			row.Command = "cxl " + strings.Join(r.Command, " ")

@@ -34,6 +34,11 @@ func (f *fakeCXL) Restore(_ context.Context, regions []cxl.Region, dry bool) []c
 	return f.restored
 }
 
+// changeable is a service that can be changed.
+type changeable struct{ service }
+
+func (changeable) ChangeHost(_ context.Context, do func() error) error { return do() }
+
 func cxlRegion(granularity uint64, serials ...cxl.Hex) cxl.Region {
 	r := cxl.Region{Dev: "region0", Decoder: "decoder0.0", Window: 1, Granularity: granularity, Size: pmem.GiB, UUID: "151f6238-61f4-4aad-a85f-fe7c8f74c235", Cookie: 7}
 	for _, s := range serials {
@@ -60,7 +65,7 @@ func TestRegionSave(t *testing.T) {
 	file := filepath.Join(etc, "etc/pmemctl/cxl-regions.json")
 	require.NoError(t, os.MkdirAll(filepath.Join(etc, "etc/systemd/system"), 0o700))
 	f := &fakeCXL{}
-	sh := newShell(nil)
+	sh := newShell(changeable{})
 	sh.cxl, sh.ndctl = f, fakePMEM{}
 	save := func(force bool) error {
 		return sh.saveRegions(context.Background(), &regionSaveOptions{host: hostconf.Host{Root: etc}, file: file, force: force})
@@ -100,7 +105,7 @@ func TestRegionSave(t *testing.T) {
 	}
 	// Nor is one saved whose content is scrambled.
 	const id = "7d4be2de-50d4-4d3a-93a2-b9f3c7a3bd0a"
-	sh.ndctl = fakePMEM{Namespaces: []pmem.Namespace{{Dev: "namespace0.0", Region: "region0", Mode: pmem.ModeFSDAX, UUID: id, InfoUUID: "b7526976-42d6-59c1-b807-76e0e2e1f338", Granularity: 2048}}}
+	sh.ndctl = fakePMEM{Namespaces: []pmem.Namespace{{Dev: "namespace0.0", Name: "pmemctl:db", Region: "region0", State: pmem.StateEnabled, Mode: pmem.ModeFSDAX, UUID: id, InfoUUID: "b7526976-42d6-59c1-b807-76e0e2e1f338", Granularity: 2048}}}
 	f.regions = []cxl.Region{cxlRegion(2048, 0x12, 0x34)}
 	require.ErrorContains(t, save(true), "region region0: is not saved: its namespace namespace0.0 is scrambled: the interleave granularity of region0 was 1024 bytes")
 	assert.Equal(t, before, saved())
@@ -139,7 +144,7 @@ func TestRegionRestore(t *testing.T) {
 		{Region: region, Exists: true},
 		{Region: region, Command: []string{"create-region", "-m"}},
 	}}
-	sh := newShell(nil)
+	sh := newShell(changeable{})
 	sh.cxl = f
 	restore := func(o regionRestoreOptions) error {
 		sh.stdout.Reset()
@@ -155,6 +160,11 @@ func TestRegionRestore(t *testing.T) {
 	assert.True(t, f.dry)
 	assert.True(t, f.waited)
 	f.restored = append(f.restored, cxl.Restored{Region: region, Err: errs.New(errs.Conflict, "CXL region", "differs", "")})
+	require.ErrorContains(t, restore(regionRestoreOptions{wait: time.Hour}), "differs", "that does not go away")
+	begun := time.Now()
+	f.restored[2].Err = errs.New(errs.NotFound, "memory device", "differs", "")
+	require.ErrorContains(t, restore(regionRestoreOptions{wait: time.Second}), "differs")
+	assert.Greater(t, time.Since(begun), time.Second, "it tries again")
 	require.ErrorContains(t, restore(regionRestoreOptions{}), "differs")
 
 	require.NoError(t, os.WriteFile(file, []byte("{"), 0o600))

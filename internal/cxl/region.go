@@ -72,6 +72,13 @@ func (r Region) Overlaps(other Region) bool {
 	return false
 }
 
+// sharesDevice reports whether two regions have a device in common.
+func (r Region) sharesDevice(other Region) bool {
+	return slices.ContainsFunc(r.Targets, func(t Target) bool {
+		return slices.ContainsFunc(other.Targets, func(o Target) bool { return o.Serial == t.Serial })
+	})
+}
+
 // Differences says how a region differs from what it was, as far as its content depends on it; ""
 // if it does not.
 func (r Region) Differences(was Region) string {

@@ -1,6 +1,7 @@
 package cxl
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
 	"github.com/pmemctl/pmemctl/internal/pmem"
@@ -79,6 +82,9 @@ func (h Host) restore(ctx context.Context, r *Region, dry bool) (exists bool, co
 			continue
 		}
 		r.Dev = now.Dev
+		if now.Cookie == 0 {
+			return false, nil, errs.New(errs.Unsupported, what, "exists as "+now.Dev+", and the NVDIMM driver has no region for it", fmt.Sprintf("cxl enable-region %s; modprobe cxl_pmem; see why: dmesg | tail", now.Dev))
+		}
 		if diff := now.Differences(*r); diff != "" {
 			return false, nil, errs.New(errs.Conflict, what, fmt.Sprintf("exists as %s with %s: its content is scrambled, or is that of another region", now.Dev, diff),
 				fmt.Sprintf("write nothing to it; if nothing uses it, create it as it was: cxl disable-region %[1]s; cxl destroy-region %[1]s; pmemctl region restore; if what is saved is wrong: pmemctl region save --force", now.Dev))
@@ -95,7 +101,7 @@ func (h Host) restore(ctx context.Context, r *Region, dry bool) (exists bool, co
 		return false, command, nil
 	}
 	if _, err := h.Run(ctx, "cxl", command...); err != nil {
-		return false, command, errs.Wrap("", what, "could not be created", "see why: dmesg | tail", err)
+		return false, command, errs.Wrap("", what, "could not be created", cmp.Or(errs.NextStep(err), "see why: dmesg | tail"), err)
 	}
 	made, err := h.verify(ctx, *r, before)
 	if err != nil {
@@ -126,8 +132,13 @@ func (h Host) plan(r Region) (p plan, err error) {
 			return p, errs.New(errs.NotFound, what, "is not there", "see which are: pmemctl dimm list")
 		case len(with) > 1:
 			return p, errs.New(errs.Conflict, what, "is there more than once: "+with[0].Dev+" and "+with[1].Dev, "see them: cxl list -M")
-		case with[0].Size < r.end(t):
-			return p, errs.New(errs.Conflict, what, fmt.Sprintf("has %d bytes of persistent memory, and the region ends at %d", with[0].Size, r.end(t)), "see its partitions: cxl list -MI -m "+with[0].Dev)
+		case with[0].Decoder == "":
+			return p, errs.New(errs.NotFound, what, "is not reached by a decoder for persistent memory", "see which there are: cxl list -DE; load the drivers: modprobe cxl_acpi cxl_port cxl_mem")
+		}
+		// Volatile memory comes first on a device.
+		begin := bus(h.CXL).number(with[0].Dev, "ram/size")
+		if end := begin + with[0].Size; t.Offset < begin || r.end(t) > end {
+			return p, errs.New(errs.Conflict, what, fmt.Sprintf("has persistent memory from %d to %d, and the region is from %d to %d", begin, end, t.Offset, r.end(t)), "see its partitions: cxl list -MI -m "+with[0].Dev)
 		}
 		p.memdevs = append(p.memdevs, with[0].Dev)
 	}
@@ -145,7 +156,7 @@ func (h Host) plan(r Region) (p plan, err error) {
 // content depends on it.
 func (h Host) uuidFlag(ctx context.Context, id string) []string {
 	options, _ := h.Run(ctx, "cxl", "create-region", "--list-opts") // ends with an error in any case
-	if !strings.Contains(string(options), "--uuid") {
+	if !strings.Contains(string(options), "--uuid") || uuid.Validate(id) != nil || uuid.MustParse(id) == uuid.Nil {
 		return nil
 	}
 	return []string{"-U", id}
@@ -156,7 +167,8 @@ func (h Host) uuidFlag(ctx context.Context, id string) []string {
 func (h Host) verify(ctx context.Context, want Region, before []Region) (made Region, err error) {
 	for begun := time.Now(); ; {
 		for _, r := range h.Regions() {
-			if !slices.ContainsFunc(before, func(b Region) bool { return b.Dev == r.Dev }) {
+			// Others may create regions meanwhile, on other devices.
+			if !slices.ContainsFunc(before, func(b Region) bool { return b.Dev == r.Dev }) && r.sharesDevice(want) {
 				made = r
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -23,7 +24,11 @@ import (
 type machine struct {
 	cxl.Host
 	t        *testing.T
-	swapped  bool // mem0 and mem1 have changed places, as they do at a boot
+	ram      uint64                       // volatile bytes of each device
+	twice    bool                         // a third device has the serial number of the first
+	without  string                       // the memory device that has no endpoint
+	others   map[string]map[string]string // regions that are not committed, or not persistent
+	swapped  bool                         // mem0 and mem1 have changed places, as they do at a boot
 	options  string
 	makes    func(r *cxl.Region) // what the kernel makes of a command
 	commands []string
@@ -52,10 +57,23 @@ func (m *machine) serial(memdev string) cxl.Hex {
 func (m *machine) boot() {
 	const port = "platform/ACPI0017:00/root0/port1/"
 	devices := map[string]map[string]string{
-		"pci0000:0c/0000:0d:00.0/mem0":          {"serial": m.serial("mem0").String(), "pmem/size": "0x40000000"},
-		"pci0000:0c/0000:0e:00.0/mem1":          {"serial": m.serial("mem1").String(), "pmem/size": "0x40000000"},
-		"platform/ACPI0017:00/root0/decoder0.0": {"cap_pmem": "1", "start": fmt.Sprintf("%#x", window)},
-		port + "endpoint2":                      {}, port + "endpoint3": {},
+		"pci0000:0c/0000:0d:00.0/mem0":          {"serial": m.serial("mem0").String(), "pmem/size": "0x40000000", "ram/size": fmt.Sprint(m.ram)},
+		"pci0000:0c/0000:0e:00.0/mem1":          {"serial": m.serial("mem1").String(), "pmem/size": "0x40000000", "ram/size": fmt.Sprint(m.ram)},
+		"platform/ACPI0017:00/root0/decoder0.0": {"cap_pmem": "1", "start": fmt.Sprintf("%#x", window), "target_list": "12"},
+		port[:len(port)-1]:                      {}, "platform/ACPI0017:00/root0": {},
+	}
+	if m.twice {
+		devices["pci0000:0c/0000:0f:00.0/mem2"] = map[string]string{"serial": "0x1234", "pmem/size": "0x40000000"}
+	}
+	links := map[string]string{"port1/uport": "ACPI0016:00", "root0/dport12": "ACPI0016:00"}
+	for i, memdev := range []string{"mem0", "mem1"} {
+		if m.without != memdev {
+			endpoint := fmt.Sprintf("endpoint%d", 2+i)
+			devices[port+endpoint], links[endpoint+"/uport"] = map[string]string{}, memdev
+		}
+	}
+	for dev, attributes := range m.others {
+		devices["platform/ACPI0017:00/root0/decoder0.0/"+dev] = attributes
 	}
 	nvdimm := filepath.Join(m.t.TempDir(), "nd")
 	for i, r := range m.regions {
@@ -75,7 +93,7 @@ func (m *machine) boot() {
 		require.NoError(m.t, os.MkdirAll(filepath.Join(nvdimm, r.Dev), 0o700))
 		require.NoError(m.t, os.WriteFile(filepath.Join(nvdimm, r.Dev, "set_cookie"), []byte(r.Cookie.String()+"\n"), 0o600))
 	}
-	for link, to := range map[string]string{m.CXL: sysfs(m.t, devices, map[string]string{"endpoint2/uport": "mem0", "endpoint3/uport": "mem1"}), m.NVDIMM: nvdimm} {
+	for link, to := range map[string]string{m.CXL: sysfs(m.t, devices, links), m.NVDIMM: nvdimm} {
 		_ = os.Remove(link)
 		require.NoError(m.t, os.Symlink(to, link))
 	}
@@ -109,7 +127,7 @@ func (m *machine) run(_ context.Context, name string, args ...string) ([]byte, e
 			case arg == "-s":
 				r.Size, _ = strconv.ParseUint(args[i+1], 0, 64)
 			case strings.HasPrefix(arg, "mem"):
-				r.Targets = append(r.Targets, cxl.Target{Serial: m.serial(arg)})
+				r.Targets = append(r.Targets, cxl.Target{Serial: m.serial(arg), Offset: m.ram})
 			}
 		}
 		for i, t := range r.Targets { // a device's memory is given out from its beginning
@@ -179,6 +197,83 @@ func TestRestore(t *testing.T) {
 	}, m.commands)
 }
 
+// TestRestoreMixed: devices whose persistent memory comes after volatile memory.
+func TestRestoreMixed(t *testing.T) {
+	m := newMachine(t)
+	m.ram = 512 * pmem.MiB
+	m.boot()
+	m.create(1024, pmem.GiB+512*pmem.MiB, "mem1", "mem0")
+	saved := m.save()
+	m.lose()
+	got := m.Restore(context.Background(), saved, false)
+	require.NoError(t, got[0].Err)
+	assert.Len(t, m.regions, 1)
+	m.lose()
+	m.ram = pmem.GiB // partitioned anew
+	m.boot()
+	require.ErrorContains(t, m.Restore(context.Background(), saved, false)[0].Err, "has persistent memory from 1073741824 to 2147483648, and the region is from 536870912 to")
+}
+
+// TestRegionsAreCommitted: others are left out.
+func TestRegionsAreCommitted(t *testing.T) {
+	m := newMachine(t)
+	m.create(1024, 512*pmem.MiB, "mem1", "mem0")
+	m.others = map[string]map[string]string{
+		"region7": {"commit": "0", "interleave_ways": "1", "target0": "decoder2.0"},
+		"region8": {"commit": "1", "interleave_ways": "1", "target0": "decoder9.9"}, // of mode ram
+	}
+	m.boot()
+	require.Len(t, m.Regions(), 1)
+	assert.Equal(t, "region0", m.Regions()[0].Dev)
+	assert.Equal(t, uint64(1024), cxl.Granularity(m.CXL, "region0"))
+	assert.Zero(t, cxl.Granularity(m.CXL, "region9"))
+	m.regions = nil
+	m.create(1024, 512*pmem.MiB, "mem1")
+	assert.Zero(t, cxl.Granularity(m.CXL, "region0"), "it is not interleaved")
+}
+
+// TestRestoreBesideOthers: a region that another program creates at the same time is not taken for
+// the new one, and is not destroyed.
+func TestRestoreBesideOthers(t *testing.T) {
+	m := newMachine(t)
+	m.create(256, 256*pmem.MiB, "mem0")
+	saved := m.save()
+	m.lose() // mem1 is the device
+	m.makes = func(r *cxl.Region) {
+		if r.Targets[0].Serial == 0x1234 {
+			m.regions = append(m.regions, cxl.Region{Dev: "region9", Granularity: 256, Size: pmem.GiB, Cookie: 9, UUID: r.UUID, Targets: []cxl.Target{{Serial: 0x5678}}})
+		}
+	}
+	got := m.Restore(context.Background(), saved, false)
+	require.NoError(t, got[0].Err)
+	assert.Equal(t, "region0", got[0].Dev)
+	assert.Len(t, m.regions, 2)
+}
+
+func TestAwait(t *testing.T) {
+	m := newMachine(t)
+	m.create(1024, 512*pmem.MiB, "mem1", "mem0")
+	saved := m.save()
+	m.without = "mem1"
+	m.lose()
+	require.ErrorContains(t, m.Restore(context.Background(), saved, false)[0].Err, "is not reached by a decoder")
+	done := make(chan bool)
+	go func() { m.Await(context.Background(), saved); close(done) }()
+	select {
+	case <-done:
+		t.Fatal("the devices are not there yet")
+	case <-time.After(300 * time.Millisecond):
+	}
+	m.without = ""
+	m.boot()
+	<-done
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	m.without = "mem1"
+	m.boot()
+	m.Await(ctx, saved)
+}
+
 func TestRestoreRefuses(t *testing.T) {
 	two := func(m *machine) { m.create(1024, 512*pmem.MiB, "mem1", "mem0") }
 	for name, c := range map[string]struct {
@@ -192,11 +287,16 @@ func TestRestoreRefuses(t *testing.T) {
 		"one device alone":    {func(m *machine, _ []cxl.Region) { m.create(1024, 512*pmem.MiB, "mem1") }, errs.Conflict, "exists as region0 with devices 0x1234 instead of", 1},
 		"another size":        {func(m *machine, _ []cxl.Region) { m.create(1024, 256*pmem.MiB, "mem0", "mem1") }, errs.Conflict, "size 268435456 instead of 536870912", 1},
 		"no device":           {func(_ *machine, saved []cxl.Region) { saved[0].Targets[1].Serial = 0x99 }, errs.NotFound, "memory device with serial 0x99: is not there", 0},
-		"a smaller device":    {func(_ *machine, saved []cxl.Region) { saved[0].Size = 4 * pmem.GiB }, errs.Conflict, "has 1073741824 bytes of persistent memory", 0},
-		"no decoder":          {func(_ *machine, saved []cxl.Region) { saved[0].Window = 1 }, errs.Conflict, "none for persistent memory begins at 0x1", 0},
-		"cxl fails":           {func(m *machine, _ []cxl.Region) { m.err = errors.New("failed to commit decode") }, "", "could not be created: failed to commit decode", 0},
-		"the kernel differs":  {func(m *machine, _ []cxl.Region) { m.makes = func(r *cxl.Region) { r.Granularity = 4096 } }, errs.Conflict, "came up with granularity 4096 instead of 1024, and was destroyed again", 0},
-		"another cookie":      {func(m *machine, _ []cxl.Region) { m.makes = func(r *cxl.Region) { r.Cookie++ } }, errs.Conflict, "set cookie", 0},
+		"a smaller device":    {func(_ *machine, saved []cxl.Region) { saved[0].Size = 4 * pmem.GiB }, errs.Conflict, "has persistent memory from 0 to 1073741824, and the region is from 0 to 2147483648", 0},
+		"disabled": {func(m *machine, _ []cxl.Region) {
+			m.makes = func(r *cxl.Region) { r.Cookie = 0 }
+			m.create(1024, 512*pmem.MiB, "mem0", "mem1")
+		}, errs.Unsupported, "exists as region0, and the NVDIMM driver has no region for it", 1},
+		"a serial number twice": {func(m *machine, _ []cxl.Region) { m.twice = true; m.boot() }, errs.Conflict, "is there more than once", 0},
+		"no decoder":            {func(_ *machine, saved []cxl.Region) { saved[0].Window = 1 }, errs.Conflict, "none for persistent memory begins at 0x1", 0},
+		"cxl fails":             {func(m *machine, _ []cxl.Region) { m.err = errors.New("failed to commit decode") }, "", "could not be created: failed to commit decode", 0},
+		"the kernel differs":    {func(m *machine, _ []cxl.Region) { m.makes = func(r *cxl.Region) { r.Granularity = 4096 } }, errs.Conflict, "came up with granularity 4096 instead of 1024, and was destroyed again", 0},
+		"another cookie":        {func(m *machine, _ []cxl.Region) { m.makes = func(r *cxl.Region) { r.Cookie++ } }, errs.Conflict, "set cookie", 0},
 		"another offset": {func(m *machine, _ []cxl.Region) {
 			m.makes = func(r *cxl.Region) { r.Targets[0].Offset += 256 * pmem.MiB }
 		}, errs.Conflict, "offset on 0x5678 268435456 instead of 0", 0},
@@ -224,7 +324,7 @@ func TestRestoreRefuses(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	const region = `{"regions":[{"window":"0x1","granularity":%d,"size":%d,"uuid":"00000000-0000-4000-8000-000000000000","targets":[{"serial":"%#x","offset":0},{"serial":"0x2","offset":0}]}]}`
+	const region = `{"regions":[{"window":"0x1","granularity":%d,"size":%d,"set_cookie":"0x7","uuid":"00000000-0000-4000-8000-000000000000","targets":[{"serial":"%#x","offset":0},{"serial":"0x2","offset":0}]}]}`
 	for text, want := range map[string]string{
 		fmt.Sprintf(region, 256, 1024, 1):                                         "",
 		fmt.Sprintf(region, 300, 1024, 1):                                         "granularity",
@@ -235,7 +335,8 @@ func TestParse(t *testing.T) {
 		fmt.Sprintf(region, 256, 1024, 2):                                         "serial",
 		`{"regions":[{"granularity":256,"size":1}]}`:                              "0 devices",
 		`{"regions":[{"targets":[{"serial":7}]}]}`:                                "serial",
-		`{"regions":[{"granularity":256,"size":1,"targets":[{"serial":"0x7"}]}]}`: "UUID",
+		`{"regions":[{"granularity":256,"size":1,"targets":[{"serial":"0x7"}]}]}`: "cookie",
+		`{"regions":[{"granularity":256,"size":1,"uuid":"x","set_cookie":"1","targets":[{"serial":"0x7"}]}]}`: "UUID",
 		`[`: "unexpected end",
 	} {
 		_, err := cxl.Parse([]byte(text))
@@ -252,7 +353,7 @@ func TestParse(t *testing.T) {
 
 // FuzzParse: what is accepted is written as it was read.
 func FuzzParse(f *testing.F) {
-	f.Add([]byte(`{"regions":[{"window":"0x1","granularity":256,"size":1024,"uuid":"00000000-0000-4000-8000-000000000000","targets":[{"serial":"0x1","offset":0},{"serial":"0x2","offset":4096}]}]}`))
+	f.Add([]byte(`{"regions":[{"window":"0x1","granularity":256,"size":1024,"set_cookie":"0x7","uuid":"00000000-0000-4000-8000-000000000000","targets":[{"serial":"0x1","offset":0},{"serial":"0x2","offset":4096}]}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		regions, err := cxl.Parse(data)
 		if err != nil {

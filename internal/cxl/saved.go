@@ -1,6 +1,7 @@
 package cxl
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -82,7 +83,10 @@ func (r Region) validate() error {
 		}
 		seen[t.Serial] = true
 	}
-	if _, err := uuid.Parse(r.UUID); err != nil {
+	if r.Cookie == 0 {
+		return errors.New("it has no set cookie: the NVDIMM driver had no region for it")
+	}
+	if err := uuid.Validate(r.UUID); err != nil && r.UUID != "" {
 		return fmt.Errorf("its UUID is %q", r.UUID)
 	}
 	return nil
@@ -105,6 +109,12 @@ func Save(file string, regions []Region) error {
 		return errs.Wrap(errs.Unsupported, "the CXL regions", "cannot be saved", "see them: cxl list -RT", err)
 	}
 	fail := func(err error) error { return errs.Wrap("", file, "could not be written", "", err) }
+	data = append(data, '\n')
+	if old, err := os.ReadFile(file); err == nil && !bytes.Equal(old, data) {
+		if err := os.WriteFile(file+".old", old, 0o644); err != nil {
+			return fail(err)
+		}
+	}
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return fail(err)
 	}
@@ -113,7 +123,7 @@ func Save(file string, regions []Region) error {
 		return fail(err)
 	}
 	defer os.Remove(temp.Name())
-	_, err = temp.Write(append(data, '\n'))
+	_, err = temp.Write(data)
 	err = errors.Join(err, temp.Chmod(0o644), temp.Sync(), temp.Close())
 	if err == nil {
 		err = os.Rename(temp.Name(), file)

@@ -34,7 +34,7 @@ func checkMemdevs(r *report, v volume.View) {
 		case m.Decoder == "":
 			r.add("memdev", m.Dev, Warning, fmt.Sprintf("serial %#x: is in no region, and no decoder can address persistent memory", m.Serial), "cxl list -D")
 		default:
-			r.add("memdev", m.Dev, Warning, fmt.Sprintf("serial %#x: is in no region, so that its memory is not visible", m.Serial), m.CreateRegion())
+			r.add("memdev", m.Dev, Warning, fmt.Sprintf("serial %#x: is in no region, so that its memory is not visible", m.Serial), "pmemctl region restore, if its region was saved; else: "+m.CreateRegion())
 		}
 	}
 }

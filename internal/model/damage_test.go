@@ -3,6 +3,7 @@ package model_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -194,8 +195,13 @@ func TestScrambled(t *testing.T) {
 			volumetest.IsKind(t, errs.Unsupported, volumetest.Create(c)(h, s), "is damaged")
 		}
 		_, err = s.InitVGs(ctx, volume.VGInitSpec{Percent: 50})
-		volumetest.IsKind(t, errs.Damaged, err, "pmemvgregion0")
+		volumetest.IsKind(t, errs.Damaged, err, "region region0: its namespace namespace0.0 is scrambled")
 		volumetest.IsKind(t, errs.Damaged, volumetest.Create(specs[0])(h, s), "scrambled")
+		for _, kind := range []volume.Type{volume.TypeDirect, volume.TypeLVM} { // it would be scrambled later
+			spec := volumetest.Spec("new", kind, 64*pmem.MiB)
+			spec.Region = "region0"
+			require.ErrorContains(t, volumetest.Create(spec)(h, s), "scrambled", "%s %d", kind, granularity)
+		}
 		_, err = s.PlanRepair(ctx, "pmemvgregion0")
 		require.ErrorContains(t, err, "scrambled")
 		volumetest.IsKind(t, errs.Damaged, s.RemoveVG(ctx, "pmemvgregion0", false), "cannot be read")
@@ -210,6 +216,95 @@ func TestScrambled(t *testing.T) {
 	assert.Equal(t, len(before.Volumes()), len(v.Volumes()))
 	require.NoError(t, mounted("db"))
 	require.NoError(t, mounted("fast"))
+}
+
+// TestScrambledRaw: nothing is created in an interleaved region in which a volume came up without its
+// info block, either.
+func TestScrambledRaw(t *testing.T) {
+	h := newHost(t)
+	h.SetGranularity(0, 1024)
+	s := h.Service()
+	spec := volumetest.Spec("db", volume.TypeDirect, 64*pmem.MiB)
+	spec.Region = "region0"
+	require.NoError(t, volumetest.Create(spec)(h, s))
+	require.NoError(t, h.LoseInfoBlock(namespaceOf(t, s, "db")))
+	h.SetGranularity(0, 8192)
+	require.NoError(t, h.Reboot())
+	s = h.Service()
+	spec.Name = "new"
+	err := volumetest.Create(spec)(h, s)
+	require.ErrorContains(t, err, "its info block is lost")
+	assert.Contains(t, errs.NextStep(err), "if the interleave granularity of region0 is not what it was (now 8192 bytes)")
+	_, err = s.InitVGs(ctx, volume.VGInitSpec{Percent: 50, Regions: []string{"region0"}})
+	require.ErrorContains(t, err, "its info block is lost")
+}
+
+// TestScrambledSpan: a group of which one device is scrambled is not to be reduced to the others.
+func TestScrambledSpan(t *testing.T) {
+	h := newHost(t)
+	h.SetGranularity(0, 1024)
+	s := h.Service()
+	_, err := s.InitVGs(ctx, volume.VGInitSpec{Percent: 50, Span: true, VG: "pool"})
+	require.NoError(t, err)
+	h.SetGranularity(0, 2048)
+	require.NoError(t, h.Reboot())
+	s = h.Service()
+	v, err := s.Look(ctx)
+	require.NoError(t, err)
+	require.NotEmpty(t, s.Damage(v))
+	for _, d := range s.Damage(v) {
+		assert.Contains(t, d.Reason, "is scrambled")
+		assert.NotContains(t, d.Next, "vgreduce")
+	}
+	spec := volumetest.Spec("db", volume.TypeLVM, 64*pmem.MiB)
+	spec.VG = "pool"
+	err = volumetest.Create(spec)(h, s)
+	require.ErrorContains(t, err, "is scrambled")
+	assert.NotContains(t, errs.NextStep(err), "vgreduce")
+}
+
+// TestScrambledJoining: what an interrupted vg init left in a region with another granularity is not
+// destroyed: it may be in a group.
+func TestScrambledJoining(t *testing.T) {
+	h := newHost(t)
+	h.SetGranularity(0, 1024)
+	s := h.Service()
+	require.NoError(t, initVGs(50)(h, s))
+	v, err := s.Look(ctx)
+	require.NoError(t, err)
+	member := v.PMEM.InRegion("region0")[0]
+	_, err = s.NDCTL.RenameNamespace(member.UUID, "pmemctl*pmemvgregion0")
+	require.NoError(t, err)
+	require.NoError(t, h.LoseInfoBlock(member.Dev))
+	h.SetGranularity(0, 8192)
+	require.NoError(t, h.Reboot())
+	s = h.Service()
+	_, err = s.InitVGs(ctx, volume.VGInitSpec{Percent: 50})
+	volumetest.IsKind(t, errs.Damaged, err, "info block is lost")
+	_ = s.RemoveAbandoned(ctx)
+	v, err = s.Look(ctx)
+	require.NoError(t, err)
+	assert.Len(t, v.PMEM.InRegion("region0"), 1)
+}
+
+// TestSmallerCXLRegion: a CXL region that was created again with a smaller size does not show all that
+// it had, so that no volume counts as deleted.
+func TestSmallerCXLRegion(t *testing.T) {
+	h := newHost(t)
+	s := h.Service()
+	seen := filepath.Join(s.StateDir, "regions")
+	require.NoError(t, os.MkdirAll(seen, 0o700))
+	record := func(size uint64) {
+		require.NoError(t, os.WriteFile(filepath.Join(seen, "0000000000000001"), fmt.Appendf(nil, `{"iset_id":1,"dev":"region0","size":%d,"dimms":["nmem0"],"cxl":true}`, size), 0o600))
+	}
+	record(2 * pmem.GiB)
+	require.NoError(t, s.Absent(ctx, "db"))
+	record(8 * pmem.GiB)
+	volumetest.IsKind(t, errs.Unsupported, s.Absent(ctx, "db"), "region0, which is missing")
+	v, err := s.Look(ctx)
+	require.NoError(t, err)
+	require.Len(t, s.Damage(v), 1)
+	assert.Contains(t, s.Damage(v)[0].Next, "create it as it was: pmemctl region restore")
 }
 
 // TestHiddenSpace: a region in which another interleave set has volumes is not used, and no volume

@@ -223,16 +223,13 @@ func (s System) BusOf(region string) Bus {
 // (ND_REGION_ASYNC in drivers/nvdimm/virtio_pmem.c).
 func (s System) MapSync(region string) bool { return s.BusOf(region).Provider != ProviderVirtio }
 
-// Hidden returns the HiddenSize of a region.
+// Hidden returns the HiddenSize of a region. If any of its namespaces is shown, its interleave set is
+// the right one.
 func (s System) Hidden(r Region) uint64 {
-	if s.BusOf(r.Dev).Provider != ProviderCXL || !r.Labels || !r.Enabled() {
+	if s.BusOf(r.Dev).Provider != ProviderCXL || !r.Labels || !r.Enabled() || len(s.InRegion(r.Dev)) > 0 {
 		return 0
 	}
-	shown := r.AvailableSize
-	for _, n := range s.InRegion(r.Dev) {
-		shown += n.RawSize
-	}
-	return r.Size - min(shown, r.Size)
+	return r.Size - min(r.AvailableSize, r.Size)
 }
 
 // Region finds a region by its device name.

@@ -25,7 +25,7 @@ const DefaultTimeout = 2 * time.Minute
 // packages are the packages of the programs, in Debian and Fedora.
 var packages = map[string]string{
 	"lvm": "lvm2", "mkfs.ext4": "e2fsprogs", "resize2fs": "e2fsprogs", "tune2fs": "e2fsprogs", "e2fsck": "e2fsprogs",
-	"mkfs.xfs": "xfsprogs", "xfs_growfs": "xfsprogs", "xfs_db": "xfsprogs", "blkid": "util-linux", "fio": "fio",
+	"mkfs.xfs": "xfsprogs", "xfs_growfs": "xfsprogs", "xfs_db": "xfsprogs", "blkid": "util-linux", "fio": "fio", "cxl": "ndctl (Debian 12) or cxl",
 }
 
 // Error is the error of a program that failed.

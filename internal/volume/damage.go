@@ -125,6 +125,13 @@ func (v View) incomplete(vg lvm.VG) (reason, next string) {
 	if _, partly := v.Foreign.Find(lvm.VGRef{UUID: vg.UUID}); partly && vg.PartialPVMissing && vg.UUID != "" {
 		return "is only partly adopted", "continue: pmemctl adopt " + vg.Name
 	}
+	if vg.PartialPVMissing { // it is there, and back once its region is what it was
+		for _, n := range v.membersOf(vg.Name) {
+			if reason, next := NotUp(n); reason != "" && (n.Granularity != 0 || IsScrambled(n)) {
+				return "cannot be changed: " + reason, next
+			}
+		}
+	}
 	return incomplete(vg)
 }
 

@@ -91,7 +91,11 @@ func (k direct) activate(_ context.Context, vol Volume) (Volume, error) {
 	}
 	up, ok := directVolume(n)
 	if !ok || up.Device == "" || up.State == Damaged {
-		return vol, layoutOf(vol.Type).damaged(up)
+		if up.damage == "" {
+			up.damage, up.next = "its namespace "+vol.Namespace+" has no block device", "see why: dmesg | tail"
+		}
+		vol.damage, vol.next = up.damage, up.next
+		return vol, layoutOf(vol.Type).damaged(vol)
 	}
 	return up, nil
 }

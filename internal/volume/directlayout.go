@@ -134,8 +134,6 @@ func (v View) Unusable(r pmem.Region) (reason, next string) {
 		return "is disabled", "pmemctl region enable " + r.Dev
 	case r.ReadOnly:
 		return "is read-only", "use another region: pmemctl region list"
-	case r.HiddenSize > 0:
-		return HiddenSpace(r)
 	case !r.Labels && v.WholeOwner(r) != "":
 		return "has no labels, so it cannot be divided, and belongs to volume group " + v.WholeOwner(r), "use an lvm volume, which has DAX as well"
 	case !r.Labels && !v.labelsPossible(r):
@@ -143,7 +141,7 @@ func (v View) Unusable(r pmem.Region) (reason, next string) {
 	case !r.Labels:
 		return "has no labels, so it is a single namespace and cannot be divided", "pmemctl region init-labels " + r.Dev + " (destroys what is in it)"
 	}
-	return "", ""
+	return v.lostOrder(r)
 }
 
 // labelsPossible reports whether all DIMMs of a region can hold labels.

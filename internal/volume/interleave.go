@@ -61,6 +61,32 @@ func HiddenSpace(r pmem.Region) (reason, next string) {
 		fmt.Sprintf("create it as it was: cxl disable-region %[1]s; cxl destroy-region %[1]s; pmemctl region restore; if they are no longer needed: pmemctl region init-labels %[1]s (destroys what is in it)", r.Dev)
 }
 
+// NotUp says why a namespace that is a volume, or for a volume group, does not show its
+// content although it is enabled; "" if it does, or if it is anything else.
+func NotUp(n pmem.Namespace) (reason, next string) {
+	switch mark, _ := parseMark(n.Name); mark {
+	case markVolume, markAdopted, markMember, markJoining:
+		if n.Enabled() {
+			return WhyNotUp(n)
+		}
+	}
+	return "", ""
+}
+
+// lostOrder says what is wrong with a CXL region, as far as its namespaces show it. What is created in
+// it now would be scrambled once the region is what it was.
+func (v View) lostOrder(r pmem.Region) (reason, next string) {
+	if r.HiddenSize > 0 {
+		return HiddenSpace(r)
+	}
+	for _, n := range v.PMEM.InRegion(r.Dev) {
+		if reason, next := NotUp(n); reason != "" && (r.Granularity != 0 || IsScrambled(n)) {
+			return reason, next
+		}
+	}
+	return "", ""
+}
+
 // IsScrambled reports whether the region of a namespace has another interleave granularity than
 // when the namespace was created.
 func IsScrambled(n pmem.Namespace) bool {

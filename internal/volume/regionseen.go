@@ -80,7 +80,7 @@ func (s *Service) rememberRegions(v View, some ...string) {
 			seen.DIMMs = append(seen.DIMMs, m.DIMM)
 		}
 		file := filepath.Join(s.seenDir(), seen.ID())
-		if _, err := os.Lstat(file); err == nil {
+		if known, err := readSeen(file); err == nil && known.Size >= seen.Size {
 			continue
 		}
 		data, err := json.Marshal(seen)
@@ -167,6 +167,14 @@ func (s *Service) RememberRegions(ctx context.Context) error {
 	return err
 }
 
+func readSeen(file string) (seen SeenRegion, err error) {
+	data, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(data, &seen)
+	}
+	return seen, err
+}
+
 // goneRegions returns the recorded regions that are missing.
 func (s *Service) goneRegions(v View) ([]SeenRegion, error) {
 	if s.StateDir == "" {
@@ -178,15 +186,17 @@ func (s *Service) goneRegions(v View) ([]SeenRegion, error) {
 	}
 	var gone []SeenRegion
 	for _, e := range entries {
-		var seen SeenRegion
-		data, readErr := os.ReadFile(filepath.Join(s.seenDir(), e.Name()))
-		if readErr != nil || json.Unmarshal(data, &seen) != nil || seen.ID() != e.Name() {
+		seen, readErr := readSeen(filepath.Join(s.seenDir(), e.Name()))
+		if readErr != nil || seen.ID() != e.Name() {
 			if _, scanErr := fmt.Sscanf(e.Name(), "%016x", &seen.ISetID); scanErr != nil {
 				continue
 			}
 			seen.Dev = "of unknown name" // a power cut took the content
 		}
-		if !slices.ContainsFunc(v.PMEM.Regions, func(r pmem.Region) bool { return identity(v.PMEM, r) == seen.ISetID }) {
+		// A CXL region that was created again with a smaller size does not show what is behind its end.
+		if !slices.ContainsFunc(v.PMEM.Regions, func(r pmem.Region) bool {
+			return identity(v.PMEM, r) == seen.ISetID && (!seen.CXL || r.Size >= seen.Size)
+		}) {
 			gone = append(gone, seen)
 		}
 	}

@@ -410,6 +410,9 @@ func (g *groupOnDisk) parts() []VGPart {
 		}
 		if m.broken != "" {
 			row.Part, row.State, row.Reason, row.Next = "device", PartDamaged, m.broken, "see why: pmemctl namespace show "+m.Dev+"; dmesg | tail"
+			if IsScrambled(m.Namespace) {
+				_, row.Next = WhyNotUp(m.Namespace)
+			}
 			if m.Enabled() {
 				row.PVUUID = ""
 			} else {

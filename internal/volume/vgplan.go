@@ -93,7 +93,17 @@ func (v View) planVGInit(spec VGInitSpec) (steps []VGInitStep, damage, err error
 	if err := spec.validate(); err != nil {
 		return nil, nil, err
 	}
+	if len(spec.Regions) == 0 {
+		for _, r := range v.PMEM.Regions {
+			if reason, next := v.lostOrder(r); reason != "" {
+				damage = errors.Join(damage, errs.New(errs.Damaged, "region "+r.Dev, reason, next))
+			}
+		}
+	}
 	regions, err := v.regionsToInit(spec)
+	if damage != nil && err != nil {
+		return nil, nil, damage
+	}
 	if err != nil {
 		return nil, nil, err
 	}
