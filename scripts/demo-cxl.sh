@@ -1,4 +1,5 @@
 #!/bin/bash
+# shellcheck disable=SC2016 # the commands are for the guest
 # CXL memory from `cxl list` to mounted volumes, a power cut, and back. Boots a guest of the lab twice
 # on the same two emulated devices: make demo-cxl.
 set -eu -o pipefail

@@ -17,7 +17,7 @@ import (
 func TestCXLServer(t *testing.T) {
 	ctx := context.Background()
 	resetDevices(t)
-	sh(t, `set -e; pmemctl doctor | grep -o 'cxl create-region .*' | sh -e >&2; udevadm settle`)
+	sh(t, `set -e; pmemctl doctor | sed -n 's/^warning  *memdev .*else: \(cxl create-region [^ ].*[^ ]\) *$/\1/p' | sh -e >&2; udevadm settle`)
 	do(t, "region", "save")
 	t.Cleanup(func() { // the scripts begin without a region
 		for _, region := range []string{"region0", "region1"} {
