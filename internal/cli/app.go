@@ -73,7 +73,7 @@ type service interface {
 
 func newApp() *app {
 	a := &app{
-		root: func() bool { return os.Geteuid() == 0 }, ndctl: volume.WithUnlabelled(ndctl.Lib{}, volume.KernelDevices{}, volume.ArchiveDir), dax: dax.Lib{}, cxl: cxl.ThisHost(), detach: detach, collect: report.Collector{Run: run.Command},
+		root: func() bool { return os.Geteuid() == 0 }, ndctl: volume.OfThisHost(ndctl.Lib{}), dax: dax.Lib{}, cxl: cxl.ThisHost(), detach: detach, collect: report.Collector{Run: run.Command},
 		stdin: bufio.NewReader(os.Stdin), stdout: os.Stdout, stderr: os.Stderr,
 		interactive: term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
 		bars:        term.IsTerminal(int(os.Stderr.Fd())),

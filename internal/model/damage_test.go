@@ -218,6 +218,45 @@ func TestScrambled(t *testing.T) {
 	require.NoError(t, mounted("fast"))
 }
 
+// TestScrambledUnrecorded: namespaces of earlier versions and adopted ones have no record of their own;
+// what the host recorded of their region is used.
+func TestScrambledUnrecorded(t *testing.T) {
+	h := newHost(t)
+	s := h.Service()
+	require.NoError(t, initVGs(50)(h, s)) // as earlier versions did: nothing is recorded
+	for name, kind := range map[string]volume.Type{"db": volume.TypeLVM, "fast": volume.TypeDirect} {
+		spec := volumetest.Spec(name, kind, 64*pmem.MiB)
+		spec.Region = "region0"
+		require.NoError(t, volumetest.Create(spec)(h, s))
+	}
+	mounted := func(name string) error {
+		return volumetest.Mounted(name, filepath.Join(t.TempDir(), name))(h, s)
+	}
+	boot := func(granularity uint64) []volume.Damage {
+		h.SetGranularity(0, granularity)
+		require.NoError(t, h.Reboot())
+		s = h.Service()
+		v, err := s.Look(ctx)
+		require.NoError(t, err)
+		return s.Damage(v)
+	}
+	assert.Empty(t, boot(1024))
+	require.NoError(t, s.RememberRegions(ctx))
+	damage := boot(2048)
+	require.Len(t, damage, 2)
+	for _, d := range damage {
+		assert.Contains(t, d.Reason, "the interleave granularity of region0 was 1024 bytes when it was created, and is 2048 now")
+	}
+	require.NoError(t, s.RememberRegions(ctx), "and it stays recorded")
+	volumetest.IsKind(t, errs.NotFound, mounted("db"), "does not exist")
+	volumetest.IsKind(t, errs.Unsupported, s.Absent(ctx, "db"), "may be in")
+	volumetest.IsKind(t, errs.Unsupported, mounted("fast"), "is scrambled")
+	assert.Len(t, boot(2048), 2)
+	assert.Empty(t, boot(1024))
+	require.NoError(t, mounted("db"))
+	require.NoError(t, mounted("fast"))
+}
+
 // TestScrambledRaw: nothing is created in an interleaved region in which a volume came up without its
 // info block, either.
 func TestScrambledRaw(t *testing.T) {
@@ -232,6 +271,8 @@ func TestScrambledRaw(t *testing.T) {
 	require.NoError(t, h.Reboot())
 	s = h.Service()
 	spec.Name = "new"
+	require.ErrorContains(t, volumetest.Create(spec)(h, s), "was 1024 bytes when it was created, and is 8192 now", "the region's record is left")
+	require.NoError(t, os.RemoveAll(filepath.Join(s.StateDir, "regions")))
 	err := volumetest.Create(spec)(h, s)
 	require.ErrorContains(t, err, "its info block is lost")
 	assert.Contains(t, errs.NextStep(err), "if the interleave granularity of region0 is not what it was (now 8192 bytes)")
@@ -280,7 +321,7 @@ func TestScrambledJoining(t *testing.T) {
 	require.NoError(t, h.Reboot())
 	s = h.Service()
 	_, err = s.InitVGs(ctx, volume.VGInitSpec{Percent: 50})
-	volumetest.IsKind(t, errs.Damaged, err, "info block is lost")
+	volumetest.IsKind(t, errs.Damaged, err, "was 1024 bytes when it was created, and is 8192 now")
 	_ = s.RemoveAbandoned(ctx)
 	v, err = s.Look(ctx)
 	require.NoError(t, err)

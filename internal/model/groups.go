@@ -187,7 +187,7 @@ func (l groups) Report(context.Context) (lvm.State, error) {
 		vg := lvm.VG{Name: g.name, UUID: g.uuid, ExtentSize: g.extentSize, Tags: slices.Clone(g.tags)}
 		seen := false
 		for _, p := range g.pvs {
-			if !l.there(p) || !l.sees(p.on.shown()) {
+			if !l.there(p) || !l.sees(l.shown(p.on)) {
 				vg.PartialPVMissing = true
 				continue
 			}

@@ -82,8 +82,8 @@ func (h *Host) Service() *volume.Service {
 	h.held = map[blockdev.Number]int{} // who held something is gone
 	h.mu.Unlock()
 	return &volume.Service{
-		NDCTL: volume.WithUnlabelled(labels{h}, devices{h}, filepath.Join(h.dir, "lvm")), LVM: groups{h, volume.MayBeMember}, Foreign: groups{h, ofNobody}, Disks: groups{h, ofNobody}, All: groups{h, volume.MayBePV}, Devices: devices{h}, Mounts: mounts{h},
-		Locks: hostlock.Locks{Dir: filepath.Join(h.dir, "locks")}, RunDir: h.run(), StateDir: filepath.Join(h.dir, "state"), ArchiveDir: filepath.Join(h.dir, "lvm"),
+		NDCTL: volume.WithRecords(volume.WithUnlabelled(labels{h}, devices{h}, filepath.Join(h.dir, "lvm")), h.stateDir()), LVM: groups{h, volume.MayBeMember}, Foreign: groups{h, ofNobody}, Disks: groups{h, ofNobody}, All: groups{h, volume.MayBePV}, Devices: devices{h}, Mounts: mounts{h},
+		Locks: hostlock.Locks{Dir: filepath.Join(h.dir, "locks")}, RunDir: h.run(), StateDir: h.stateDir(), ArchiveDir: filepath.Join(h.dir, "lvm"),
 	}
 }
 
@@ -274,6 +274,9 @@ func (h *Host) SetWays(region int, ways uint) {
 	defer h.mu.Unlock()
 	h.regions[region].ways = ways
 }
+
+// stateDir is the directory of what is recorded across reboots.
+func (h *Host) stateDir() string { return filepath.Join(h.dir, "state") }
 
 // SetGranularity creates a CXL region again with another interleave granularity in bytes, with the
 // worst outcome: all that is scrambled are tenants' bytes, and all metadata is still readable.

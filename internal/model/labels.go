@@ -53,8 +53,11 @@ func (n *namespace) dev() string { return fmt.Sprintf("namespace%d.%d", n.region
 func (n *namespace) up() bool    { return n.number != blockdev.Number{} }
 
 // shown returns the namespace as the service sees it.
-func (n *namespace) shown() pmem.Namespace {
+func (h *Host) shown(n *namespace) pmem.Namespace {
 	d := n.describe()
+	if r := n.region.describe(); r.Granularity != 0 {
+		d.RecordedGranularity = volume.RecordedGranularity(h.stateDir(), r.ISetID)
+	}
 	if name, marked := volume.MarkedName(n.info); n.region.unlabelled && marked {
 		d.Name = name
 	}

@@ -177,16 +177,18 @@ type Namespace struct {
 	UUID    string `json:"uuid,omitempty"`
 	// InfoUUID is the UUID in the info block of an fsdax namespace.
 	InfoUUID string `json:"-"`
-	// Granularity is that of its region.
-	Granularity uint64 `json:"interleave_granularity,omitempty"`
-	Name        string `json:"name,omitempty"` // the alt name, free text
-	SectorSize  uint   `json:"sector_size,omitempty"`
-	Align       uint64 `json:"align,omitempty"`
-	Blockdev    string `json:"blockdev,omitempty"`
-	Chardev     string `json:"chardev,omitempty"`
-	State       string `json:"state"`
-	NUMANode    *int   `json:"numa_node,omitempty"`
-	TargetNode  *int   `json:"target_node,omitempty"`
+	// Granularity is that of its region, and RecordedGranularity what the host recorded for that
+	// region, 0 for nothing.
+	Granularity         uint64 `json:"interleave_granularity,omitempty"`
+	RecordedGranularity uint64 `json:"-"`
+	Name                string `json:"name,omitempty"` // the alt name, free text
+	SectorSize          uint   `json:"sector_size,omitempty"`
+	Align               uint64 `json:"align,omitempty"`
+	Blockdev            string `json:"blockdev,omitempty"`
+	Chardev             string `json:"chardev,omitempty"`
+	State               string `json:"state"`
+	NUMANode            *int   `json:"numa_node,omitempty"`
+	TargetNode          *int   `json:"target_node,omitempty"`
 	// Labels is false for a namespace described by the firmware.
 	Labels        bool       `json:"labels"`
 	BadblockCount uint64     `json:"badblock_count"`

@@ -36,6 +36,15 @@ func infoUUID(namespace string, forFS bool, granularity uint64) string {
 	return uuid.NewSHA1(uuid.NameSpaceURL, []byte("pmemctl:"+what+"/"+namespace)).String()
 }
 
+// recordedOf returns the interleave granularity that is recorded for a namespace: in its info block,
+// or else for its region; 0 for none.
+func recordedOf(n pmem.Namespace) uint64 {
+	if _, granularity := recordedIn(n); granularity != 0 {
+		return granularity
+	}
+	return n.RecordedGranularity
+}
+
 // recordedIn returns what the UUID in the info block of a namespace records; granularity is 0 if it
 // records none.
 func recordedIn(n pmem.Namespace) (forFS bool, granularity uint64) {
@@ -90,13 +99,13 @@ func (v View) lostOrder(r pmem.Region) (reason, next string) {
 // IsScrambled reports whether the region of a namespace has another interleave granularity than
 // when the namespace was created.
 func IsScrambled(n pmem.Namespace) bool {
-	_, granularity := recordedIn(n)
+	granularity := recordedOf(n)
 	return granularity != 0 && granularity != n.Granularity
 }
 
 // WhyNotUp says why a finished namespace of pmemctl's does not show its content; "" if it does.
 func WhyNotUp(n pmem.Namespace) (reason, next string) {
-	_, had := recordedIn(n)
+	had := recordedOf(n)
 	switch {
 	case IsScrambled(n):
 		return fmt.Sprintf("its namespace %s is scrambled: the interleave granularity of %s was %d bytes when it was created, and is %d now", n.Dev, n.Region, had, n.Granularity),

@@ -32,6 +32,8 @@ type SeenRegion struct {
 	Unlabelled bool `json:"unlabelled,omitempty"`
 	// CXL says that it is created again after each boot.
 	CXL bool `json:"cxl,omitempty"`
+	// Granularity is that of its interleaving in bytes, of CXL.
+	Granularity uint64 `json:"interleave_granularity,omitempty"`
 }
 
 // ID is the name of the region for the user.
@@ -43,7 +45,10 @@ func (r SeenRegion) mayBe(now pmem.Region) bool {
 	return r.Size == 0 || r.Size == now.Size && (r.Unlabelled || len(now.Mappings) > 0)
 }
 
-func (s *Service) seenDir() string { return filepath.Join(s.StateDir, "regions") }
+// seenRegions is the directory of the records, below StateDir.
+const seenRegions = "regions"
+
+func (s *Service) seenDir() string { return filepath.Join(s.StateDir, seenRegions) }
 
 // identity returns what identifies a region across reboots; 0 is nothing. One without labels is
 // only the same while it has its mark: its content is lost otherwise, or not visible.
@@ -80,8 +85,19 @@ func (s *Service) rememberRegions(v View, some ...string) {
 			seen.DIMMs = append(seen.DIMMs, m.DIMM)
 		}
 		file := filepath.Join(s.seenDir(), seen.ID())
-		if known, err := readSeen(file); err == nil && known.Size >= seen.Size {
-			continue
+		if reason, _ := v.lostOrder(r); reason == "" {
+			seen.Granularity = r.Granularity
+		}
+		if known, err := readSeen(file); err == nil {
+			// What an info block says is more recent than the record.
+			proven := slices.ContainsFunc(v.PMEM.InRegion(r.Dev), func(n pmem.Namespace) bool { _, g := recordedIn(n); return g != 0 && g == r.Granularity })
+			if known.Granularity != 0 && !proven {
+				seen.Granularity = known.Granularity
+			}
+			seen.Size = max(seen.Size, known.Size)
+			if known.Size == seen.Size && known.Granularity == seen.Granularity {
+				continue
+			}
 		}
 		data, err := json.Marshal(seen)
 		if err == nil {

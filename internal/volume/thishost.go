@@ -12,10 +12,15 @@ const (
 	ArchiveDir = StateDir + "/lvm"
 )
 
+// OfThisHost returns an NDCTL that also knows what this host recorded.
+func OfThisHost(n NDCTL) NDCTL {
+	return WithRecords(WithUnlabelled(n, KernelDevices{}, ArchiveDir), StateDir)
+}
+
 // OnThisHost returns the service for this machine, and a function that ends the processes it
 // started.
 func OnThisHost() (s *Service, end func()) {
-	named := func(n NDCTL) NDCTL { return WithUnlabelled(n, KernelDevices{}, ArchiveDir) }
+	named := OfThisHost
 	lib := ndctl.Lib{}
 	seeing := func(devices func(NDCTL) ([]string, error)) *lvm.Client {
 		return &lvm.Client{RunDir: hostlock.DefaultDir, Devices: func() ([]string, error) { return devices(named(lib)) }}
