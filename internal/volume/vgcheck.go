@@ -256,8 +256,10 @@ func (s *Service) readMember(n pmem.Namespace) *member {
 	switch {
 	case !n.Enabled():
 		m.broken = "its namespace is disabled"
-	case n.Mode != pmem.ModeFSDAX || n.Blockdev == "" || IsScrambled(n):
+	case n.Mode != pmem.ModeFSDAX || IsScrambled(n):
 		m.broken, _ = WhyNotUp(n)
+	case n.Blockdev == "":
+		m.broken = "its namespace has no block device"
 	default:
 		dev, err := s.Devices.Open(m.path())
 		if err != nil {

@@ -269,3 +269,18 @@ func (r *renames) RenameNamespace(key, name string) (pmem.Namespace, error) {
 	r.names = append(r.names, key+" "+name)
 	return pmem.Namespace{}, nil
 }
+
+// TestReadMemberBroken: what cannot be read is broken, and its metadata is not taken for lost.
+func TestReadMemberBroken(t *testing.T) {
+	up := pmem.Namespace{Dev: "namespace0.0", Region: "region0", UUID: "7d4be2de-50d4-4d3a-93a2-b9f3c7a3bd0a", State: pmem.StateEnabled, Mode: pmem.ModeFSDAX, Blockdev: "pmem0"}
+	for want, change := range map[string]func(n *pmem.Namespace){
+		"is disabled":               func(n *pmem.Namespace) { n.State = pmem.StateDisabled },
+		"its info block is lost":    func(n *pmem.Namespace) { n.Mode = pmem.ModeRaw },
+		"has no block device":       func(n *pmem.Namespace) { n.Blockdev = "" },
+		"namespace0.0 is scrambled": func(n *pmem.Namespace) { n.InfoUUID, n.Granularity = infoUUID(n.UUID, false, 1024), 512 },
+	} {
+		n := up
+		change(&n)
+		assert.Contains(t, (&Service{}).readMember(n).broken, want)
+	}
+}
