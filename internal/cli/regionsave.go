@@ -63,7 +63,7 @@ func (a *app) saveRegions(ctx context.Context, o *regionSaveOptions) error {
 		return errs.New(errs.NotFound, "CXL regions", "there are none to save", "create one: cxl create-region; see the memory devices: pmemctl dimm list")
 	}
 	if !o.force {
-		if err := changed(now, saved); err != nil {
+		if err := cxl.Changed(now, saved); err != nil {
 			return err
 		}
 	}
@@ -71,7 +71,7 @@ func (a *app) saveRegions(ctx context.Context, o *regionSaveOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := wrong(s, o.force); err != nil {
+	if err := volume.CheckSavable(s, o.force); err != nil {
 		return err
 	}
 	if err := a.service.ChangeHost(ctx, func() error { return cxl.Save(o.file, now) }); err != nil {
@@ -96,43 +96,10 @@ func (a *app) saveRegions(ctx context.Context, o *regionSaveOptions) error {
 	return show(a, o.output, "regions", now, savedColumns())
 }
 
-// wrong returns an error if a CXL region is not what it was when it got its content, as far as that
-// shows. With force, what only seems so is saved.
-func wrong(s pmem.System, force bool) error {
-	for _, n := range s.Namespaces {
-		reason, next := volume.NotUp(n)
-		if volume.IsScrambled(n) && reason != "" || reason != "" && n.Granularity != 0 && !force {
-			return errs.New(errs.Damaged, "region "+n.Region, "is not saved: "+reason, next)
-		}
-	}
-	for _, r := range s.Regions {
-		if reason, next := volume.HiddenSpace(r); r.HiddenSize > 0 && !force {
-			return errs.New(errs.Damaged, "region "+r.Dev, "is not saved: it "+reason, next)
-		}
-	}
-	return nil
-}
-
 // cxlRegions returns the CXL regions that exist, and those that are saved.
 func (a *app) cxlRegions() (now, saved []cxl.Region, err error) {
 	saved, err = cxl.Load(cxl.SavedFile)
 	return a.cxl.Regions(), saved, err
-}
-
-// changed returns an error if a saved region is missing, or exists with other values.
-func changed(now, saved []cxl.Region) error {
-	const next = "create it as it was: pmemctl region restore; if what was saved is no longer needed: pmemctl region save --force"
-	for _, was := range saved {
-		what := "saved region on " + was.Serials()
-		i := slices.IndexFunc(now, was.Overlaps)
-		if i < 0 {
-			return errs.New(errs.Conflict, what, "does not exist", next)
-		}
-		if diff := now[i].Differences(was); diff != "" {
-			return errs.New(errs.Conflict, what, "exists as "+now[i].Dev+" with "+diff, "see what to do: pmemctl region restore")
-		}
-	}
-	return nil
 }
 
 func savedColumns() []column[cxl.Region] {

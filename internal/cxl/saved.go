@@ -8,10 +8,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/google/uuid"
 
 	"github.com/pmemctl/pmemctl/internal/errs"
+	"github.com/pmemctl/pmemctl/internal/pmem"
 )
 
 // SavedFile is the default file of the saved regions.
@@ -60,15 +62,15 @@ func Parse(data []byte) ([]Region, error) {
 	return s.Regions, nil
 }
 
-// The limits of an interleave set (CXL 3.0, section 8.2.4.19.7).
-const minGranularity, maxGranularity, maxWays = 256, 16 << 10, 16
+// maxWays is the maximum number of devices of a region (CXL 3.0, section 8.2.4.19.7).
+const maxWays = 16
 
 func (r Region) validate() error {
 	ways := uint64(len(r.Targets))
 	switch {
 	case ways == 0 || ways > maxWays:
 		return fmt.Errorf("it has %d devices", ways)
-	case r.Granularity < minGranularity || r.Granularity > maxGranularity || r.Granularity&(r.Granularity-1) != 0:
+	case r.Granularity < pmem.MinGranularity || r.Granularity > pmem.MaxGranularity || r.Granularity&(r.Granularity-1) != 0:
 		return fmt.Errorf("its granularity is %d bytes", r.Granularity)
 	case r.Size == 0 || r.Size%ways != 0:
 		return fmt.Errorf("its size is %d bytes", r.Size)
@@ -133,6 +135,22 @@ func Save(file string, regions []Region) error {
 	}
 	if err != nil {
 		return fail(err)
+	}
+	return nil
+}
+
+// Changed returns an error if a saved region is missing, or exists with other values.
+func Changed(now, saved []Region) error {
+	const next = "create it as it was: pmemctl region restore; if what was saved is no longer needed: pmemctl region save --force"
+	for _, was := range saved {
+		what := "saved region on " + was.Serials()
+		i := slices.IndexFunc(now, was.Overlaps)
+		if i < 0 {
+			return errs.New(errs.Conflict, what, "does not exist", next)
+		}
+		if diff := now[i].Differences(was); diff != "" {
+			return errs.New(errs.Conflict, what, "exists as "+now[i].Dev+" with "+diff, "see what to do: pmemctl region restore")
+		}
 	}
 	return nil
 }

@@ -68,6 +68,10 @@ type DIMM struct {
 	Health    *Health  `json:"health,omitempty"`
 }
 
+// MinGranularity and MaxGranularity are the limits of a CXL interleave granularity in bytes, a power of
+// two (CXL 3.0, section 8.2.4.19.7).
+const MinGranularity, MaxGranularity = 256, 16 * KiB
+
 // Memdev is one CXL memory device with persistent memory.
 type Memdev struct {
 	Dev string `json:"memdev"` // changes over a reboot

@@ -29,7 +29,7 @@ func (s *Service) Absent(ctx context.Context, name string) error {
 			return hidden("region "+r.Dev+", which is disabled", "pmemctl region enable "+r.Dev)
 		}
 		if r.HiddenSize > 0 {
-			reason, next := HiddenSpace(r)
+			reason, next := hiddenSpace(r)
 			return hidden("region "+r.Dev+", which "+reason, next)
 		}
 	}

@@ -65,7 +65,7 @@ func (v View) Damage() []Damage {
 	for _, r := range v.PMEM.Regions {
 		if r.HiddenSize > 0 {
 			d := Damage{Region: r.Dev}
-			d.Reason, d.Next = HiddenSpace(r)
+			d.Reason, d.Next = hiddenSpace(r)
 			all = append(all, d)
 		}
 	}
@@ -96,8 +96,8 @@ func (v View) memberDamage(n pmem.Namespace) (Damage, bool) {
 	}
 	d := Damage{VG: vg, Namespace: n.Dev, Device: blockPath(n), Region: n.Region, Next: "pmemctl vg check " + vg}
 	switch {
-	case n.Mode != pmem.ModeFSDAX || IsScrambled(n):
-		d.Reason, d.Next = WhyNotUp(n)
+	case n.Mode != pmem.ModeFSDAX || isScrambled(n):
+		d.Reason, d.Next = whyNotUp(n)
 	case n.Blockdev == "":
 		d.Reason = "its namespace " + n.Dev + " has no block device"
 		d.Next = "see why: dmesg | tail"
@@ -127,7 +127,7 @@ func (v View) incomplete(vg lvm.VG) (reason, next string) {
 	}
 	if vg.PartialPVMissing { // it is there, and back once its region is what it was
 		for _, n := range v.membersOf(vg.Name) {
-			if reason, next := NotUp(n); reason != "" && (n.Granularity != 0 || IsScrambled(n)) {
+			if reason, next := notUp(n); reason != "" && (n.Granularity != 0 || isScrambled(n)) {
 				return "cannot be changed: " + reason, next
 			}
 		}

@@ -256,8 +256,8 @@ func (s *Service) readMember(n pmem.Namespace) *member {
 	switch {
 	case !n.Enabled():
 		m.broken = "its namespace is disabled"
-	case n.Mode != pmem.ModeFSDAX || IsScrambled(n):
-		m.broken, _ = WhyNotUp(n)
+	case n.Mode != pmem.ModeFSDAX || isScrambled(n):
+		m.broken, _ = whyNotUp(n)
 	case n.Blockdev == "":
 		m.broken = "its namespace has no block device"
 	default:
@@ -412,8 +412,8 @@ func (g *groupOnDisk) parts() []VGPart {
 		}
 		if m.broken != "" {
 			row.Part, row.State, row.Reason, row.Next = "device", PartDamaged, m.broken, "see why: pmemctl namespace show "+m.Dev+"; dmesg | tail"
-			if IsScrambled(m.Namespace) {
-				_, row.Next = WhyNotUp(m.Namespace)
+			if isScrambled(m.Namespace) {
+				_, row.Next = whyNotUp(m.Namespace)
 			}
 			if m.Enabled() {
 				row.PVUUID = ""

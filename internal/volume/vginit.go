@@ -184,7 +184,7 @@ func (s *Service) settle(v View, n pmem.Namespace, name string) error {
 	if s.hasUnreadLabel(v, n) {
 		return errs.New(errs.Damaged, "namespace "+n.Dev, "was being added to or removed from volume group "+name+", has an LVM label, and is in no group that can be read", "see what it is: pvck --dump headers "+blockPath(n)+"; if it is not needed: pmemctl vg remove "+name+" --force")
 	}
-	if reason, next := WhyNotUp(n); reason != "" && n.Granularity != 0 && !in {
+	if reason, next := whyNotUp(n); reason != "" && n.Granularity != 0 && !in {
 		return errs.New(errs.Damaged, "namespace "+n.Dev, "was being added to or removed from volume group "+name+": "+reason, next)
 	}
 	if !in {

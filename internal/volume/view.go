@@ -74,7 +74,7 @@ func Recorded(sys pmem.System, own, foreign lvm.State, examined []Volume) View {
 // Volumes and foreign namespaces never are.
 func MayBeMember(n pmem.Namespace) bool {
 	mark, _ := parseMark(n.Name)
-	return n.Blockdev != "" && n.Mode == pmem.ModeFSDAX && !IsScrambled(n) && (mark == markMember || mark == markJoining)
+	return n.Blockdev != "" && n.Mode == pmem.ModeFSDAX && !isScrambled(n) && (mark == markMember || mark == markJoining)
 }
 
 // Volumes lists the volumes, including unfinished ones.
@@ -131,7 +131,7 @@ func directVolume(n pmem.Namespace) (Volume, bool) {
 	switch mark {
 	case markVolume, markAdopted:
 		vol.State, vol.forFS = Ready, vol.forFS || mark == markAdopted
-		if reason, next := WhyNotUp(n); n.Enabled() && reason != "" {
+		if reason, next := whyNotUp(n); n.Enabled() && reason != "" {
 			vol.State, vol.Device, vol.damage, vol.next = Damaged, "", reason, next
 		}
 	case markMaking:
