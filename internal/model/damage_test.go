@@ -197,6 +197,11 @@ func TestScrambled(t *testing.T) {
 		_, err = s.InitVGs(ctx, volume.VGInitSpec{Percent: 50})
 		volumetest.IsKind(t, errs.Damaged, err, "region region0: its namespace namespace0.0 is scrambled")
 		volumetest.IsKind(t, errs.Damaged, volumetest.Create(specs[0])(h, s), "scrambled")
+		volumetest.IsKind(t, errs.Unsupported, volumetest.Second(s.Clone(ctx, "fast", volumetest.Spec("copy", volume.TypeDirect, 0))), "is scrambled")
+		volumetest.IsKind(t, errs.NotFound, volumetest.Second(s.Expand(ctx, "db", 128*pmem.MiB, 0)), "does not exist")
+		room, err := s.CapacityFor(ctx, volume.Spec{Type: volume.TypeDirect, Region: "region0"})
+		require.NoError(t, err)
+		assert.Zero(t, room.Free, "no capacity is offered")
 		for _, kind := range []volume.Type{volume.TypeDirect, volume.TypeLVM} { // it would be scrambled later
 			spec := volumetest.Spec("new", kind, 64*pmem.MiB)
 			spec.Region = "region0"
